@@ -1,0 +1,121 @@
+"""The bundle: a folder with `bundle.json` and the ONNX graphs it names (see docs/bundle.md)."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from engines.protocol import EngineError, TensorSpec
+
+FORMAT_VERSION = 1
+MANIFEST = "bundle.json"
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One graph: its file's name inside the bundle, SHA-256 of its bytes, inputs and outputs in order."""
+
+    file: str
+    sha256: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """The contents of a `bundle.json`; `folder` is where it was read from.
+
+    `graphs` maps "garment" and "tryon" to the portable ONNX graphs and, where they were exported,
+    "garment.torch" and "tryon.torch" to torch programs.
+    """
+
+    folder: Path
+    model: Mapping[str, Any]
+    height: int
+    width: int
+    precision: str
+    opset: int
+    graphs: Mapping[str, Graph]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def pyramid(self) -> tuple[str, ...]:
+        """Names of the garment pyramid's levels, coarsest first, as `garment` puts them out."""
+        return tuple(spec.name for spec in self.graphs["garment"].outputs)
+
+    def path(self, graph: str) -> Path:
+        """Where the file of `graph` lies."""
+        return self.folder / self.graphs[graph].file
+
+    def digest(self) -> str:
+        """SHA-256 over all graphs: what a built plan belongs to."""
+        joined = "".join(self.graphs[name].sha256 for name in sorted(self.graphs))
+        return hashlib.sha256(joined.encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """The text of `bundle.json`."""
+        content = asdict(self)
+        del content["folder"]
+        return json.dumps({"format_version": FORMAT_VERSION, **content}, indent=2) + "\n"
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def load(folder: str | Path) -> Bundle:
+    """Read and verify a bundle. Raises EngineError naming what is missing, foreign or damaged."""
+    folder = Path(folder)
+    manifest = folder / MANIFEST
+    if not manifest.is_file():
+        raise EngineError(
+            f"{folder} is not a bundle: it has no {MANIFEST}. "
+            "Make one with `python export/build_engine.py --out DIR`."
+        )
+    try:
+        content = json.loads(manifest.read_text(encoding="utf-8"))
+        version = content.pop("format_version")
+    except (ValueError, KeyError, AttributeError) as error:
+        raise EngineError(f"{manifest} is damaged ({error}). Export the bundle again.") from error
+    if version != FORMAT_VERSION:
+        raise EngineError(
+            f"{manifest} has format version {version}, this program reads version {FORMAT_VERSION}. "
+            "Export the bundle again with this version of the project."
+        )
+    try:
+        content["graphs"] = {name: _graph(graph) for name, graph in content["graphs"].items()}
+        bundle = Bundle(folder=folder, **content)
+        missing = {"garment", "tryon"} - set(bundle.graphs)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise EngineError(f"{manifest} is damaged ({error}). Export the bundle again.") from error
+    if missing:
+        raise EngineError(f"{manifest} names no graph {' and '.join(sorted(missing))}. Export the bundle again.")
+    for name in bundle.graphs:
+        _verify(bundle, name)
+    return bundle
+
+
+def _verify(bundle: Bundle, name: str) -> None:
+    path = bundle.path(name)
+    if path.parent != bundle.folder or not path.is_file():
+        raise EngineError(f"{bundle.folder / MANIFEST} names {bundle.graphs[name].file}, which is not in the bundle.")
+    if sha256(path) != bundle.graphs[name].sha256:
+        raise EngineError(
+            f"{path} is not the file that {MANIFEST} describes: its SHA-256 differs. "
+            "It was changed or cut short; copy or export the bundle again."
+        )
+
+
+def _graph(content: Mapping[str, Any]) -> Graph:
+    def specs(key: str) -> tuple[TensorSpec, ...]:
+        return tuple(TensorSpec(**{**spec, "shape": tuple(spec["shape"])}) for spec in content[key])
+
+    return Graph(content["file"], content["sha256"], specs("inputs"), specs("outputs"))

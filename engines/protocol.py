@@ -1,0 +1,63 @@
+"""What every engine offers, so that no caller needs to know which backend it holds."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+
+
+class EngineError(RuntimeError):
+    """A bundle or backend cannot be used; the message says which one, why, and what to do."""
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output of a graph. All are float32, NCHW, batch 1; `low` and `high` bound the values."""
+
+    name: str
+    shape: tuple[int, ...]
+    low: float | None = None
+    high: float | None = None
+
+
+class Engine(ABC):
+    """Runs one graph of a bundle.
+
+    An engine is used by one thread at a time; two engines may run in two threads.
+    """
+
+    backend: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    @abstractmethod
+    def bind(self, feeds: Mapping[str, Array]) -> None:
+        """Keep these inputs for all following runs (a GPU engine copies them to the device once)."""
+
+    @abstractmethod
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Compute all outputs from the bound inputs and `feeds`, which go first.
+
+        The returned arrays are the caller's own. Raises ValueError where an input is missing, unknown,
+        or of another shape or dtype than its spec.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free what the engine holds; it cannot run afterwards. Closing twice is harmless."""
+
+    def check(self, feeds: Mapping[str, Array]) -> None:
+        """Raise ValueError for a feed that does not fit its spec."""
+        specs = {spec.name: spec for spec in self.inputs}
+        for name, value in feeds.items():
+            if name not in specs:
+                raise ValueError(f"unknown input {name!r}; this graph takes {', '.join(specs)}")
+            if value.dtype != np.float32 or value.shape != specs[name].shape:
+                raise ValueError(
+                    f"input {name!r} must be float32 of shape {specs[name].shape}, "
+                    f"not {value.dtype} of shape {value.shape}"
+                )
