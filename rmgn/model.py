@@ -1,0 +1,101 @@
+"""The whole network: warp the garment, then generate the person wearing it."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from kernels import flow_warp
+from rmgn.config import ModelConfig
+from rmgn.generator import RegionalMaskGenerator
+from rmgn.pfafn import UNetGenerator
+from rmgn.warp import Pyramid, Warp
+
+
+class TryOn(NamedTuple):
+    """What one pass computes. Pictures are RGB in [-1, 1], masks in [0, 1], all at full resolution."""
+
+    tryon: Tensor  # [B, 3, H, W] = m·warped_garment + (1 - m)·rendered
+    rendered: Tensor  # [B, 3, H, W]
+    composite_mask: Tensor  # [B, 1, H, W], m above
+    warped_garment: Tensor  # [B, 3, H, W]
+    warped_mask: Tensor  # [B, 1, H, W]
+    flow: Tensor  # [B, 2, H, W], float32 sampling grid, see kernels.flow_warp
+    regional_masks: tuple[Tensor, ...]  # [B, 1, h, w], coarsest first, where asked for
+
+
+class RMGN(nn.Module):
+    """Regional mask guided network; `config` also chooses the PF-AFN baseline generator."""
+
+    def __init__(self, config: ModelConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or ModelConfig()
+        self.warp = Warp(self.config)
+        generators = {"rmgn": RegionalMaskGenerator, "pfafn": UNetGenerator}
+        self.generator = generators[self.config.generator](self.config)
+
+    def encode_garment(self, garment: Tensor, mask: Tensor) -> Pyramid:
+        """Feature pyramid of a garment, which depends on the garment alone: compute it once.
+
+        garment: [B, 3, H, W], RGB in [-1, 1]; mask: [B, 1, H, W], 1 on the garment and 0 elsewhere.
+        H and W must be multiples of 32. Returns 5 levels [B, C, H/32 … H/2, …], coarsest first.
+        """
+        check_size(garment)
+        return self.warp.encode_garment(self._cast(garment * mask))
+
+    def forward(
+        self,
+        person: Tensor,
+        garment: Tensor,
+        mask: Tensor,
+        pyramid: Pyramid | None = None,
+        regional_masks: bool = False,
+    ) -> TryOn:
+        """Dress `person` in `garment`.
+
+        person, garment: [B, 3, H, W], RGB in [-1, 1]; mask: [B, 1, H, W] in {0, 1}. H and W must be
+        multiples of 32. pyramid: of `encode_garment`, computed here where None.
+        Raises ValueError for a size that is no multiple of 32, or where sizes differ.
+        """
+        check_size(person)
+        if person.shape != garment.shape or mask.shape != garment[:, :1].shape:
+            raise ValueError(
+                f"person {tuple(person.shape)}, garment {tuple(garment.shape)} and mask {tuple(mask.shape)} "
+                "must have the same batch, height and width"
+            )
+        if pyramid is None:
+            pyramid = self.encode_garment(garment, mask)
+        flow = self.warp(self._cast(person), pyramid)[-1]
+        warped_garment = flow_warp(garment * mask, flow)
+        warped_mask = flow_warp(mask, flow, padding="zeros")
+
+        logits, masks = self.generator(
+            self._cast(person), self._cast(warped_garment), self._cast(warped_mask)
+        )
+        # The last blend is made in the dtype of the pictures: half would cost the result its last bit.
+        rendered = torch.tanh(logits[:, :3]).to(person.dtype)
+        if self.config.composite:
+            composite_mask = torch.sigmoid(logits[:, 3:]).to(person.dtype) * warped_mask
+        else:
+            composite_mask = torch.zeros_like(warped_mask)
+        tryon = composite_mask * warped_garment + (1 - composite_mask) * rendered
+        return TryOn(
+            tryon,
+            rendered,
+            composite_mask,
+            warped_garment,
+            warped_mask,
+            flow,
+            tuple(masks) if regional_masks else (),
+        )
+
+    def _cast(self, x: Tensor) -> Tensor:
+        """To the dtype of the weights: a half model takes and gives float32 pictures."""
+        return x.to(self.warp.person_encoder.stages[0][0].conv.weight.dtype)  # type: ignore[index,union-attr]
+
+
+def check_size(picture: Tensor) -> None:
+    """Raise ValueError unless height and width of [B, C, H, W] are multiples of 32."""
+    height, width = picture.shape[-2:]
+    if height % 32 or width % 32:
+        raise ValueError(f"height and width must be multiples of 32, not {height}x{width}")

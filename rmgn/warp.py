@@ -1,0 +1,143 @@
+"""The warp module (section 4.1): an appearance flow that bends the garment to the body."""
+
+import itertools
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kernels import compose_flow, flow_warp, local_correlation
+from rmgn.config import ModelConfig
+
+Pyramid = tuple[Tensor, ...]  # feature maps [B, C, h, w], coarsest first
+
+
+class Downsample(nn.Module):
+    """Pre-activation stride-2 convolution."""
+
+    def __init__(self, width_in: int, width_out: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(width_in)
+        self.conv = nn.Conv2d(width_in, width_out, 3, stride=2, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.relu(self.norm(x)))
+
+
+class ResBlock(nn.Module):
+    """Pre-activation residual block."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm1 = nn.BatchNorm2d(width)
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv1(F.relu(self.norm1(x)))
+        return x + self.conv2(F.relu(self.norm2(h)))
+
+
+class Encoder(nn.Module):
+    """Picture to one feature map a stage, each at half the resolution of the last."""
+
+    def __init__(self, channels: int, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(
+            nn.Sequential(Downsample(width_in, width), ResBlock(width), ResBlock(width))
+            for width_in, width in itertools.pairwise((channels, *widths))
+        )
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        features = []
+        for stage in self.stages:
+            x = stage(x)
+            features.append(x)
+        return features
+
+
+class FeaturePyramid(nn.Module):
+    """Top-down pathway with lateral connections (FPN); levels are kept coarsest first."""
+
+    def __init__(self, widths: tuple[int, ...], width: int) -> None:
+        super().__init__()
+        self.lateral = nn.ModuleList(nn.Conv2d(width_in, width, 1) for width_in in reversed(widths))
+        self.smooth = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in widths)
+
+    def forward(self, features: list[Tensor]) -> Pyramid:
+        levels: list[Tensor] = []
+        for feature, lateral, smooth in zip(reversed(features), self.lateral, self.smooth, strict=True):
+            level = lateral(feature)
+            if levels:
+                level = level + F.interpolate(levels[-1], scale_factor=2, mode="nearest")
+            levels.append(smooth(level))
+        return tuple(levels)
+
+
+def flow_head(channels: int, widths: tuple[int, ...]) -> nn.Sequential:
+    """3×3 convolutions from features to an offset (dx, dy) in pixels."""
+    layers: list[nn.Module] = []
+    for width_in, width in itertools.pairwise((channels, *widths)):
+        layers += [nn.Conv2d(width_in, width, 3, padding=1), nn.LeakyReLU(0.1)]
+    return nn.Sequential(*layers, nn.Conv2d(widths[-1], 2, 3, padding=1))
+
+
+class FlowNet(nn.Module):
+    """Two pyramids to a flow, refined from the coarsest level to the finest."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.radius = config.correlation_radius
+        self.pixel_rule = config.pixel_rule
+        window = (2 * config.correlation_radius + 1) ** 2
+        levels = range(len(config.encoder_widths))
+        self.match = nn.ModuleList(flow_head(window, config.flow_widths) for _ in levels)
+        self.refine = nn.ModuleList(flow_head(2 * config.pyramid_width, config.flow_widths) for _ in levels)
+
+    def forward(self, person: Pyramid, garment: Pyramid) -> list[Tensor]:
+        """Flows [B, 2, 2h, 2w], float32, one a level, coarsest first, each already upsampled twofold."""
+        flows: list[Tensor] = []
+        flow: Tensor | None = None
+        for level_person, level_garment, match, refine in zip(
+            person, garment, self.match, self.refine, strict=True
+        ):
+            start = None if flow is None else flow.detach()
+            warped = level_garment if start is None else flow_warp(level_garment, start)
+            offset = match(local_correlation(warped, level_person, self.radius))
+            flow = compose_flow(flow, offset, self.pixel_rule)
+
+            warped = flow_warp(level_garment, flow)
+            offset = refine(torch.cat([warped, level_person], dim=1))
+            flow = compose_flow(flow, offset, self.pixel_rule)
+
+            flow = F.interpolate(flow, scale_factor=2, mode="bilinear", align_corners=False)
+            flows.append(flow)
+        return flows
+
+
+class Warp(nn.Module):
+    """Person and garment to the flow between them (AFWM)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.person_encoder = Encoder(3, config.encoder_widths)
+        self.person_pyramid = FeaturePyramid(config.encoder_widths, config.pyramid_width)
+        self.garment_encoder = Encoder(3, config.encoder_widths)
+        self.garment_pyramid = FeaturePyramid(config.encoder_widths, config.pyramid_width)
+        self.flow_net = FlowNet(config)
+
+    def encode_person(self, person: Tensor) -> Pyramid:
+        """Pyramid of a person photo [B, 3, H, W] in [-1, 1]."""
+        levels: Pyramid = self.person_pyramid(self.person_encoder(person))
+        return levels
+
+    def encode_garment(self, garment: Tensor) -> Pyramid:
+        """Pyramid of a masked garment photo I·E [B, 3, H, W] in [-1, 1]."""
+        levels: Pyramid = self.garment_pyramid(self.garment_encoder(garment))
+        return levels
+
+    def forward(self, person: Tensor, garment_pyramid: Pyramid) -> list[Tensor]:
+        """Flows, coarsest first; the last has the resolution of `person`."""
+        flows: list[Tensor] = self.flow_net(self.encode_person(person), garment_pyramid)
+        return flows
