@@ -3,6 +3,16 @@
 from engines.bundle import Bundle
 from engines.bundle import load as load_bundle
 from engines.protocol import Array, Engine, EngineError, TensorSpec
-from engines.session import BACKENDS, Session, open  # noqa: A004 - `engines.open` is the public name
+from engines.session import BACKENDS, Session, open
 
-__all__ = ["BACKENDS", "Array", "Bundle", "Engine", "EngineError", "Session", "TensorSpec", "load_bundle", "open"]
+__all__ = [
+    "BACKENDS",
+    "Array",
+    "Bundle",
+    "Engine",
+    "EngineError",
+    "Session",
+    "TensorSpec",
+    "load_bundle",
+    "open",
+]

@@ -97,7 +97,9 @@ def load(folder: str | Path) -> Bundle:
     except (KeyError, TypeError, AttributeError) as error:
         raise EngineError(f"{manifest} is damaged ({error}). Export the bundle again.") from error
     if missing:
-        raise EngineError(f"{manifest} names no graph {' and '.join(sorted(missing))}. Export the bundle again.")
+        raise EngineError(
+            f"{manifest} names no graph {' and '.join(sorted(missing))}. Export the bundle again."
+        )
     for name in bundle.graphs:
         _verify(bundle, name)
     return bundle
@@ -106,7 +108,9 @@ def load(folder: str | Path) -> Bundle:
 def _verify(bundle: Bundle, name: str) -> None:
     path = bundle.path(name)
     if path.parent != bundle.folder or not path.is_file():
-        raise EngineError(f"{bundle.folder / MANIFEST} names {bundle.graphs[name].file}, which is not in the bundle.")
+        raise EngineError(
+            f"{bundle.folder / MANIFEST} names {bundle.graphs[name].file}, which is not in the bundle."
+        )
     if sha256(path) != bundle.graphs[name].sha256:
         raise EngineError(
             f"{path} is not the file that {MANIFEST} describes: its SHA-256 differs. "

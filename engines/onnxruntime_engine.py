@@ -35,9 +35,7 @@ class OnnxRuntimeEngine(Engine):
             raise EngineError("this engine is closed")
         self.check(feeds)
         merged = {**self._bound, **feeds}
-        missing = [spec.name for spec in self.inputs if spec.name not in merged]
-        if missing:
-            raise ValueError(f"missing input {', '.join(missing)}")
+        self.require(merged)
         names = [spec.name for spec in self.outputs]
         return dict(zip(names, self._session.run(names, merged), strict=True))
 

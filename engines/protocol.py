@@ -1,7 +1,7 @@
 """What every engine offers, so that no caller needs to know which backend it holds."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,3 +61,9 @@ class Engine(ABC):
                     f"input {name!r} must be float32 of shape {specs[name].shape}, "
                     f"not {value.dtype} of shape {value.shape}"
                 )
+
+    def require(self, names: Collection[str]) -> None:
+        """Raise ValueError where an input of the graph is not among `names`."""
+        missing = [spec.name for spec in self.inputs if spec.name not in names]
+        if missing:
+            raise ValueError(f"missing input {', '.join(missing)}: bind it or feed it")

@@ -17,11 +17,12 @@ log = logging.getLogger(__name__)
 # Best first. Each module has `open_engine(bundle, graph) -> Engine`, which raises ImportError where its
 # library is missing and EngineError where it cannot run this bundle on this machine.
 BACKENDS = {
+    "tensorrt": "engines.tensorrt_engine",
     "openvino": "engines.openvino_engine",
     "onnxruntime": "engines.onnxruntime_engine",
     "torch": "engines.torch_engine",
 }
-EXTRAS = {"openvino": "openvino", "onnxruntime": "", "torch": "train"}
+EXTRAS = {"tensorrt": "tensorrt-rtx", "openvino": "openvino", "onnxruntime": "", "torch": "train"}
 
 
 class _Backend(Protocol):
@@ -78,7 +79,7 @@ class Session:
         self.close()
 
 
-def open(bundle: str | Path | Bundle, backend: str = "auto") -> Session:  # noqa: A001
+def open(bundle: str | Path | Bundle, backend: str = "auto") -> Session:
     """Open a bundle on `backend`, or with "auto" on the first of BACKENDS that is installed and works.
 
     The session's `reason` says why this one was taken and the others were not.

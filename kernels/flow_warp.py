@@ -25,12 +25,9 @@ def identity_flow(
     i / ((n - 1)/2) - 1, the align_corners=True rule, which the released RMGN and PF-AFN weights were
     trained with although they sample with align_corners=False.
     """
-    axes = []
-    for size in (height, width):
-        index = torch.arange(size, dtype=torch.float32, device=device)
-        axes.append((2 * index + 1) / size - 1 if rule == "centres" else index * _pixel(size, rule) - 1)
-    y, x = torch.meshgrid(axes[0], axes[1], indexing="ij")
-    return torch.stack([x, y])[None]
+    x = _positions(width, rule, device).view(1, 1, 1, width).expand(1, 1, height, width)
+    y = _positions(height, rule, device).view(1, 1, height, 1).expand(1, 1, height, width)
+    return torch.cat([x, y], dim=1)
 
 
 def flow_warp(features: Tensor, flow: Tensor, padding: Padding = "border") -> Tensor:
@@ -54,11 +51,19 @@ def compose_flow(flow: Tensor | None, offset: Tensor, rule: PixelRule = "centres
     Returns a float32 sampling grid [B, 2, H, W].
     """
     height, width = offset.shape[-2:]
-    pixel = torch.tensor([_pixel(width, rule), _pixel(height, rule)], device=offset.device).view(1, 2, 1, 1)
-    moved = identity_flow(height, width, rule, offset.device) + offset.float() * pixel
+    offset = offset.float()
+    x = _positions(width, rule, offset.device).view(1, 1, 1, width) + offset[:, :1] * _pixel(width, rule)
+    y = _positions(height, rule, offset.device).view(1, 1, height, 1) + offset[:, 1:] * _pixel(height, rule)
+    moved = torch.cat([x, y], dim=1)
     return moved if flow is None else flow_warp(flow, moved)
 
 
 def _pixel(size: int, rule: PixelRule) -> float:
     """Length of a pixel along an axis of `size` pixels, in normalised coordinates."""
     return 2 / size if rule == "centres" else 2 / max(size - 1, 1)
+
+
+def _positions(size: int, rule: PixelRule, device: torch.device | str | None) -> Tensor:
+    """Normalised coordinates of the pixels along an axis."""
+    index = torch.arange(size, dtype=torch.float32, device=device)
+    return (2 * index + 1) / size - 1 if rule == "centres" else index * _pixel(size, rule) - 1

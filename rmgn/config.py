@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,9 @@ class ModelConfig:
     fusion_widths: tuple[int, ...] = (1024, 512, 256, 128, 64)  # of the one-way generator, coarsest first
     skip: Literal["concat", "add"] = "concat"  # release; equation (3) adds
     residual_gamma: bool = True  # release n·(1+γ)+β; equation (4) n·γ+β
-    mask_source: Literal["normalised", "denormalised"] = "normalised"  # release σ(conv(n)); eq. (5) σ(conv(hP‖hI))
+    mask_source: Literal["normalised", "denormalised"] = (
+        "normalised"  # release σ(conv(n)); eq. (5) σ(conv(hP‖hI))
+    )
     composite: bool = True  # a fourth output channel blends the warped garment in
     unet_widths: tuple[int, ...] = (64, 128, 256, 512, 512)  # of the PF-AFN generator, finest first
 
@@ -37,11 +39,12 @@ class ModelConfig:
     @classmethod
     def from_json(cls, text: str) -> "ModelConfig":
         """Inverse of `to_json`. Raises ValueError for a field that this version does not know."""
-        fields = json.loads(text)
+        fields: dict[str, Any] = json.loads(text)
         unknown = set(fields) - {field.name for field in dataclasses.fields(cls)}
         if unknown:
             raise ValueError(f"unknown model settings {', '.join(sorted(unknown))}: made by a newer version?")
-        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()})
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+        return cls(**values)
 
 
 def paper_formulas(config: ModelConfig) -> ModelConfig:
@@ -54,12 +57,12 @@ PRESETS: dict[str, ModelConfig] = {
     "paper": ModelConfig(),
     # Small enough for a CPU: about 1.5 GMAC a frame at 256×192 with the garment cached.
     "lite": ModelConfig(
-        encoder_widths=(16, 24, 48, 64, 64),
-        pyramid_width=32,
-        flow_widths=(24, 16, 16),
+        encoder_widths=(12, 24, 40, 56, 64),
+        pyramid_width=24,
+        flow_widths=(24, 16, 12),
         pixel_rule="centres",
         extractor_widths=(8, 16, 32, 64, 96),
-        fusion_widths=(128, 96, 48, 24, 12),
+        fusion_widths=(96, 72, 40, 20, 8),
         unet_widths=(16, 32, 64, 96, 96),
     ),
 }

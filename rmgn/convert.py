@@ -30,10 +30,22 @@ State = Mapping[str, Tensor]
 WARP_NAMES = [
     (r"warp\.(person|garment)_encoder\.stages\.(\d)\.0\.norm\.", r"<\1>_features.encoders.\2.0.block.0."),
     (r"warp\.(person|garment)_encoder\.stages\.(\d)\.0\.conv\.", r"<\1>_features.encoders.\2.0.block.2."),
-    (r"warp\.(person|garment)_encoder\.stages\.(\d)\.(\d)\.norm1\.", r"<\1>_features.encoders.\2.\3.block.0."),
-    (r"warp\.(person|garment)_encoder\.stages\.(\d)\.(\d)\.conv1\.", r"<\1>_features.encoders.\2.\3.block.2."),
-    (r"warp\.(person|garment)_encoder\.stages\.(\d)\.(\d)\.norm2\.", r"<\1>_features.encoders.\2.\3.block.3."),
-    (r"warp\.(person|garment)_encoder\.stages\.(\d)\.(\d)\.conv2\.", r"<\1>_features.encoders.\2.\3.block.5."),
+    (
+        r"warp\.(person|garment)_encoder\.stages\.(\d)\.(\d)\.norm1\.",
+        r"<\1>_features.encoders.\2.\3.block.0.",
+    ),
+    (
+        r"warp\.(person|garment)_encoder\.stages\.(\d)\.(\d)\.conv1\.",
+        r"<\1>_features.encoders.\2.\3.block.2.",
+    ),
+    (
+        r"warp\.(person|garment)_encoder\.stages\.(\d)\.(\d)\.norm2\.",
+        r"<\1>_features.encoders.\2.\3.block.3.",
+    ),
+    (
+        r"warp\.(person|garment)_encoder\.stages\.(\d)\.(\d)\.conv2\.",
+        r"<\1>_features.encoders.\2.\3.block.5.",
+    ),
     (r"warp\.(person|garment)_pyramid\.lateral\.", r"<\1>_FPN.adaptive."),
     (r"warp\.(person|garment)_pyramid\.smooth\.", r"<\1>_FPN.smooth."),
     (r"warp\.flow_net\.match\.", r"aflow_net.netMain."),
@@ -206,7 +218,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--warp", type=Path, required=True, metavar="FILE", help="warp module, .pth")
     parser.add_argument("--generator", type=Path, required=True, metavar="FILE", help="generator, .pth")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="our checkpoint, .safetensors")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="our checkpoint, .safetensors"
+    )
     return parser.parse_args(argv)
 
 

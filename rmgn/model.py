@@ -91,7 +91,7 @@ class RMGN(nn.Module):
 
     def _cast(self, x: Tensor) -> Tensor:
         """To the dtype of the weights: a half model takes and gives float32 pictures."""
-        return x.to(self.warp.person_encoder.stages[0][0].conv.weight.dtype)  # type: ignore[index,union-attr]
+        return x.to(next(self.parameters()).dtype)
 
 
 def check_size(picture: Tensor) -> None:

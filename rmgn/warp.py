@@ -129,15 +129,12 @@ class Warp(nn.Module):
 
     def encode_person(self, person: Tensor) -> Pyramid:
         """Pyramid of a person photo [B, 3, H, W] in [-1, 1]."""
-        levels: Pyramid = self.person_pyramid(self.person_encoder(person))
-        return levels
+        return self.person_pyramid(self.person_encoder(person))
 
     def encode_garment(self, garment: Tensor) -> Pyramid:
         """Pyramid of a masked garment photo I·E [B, 3, H, W] in [-1, 1]."""
-        levels: Pyramid = self.garment_pyramid(self.garment_encoder(garment))
-        return levels
+        return self.garment_pyramid(self.garment_encoder(garment))
 
     def forward(self, person: Tensor, garment_pyramid: Pyramid) -> list[Tensor]:
         """Flows, coarsest first; the last has the resolution of `person`."""
-        flows: list[Tensor] = self.flow_net(self.encode_person(person), garment_pyramid)
-        return flows
+        return self.flow_net(self.encode_person(person), garment_pyramid)

@@ -1,0 +1,191 @@
+"""TensorRT and TensorRT-RTX, which share one API: build a plan from a graph, and tell whose plan it is.
+
+A plan is a file of machine code for certain GPUs, built by one version of one library from one bundle.
+It lies in the bundle's folder `plans/` beside a manifest that says so, and is never loaded on trust.
+"""
+
+import importlib
+import json
+import types
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from engines.bundle import Bundle, sha256
+from engines.device import compute_capability
+from engines.protocol import Engine, EngineError
+
+LIBRARIES = ("tensorrt", "tensorrt_rtx")
+INSTALL = "pip install 'rmgn[tensorrt]' on a machine with its GPU, or 'rmgn[tensorrt-rtx]' anywhere"
+# TensorRT-RTX without a GPU builds for these: Ampere, Ada and Blackwell boards as found in PCs.
+RTX_CAPABILITIES = ((8, 6), (8, 9), (12, 0))
+
+Progress = Callable[[str, int, int], None]  # phase, steps done, steps in all
+
+
+@dataclass(frozen=True)
+class PlanManifest:
+    """What a plan is tied to. `compute_capabilities` as "8.6"; `bundle` is Bundle.digest()."""
+
+    bundle: str
+    graph: str
+    library: str
+    version: str
+    compute_capabilities: tuple[str, ...]
+    precision: str
+    sha256: str
+
+
+def installed() -> list[str]:
+    """Which of LIBRARIES can be imported here."""
+    return [name for name in LIBRARIES if _import(name) is not None]
+
+
+def plan_path(bundle: Bundle, graph: str, library: str) -> Path:
+    """Where the plan of `graph` belongs; its manifest has the suffix .json."""
+    return bundle.folder / "plans" / f"{graph}.{library}.plan"
+
+
+def build_plan(
+    bundle: Bundle,
+    graph: str,
+    library: str,
+    capabilities: Sequence[tuple[int, int]] | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Build `graph` into a plan and write it with its manifest.
+
+    The network is strongly typed: the graph's own types are the precision. capabilities: which GPUs the
+    plan is for; TensorRT-RTX only, which needs no GPU to build (None: the GPU at hand, or else
+    RTX_CAPABILITIES). TensorRT builds for the GPU at hand. Raises EngineError where that fails.
+    """
+    trt = _import(library)
+    if trt is None:
+        raise EngineError(f"{library} is not installed ({INSTALL})")
+    here = compute_capability()
+    if library == "tensorrt":
+        if capabilities:
+            raise EngineError("compute capabilities can be chosen with TensorRT-RTX only")
+        if here is None:
+            raise EngineError("TensorRT builds on the GPU that will run the plan, and there is none here")
+        targets: Sequence[tuple[int, int]] = [here]
+    else:
+        targets = capabilities or ([here] if here else RTX_CAPABILITIES)
+
+    plan = _build(trt, bundle.path(graph), targets if library == "tensorrt_rtx" else None, progress)
+    path = plan_path(bundle, graph, library)
+    path.parent.mkdir(exist_ok=True)
+    _write(path, plan)
+    manifest = PlanManifest(
+        bundle=bundle.digest(),
+        graph=graph,
+        library=library,
+        version=trt.__version__,
+        compute_capabilities=tuple(f"{major}.{minor}" for major, minor in targets),
+        precision=bundle.precision,
+        sha256=sha256(path),
+    )
+    _write(path.with_suffix(".json"), (json.dumps(asdict(manifest), indent=2) + "\n").encode())
+    return path
+
+
+def read_manifest(bundle: Bundle, graph: str, library: str) -> PlanManifest:
+    """The manifest of a plan that belongs to this bundle and is whole.
+
+    Raises EngineError for a plan that is missing, stale, of another library version, or damaged.
+    """
+    path = plan_path(bundle, graph, library)
+    again = f"build it again with `python export/build_engine.py --out {bundle.folder}`"
+    if not path.is_file() or not path.with_suffix(".json").is_file():
+        raise EngineError(f"{path} or its manifest is missing; {again}")
+    try:
+        content = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        content["compute_capabilities"] = tuple(content["compute_capabilities"])
+        manifest = PlanManifest(**content)
+    except (ValueError, TypeError, KeyError) as error:
+        raise EngineError(f"{path.with_suffix('.json')} is damaged ({error}); {again}") from error
+    if (manifest.bundle, manifest.graph, manifest.library) != (bundle.digest(), graph, library):
+        raise EngineError(f"{path} was built from another bundle; {again}")
+    trt = _import(library)
+    if trt is not None and manifest.version != trt.__version__:
+        raise EngineError(
+            f"{path} was built by {library} {manifest.version}, here is {trt.__version__}; {again}"
+        )
+    if sha256(path) != manifest.sha256:
+        raise EngineError(f"{path} is not the file its manifest describes: changed or cut short; {again}")
+    return manifest
+
+
+def open_engine(bundle: Bundle, graph: str) -> Engine:
+    """Say why plans are not run: this version builds them, for use by other programs."""
+    if not installed():
+        raise ModuleNotFoundError("no TensorRT", name="tensorrt or tensorrt_rtx")
+    raise EngineError(f"this version builds plans for {installed()[0]} but does not run them")
+
+
+def _import(library: str) -> types.ModuleType | None:
+    try:
+        return importlib.import_module(library)
+    except ImportError:
+        return None
+
+
+def _build(
+    trt: Any, onnx: Path, capabilities: Sequence[tuple[int, int]] | None, progress: Progress | None
+) -> bytes:
+    logger = trt.Logger(trt.Logger.ERROR)
+    builder = trt.Builder(logger)
+    # TensorRT 11 knows no other networks and has dropped the flag's effect; 10.x must be told.
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse_from_file(str(onnx)):
+        errors = "; ".join(str(parser.get_error(i)) for i in range(parser.num_errors))
+        raise EngineError(f"{trt.__name__} {trt.__version__} cannot read {onnx}: {errors}")
+    config = builder.create_builder_config()
+    if capabilities is not None:
+        config.num_compute_capabilities = len(capabilities)
+        for index, (major, minor) in enumerate(capabilities):
+            name = f"SM{major}{minor}"
+            if not hasattr(trt.ComputeCapability, name):
+                raise EngineError(
+                    f"{trt.__name__} {trt.__version__} does not build for compute capability {major}.{minor}"
+                )
+            config.set_compute_capability(getattr(trt.ComputeCapability, name), index)
+    if progress is not None:
+        config.progress_monitor = _monitor(trt, progress)
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise EngineError(f"{trt.__name__} {trt.__version__} could not build {onnx}; its messages are above")
+    return bytes(plan)
+
+
+def _monitor(trt: Any, progress: Progress) -> Any:
+    """TensorRT's progress callbacks, as calls of `progress` for the outermost phase."""
+
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self.outermost, self.steps = "", 1
+
+        def phase_start(self, phase: str, parent: str | None, steps: int) -> None:
+            if parent is None:
+                self.outermost, self.steps = phase, steps
+                progress(phase, 0, steps)
+
+        def step_complete(self, phase: str, step: int) -> bool:
+            if phase == self.outermost:
+                progress(phase, step + 1, self.steps)
+            return True
+
+        def phase_finish(self, phase: str) -> None:
+            if phase == self.outermost:
+                progress(phase, self.steps, self.steps)
+
+    return Monitor()
+
+
+def _write(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_bytes(content)
+    temporary.replace(path)

@@ -1,0 +1,1 @@
+"""PyTorch model -> bundle of ONNX graphs -> TensorRT engines, with a parity report."""

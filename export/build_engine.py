@@ -1,0 +1,160 @@
+"""Export a checkpoint as a bundle of ONNX graphs and build its TensorRT engine.
+
+python export/build_engine.py --fp16                              # the lite preset, untrained
+python export/build_engine.py --checkpoint rmgn.safetensors --fp16 --out bundles/rmgn
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from engines import Bundle, EngineError, tensorrt_engine
+from export.parity import Difference, report
+from export.write_bundle import check_out, write_bundle
+from rmgn import PRESETS, RMGN
+from rmgn.checkpoint import CheckpointError, load
+
+
+def size(text: str) -> tuple[int, int]:
+    """Parse "256x192" (height x width); both must be multiples of 32."""
+    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    if not match or any(int(n) % 32 or int(n) == 0 for n in match.groups()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not HEIGHTxWIDTH in multiples of 32, such as 256x192")
+    return int(match[1]), int(match[2])
+
+
+def capabilities(text: str) -> list[tuple[int, int]]:
+    """Parse "8.6,8.9"."""
+    if not re.fullmatch(r"\d+\.\d(,\d+\.\d)*", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of compute capabilities such as 8.6,8.9")
+    return [(int(major), int(minor)) for major, minor in (item.split(".") for item in text.split(","))]
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="trained weights, .safetensors")
+    parser.add_argument(
+        "--preset",
+        choices=list(PRESETS),
+        help="architecture with random weights, without --checkpoint (lite)",
+    )
+    parser.add_argument("--size", type=size, default=(256, 192), metavar="HxW", help="picture size (256x192)")
+    parser.add_argument("--fp16", action="store_true", help="float16 graphs with float32 islands")
+    parser.add_argument("--torch", action="store_true", help="also write programs for the torch engine")
+    parser.add_argument(
+        "--compute-capability",
+        type=capabilities,
+        metavar="LIST",
+        help="GPUs of a TensorRT-RTX engine: 8.6,8.9",
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the bundle (bundles/NAME)")
+    args = parser.parse_args(argv)
+    if args.checkpoint and args.preset:
+        parser.error("--preset names an architecture without weights; --checkpoint brings its own: give one")
+    return args
+
+
+def build(args: argparse.Namespace, console: Console) -> Bundle:
+    """Write the bundle, build every TensorRT plan that can be built, and print the parity table."""
+    height, width = args.size
+    name = args.checkpoint.stem if args.checkpoint else args.preset or "lite"
+    out = args.out or Path("bundles") / f"{name}-{height}x{width}-{'fp16' if args.fp16 else 'fp32'}"
+    check_out(out)
+    if args.checkpoint:
+        model = load(args.checkpoint)
+        source = f"checkpoint {args.checkpoint.name}"
+    else:
+        torch.manual_seed(0)
+        model = RMGN(PRESETS[name]).eval()
+        source = f"preset {name} with random weights"
+        console.print(
+            f"[yellow]No --checkpoint: the {name} network is exported untrained, its pictures will be noise.",
+            soft_wrap=True,
+        )
+
+    columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("export", total=5 if args.torch else 3)
+
+        def step(description: str) -> None:
+            progress.update(task, description=description, advance=1)
+
+        bundle = write_bundle(model, out, height, width, args.fp16, args.torch, {"weights": source}, step)
+        progress.update(task, description="ONNX bundle", advance=1)
+        messages = _build_plans(bundle, args.compute_capability, progress)
+        task = progress.add_task("comparing engines with PyTorch", total=1)
+        rows, skipped = report(model, bundle)
+        progress.advance(task)
+
+    graphs = [bundle.path(graph) for graph in ("garment", "tryon")]
+    console.print(
+        f"{out}: {bundle.precision}, {sum(path.stat().st_size for path in graphs) / 1e6:.1f} MB of graphs",
+        soft_wrap=True,
+    )
+    for message in messages:
+        console.print(message, soft_wrap=True)
+    console.print(_table(rows))
+    for backend, reason in skipped.items():
+        console.print(f"[dim]not compared: {backend}: {reason}", soft_wrap=True)
+    return bundle
+
+
+def _build_plans(bundle: Bundle, targets: list[tuple[int, int]] | None, progress: Progress) -> list[str]:
+    libraries = tensorrt_engine.installed()
+    if not libraries:
+        return [
+            f"[yellow]No TensorRT here, so no engine was built ({tensorrt_engine.INSTALL}). "
+            "The ONNX bundle runs with ONNX Runtime or OpenVINO as it is."
+        ]
+    messages = []
+    for library in libraries:
+        for graph in ("garment", "tryon"):
+            task = progress.add_task(f"{library}: {graph}", total=None)
+
+            def update(phase: str, done: int, total: int, task=task, label=f"{library}: {graph}") -> None:  # type: ignore[no-untyped-def]
+                progress.update(task, description=f"{label}: {phase}", completed=done, total=total)
+
+            try:
+                path = tensorrt_engine.build_plan(bundle, graph, library, targets, update)
+            except EngineError as error:
+                progress.remove_task(task)
+                messages.append(f"[yellow]{library}: no engine for {graph}: {error}")
+                continue
+            manifest = tensorrt_engine.read_manifest(bundle, graph, library)
+            messages.append(
+                f"{path}: {path.stat().st_size / 1e6:.1f} MB, {library} {manifest.version}, "
+                f"compute capability {', '.join(manifest.compute_capabilities)}"
+            )
+    return messages
+
+
+def _table(rows: list[Difference]) -> Table:
+    table = Table("engine", "output", "max |Δ|", "mean |Δ|", "PSNR dB", title="against PyTorch float32")
+    for row in rows:
+        mean = f"{row.mean:.2e}" + (f" ({row.mean_pixels:.3f} px)" if row.mean_pixels is not None else "")
+        table.add_row(row.engine, row.output, f"{row.max:.2e}", mean, f"{row.psnr:.1f}")
+    return table
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
+    console = Console()
+    try:
+        build(args, console)
+    except (CheckpointError, EngineError, OSError) as error:
+        print(f"build_engine: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,116 @@
+"""Write a model as a bundle folder (see engines.bundle for its format)."""
+
+import dataclasses
+import datetime
+import importlib.metadata
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from engines.bundle import MANIFEST, Bundle, Graph, load, sha256
+from engines.protocol import EngineError, TensorSpec
+from export.graphs import GARMENT_INPUTS, TRYON_OUTPUTS, GarmentGraph, TryOnGraph, prepare, pyramid_names
+from export.graphs import sample_inputs as make_inputs
+from export.onnx_export import OPSET, export_onnx
+from rmgn import RMGN
+
+RANGES = {
+    "person": (-1.0, 1.0),
+    "garment": (-1.0, 1.0),
+    "garment_mask": (0.0, 1.0),
+    "rendered": (-1.0, 1.0),
+    "composite_mask": (0.0, 1.0),
+    "tryon": (-1.0, 1.0),
+}
+
+
+def write_bundle(
+    model: RMGN,
+    out: Path,
+    height: int,
+    width: int,
+    half: bool = False,
+    torch_programs: bool = False,
+    provenance: Mapping[str, Any] | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Bundle:
+    """Export `model` into the folder `out`, which appears when complete and replaces an older bundle.
+
+    half: float16 graphs with float32 islands, inputs and outputs. torch_programs: also write
+    torch.export programs for the torch engine. progress: called with the name of each step.
+    Raises EngineError where `out` holds something that is not a bundle.
+    """
+    check_out(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    announce = progress or (lambda _: None)
+    inner = prepare(model, half)
+    samples = make_inputs(height, width)
+    levels = pyramid_names(model)
+    garment_feeds = {name: samples[name] for name in GARMENT_INPUTS}
+    with torch.no_grad():
+        pyramid = dict(zip(levels, GarmentGraph(inner)(*garment_feeds.values()), strict=True))
+    tryon_feeds = {"person": samples["person"], **garment_feeds, **pyramid}
+
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
+        work = Path(folder) / out.name
+        work.mkdir()
+        graphs: dict[str, Graph] = {}
+        parts: list[tuple[str, nn.Module, dict[str, Tensor], tuple[str, ...]]] = [
+            ("garment", GarmentGraph(inner), garment_feeds, levels),
+            ("tryon", TryOnGraph(inner), tryon_feeds, TRYON_OUTPUTS),
+        ]
+        for name, module, feeds, outputs in parts:
+            announce(f"{name}.onnx")
+            export_onnx(module, feeds, outputs, work / f"{name}.onnx")
+            graphs[name] = _describe(work / f"{name}.onnx", module, feeds, outputs)
+            if torch_programs:
+                announce(f"{name}.pt2")
+                program = torch.export.export(module, tuple(feeds.values()))
+                torch.export.save(program, work / f"{name}.pt2")
+                graphs[f"{name}.torch"] = dataclasses.replace(
+                    graphs[name], file=f"{name}.pt2", sha256=sha256(work / f"{name}.pt2")
+                )
+        bundle = Bundle(
+            folder=out,
+            model=dataclasses.asdict(model.config),
+            height=height,
+            width=width,
+            precision="float16" if half else "float32",
+            opset=OPSET,
+            graphs=graphs,
+            provenance={"exported": _exported(), **(provenance or {})},
+        )
+        (work / MANIFEST).write_text(bundle.to_json(), encoding="utf-8")
+        if out.exists():
+            out.rename(Path(folder) / "replaced")
+        shutil.move(work, out)
+    return load(out)
+
+
+def check_out(out: Path) -> None:
+    """Raise EngineError unless `out` is free, an empty folder, or a bundle to replace."""
+    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file()):
+        raise EngineError(f"{out} exists and is not a bundle; it is left alone. Choose another --out.")
+
+
+def _describe(path: Path, module: nn.Module, feeds: Mapping[str, Tensor], outputs: tuple[str, ...]) -> Graph:
+    with torch.no_grad():
+        results = module(*feeds.values())
+
+    def specs(tensors: Mapping[str, Tensor]) -> tuple[TensorSpec, ...]:
+        return tuple(
+            TensorSpec(name, tuple(tensor.shape), *RANGES.get(name, (None, None)))
+            for name, tensor in tensors.items()
+        )
+
+    return Graph(path.name, sha256(path), specs(feeds), specs(dict(zip(outputs, results, strict=True))))
+
+
+def _exported() -> dict[str, str]:
+    versions = {name: importlib.metadata.version(name) for name in ("torch", "onnx", "onnxsim")}
+    return {"date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"), **versions}
