@@ -118,10 +118,12 @@ def read_manifest(bundle: Bundle, graph: str, library: str) -> PlanManifest:
 
 
 def open_engine(bundle: Bundle, graph: str) -> Engine:
-    """Say why plans are not run: this version builds them, for use by other programs."""
-    if not installed():
+    """Say why a plan is not run: this version builds plans, for use by other programs."""
+    libraries = installed()
+    if not libraries:
         raise ModuleNotFoundError("no TensorRT", name="tensorrt or tensorrt_rtx")
-    raise EngineError(f"this version builds plans for {installed()[0]} but does not run them")
+    plan = plan_path(bundle, graph, libraries[0])
+    raise EngineError(f"this version builds {plan.name} but does not run it")
 
 
 def _import(library: str) -> types.ModuleType | None:

@@ -1,0 +1,101 @@
+"""Shared fixtures: the released networks with deterministic weights, and small exported bundles."""
+
+import json
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from export.write_bundle import write_bundle
+from rmgn import PRESETS, RMGN
+
+REFERENCE = Path(__file__).parent / "reference"
+State = dict[str, torch.Tensor]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not torch.cuda.is_available():
+        skip = pytest.mark.skip(reason="needs a CUDA device")
+        for item in items:
+            if "gpu" in item.keywords:
+                item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def released_state() -> Callable[[str], State]:
+    """A released state dict by name of its key list, such as "rmgn_warp".
+
+    Released weights cannot be shipped. The values here follow from names and shapes alone; the same rule
+    filled the released code when it computed `released_256x192.npz`.
+    """
+
+    def make(name: str) -> State:
+        keys = json.loads((REFERENCE / f"{name}_keys.json").read_text())
+        state = {key: _values(key, tuple(shape)) for key, shape in keys.items()}
+        for key in state:
+            if key.endswith("weight_u"):  # spectral norm: the left vector that belongs to the right one
+                weight, v = (state[key.replace("weight_u", part)] for part in ("weight_orig", "weight_v"))
+                left = weight.reshape(len(weight), -1) @ v
+                state[key] = left / np.linalg.norm(left)
+        return {key: torch.from_numpy(np.asarray(value)) for key, value in state.items()}
+
+    return make
+
+
+def _values(key: str, shape: tuple[int, ...]) -> np.ndarray:
+    if key.endswith("num_batches_tracked"):
+        return np.zeros(shape, np.int64)
+    z = np.random.Generator(np.random.PCG64(zlib.crc32(key.encode()))).standard_normal(shape)
+    if key.endswith(("weight_u", "weight_v")):
+        z = z / np.linalg.norm(z)
+    elif key.endswith("running_var"):
+        z = 1 + 0.5 * np.abs(z)
+    elif len(shape) == 4:
+        z = z * (0.3 if shape[0] <= 4 else 1.2) / np.sqrt(np.prod(shape[1:]))
+    elif key.endswith(("running_mean", "bias")):
+        z = 0.1 * z
+    else:
+        z = 1 + 0.1 * z
+    return z.astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def released_inputs() -> State:
+    """Person, garment and mask that `released_256x192.npz` was computed from."""
+    y, x = np.mgrid[0:256, 0:192].astype(np.float32)
+    y, x = y / 256, x / 192
+    frequencies = ((1, 2), (3, 1), (2, 5), (7, 3), (4, 4), (1, 9))
+    waves = [np.sin(2 * np.pi * (fx * x + fy * y)) for fx, fy in frequencies]
+    mask = (((x - 0.5) / 0.35) ** 2 + ((y - 0.5) / 0.4) ** 2 < 1)[None, None]
+    arrays = {"person": 0.9 * np.stack(waves[:3])[None], "garment": 0.9 * np.stack(waves[3:])[None], "mask": mask}
+    return {name: torch.from_numpy(value.astype(np.float32)) for name, value in arrays.items()}
+
+
+@pytest.fixture(scope="session")
+def released_outputs() -> dict[str, np.ndarray]:
+    """What the released code computes with `released_state` from `released_inputs`."""
+    with np.load(REFERENCE / "released_256x192.npz") as arrays:
+        return {name: arrays[name].astype(np.float32) for name in arrays.files}
+
+
+@pytest.fixture(scope="session")
+def lite() -> RMGN:
+    """The untrained lite network."""
+    torch.manual_seed(0)
+    return RMGN(PRESETS["lite"]).eval()
+
+
+@pytest.fixture(scope="session")
+def bundle32(lite: RMGN, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The lite network as a float32 bundle at 128x96, with torch programs."""
+    return write_bundle(lite, tmp_path_factory.mktemp("bundles") / "fp32", 128, 96, torch_programs=True).folder
+
+
+@pytest.fixture(scope="session")
+def bundle16(lite: RMGN, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The lite network as a float16 bundle at 128x96, with torch programs."""
+    out = tmp_path_factory.mktemp("bundles") / "fp16"
+    return write_bundle(lite, out, 128, 96, half=True, torch_programs=True).folder

@@ -1,0 +1,103 @@
+"""Released checkpoints through the converter, whole and broken."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from rmgn import checkpoint, convert
+from rmgn.checkpoint import CheckpointError
+
+State = dict[str, torch.Tensor]
+
+
+@pytest.fixture(scope="module")
+def warp(released_state: Callable[[str], State]) -> State:
+    return released_state("rmgn_warp")
+
+
+@pytest.fixture(scope="module")
+def pfafn(released_state: Callable[[str], State]) -> State:
+    return released_state("pfafn_generator")
+
+
+def test_command_converts_data_parallel_checkpoints(
+    warp: State, released_state: Callable[[str], State], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    generator = released_state("rmgn_generator")
+    torch.save({f"module.{k}": v for k, v in warp.items()}, tmp_path / "warp.pth")
+    torch.save({"state_dict": generator}, tmp_path / "gen.pth")
+    out = tmp_path / "rmgn.safetensors"
+    arguments = ["--warp", tmp_path / "warp.pth", "--generator", tmp_path / "gen.pth", "--out", out]
+    assert convert.main([str(a) for a in arguments]) == 0
+    assert "RMGN, 98.6 M parameters" in capsys.readouterr().out
+
+    expected = convert.released(warp, generator).state_dict()
+    actual = checkpoint.load(out).state_dict()
+    assert all(torch.equal(actual[name], value) for name, value in expected.items())
+
+
+def test_spectral_norm_is_folded(warp: State, released_state: Callable[[str], State]) -> None:
+    generator = released_state("rmgn_generator")
+    model = convert.released(warp, generator)
+    name = "generator.AADResBlk_up_3.conv_1.weight"
+    sigma = torch.dot(generator[f"{name}_u"], generator[f"{name}_orig"].flatten(1) @ generator[f"{name}_v"])
+    folded = model.get_parameter("generator.blocks.5.conv1.weight")
+    torch.testing.assert_close(folded, generator[f"{name}_orig"] / sigma)
+
+
+def test_every_wrong_key_is_listed(warp: State, pfafn: State) -> None:
+    broken = dict(pfafn)
+    del broken["model.model.2.block.0.weight"]
+    broken["model.model.6.weight"] = torch.zeros(4, 64, 3, 3)
+    broken["surprise"] = torch.zeros(2)
+    with pytest.raises(CheckpointError) as error:
+        convert.released(warp, broken)
+    text = str(error.value)
+    assert "missing model.model.2.block.0.weight [64, 64, 3, 3]" in text
+    assert "misshapen model.model.6.weight: [4, 64, 3, 3], expected [4, 128, 3, 3]" in text
+    assert "unknown surprise [2]" in text
+    assert "(3 keys differ)" in text
+
+
+def test_batch_counters_may_be_absent(warp: State, pfafn: State) -> None:
+    old = {key: value for key, value in pfafn.items() if not key.endswith("num_batches_tracked")}
+    convert.released(warp, old)
+
+
+def test_swapped_files_are_recognised(warp: State, pfafn: State) -> None:
+    with pytest.raises(CheckpointError, match="no aflow_net.* keys: is it the generator's"):
+        convert.released(pfafn, warp)
+    with pytest.raises(CheckpointError, match=r"neither RMGN's .* nor PF-AFN's"):
+        convert.released(warp, warp)
+
+
+class Payload:
+    """Stands for code hidden in a pickle."""
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"no checkpoint", "is not a PyTorch checkpoint, or is cut short|holds more than tensors"),
+        (None, "does not exist"),
+        ([1, 2], "holds no state dict"),
+        (Payload(), "is not loaded, since that could run code"),
+    ],
+    ids=["text", "absent", "no dict", "code"],
+)
+def test_bad_files_leave_one_sentence_and_no_output(
+    content: object, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "warp.pth"
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    elif content is not None:
+        torch.save(content, file)
+    out = tmp_path / "out.safetensors"
+    assert convert.main(["--warp", str(file), "--generator", str(file), "--out", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert pytest.importorskip("re").search(message, error), error
+    assert "Traceback" not in error
+    assert not out.exists()

@@ -1,0 +1,139 @@
+"""The network against the released code, and its shapes."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rmgn import PRESETS, RMGN, ModelConfig, checkpoint
+from rmgn.checkpoint import CheckpointError
+from rmgn.config import paper_formulas
+from rmgn.convert import released
+
+State = dict[str, torch.Tensor]
+TINY = dataclasses.replace(
+    PRESETS["lite"],
+    encoder_widths=(4, 4, 6, 8, 8),
+    pyramid_width=4,
+    flow_widths=(4, 4),
+    extractor_widths=(2, 4, 4, 6, 8),
+    fusion_widths=(8, 8, 6, 4, 4),
+    unet_widths=(4, 4, 6, 8, 8),
+)
+
+
+def inputs(batch: int, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    person, garment = 2 * torch.rand(2, batch, 3, height, width, generator=generator) - 1
+    mask = (torch.rand(batch, 1, height, width, generator=generator) > 0.3).float()
+    return person, garment, mask
+
+
+def test_rmgn_matches_the_released_code(
+    released_state: Callable[[str], State], released_inputs: State, released_outputs: dict[str, np.ndarray]
+) -> None:
+    model = released(released_state("rmgn_warp"), released_state("rmgn_generator"))
+    with torch.no_grad():
+        result = model(**released_inputs, regional_masks=True)
+    expected = released_outputs
+
+    pixels = (result.flow.numpy() - expected["flow_grid"]) * np.array([96, 128]).reshape(1, 2, 1, 1)
+    assert np.hypot(pixels[:, 0], pixels[:, 1]).mean() <= 0.01
+    np.testing.assert_allclose(result.tryon, expected["tryon"], atol=2e-3)
+    # The others are stored in half: their own rounding adds up to 5e-4.
+    for name in ("warped_garment", "warped_mask", "rendered", "composite_mask"):
+        np.testing.assert_allclose(getattr(result, name), expected[name], atol=2.5e-3, err_msg=name)
+    np.testing.assert_allclose(result.regional_masks[-1], expected["last_regional_mask"], atol=2.5e-3)
+    shapes = [list(mask.shape) for mask in result.regional_masks]
+    assert shapes == expected["regional_mask_shapes"].tolist()
+
+
+def test_pfafn_matches_the_released_code(
+    released_state: Callable[[str], State], released_inputs: State, released_outputs: dict[str, np.ndarray]
+) -> None:
+    model = released(released_state("rmgn_warp"), released_state("pfafn_generator"))
+    assert model.config.generator == "pfafn"
+    with torch.no_grad():
+        result = model(**released_inputs, regional_masks=True)
+    np.testing.assert_allclose(result.tryon, released_outputs["pfafn_tryon"], atol=2.5e-3)
+    assert result.regional_masks == ()
+
+
+def test_paper_preset_has_the_published_size() -> None:
+    with torch.device("meta"):
+        model = RMGN(PRESETS["paper"])
+    millions = [sum(p.numel() for p in part.parameters()) / 1e6 for part in (model.warp, model.generator)]
+    assert [round(m, 2) for m in millions] == [29.30, 69.25]
+
+
+@pytest.mark.parametrize("size", [(32, 32), (64, 32), (96, 160)], ids=str)
+@pytest.mark.parametrize(
+    "config",
+    [
+        TINY,
+        paper_formulas(TINY),
+        dataclasses.replace(TINY, generator="pfafn"),
+        dataclasses.replace(TINY, composite=False, pixel_rule="corners"),
+    ],
+    ids=["release", "paper formulas", "pfafn", "no composite"],
+)
+def test_any_size_any_batch_any_variant(config: ModelConfig, size: tuple[int, int]) -> None:
+    """A batch gives what its samples give alone, and a cached pyramid what a computed one gives."""
+    model = RMGN(config).eval()
+    person, garment, mask = inputs(3, *size)
+    with torch.no_grad():
+        batch = model(person, garment, mask, regional_masks=True)
+        alone = model(person[1:2], garment[1:2], mask[1:2], model.encode_garment(garment[1:2], mask[1:2]))
+    assert batch.tryon.shape == person.shape
+    assert batch.flow.shape == (3, 2, *size)
+    assert len(batch.regional_masks) == (0 if config.generator == "pfafn" else 18)
+    for name in ("tryon", "rendered", "composite_mask", "warped_garment", "warped_mask", "flow"):
+        torch.testing.assert_close(getattr(batch, name)[1:2], getattr(alone, name), atol=1e-4, rtol=1e-3)
+    m = batch.composite_mask
+    torch.testing.assert_close(batch.tryon, m * batch.warped_garment + (1 - m) * batch.rendered)
+    assert (m <= batch.warped_mask + 1e-6).all()
+
+
+def test_every_parameter_gets_a_gradient() -> None:
+    model = RMGN(TINY).train()
+    person, garment, mask = inputs(2, 64, 64)
+    result = model(person, garment, torch.ones_like(mask))
+    (result.tryon.square().mean() + result.flow.square().mean()).backward()
+    dead = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    # Convolutions before an instance norm lose their bias, and β of the last level has no norm behind it.
+    assert not [name for name in dead if "bias" not in name], dead
+
+
+@pytest.mark.parametrize("size", [(100, 96), (96, 33)], ids=str)
+def test_sizes_off_the_grid_are_refused(size: tuple[int, int]) -> None:
+    person, garment, mask = inputs(1, *size)
+    with pytest.raises(ValueError, match=f"multiples of 32, not {size[0]}x{size[1]}"):
+        RMGN(TINY)(person, garment, mask)
+
+
+def test_mismatched_inputs_are_refused() -> None:
+    person, garment, mask = inputs(1, 64, 64)
+    with pytest.raises(ValueError, match="must have the same batch, height and width"):
+        RMGN(TINY)(person, garment[:, :, :32], mask)
+
+
+def test_checkpoint_round_trip(tmp_path: Path) -> None:
+    model = RMGN(paper_formulas(TINY)).eval()
+    checkpoint.save(model, tmp_path / "new" / "tiny.safetensors")
+    again = checkpoint.load(tmp_path / "new" / "tiny.safetensors")
+    assert again.config == model.config
+    person, garment, mask = inputs(1, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(again(person, garment, mask).tryon, model(person, garment, mask).tryon)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["tiny.safetensors"]
+
+
+def test_bad_checkpoints_are_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="does not exist"):
+        checkpoint.load(tmp_path / "none.safetensors")
+    (tmp_path / "text.safetensors").write_text("not a checkpoint")
+    with pytest.raises(CheckpointError, match=r"text.safetensors is not a safetensors file .*rmgn.convert"):
+        checkpoint.load(tmp_path / "text.safetensors")
