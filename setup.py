@@ -26,7 +26,7 @@ setup(
         Pybind11Extension(
             "runtime._native",
             ["runtime/cpp/bindings.cpp"],
-            depends=[f"runtime/cpp/{name}.hpp" for name in ("image", "preprocess", "composite")],
+            depends=[f"runtime/cpp/{name}.hpp" for name in ("image", "lanes", "preprocess", "composite")],
             extra_compile_args=["/O2"] if sys.platform == "win32" else ["-O3"],
             cxx_std=17,
         )

@@ -24,13 +24,13 @@ std::string shape_of(const py::array& array) {
            py::str(array.attr("shape")).cast<std::string>();
 }
 
-mirror::Image image(const py::array& array, const char* name) {
-    if (!py::isinstance<py::array_t<std::uint8_t>>(array))
-        throw py::type_error(std::string(name) + " must be uint8 [H, W, 3], not " + shape_of(array));
-    if (array.ndim() != 3 || array.shape(2) != 3 || array.shape(0) < 1 || array.shape(1) < 1)
-        throw py::value_error(std::string(name) + " must be uint8 [H, W, 3], not " + shape_of(array));
-    if (array.strides(2) != 1 || array.strides(1) != 3)
-        throw py::value_error(std::string(name) + " must have contiguous pixels within a row");
+mirror::Image image(const py::array& array, const char* name, int channels) {
+    const std::string wanted =
+        std::string(name) + " must be uint8 [H, W, " + std::to_string(channels) + "] with contiguous rows, not ";
+    if (!py::isinstance<py::array_t<std::uint8_t>>(array)) throw py::type_error(wanted + shape_of(array));
+    const bool fits = array.ndim() == 3 && array.shape(0) > 0 && array.shape(1) > 0 && array.shape(2) == channels;
+    if (!fits || array.strides(2) != 1 || array.strides(1) != channels)
+        throw py::value_error(wanted + shape_of(array));
     return {static_cast<std::uint8_t*>(const_cast<void*>(array.data())), static_cast<int>(array.shape(0)),
             static_cast<int>(array.shape(1)), array.strides(0)};
 }
@@ -61,7 +61,7 @@ mirror::Crop crop_of(const CropTuple& crop) {
 void preprocess(const py::array& frame, const CropTuple& crop, const py::array& out) {
     if (out.ndim() != 4 || out.shape(2) < 1 || out.shape(3) < 1)
         throw py::value_error("out must be float32 [1, 3, H, W], not " + shape_of(out));
-    const mirror::Image source = image(frame, "frame");
+    const mirror::Image source = image(frame, "frame", 3);
     float* target = const_cast<float*>(planes(out, "out", 3, out.shape(2), out.shape(3)));
     require_writeable(out, "out");
     const mirror::Crop box = crop_of(crop);
@@ -75,7 +75,7 @@ void composite(const py::array& frame, const CropTuple& crop, const py::array& g
                const py::array& rendered, const py::array& mask, const py::array& matte) {
     if (flow.ndim() != 4 || flow.shape(2) < 1 || flow.shape(3) < 1)
         throw py::value_error("flow must be float32 [1, 2, H, W], not " + shape_of(flow));
-    const mirror::Image target = image(frame, "frame"), photo = image(garment, "garment");
+    const mirror::Image target = image(frame, "frame", 3), photo = image(garment, "garment", 4);
     require_writeable(frame, "frame");
     const py::ssize_t height = flow.shape(2), width = flow.shape(3);
     const mirror::NetworkOutputs net{

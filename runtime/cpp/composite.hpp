@@ -14,7 +14,7 @@
 
 #include <vector>
 
-#include "image.hpp"
+#include "lanes.hpp"
 
 namespace mirror {
 
@@ -36,10 +36,10 @@ inline Between between(double position, int inputs) {
     return {first, std::min(first + 1, inputs - 1), static_cast<float>(clamped - first)};
 }
 
-// Everything `composite` interpolates, interleaved so that one pixel is two SIMD registers:
-// flow offset x, y in garment pixels; B, G, R in 0 ... 255; mask; matte; nothing.
+// Everything `composite` interpolates, interleaved so that one pixel is two groups of four: B, G, R in 0 ... 255 and
+// nothing; the mask, flow offset x, y in garment pixels, the matte.
 constexpr int kLanes = 8;
-enum Lane { kFlowX, kFlowY, kBlue, kGreen, kRed, kMask, kMatte };
+enum Lane { kBlue, kGreen, kRed, kNothing, kMask, kFlowX, kFlowY, kMatte };
 
 inline std::vector<float> interleave(const NetworkOutputs& net, int garment_height, int garment_width) {
     const std::size_t plane = static_cast<std::size_t>(net.height) * net.width;
@@ -57,12 +57,13 @@ inline std::vector<float> interleave(const NetworkOutputs& net, int garment_heig
             pixel[kRed] = (net.rendered[i] + 1.0f) * 127.5f;
             pixel[kMask] = clamp(net.mask[i], 0.0f, 1.0f);
             pixel[kMatte] = clamp(net.matte[i], 0.0f, 1.0f);
-            pixel[7] = 0.0f;
+            pixel[kNothing] = 0.0f;
         }
     }
     return pixels;
 }
 
+// garment: four bytes a pixel (B, G, R, unused), so that a pixel is one load.
 inline void composite(const Image& frame, const Crop& crop, const Image& garment, const NetworkOutputs& net) {
     const int left = static_cast<int>(std::ceil(std::clamp(crop.x - 0.5, 0.0, 1.0 * frame.width)));
     const int right = static_cast<int>(std::ceil(std::clamp(crop.x + crop.width - 0.5, 0.0, 1.0 * frame.width)));
@@ -96,27 +97,23 @@ inline void composite(const Image& frame, const Crop& crop, const Image& garment
             const float* after = line.data() + columns[i].second * kLanes;
             // Worth a branch: most of a frame is left alone, in long runs that the processor predicts.
             if (before[kMatte] <= 0.0f && after[kMatte] <= 0.0f) continue;
-            float value[kLanes];
-            for (int lane = 0; lane < kLanes; ++lane)
-                value[lane] = before[lane] + columns[i].fraction * (after[lane] - before[lane]);
+            const float fraction = columns[i].fraction;
+            const Lanes rendered = mix(load(before + kBlue), load(after + kBlue), fraction);
+            float rest[4];
+            store(rest, mix(load(before + kMask), load(after + kMask), fraction));
 
-            const float garment_x = clamp(identity_x[i] + value[kFlowX], 0.0f, last_x);
-            const float garment_y = clamp(identity_y + value[kFlowY], 0.0f, last_y);
+            const float garment_x = clamp(identity_x[i] + rest[kFlowX - kMask], 0.0f, last_x);
+            const float garment_y = clamp(identity_y + rest[kFlowY - kMask], 0.0f, last_y);
             const int x0 = static_cast<int>(garment_x), y0 = static_cast<int>(garment_y);
-            const int step = 3 * (x0 + 1 < garment.width);
-            const std::uint8_t* above = garment.row(y0) + 3 * x0;
-            const std::uint8_t* below = above + (y0 + 1 < garment.height) * garment.stride;
-            const float dx = garment_x - x0, dy = garment_y - y0;
-            const float mask = value[kMask], matte = value[kMatte];
-            for (int channel = 0; channel < 3; ++channel) {
-                const float upper_value = above[channel] + dx * (above[channel + step] - above[channel]);
-                const float lower_value = below[channel] + dx * (below[channel + step] - below[channel]);
-                const float cloth = upper_value + dy * (lower_value - upper_value);
-                const float rendered = value[kBlue + channel];
-                const float dressed = rendered + mask * (cloth - rendered);
-                const float mixed = target[channel] + matte * (dressed - target[channel]);
-                target[channel] = static_cast<std::uint8_t>(clamp(mixed, 0.0f, 255.0f) + 0.5f);
-            }
+            const std::ptrdiff_t right_step = x0 + 1 < garment.width ? 4 : 0;
+            const std::ptrdiff_t down_step = y0 + 1 < garment.height ? garment.stride : 0;
+            const std::uint8_t* above = garment.row(y0) + 4 * x0;
+            const std::uint8_t* below = above + down_step;
+            const float dx = garment_x - x0;
+            const Lanes cloth = mix(mix(load(above), load(above + right_step), dx),
+                                    mix(load(below), load(below + right_step), dx), garment_y - y0);
+            const Lanes dressed = mix(rendered, cloth, rest[0]);
+            store_three(target, mix(load_three(target), dressed, rest[kMatte - kMask]));
         }
     }
 }

@@ -8,7 +8,7 @@
 
 namespace mirror {
 
-// Interleaved BGR bytes; pixels of a row are contiguous, rows may lie `stride` bytes apart (negative: upside down).
+// Interleaved bytes, B, G, R first; pixels of a row are contiguous, rows may lie `stride` bytes apart (negative: upside down).
 struct Image {
     std::uint8_t* data;
     int height, width;
