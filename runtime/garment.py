@@ -107,5 +107,4 @@ def spread(photo: Pixels, garment: NDArray[np.bool_]) -> Pixels:
     _, labels = cv2.distanceTransformWithLabels(1 - inside, cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL)
     colours = np.zeros((int(labels.max()) + 1, 3), np.uint8)
     colours[labels[inside > 0]] = photo[inside > 0]
-    cloth = np.where(garment[..., None], photo, colours[labels])
-    return np.dstack([cloth, np.full(garment.shape, 255, np.uint8)])
+    return np.dstack([colours[labels], np.full(garment.shape, 255, np.uint8)])
