@@ -8,6 +8,7 @@
 """
 
 import os
+import sys
 
 from pybind11.setup_helpers import Pybind11Extension
 from setuptools import setup
@@ -25,7 +26,8 @@ setup(
         Pybind11Extension(
             "runtime._native",
             ["runtime/cpp/bindings.cpp"],
-            depends=["runtime/cpp/preprocess.hpp", "runtime/cpp/composite.hpp"],
+            depends=[f"runtime/cpp/{name}.hpp" for name in ("image", "lanes", "preprocess", "composite")],
+            extra_compile_args=["/O2"] if sys.platform == "win32" else ["-O3"],
             cxx_std=17,
         )
     ],

@@ -1,0 +1,1 @@
+"""The mirror: camera, try-on, screen."""

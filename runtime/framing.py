@@ -1,0 +1,123 @@
+"""Which part of the frame the network sees: a box of the network's aspect around the person, steady over time."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8]
+Crop = tuple[float, float, float, float]
+
+MODES = ("auto", "centre", "full")
+
+# A face box of OpenCV's frontal cascade against a head-to-thigh crop, measured on shop photos of that framing.
+CROP_HEIGHT = 5.6  # times the face box's
+FACE_CENTRE = 0.155  # of the crop's height, from its top
+LARGEST_FACE = 0.3  # of the frame's height: nearer than that nothing is left to dress
+
+DETECTION_HEIGHT = 240  # pixels; a search takes about 10 ms
+DETECTION_INTERVAL = 8  # frames
+PATIENCE = 40  # frames without a face until the crop goes back to the middle
+
+
+class Framing:
+    """Chooses the crop of each frame of one source. `mode`: one of MODES.
+
+    centre: the largest box in the middle of the frame. full: the smallest box around the whole frame; it reaches
+    outside, where the border repeats. auto: head to thigh around the largest face; centre while there is none.
+    """
+
+    def __init__(self, mode: str, aspect: float) -> None:
+        """aspect: width / height of the network's input."""
+        self._mode = mode
+        self._aspect = aspect
+        self._find_face = face_finder() if mode == "auto" else None
+        self._frame = 0
+        self._last_seen = -PATIENCE
+        self._target: Crop | None = None
+        self._filter = OneEuro()
+        self._size = (0, 0)
+
+    def crop(self, image: Pixels) -> Crop:
+        """The box (x, y, width, height) of this frame, in continuous pixels; may reach outside the frame."""
+        height, width = image.shape[:2]
+        if (height, width) != self._size:
+            self._size, self._target, self._filter = (height, width), None, OneEuro()
+        if self._find_face is None:
+            return box(width, height, self._aspect, around=self._mode == "full")
+        if self._frame % DETECTION_INTERVAL == 0:
+            face = self._find_face(image)
+            if face is not None:
+                self._target = person_box(face, (width, height), self._aspect)
+                self._last_seen = self._frame
+        self._frame += 1
+        if self._target is None or self._frame - self._last_seen > PATIENCE:
+            self._target = box(width, height, self._aspect, around=False)
+        x, y, wide, tall = self._target
+        middle = np.array([x + wide / 2, y + tall / 2, tall])
+        x, y, tall = (float(value) for value in self._filter(middle, unit=tall))
+        return (x - tall * self._aspect / 2, y - tall / 2, tall * self._aspect, tall)
+
+
+class OneEuro:
+    """The 1-euro filter (Casiez et al., 2012): heavy smoothing at rest, little in motion. One step a frame.
+
+    Cut-offs are in cycles a frame; speeds in `unit`s a frame, so that the frame's size is immaterial.
+    """
+
+    def __init__(self, rest: float = 0.01, gain: float = 2.0, speed: float = 0.1) -> None:
+        self._rest, self._gain, self._speed = rest, gain, speed
+        self._value: NDArray[np.float64] | None = None
+        self._velocity = np.zeros(0)
+
+    def __call__(self, value: NDArray[np.float64], unit: float) -> NDArray[np.float64]:
+        """The smoothed value; the first one is taken as it is."""
+        if self._value is None:
+            self._value, self._velocity = value, np.zeros_like(value)
+            return value
+        velocity = (value - self._value) / unit
+        self._velocity = self._velocity + weight(self._speed) * (velocity - self._velocity)
+        cutoff = self._rest + self._gain * float(np.abs(self._velocity).max())
+        self._value = self._value + weight(cutoff) * (value - self._value)
+        return self._value
+
+
+def weight(cutoff: float) -> float:
+    """How much of the new value a first-order low-pass of this cut-off (cycles a step) takes."""
+    return 1 / (1 + 1 / (2 * math.pi * cutoff))
+
+
+def box(width: float, height: float, aspect: float, around: bool) -> Crop:
+    """The box of `aspect` in the middle of a frame: the largest inside, or the smallest `around` it."""
+    tall = max(height, width / aspect) if around else min(height, width / aspect)
+    return ((width - tall * aspect) / 2, (height - tall) / 2, tall * aspect, tall)
+
+
+def person_box(face: Crop, frame: tuple[int, int], aspect: float) -> Crop:
+    """Head to thigh below a face, no larger than fits the frame, and inside it."""
+    width, height = frame
+    tall = min(CROP_HEIGHT * face[3], height, width / aspect)
+    x = face[0] + face[2] / 2 - tall * aspect / 2
+    y = face[1] + face[3] / 2 - FACE_CENTRE * tall
+    return (min(max(x, 0), width - tall * aspect), min(max(y, 0), height - tall), tall * aspect, tall)
+
+
+def face_finder() -> Callable[[Pixels], Crop | None]:
+    """A function that finds the largest face in a frame."""
+    cascade = cv2.CascadeClassifier(str(Path(cv2.data.haarcascades) / "haarcascade_frontalface_default.xml"))
+
+    def find(image: Pixels) -> Crop | None:
+        scale = min(1.0, DETECTION_HEIGHT / image.shape[0])
+        small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        gray = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)
+        largest = round(LARGEST_FACE * gray.shape[0])
+        faces = cascade.detectMultiScale(gray, 1.1, 6, minSize=(20, 20), maxSize=(largest, largest))
+        if len(faces) == 0:
+            return None
+        x, y, width, height = max(faces, key=lambda face: int(face[2]) * int(face[3]))
+        return (x / scale, y / scale, width / scale, height / scale)
+
+    return find

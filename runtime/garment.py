@@ -1,0 +1,110 @@
+"""A garment ready to be worn: its photo and mask in the network's shape, and its cloth at full resolution."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime import _native, pictures
+from runtime.failure import InputError
+from runtime.garment_mask import plain_background_mask
+
+Pixels = NDArray[np.uint8]
+Planes = NDArray[np.float32]
+
+# More detail than any camera crop shows; a phone photo at full size would only slow the sampling down.
+LARGEST_SIDE = 2048
+
+
+@dataclass(frozen=True)
+class Garment:
+    """One garment, letterboxed to the network's aspect; all pictures cover the same area.
+
+    photo: uint8 [H', W', 3] BGR, as taken. cloth: uint8 [H', W', 4], BGR and an unused byte: the photo with the
+    garment's colours carried over its outline, so that sampling at the edge never picks up background.
+    image: float32 [1, 3, H, W] RGB in [-1, 1]. mask: float32 [1, 1, H, W] in {0, 1}.
+    """
+
+    name: str
+    photo: Pixels
+    cloth: Pixels
+    image: Planes
+    mask: Planes
+
+
+def load(photo: Path, mask: Path | None, height: int, width: int) -> Garment:
+    """Read a shop photo for a network of `height` x `width`.
+
+    Without a mask file the photo's transparency is the mask, and without that the plain background tells.
+    Raises InputError saying what is wrong with which file.
+    """
+    picture = pictures.read(photo, alpha=True)
+    if mask is not None:
+        silhouette = pictures.read_mask(mask)
+        if silhouette.shape != picture.shape[:2]:
+            raise InputError(
+                f"the mask {mask} is {silhouette.shape[1]}x{silhouette.shape[0]} pixels, "
+                f"but its photo {photo} is {picture.shape[1]}x{picture.shape[0]}"
+            )
+    elif picture.shape[2] == 4 and picture[..., 3].min() < 128:
+        silhouette = np.where(picture[..., 3] >= 128, 255, 0).astype(np.uint8)
+    else:
+        try:
+            silhouette = plain_background_mask(np.ascontiguousarray(picture[..., :3]))
+        except InputError as error:
+            raise InputError(f"{photo}: {error}") from error
+    if not silhouette.any():
+        raise InputError(f"the mask of {photo} is empty")
+    return prepare(photo.stem, on_white(picture), silhouette, height, width)
+
+
+def prepare(name: str, photo: Pixels, silhouette: Pixels, height: int, width: int) -> Garment:
+    """As `load`, from pixels: photo uint8 [h, w, 3] BGR, silhouette uint8 [h, w], not zero on the garment."""
+    shrink = LARGEST_SIDE / max(photo.shape[:2])
+    if shrink < 1:
+        size = (round(photo.shape[1] * shrink), round(photo.shape[0] * shrink))
+        photo = np.asarray(cv2.resize(photo, size, interpolation=cv2.INTER_AREA), np.uint8)
+        silhouette = np.asarray(cv2.resize(silhouette, size, interpolation=cv2.INTER_AREA), np.uint8)
+    photo, silhouette = letterbox(photo, silhouette, width / height)
+    image = np.empty((1, 3, height, width), np.float32)
+    _native.preprocess(photo, (0, 0, photo.shape[1], photo.shape[0]), image)
+    small = cv2.resize(silhouette, (width, height), interpolation=cv2.INTER_AREA)
+    mask = (small > 127).astype(np.float32)[None, None]
+    return Garment(name, photo, spread(photo, silhouette > 127), image, mask)
+
+
+def on_white(picture: Pixels) -> Pixels:
+    """The picture without its transparency, laid on white; uint8 [H, W, 3]."""
+    if picture.shape[2] == 3:
+        return picture
+    alpha = picture[..., 3:] / 255
+    return np.rint(picture[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
+
+
+def letterbox(photo: Pixels, silhouette: Pixels, aspect: float) -> tuple[Pixels, Pixels]:
+    """Widen or heighten both to `aspect` (width / height) around the middle: background colour, no garment."""
+    height, width = silhouette.shape
+    outside = photo[silhouette == 0]
+    ground = np.median(outside, axis=0) if outside.size else np.full(3, 255.0)
+    extra_x = max(0, round(height * aspect) - width)
+    extra_y = max(0, round(width / aspect) - height)
+    sides = (extra_y // 2, extra_y - extra_y // 2, extra_x // 2, extra_x - extra_x // 2)
+    colour = tuple(float(value) for value in ground)
+    return (
+        np.asarray(cv2.copyMakeBorder(photo, *sides, cv2.BORDER_CONSTANT, value=colour), np.uint8),
+        np.asarray(cv2.copyMakeBorder(silhouette, *sides, cv2.BORDER_CONSTANT, value=0.0), np.uint8),
+    )
+
+
+def spread(photo: Pixels, garment: NDArray[np.bool_]) -> Pixels:
+    """The photo with every pixel outside the garment in the colour of the nearest one well inside it."""
+    # The outermost pixels are already mixed with background.
+    inside = cv2.erode(garment.astype(np.uint8), np.ones((3, 3), np.uint8))
+    if not inside.any():
+        inside = garment.astype(np.uint8)
+    _, labels = cv2.distanceTransformWithLabels(1 - inside, cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL)
+    colours = np.zeros((int(labels.max()) + 1, 3), np.uint8)
+    colours[labels[inside > 0]] = photo[inside > 0]
+    return np.dstack([colours[labels], np.full(garment.shape, 255, np.uint8)])

@@ -1,0 +1,92 @@
+"""Find the garment in a shop photo with a plain background."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.failure import InputError
+
+Pixels = NDArray[np.uint8]
+Real = NDArray[np.float32]
+
+WORKING_HEIGHT = 768
+LEAST_CONTRAST = 1.0  # Lab units; a white shirt on a white ground differs from it by 1 to 4
+NOISE_MARGIN = 4.0
+RINGING = 16  # pixels of the photo: the blocks in which JPEG keeps colour
+EDGE_FRACTION = 0.4  # near the half-way point between background and garment, less for blurred edges
+LEAST_AREA = 0.01
+
+
+def plain_background_mask(photo: Pixels) -> Pixels:
+    """255 where the garment is, 0 on the background; uint8 [H, W].
+
+    photo: [H, W, 3] BGR; the background is nearly uniform and makes up most of the border. A gradient and noise
+    are allowed for. Raises InputError where no garment stands out or the background is not plain.
+    """
+    height, width = photo.shape[:2]
+    scale = min(1.0, WORKING_HEIGHT / height)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small = cv2.resize(photo, size, interpolation=cv2.INTER_AREA) if scale < 1 else photo
+    distance, noise = background_distance(small)
+    if noise > 8:
+        raise InputError("the background is not plain enough to find the garment; give its mask as well")
+    threshold = max(LEAST_CONTRAST, NOISE_MARGIN * noise)
+    ringing = max(1, round(RINGING * scale))
+    nearby = cv2.dilate(distance, square(ringing + 1))
+    everything = fill_outline(distance > threshold)
+    certain = fill_outline(distance > np.maximum(threshold, EDGE_FRACTION * nearby))
+    # What stands out only a little is a pale part of the garment where it is broad, and JPEG's ringing around a
+    # dark part where it is narrow.
+    pale = cv2.morphologyEx(everything & ~certain, cv2.MORPH_OPEN, square(ringing + 1))
+    silhouette = fill_outline((certain | pale) > 0)
+    area = np.count_nonzero(silhouette) / silhouette.size
+    if area < LEAST_AREA:
+        raise InputError("no garment stands out from the background; give its mask as well")
+    enlarged = cv2.resize(silhouette, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.where(enlarged > 127, 255, 0).astype(np.uint8)
+
+
+def background_distance(photo: Pixels) -> tuple[Real, float]:
+    """How far every pixel is from the background's colour, in Lab units, and the background's own noise.
+
+    The background is a colour plane over x and y fitted to the border; pixels of a garment that reaches the
+    border are left out of the fit as outliers.
+    """
+    lab = cv2.cvtColor(photo.astype(np.float32) / 255, cv2.COLOR_BGR2LAB)
+    lab = cv2.GaussianBlur(lab, (3, 3), 0)
+    height, width = photo.shape[:2]
+    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
+    plane = np.dstack([np.ones_like(x), x, y])
+    frame = np.ones((height, width), bool)
+    margin = max(1, round(0.02 * height))
+    frame[margin:-margin, margin:-margin] = False
+    basis, colours = plane[frame], lab[frame]
+    away = np.linalg.norm(colours - np.median(colours, axis=0), axis=1)
+    for _ in range(3):
+        kept = away <= max(0.5, 3 * float(np.median(away)))
+        fit = np.linalg.lstsq(basis[kept], colours[kept], rcond=None)[0]
+        away = np.linalg.norm(colours - basis @ fit, axis=1)
+    return np.linalg.norm(lab - plane @ fit, axis=2), float(np.median(away[kept]))
+
+
+def square(side: int) -> Pixels:
+    """A structuring element for OpenCV's morphology."""
+    return np.ones((side, side), np.uint8)
+
+
+def fill_outline(garment: NDArray[np.bool_]) -> Pixels:
+    """The large silhouettes that these pixels draw, small gaps closed and holes filled; 255 inside."""
+    height, width = garment.shape
+    radius = max(1, round(0.006 * height))
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+    seed = cv2.medianBlur(garment.astype(np.uint8), 3)
+    # The border is padded by background, so that the outside is one piece even around a garment that touches it.
+    padded = cv2.copyMakeBorder(seed, 2 * radius, 2 * radius, 2 * radius, 2 * radius, cv2.BORDER_CONSTANT)
+    closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, disc)
+    outlines, _ = cv2.findContours(closed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    largest = max((cv2.contourArea(outline) for outline in outlines), default=0.0)
+    large = [outline for outline in outlines if cv2.contourArea(outline) >= 0.05 * largest]
+    filled = np.zeros_like(closed)
+    cv2.drawContours(filled, large, -1, 255, cv2.FILLED)
+    filled = cv2.morphologyEx(filled, cv2.MORPH_OPEN, square(3))
+    return np.asarray(filled[2 * radius : -2 * radius, 2 * radius : -2 * radius])

@@ -1,0 +1,33 @@
+"""Which pixels the network changed: everything else stays as the camera saw it."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Planes = NDArray[np.float32]
+
+# Changes of the network's output against its input, in [-1, 1] units: repainting skin or wall always errs a little.
+UNCHANGED = 0.08
+CHANGED = 0.25
+FEATHER = 1.5  # pixels of the network
+
+
+def matte(person: Planes, tryon: Planes, mask: Planes) -> Planes:
+    """How much of the frame gives way to the try-on, feathered; [1, 1, H, W] in [0, 1].
+
+    person, tryon: [1, 3, H, W], the network's input and output. mask: [1, 1, H, W], where the garment shows.
+    With d the largest difference of a pixel's channels, slightly blurred:
+    matte = max(mask, blur(dilate(smoothstep(UNCHANGED, CHANGED, d)))).
+    """
+    difference = cv2.blur(np.abs(tryon - person)[0].max(axis=0), (3, 3))
+    changed = smoothstep(UNCHANGED, CHANGED, difference)
+    # Dilated by what the blur takes away, so that changed pixels keep their full weight.
+    grown = cv2.dilate(changed, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5)))
+    feathered = cv2.GaussianBlur(grown, (0, 0), FEATHER)
+    return np.maximum(feathered[None, None], mask)
+
+
+def smoothstep(low: float, high: float, values: Planes) -> Planes:
+    """0 below `low`, 1 above `high`, a smooth cubic between."""
+    t = np.clip((values - low) / np.float32(high - low), 0, 1)
+    return np.asarray(t * t * (3 - 2 * t), np.float32)

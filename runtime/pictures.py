@@ -1,0 +1,69 @@
+"""Read and write picture files, with errors that say what is wrong."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.failure import InputError
+
+Pixels = NDArray[np.uint8]
+SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+
+
+def read(path: Path, alpha: bool = False) -> Pixels:
+    """A picture as uint8 [H, W, 3] BGR; with `alpha`, [H, W, 4] where the file has transparency.
+
+    The camera's orientation tag is obeyed. Raises InputError for a missing file or one that is no picture.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} does not exist" if not path.exists() else f"{path} is not a file")
+    data = np.fromfile(path, np.uint8)
+    picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    if picture is None:
+        raise InputError(f"{path} is not a picture that OpenCV can read")
+    if alpha:
+        # IMREAD_UNCHANGED ignores the orientation tag, so it is asked for the transparency alone.
+        raw = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+        if raw is not None and raw.ndim == 3 and raw.shape[2] == 4 and raw.shape[:2] == picture.shape[:2]:
+            depth = 257 if raw.dtype == np.uint16 else 1
+            return np.dstack([picture, (raw[..., 3] // depth).astype(np.uint8)])
+    return np.asarray(picture, np.uint8)
+
+
+def read_mask(path: Path) -> Pixels:
+    """A mask as uint8 [H, W], 255 inside and 0 outside. Raises InputError."""
+    return np.where(read(path).max(axis=2) >= 128, 255, 0).astype(np.uint8)
+
+
+def write(path: Path, picture: Pixels) -> None:
+    """Write a picture in the format its suffix names, whole or not at all. Raises InputError."""
+    try:
+        written, data = cv2.imencode(path.suffix or ".png", picture)
+    except cv2.error:
+        written = False
+    if not written:
+        raise InputError(f"{path} has no picture suffix such as .png or .jpg")
+    whole = partial(path)
+    try:
+        whole.write_bytes(data.tobytes())
+        whole.replace(path)
+    except OSError as error:
+        whole.unlink(missing_ok=True)
+        raise InputError(f"cannot write {path}: {error.strerror}") from error
+
+
+def partial(path: Path) -> Path:
+    """Where a file is written before it takes its name: beside it, hidden, with the same suffix."""
+    return path.with_name(f".{path.stem}.partial{path.suffix}")
+
+
+def listing(folder: Path) -> list[Path]:
+    """The picture files of a folder, by name. Raises InputError where there are none."""
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder")
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    if not found:
+        raise InputError(f"{folder} holds no pictures ({', '.join(sorted(SUFFIXES))})")
+    return found

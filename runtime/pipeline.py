@@ -1,0 +1,145 @@
+"""Capture and try-on, each in its own thread, over slots that hold one frame."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.dresser import Dresser, StageTimes
+from runtime.garment import Garment
+from runtime.notices import Notices
+from runtime.slot import Closed, Slot
+from runtime.sources import Frame, Source, SourceLost
+from runtime.wardrobe import Wardrobe
+
+log = logging.getLogger(__name__)
+
+Pixels = NDArray[np.uint8]
+
+RETRY_S = 0.5
+
+
+@dataclass(frozen=True)
+class Result:
+    """A frame as the camera saw it and as it was dressed.
+
+    image, camera: uint8 [H, W, 3] BGR. times: None where the try-on failed and `image` is as the camera saw it.
+    latency_ms: from capture to composited.
+    """
+
+    index: int
+    image: Pixels
+    camera: Pixels
+    garment: Garment | None
+    times: StageTimes | None
+    captured_at: float
+    latency_ms: float
+
+
+class Pipeline:
+    """Frames of a source, dressed, in `results`.
+
+    lossless: every frame is dressed and the source waits; otherwise the newest frame wins and others are dropped.
+    Trouble that may pass (camera gone, engine error, broken garment) stands in `notices` and does not end it.
+    """
+
+    def __init__(
+        self, source: Source, dresser: Dresser, wardrobe: Wardrobe, notices: Notices, lossless: bool
+    ) -> None:
+        self.results: Slot[Result] = Slot()
+        self.notices = notices
+        self._frames: Slot[Frame] = Slot()
+        self._source = source
+        self._dresser = dresser
+        self._wardrobe = wardrobe
+        self._lossless = lossless
+        self._stopping = threading.Event()
+        self._failure: BaseException | None = None
+        self._threads = [
+            threading.Thread(target=self._guard, args=(self._capture, self._frames), name="capture"),
+            threading.Thread(target=self._guard, args=(self._try_on, self.results), name="try-on"),
+        ]
+
+    @property
+    def dropped(self) -> int:
+        """Frames that a newer one replaced before they were dressed or shown."""
+        return self._frames.dropped + self.results.dropped
+
+    def start(self) -> None:
+        """Start all threads."""
+        self._wardrobe.start()
+        for thread in self._threads:
+            thread.start()
+
+    def next(self, timeout_s: float) -> Result | None:
+        """The next result, None when none came in time.
+
+        Raises Closed after the last one, and the cause where a thread has died.
+        """
+        try:
+            return self.results.get(timeout_s)
+        except Closed:
+            if self._failure is not None:
+                raise self._failure from None
+            raise
+
+    def stop(self) -> None:
+        """Stop and join all threads; close the source. Stopping twice is harmless."""
+        self._stopping.set()
+        self._frames.close()
+        self.results.close()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join()
+        self._wardrobe.close()
+        self._source.close()
+
+    def _guard(self, work: Callable[[], None], output: Slot[Frame] | Slot[Result]) -> None:
+        """Run a thread's work; however it ends, the next stage learns of it at once."""
+        try:
+            work()
+        except Closed:
+            pass  # the stage before has ended, or everything is stopping
+        except BaseException as error:
+            self._failure = error
+        finally:
+            output.close()
+
+    def _capture(self) -> None:
+        leave = self._frames.put_when_free if self._lossless else self._frames.put
+        while not self._stopping.is_set():
+            try:
+                frame = self._source.read()
+            except SourceLost as lost:
+                self.notices.set("camera", str(lost))
+                self._stopping.wait(RETRY_S)
+                continue
+            self.notices.clear("camera")
+            if frame is None:
+                return
+            leave(frame)
+
+    def _try_on(self) -> None:
+        leave = self.results.put_when_free if self._lossless else self.results.put
+        garment: Garment | None = None
+        while True:
+            frame = self._frames.get()
+            assert frame is not None  # without a timeout
+            camera = frame.image.copy()
+            times: StageTimes | None = None
+            try:
+                if fitted := self._wardrobe.take():
+                    self._dresser.wear(fitted)
+                    garment = fitted.garment
+                times = self._dresser.dress(frame.image)
+                self.notices.clear("try-on")
+            except Exception as error:  # whatever an engine raises: the mirror shows the plain camera and goes on
+                log.debug("try-on failed", exc_info=True)
+                self.notices.set("try-on", f"try-on failed: {error}")
+            latency_ms = 1e3 * (time.monotonic() - frame.captured_at)
+            image = frame.image if times else camera
+            leave(Result(frame.index, image, camera, garment, times, frame.captured_at, latency_ms))

@@ -1,0 +1,104 @@
+"""Write a video; it gets its name when it is whole."""
+
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.failure import InputError
+from runtime.pictures import partial
+
+Pixels = NDArray[np.uint8]
+
+CODECS = {".mp4": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
+
+
+class Recorder:
+    """Frames into a video file of constant rate and the size of the first frame. Used by one thread."""
+
+    def __init__(self, path: Path, fps: float, live: bool) -> None:
+        """live: frames are repeated or left out to keep the time; otherwise each one is written once.
+
+        Raises InputError where the file cannot be written.
+        """
+        check_target(path)
+        self.path = path
+        self._fps = fps
+        self._live = live
+        self._whole = partial(path)
+        self._writer: cv2.VideoWriter | None = None
+        self._size = (0, 0)
+        self._started = 0.0
+        self._written = 0
+
+    def add(self, image: Pixels, at: float | None = None) -> None:
+        """Write a frame, uint8 [H, W, 3] BGR, taken `at` this time of the monotonic clock."""
+        at = time.monotonic() if at is None else at
+        if self._writer is None:
+            self._started = at
+            # Video codecs want even sides.
+            self._size = (max(2, image.shape[1] // 2 * 2), max(2, image.shape[0] // 2 * 2))
+            codec = cv2.VideoWriter.fourcc(*CODECS[self.path.suffix.lower()])
+            self._writer = cv2.VideoWriter(str(self._whole), codec, self._fps, self._size)
+            if not self._writer.isOpened():
+                self._whole.unlink(missing_ok=True)
+                raise InputError(f"{self.path} cannot be written: OpenCV has no video encoder for it")
+        copies = 1
+        if self._live:
+            copies = max(0, round((at - self._started) * self._fps) + 1 - self._written)
+        fitted = fit_inside(image, self._size)
+        for _ in range(copies):
+            self._writer.write(fitted)
+        self._written += copies
+
+    def finish(self) -> Path | None:
+        """Close the video and give it its name; None where it has no frame. Finishing twice is harmless."""
+        if self._writer is None:
+            return None
+        self._writer.release()
+        self._writer = None
+        self._whole.replace(self.path)
+        return self.path
+
+    def abandon(self) -> None:
+        """Leave nothing behind."""
+        if self._writer is not None:
+            self._writer.release()
+            self._writer = None
+        self._whole.unlink(missing_ok=True)
+
+
+def check_target(path: Path) -> None:
+    """Raise InputError where no video can be written to `path`."""
+    if path.suffix.lower() not in CODECS:
+        raise InputError(f"{path} is no video name; use one of {', '.join(CODECS)}")
+    check_writable(path)
+
+
+def check_writable(path: Path) -> None:
+    """Raise InputError where no file can be written to `path`."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder, not a file to write")
+    if not path.parent.is_dir():
+        raise InputError(f"cannot write {path}: there is no folder {path.parent}")
+    probe = partial(path)
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from error
+
+
+def fit_inside(image: Pixels, size: tuple[int, int]) -> Pixels:
+    """The image scaled to fit (width, height) and centred on black; cut by a pixel where it nearly fits."""
+    width, height = size
+    if image.shape[1] - width in (0, 1) and image.shape[0] - height in (0, 1):
+        return np.ascontiguousarray(image[:height, :width])
+    scale = min(width / image.shape[1], height / image.shape[0])
+    inner = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    canvas = np.zeros((height, width, 3), np.uint8)
+    left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
+    canvas[top : top + inner[1], left : left + inner[0]] = cv2.resize(image, inner, interpolation=cv2.INTER_AREA)
+    return canvas

@@ -1,0 +1,212 @@
+"""Where frames come from: a camera, a video file, a stream, pictures. `open_source("0")`."""
+
+import re
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime import pictures
+from runtime.failure import InputError
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass
+class Frame:
+    """One picture: uint8 [H, W, 3] BGR, its number, and when it was taken on the monotonic clock, in seconds."""
+
+    image: Pixels
+    index: int
+    captured_at: float = field(default_factory=time.monotonic)
+
+
+class SourceLost(Exception):
+    """Nothing comes just now; reading again later may succeed. The message is for the screen."""
+
+
+class Source(ABC):
+    """Frames one after another. Read by one thread; `close` may come from another one while it reads.
+
+    `fps` is the pace of the frames, `length` their number; None where that is not known.
+    """
+
+    fps: float | None = None
+    length: int | None = None
+
+    @abstractmethod
+    def read(self) -> Frame | None:
+        """The next frame, None at the end. Raises SourceLost."""
+
+    def close(self) -> None:  # noqa: B027 - nothing to free is common
+        """Free the device or file."""
+
+
+class Camera(Source):
+    """A camera or network stream; opened again whenever it was lost."""
+
+    def __init__(self, address: int | str) -> None:
+        """address: an index, or an RTSP or HTTP address. Raises InputError where nothing answers."""
+        self.name = f"camera {address}" if isinstance(address, int) else re.sub(r"//[^/@]*@", "//", address)
+        self._address = address
+        self._index = 0
+        self._times: deque[float] = deque(maxlen=60)
+        self._lock = threading.Lock()
+        self._capture = self._open()
+        if self._capture is None:
+            raise InputError(f"{self.name} cannot be opened: it is missing, in use, or not allowed")
+
+    @property
+    def measured_fps(self) -> float | None:
+        """The rate at which frames really come; what cameras claim is often wrong."""
+        if len(self._times) < 10:
+            return None
+        return (len(self._times) - 1) / (self._times[-1] - self._times[0])
+
+    def read(self) -> Frame:
+        with self._lock:
+            if self._capture is None:
+                self._capture = self._open()
+            if self._capture is None:
+                raise SourceLost(f"{self.name} is gone, trying again")
+            got, image = self._capture.read()
+            if not got:
+                self._capture.release()
+                self._capture = None
+                self._times.clear()
+                raise SourceLost(f"{self.name} is gone, trying again")
+        frame = Frame(np.asarray(image, np.uint8), self._index)
+        self._index += 1
+        self._times.append(frame.captured_at)
+        return frame
+
+    def close(self) -> None:
+        with self._lock:
+            if self._capture is not None:
+                self._capture.release()
+                self._capture = None
+
+    def _open(self) -> cv2.VideoCapture | None:
+        capture = cv2.VideoCapture(self._address)
+        if isinstance(self._address, int):
+            # Uncompressed frames of more than 640x480 do not fit through USB 2 at full rate.
+            capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
+            capture.set(cv2.CAP_PROP_FRAME_WIDTH, 1280)
+            capture.set(cv2.CAP_PROP_FRAME_HEIGHT, 720)
+        capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+        if capture.isOpened():
+            return capture
+        capture.release()
+        return None
+
+
+class VideoFile(Source):
+    """A video file: every frame as fast as it is taken, or at the pace it was filmed (late frames are skipped)."""
+
+    def __init__(self, path: Path, realtime: bool) -> None:
+        """Raises InputError where the file is no video."""
+        self._capture = cv2.VideoCapture(str(path))
+        self._next = self._decode()
+        if self._next is None:
+            raise InputError(f"{path} is not a video or picture that OpenCV can read")
+        rate = float(self._capture.get(cv2.CAP_PROP_FPS))
+        self.fps = rate if 1 <= rate <= 1000 else 30.0
+        count = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        self.length = count if count > 0 else None
+        self._realtime = realtime
+        self._started: float | None = None
+        self._index = 0
+        self._lock = threading.Lock()
+
+    def read(self) -> Frame | None:
+        with self._lock:
+            if self._realtime:
+                self._keep_pace()
+            if self._next is None:
+                return None
+            frame = Frame(self._next, self._index)
+            self._index += 1
+            self._next = self._decode()
+            return frame
+
+    def close(self) -> None:
+        with self._lock:
+            self._next = None
+            self._capture.release()
+
+    def _keep_pace(self) -> None:
+        if self._started is None:
+            self._started = time.monotonic()
+        assert self.fps is not None
+        ahead = self._started + self._index / self.fps - time.monotonic()
+        if ahead > 0:
+            time.sleep(ahead)
+        while ahead < -1 / self.fps and self._next is not None:
+            self._next = self._decode()
+            self._index += 1
+            ahead += 1 / self.fps
+
+    def _decode(self) -> Pixels | None:
+        got, image = self._capture.read()
+        return np.asarray(image, np.uint8) if got else None
+
+
+class Stills(Source):
+    """Pictures: each once, or (`realtime`) a slide show that starts again at its end."""
+
+    SECONDS_EACH = 3.0
+    RATE = 10.0
+
+    def __init__(self, paths: list[Path], realtime: bool) -> None:
+        self._paths = paths
+        self._realtime = realtime
+        self._index = 0
+        self._shown: tuple[Path, Pixels] | None = None
+        self.fps = self.RATE if realtime else None
+        self.length = None if realtime else len(paths)
+        self._read(paths[0])
+
+    def read(self) -> Frame | None:
+        if not self._realtime:
+            if self._index == len(self._paths):
+                return None
+            image = self._read(self._paths[self._index])
+        else:
+            # The same picture again and again, so that a change of garment shows at once.
+            time.sleep(1 / self.RATE if self._index else 0)
+            slide = int(self._index / (self.RATE * self.SECONDS_EACH)) % len(self._paths)
+            image = self._read(self._paths[slide])
+        frame = Frame(image.copy(), self._index)
+        self._index += 1
+        return frame
+
+    def _read(self, path: Path) -> Pixels:
+        if self._shown is None or self._shown[0] != path:
+            self._shown = (path, pictures.read(path))
+        return self._shown[1]
+
+
+def open_source(text: str, realtime: bool) -> Source:
+    """Open a camera index, an RTSP or HTTP address, a video file, a picture, or a folder of pictures.
+
+    realtime: files play at their own pace, as for a screen, instead of as fast as their frames are taken.
+    Raises InputError.
+    """
+    if re.fullmatch(r"\d+", text):
+        return Camera(int(text))
+    if re.match(r"(rtsp|rtsps|http|https)://", text):
+        return Camera(text)
+    path = Path(text)
+    if path.is_dir():
+        return Stills(pictures.listing(path), realtime)
+    if not path.is_file():
+        raise InputError(f"there is no camera, file or folder {text}")
+    if path.suffix.lower() in pictures.SUFFIXES:
+        return Stills([path], realtime)
+    return VideoFile(path, realtime)

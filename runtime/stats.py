@@ -1,0 +1,68 @@
+"""What a run measured: rates, latencies, drops."""
+
+import time
+from collections import deque
+from typing import Any
+
+import numpy as np
+
+from runtime.pipeline import Result
+
+PERCENTILES = (50, 90, 99)
+WINDOW_S = 2.0
+
+
+class Stats:
+    """Collects results. `rate` is over the last seconds; everything else over the whole run."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self.failed = 0
+        self._recent: deque[float] = deque()
+        self._first: float | None = None
+        self._last = 0.0
+        self._ms: dict[str, list[float]] = {name: [] for name in ("preprocess", "network", "composite", "total")}
+
+    def add(self, result: Result) -> None:
+        """Count a result that has just come."""
+        now = time.monotonic()
+        self.frames += 1
+        self._first = now if self._first is None else self._first
+        self._last = now
+        self._recent.append(now)
+        while now - self._recent[0] > WINDOW_S:
+            self._recent.popleft()
+        if result.times is None:
+            self.failed += 1
+            return
+        for name, value in (*result.times._asdict().items(), ("total", result.latency_ms)):
+            self._ms[name].append(value)
+
+    @property
+    def rate(self) -> float:
+        """Frames a second just now; 0 before the second frame."""
+        span = self._recent[-1] - self._recent[0] if self._recent else 0.0
+        return (len(self._recent) - 1) / span if span > 0 else 0.0
+
+    @property
+    def fps(self) -> float:
+        """Frames a second from the first result to the last; 0 before the second one."""
+        span = self._last - self._first if self._first is not None else 0.0
+        return (self.frames - 1) / span if span > 0 else 0.0
+
+    def latency_ms(self) -> dict[str, dict[str, float]]:
+        """Percentiles of every stage, and of `total`, capture to composited; {} where no frame was dressed."""
+        return {
+            name: {f"p{p}": round(float(np.percentile(values, p)), 3) for p in PERCENTILES}
+            for name, values in self._ms.items()
+            if values
+        }
+
+    def report(self) -> dict[str, Any]:
+        """All of it, for JSON."""
+        return {
+            "frames": self.frames,
+            "failed": self.failed,
+            "fps": round(self.fps, 3),
+            "latency_ms": self.latency_ms(),
+        }

@@ -1,0 +1,71 @@
+"""The garments to choose from; the next one is loaded and encoded while frames go on."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from engines import EngineError
+from runtime.dresser import Fitted
+from runtime.failure import InputError
+from runtime.notices import Notices
+
+RETRY_S = 1.0
+
+
+class Wardrobe:
+    """Owns the thread that prepares garments. `select` and `take` may come from different threads."""
+
+    def __init__(self, paths: list[Path], prepare: Callable[[Path], Fitted], notices: Notices) -> None:
+        """Prepares the first garment at once. Raises what `prepare` raises."""
+        self._paths = paths
+        self._prepare = prepare
+        self._notices = notices
+        self._index = 0
+        self._wanted = 0
+        self._ready: Fitted | None = prepare(paths[0])
+        self._changed = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._work, name="wardrobe")
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def select(self, step: int) -> None:
+        """Ask for the garment `step` places after the one asked for last; goes round at the ends."""
+        with self._changed:
+            self._wanted = (self._wanted + step) % len(self._paths)
+            self._changed.notify_all()
+
+    def take(self) -> Fitted | None:
+        """The garment that has become ready since the last call."""
+        with self._changed:
+            ready, self._ready = self._ready, None
+            return ready
+
+    def close(self) -> None:
+        """Stop and join the thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed or self._wanted != self._index)
+                if self._closed:
+                    return
+                wanted = self._wanted
+            try:
+                fitted = self._prepare(self._paths[wanted])
+            except (InputError, EngineError, OSError, ValueError, RuntimeError) as error:
+                # The garment before stays on. The file may yet be mended, so it is tried until another is wanted.
+                self._notices.set("garment", str(error))
+                with self._changed:
+                    self._changed.wait_for(lambda: self._closed or self._wanted != wanted, RETRY_S)  # noqa: B023
+                continue
+            self._notices.clear("garment")
+            with self._changed:
+                self._index, self._ready = wanted, fitted
