@@ -82,8 +82,8 @@ class RegionalMaskResBlock(nn.Module):
         self.conv1 = nn.Conv2d(width_in, middle, 3, padding=1)
         self.fusion2 = MaskFusion(middle, map_width, config)
         self.conv2 = nn.Conv2d(middle, width_out, 3, padding=1)
-        self.widens = width_in != width_out
-        if self.widens:
+        self.changes_width = width_in != width_out
+        if self.changes_width:
             self.fusion_shortcut = MaskFusion(width_in, map_width, config)
             self.shortcut = nn.Conv2d(width_in, width_out, 3, padding=1)
 
@@ -91,7 +91,7 @@ class RegionalMaskResBlock(nn.Module):
         h, mask1 = self.fusion1(x, person, garment)
         h, mask2 = self.fusion2(self.conv1(F.relu(h)), person, garment)
         h = self.conv2(F.relu(h))
-        if not self.widens:
+        if not self.changes_width:
             return x + h, [mask1, mask2]
         s, mask_shortcut = self.fusion_shortcut(x, person, garment)
         return self.shortcut(F.relu(s)) + h, [mask1, mask2, mask_shortcut]

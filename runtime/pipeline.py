@@ -137,7 +137,9 @@ class Pipeline:
                     garment = fitted.garment
                 times = self._dresser.dress(frame.image)
                 self.notices.clear("try-on")
-            except Exception as error:  # whatever an engine raises: the mirror shows the plain camera and goes on
+            except (
+                Exception
+            ) as error:  # whatever an engine raises: the mirror shows the plain camera and goes on
                 log.debug("try-on failed", exc_info=True)
                 self.notices.set("try-on", f"try-on failed: {error}")
             latency_ms = 1e3 * (time.monotonic() - frame.captured_at)

@@ -21,7 +21,9 @@ class Stats:
         self._recent: deque[float] = deque()
         self._first: float | None = None
         self._last = 0.0
-        self._ms: dict[str, list[float]] = {name: [] for name in ("preprocess", "network", "composite", "total")}
+        self._ms: dict[str, list[float]] = {
+            name: [] for name in ("preprocess", "network", "composite", "total")
+        }
 
     def add(self, result: Result) -> None:
         """Count a result that has just come."""

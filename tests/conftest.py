@@ -70,7 +70,11 @@ def released_inputs() -> State:
     frequencies = ((1, 2), (3, 1), (2, 5), (7, 3), (4, 4), (1, 9))
     waves = [np.sin(2 * np.pi * (fx * x + fy * y)) for fx, fy in frequencies]
     mask = (((x - 0.5) / 0.35) ** 2 + ((y - 0.5) / 0.4) ** 2 < 1)[None, None]
-    arrays = {"person": 0.9 * np.stack(waves[:3])[None], "garment": 0.9 * np.stack(waves[3:])[None], "mask": mask}
+    arrays = {
+        "person": 0.9 * np.stack(waves[:3])[None],
+        "garment": 0.9 * np.stack(waves[3:])[None],
+        "mask": mask,
+    }
     return {name: torch.from_numpy(value.astype(np.float32)) for name, value in arrays.items()}
 
 
@@ -91,7 +95,9 @@ def lite() -> RMGN:
 @pytest.fixture(scope="session")
 def bundle32(lite: RMGN, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The lite network as a float32 bundle at 128x96, with torch programs."""
-    return write_bundle(lite, tmp_path_factory.mktemp("bundles") / "fp32", 128, 96, torch_programs=True).folder
+    return write_bundle(
+        lite, tmp_path_factory.mktemp("bundles") / "fp32", 128, 96, torch_programs=True
+    ).folder
 
 
 @pytest.fixture(scope="session")

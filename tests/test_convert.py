@@ -67,7 +67,7 @@ def test_batch_counters_may_be_absent(warp: State, pfafn: State) -> None:
 
 
 def test_swapped_files_are_recognised(warp: State, pfafn: State) -> None:
-    with pytest.raises(CheckpointError, match="no aflow_net.* keys: is it the generator's"):
+    with pytest.raises(CheckpointError, match=r"no aflow_net\.\* keys: is it the generator's"):
         convert.released(pfafn, warp)
     with pytest.raises(CheckpointError, match=r"neither RMGN's .* nor PF-AFN's"):
         convert.released(warp, warp)

@@ -88,7 +88,9 @@ def test_local_correlation_equals_loop(height: int, width: int, radius: int) -> 
                 inside = 0 <= y + dy < height and 0 <= x + dx < width
                 product = (garment[:, :, y, x] * person[:, :, y + dy, x + dx]).mean(1) if inside else None
                 value = torch.zeros(2).double() if product is None else product
-                torch.testing.assert_close(actual[:, channel, y, x], torch.where(value > 0, value, 0.1 * value))
+                torch.testing.assert_close(
+                    actual[:, channel, y, x], torch.where(value > 0, value, 0.1 * value)
+                )
 
 
 @pytest.mark.parametrize("residual", [True, False])
@@ -116,4 +118,5 @@ def test_instance_norm_of_half_uses_float32_statistics() -> None:
 
 
 def test_instance_norm_of_one_pixel_is_zero() -> None:
-    assert torch.equal(instance_norm(torch.randn(2, 3, 1, 1)), torch.zeros(2, 3, 1, 1))
+    """Up to the rounding of its mean, multiplied by 1/sqrt(epsilon)."""
+    assert instance_norm(torch.randn(2, 3, 1, 1)).abs().max() < 1e-4

@@ -1,0 +1,56 @@
+# Everything runs in an own virtual environment; needs Python >= 3.10 with venv and a C++17 compiler.
+#
+#   make demo    the mirror on a clip, without camera or screen: writes demo/mirror.mp4
+#   make test    the whole test suite
+#   make lint    ruff and mypy
+#
+# TORCH=torch==2.13.0 chooses PyTorch, EXTRAS what is tested beside it.
+
+PYTHON ?= python3
+VENV   ?= .venv
+TORCH  ?= torch==2.13.0
+EXTRAS ?= dev,export,openvino,tensorrt-rtx
+
+# OpenCV with windows wants the system's OpenGL; without a display take the headless one.
+ifeq ($(shell uname),Linux)
+ifeq ($(DISPLAY)$(WAYLAND_DISPLAY),)
+export RMGN_OPENCV ?= headless
+endif
+endif
+
+BIN := $(VENV)/bin
+SOURCES := pyproject.toml setup.py $(wildcard runtime/cpp/*)
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/.demo
+	$(BIN)/python -m runtime.demo --out demo
+	test -f demo/bundle/bundle.json || $(BIN)/python export/build_engine.py --out demo/bundle
+	$(BIN)/python runtime/mirror.py --source demo/clip.mp4 --garment demo/garment.png --bundle demo/bundle \
+	    --headless --record demo/mirror.mp4 --stats demo/stats.json
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest -m "slow or not slow"
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build demo *.egg-info runtime/*.so
+
+# PyTorch first and by its own line, so that the extras' looser bounds do not choose another build.
+$(VENV)/.torch:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet $(TORCH)
+	touch $@
+
+$(VENV)/.demo: $(VENV)/.torch $(SOURCES)
+	$(BIN)/python -m pip install --quiet -e '.[export]'
+	touch $@
+
+$(VENV)/.test: $(VENV)/.torch $(SOURCES)
+	$(BIN)/python -m pip install --quiet -e '.[$(EXTRAS)]'
+	touch $@ $(VENV)/.demo

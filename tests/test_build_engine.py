@@ -1,0 +1,95 @@
+"""The export command as a user runs it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import engines
+from engines import tensorrt_engine
+from export import build_engine
+from export.parity import Difference
+from rmgn import RMGN, checkpoint
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_exports_builds_and_compares(lite: RMGN, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint.save(lite, tmp_path / "lite.safetensors")
+    out = tmp_path / "bundle"
+    arguments = [
+        "--checkpoint",
+        str(tmp_path / "lite.safetensors"),
+        "--size",
+        "64x64",
+        "--fp16",
+        "--out",
+        str(out),
+    ]
+    assert build_engine.main(arguments) == 0
+    text = capsys.readouterr().out
+    bundle = engines.load_bundle(out)
+    assert bundle.precision == "float16"
+    assert bundle.provenance["weights"] == "checkpoint lite.safetensors"
+    for name in ("onnxruntime", "flow", "rendered", "composite_mask", "tryon", "px"):
+        assert name in text
+    if "tensorrt_rtx" in tensorrt_engine.installed():
+        for graph in ("garment", "tryon"):
+            assert tensorrt_engine.read_manifest(bundle, graph, "tensorrt_rtx").precision == "float16"
+            assert f"{graph}.tensorrt_rtx.plan" in text
+
+
+def test_without_tensorrt_the_bundle_is_still_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tensorrt_engine, "_import", lambda _: None)
+    assert build_engine.main(["--size", "64x64", "--out", str(tmp_path / "bundle")]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "No TensorRT here, so no engine was built (pip install 'rmgn[tensorrt]'" in text
+    assert "The ONNX bundle runs with ONNX Runtime or OpenVINO as it is" in text
+    assert "exported untrained" in text
+    engines.load_bundle(tmp_path / "bundle")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--size", "250x190"], "'250x190' is not HEIGHTxWIDTH in multiples of 32, such as 256x192"),
+        (["--size", "big"], "'big' is not HEIGHTxWIDTH"),
+        (["--checkpoint", "none.safetensors"], "build_engine: none.safetensors does not exist"),
+        (["--preset", "huge"], "invalid choice: 'huge'"),
+        (["--checkpoint", "x.safetensors", "--preset", "lite"], "give one"),
+        (["--compute-capability", "ampere"], "is not a list of compute capabilities such as 8.6,8.9"),
+        (["--out", "taken"], "taken exists and is not a bundle; it is left alone"),
+    ],
+)
+def test_mistakes_are_one_sentence(arguments: list[str], message: str, tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "notes.txt").touch()
+    result = subprocess.run(
+        [sys.executable, ROOT / "export/build_engine.py", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_parity_counts_what_it_says() -> None:
+    """A flow that is off by one pixel in x, a mask that is off by a tenth."""
+    from export.parity import compare
+
+    flow, mask = torch.zeros(1, 2, 4, 8).numpy(), torch.zeros(1, 1, 4, 8).numpy()
+    shifted = flow.copy()
+    shifted[:, 0] += 2 / 8
+    rows = compare(
+        "x", {"flow": flow, "composite_mask": mask}, {"flow": shifted, "composite_mask": mask + 0.1}
+    )
+    assert rows[0] == Difference("x", "flow", 0.25, 0.125, pytest.approx(18.06, abs=0.01), 1.0)
+    assert rows[1].psnr == pytest.approx(20)

@@ -1,0 +1,126 @@
+"""Writing bundles, reading them back, and refusing broken ones."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+import engines
+from engines import EngineError
+from export.write_bundle import write_bundle
+from rmgn import RMGN
+
+
+@pytest.fixture
+def copy(bundle32: Path, tmp_path: Path) -> Path:
+    """A bundle to damage."""
+    return Path(shutil.copytree(bundle32, tmp_path / "bundle"))
+
+
+def test_bundle_describes_its_graphs(bundle32: Path) -> None:
+    bundle = engines.load_bundle(bundle32)
+    assert (bundle.height, bundle.width, bundle.precision, bundle.opset) == (128, 96, "float32", 17)
+    assert bundle.model["generator"] == "rmgn"
+    for name in ("garment", "tryon"):
+        graph = onnx.load(str(bundle.path(name)))
+        onnx.checker.check_model(graph, full_check=True)
+        assert graph.opset_import[0].version == 17
+        assert {node.domain for node in graph.graph.node} == {""}, "standard operators alone"
+        for described, values in (
+            (bundle.graphs[name].inputs, graph.graph.input),
+            (bundle.graphs[name].outputs, graph.graph.output),
+        ):
+            shapes = {v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim) for v in values}
+            assert shapes == {spec.name: spec.shape for spec in described}
+            assert all(v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT for v in values)
+    assert [s.name for s in bundle.graphs["tryon"].outputs] == ["flow", "rendered", "composite_mask", "tryon"]
+
+
+def test_half_graph_is_typed_with_float32_islands(bundle16: Path) -> None:
+    graph = onnx.shape_inference.infer_shapes(onnx.load(str(bundle16 / "tryon.onnx"))).graph
+    types = {v.name: v.type.tensor_type.elem_type for v in (*graph.value_info, *graph.input, *graph.output)}
+    types |= {tensor.name: tensor.data_type for tensor in graph.initializer}
+
+    def inputs_of(operator: str) -> set[int]:
+        return {types[name] for node in graph.node if node.op_type == operator for name in node.input[:2]}
+
+    half, single = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
+    assert inputs_of("Conv") == inputs_of("ConvTranspose") == {half}
+    assert inputs_of("GridSample") == {single}
+    assert inputs_of("InstanceNormalization") == {single}
+
+
+def test_rewriting_replaces_a_bundle_and_nothing_else(lite: RMGN, copy: Path, tmp_path: Path) -> None:
+    before = engines.load_bundle(copy).graphs
+    (copy / "plans").mkdir()
+    bundle = write_bundle(lite, copy, 64, 64)
+    assert bundle.height == 64
+    assert bundle.graphs != before
+    assert sorted(path.name for path in copy.iterdir()) == ["bundle.json", "garment.onnx", "tryon.onnx"]
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"], "no temporary folder is left"
+
+    precious = tmp_path / "photos"
+    precious.mkdir()
+    (precious / "me.jpg").touch()
+    with pytest.raises(EngineError, match="is not a bundle; it is left alone"):
+        write_bundle(lite, precious, 64, 64)
+    assert (precious / "me.jpg").exists()
+
+
+def damage_version(folder: Path) -> None:
+    content = json.loads((folder / "bundle.json").read_text())
+    (folder / "bundle.json").write_text(json.dumps({**content, "format_version": 99}))
+
+
+def damage_field(folder: Path) -> None:
+    content = json.loads((folder / "bundle.json").read_text())
+    del content["graphs"]["tryon"]["outputs"]
+    (folder / "bundle.json").write_text(json.dumps(content))
+
+
+def escape(folder: Path) -> None:
+    text = (folder / "bundle.json").read_text()
+    (folder / "bundle.json").write_text(text.replace('"tryon.onnx"', '"../tryon.onnx"'))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / "bundle.json").unlink(), "is not a bundle: it has no bundle.json"),
+        (lambda folder: (folder / "bundle.json").write_text("{"), "bundle.json is damaged"),
+        (damage_version, "has format version 99, this program reads version 1"),
+        (damage_field, "bundle.json is damaged"),
+        (lambda folder: (folder / "tryon.onnx").unlink(), "names tryon.onnx, which is not in the bundle"),
+        (lambda folder: (folder / "tryon.onnx").write_bytes(b"?"), "tryon.onnx .* its SHA-256 differs"),
+        (escape, "which is not in the bundle"),
+    ],
+    ids=["no manifest", "no json", "version", "field", "no graph", "changed graph", "path outside"],
+)
+def test_broken_bundles_are_refused(copy: Path, damage: Callable[[Path], None], message: str) -> None:
+    damage(copy)
+    with pytest.raises(EngineError, match=message):
+        engines.open(copy)
+
+
+def test_export_leaves_the_model_as_it_was(lite: RMGN, tmp_path: Path) -> None:
+    before = {name: value.clone() for name, value in lite.state_dict().items()}
+    write_bundle(lite, tmp_path / "bundle", 64, 64, half=True)
+    assert not lite.training
+    assert not any(module.training for module in lite.modules())
+    assert all(torch.equal(before[name], value) for name, value in lite.state_dict().items())
+    assert next(lite.parameters()).dtype == torch.float32
+
+
+def test_specs_are_enforced(bundle32: Path) -> None:
+    with engines.open(bundle32, "onnxruntime") as session:
+        with pytest.raises(ValueError, match="missing input"):
+            session.run(np.zeros((1, 3, 128, 96), np.float32))
+        with pytest.raises(ValueError, match=r"must be float32 of shape \(1, 3, 128, 96\), not float64"):
+            session.run(np.zeros((1, 3, 128, 96)))  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="unknown input 'hat'"):
+            session.tryon.bind({"hat": np.zeros((1, 3, 128, 96), np.float32)})

@@ -1,0 +1,174 @@
+"""Every engine that runs here against PyTorch float32, and TensorRT plans built without a GPU."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import engines
+from engines import EngineError, tensorrt_engine
+from engines.tensorrt_engine import build_plan, installed, plan_path, read_manifest
+from export.graphs import sample_inputs
+from export.parity import compare, reference, report, run_engine
+from rmgn import RMGN
+
+RUNNING = ["onnxruntime", "openvino", "torch"]
+
+
+@pytest.mark.parametrize("backend", RUNNING)
+def test_float32_parity(lite: RMGN, bundle32: Path, backend: str) -> None:
+    """Other orders of summation alone: float32 rounding through some sixty layers."""
+    rows = _compare(lite, bundle32, backend)
+    assert rows["flow"].mean_pixels is not None
+    assert rows["flow"].mean_pixels < 1e-3
+    assert all(row.max < 2e-3 and row.psnr > 80 for row in rows.values()), rows
+
+
+@pytest.mark.parametrize("backend", RUNNING)
+def test_float16_parity(lite: RMGN, bundle16: Path, backend: str) -> None:
+    """Half rounding: 45 dB and a twentieth of a pixel is what a viewer cannot see."""
+    rows = _compare(lite, bundle16, backend)
+    assert rows["flow"].mean_pixels is not None
+    assert rows["flow"].mean_pixels < 0.05
+    assert all(row.psnr > 45 for row in rows.values()), rows
+
+
+def _compare(lite: RMGN, folder: Path, backend: str):  # type: ignore[no-untyped-def]
+    pytest.importorskip(backend)
+    bundle = engines.load_bundle(folder)
+    inputs = {name: value.numpy() for name, value in sample_inputs(128, 96, seed=5).items()}
+    expected = reference(lite, inputs)
+    identity = np.stack(np.meshgrid((2 * np.arange(96) + 1) / 96 - 1, (2 * np.arange(128) + 1) / 128 - 1))
+    assert np.abs(expected["flow"] - identity).mean() > 0.01, "a flow that stands still proves nothing"
+    return {row.output: row for row in compare(backend, expected, run_engine(bundle, backend, inputs))}
+
+
+@pytest.mark.parametrize("backend", RUNNING)
+def test_worn_garment_stays_until_the_next(bundle32: Path, backend: str) -> None:
+    pytest.importorskip(backend)
+    first, second = ({k: v.numpy() for k, v in sample_inputs(128, 96, seed=s).items()} for s in (1, 2))
+    with engines.open(bundle32, backend) as session:
+        worn = [session.encode(x["garment"], x["garment_mask"]) for x in (first, second)]
+        session.wear(worn[0])
+        before = session.run(first["person"])["tryon"]
+        kept = before.copy()
+        again = session.run(first["person"])["tryon"]
+        session.wear(worn[1])
+        other = session.run(first["person"])["tryon"]
+    np.testing.assert_array_equal(before, again)
+    np.testing.assert_array_equal(before, kept, err_msg="results belong to the caller")
+    assert np.abs(other - before).max() > 0.05
+
+
+def test_auto_says_what_it_took_and_what_it_skipped(bundle32: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(engines.BACKENDS, "openvino", "engines.no_such_module")
+    with engines.open(bundle32) as session:
+        assert session.backend == "onnxruntime"
+        assert "skipped" in session.reason
+        assert (
+            "openvino: engines.no_such_module is not installed (pip install 'rmgn[openvino]')"
+            in session.reason
+        )
+
+
+def test_unknown_engine(bundle32: Path) -> None:
+    with pytest.raises(EngineError, match="unknown engine 'cuda'; choose one of: auto, tensorrt, openvino"):
+        engines.open(bundle32, "cuda")
+
+
+def test_closed_engine_refuses(bundle32: Path) -> None:
+    session = engines.open(bundle32, "onnxruntime")
+    session.close()
+    session.close()
+    with pytest.raises(EngineError, match="closed"):
+        session.run(np.zeros((1, 3, 128, 96), np.float32))
+
+
+def test_report_covers_every_output_and_gives_reasons(lite: RMGN, bundle32: Path) -> None:
+    rows, skipped = report(lite, engines.load_bundle(bundle32))
+    assert {row.engine for row in rows} | set(skipped) == set(engines.BACKENDS)
+    assert {row.output for row in rows} == {"flow", "rendered", "composite_mask", "tryon"}
+    assert all(skipped.values())
+
+
+@pytest.fixture(scope="module")
+def planned(bundle16: Path, tmp_path_factory: pytest.TempPathFactory) -> engines.Bundle:
+    """A bundle with a TensorRT-RTX plan of its try-on graph, really built."""
+    if "tensorrt_rtx" not in installed():
+        pytest.skip("tensorrt_rtx is not installed")
+    folder = shutil.copytree(bundle16, tmp_path_factory.mktemp("planned") / "bundle")
+    bundle = engines.load_bundle(folder)
+    phases: list[tuple[str, int, int]] = []
+    build_plan(bundle, "tryon", "tensorrt_rtx", [(8, 6), (8, 9)], lambda *phase: phases.append(phase))
+    assert phases[-1][1] == phases[-1][2], "progress runs to its end"
+    return bundle
+
+
+def test_plan_is_built_without_a_gpu(planned: engines.Bundle) -> None:
+    manifest = read_manifest(planned, "tryon", "tensorrt_rtx")
+    assert manifest.compute_capabilities == ("8.6", "8.9")
+    assert manifest.precision == "float16"
+    assert plan_path(planned, "tryon", "tensorrt_rtx").stat().st_size > 1e6
+
+
+def damage_plan(plan: Path) -> None:
+    content = bytearray(plan.read_bytes())
+    content[len(content) // 2] ^= 1
+    plan.write_bytes(content)
+
+
+def change(key: str, value: str):  # type: ignore[no-untyped-def]
+    def damage(plan: Path) -> None:
+        manifest = plan.with_suffix(".json")
+        manifest.write_text(json.dumps({**json.loads(manifest.read_text()), key: value}))
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (damage_plan, "changed or cut short"),
+        (lambda plan: plan.write_bytes(plan.read_bytes()[:1000]), "changed or cut short"),
+        (change("bundle", "another"), "was built from another bundle"),
+        (change("version", "1.0"), "was built by tensorrt_rtx 1.0, here is"),
+        (lambda plan: plan.with_suffix(".json").unlink(), "or its manifest is missing"),
+        (lambda plan: plan.with_suffix(".json").write_text("[]"), "is damaged"),
+    ],
+    ids=["flipped bit", "truncated", "other bundle", "other version", "no manifest", "bad manifest"],
+)
+def test_foreign_and_damaged_plans_are_refused(planned, tmp_path: Path, damage, message: str) -> None:  # type: ignore[no-untyped-def]
+    folder = shutil.copytree(planned.folder, tmp_path / "bundle")
+    bundle = engines.load_bundle(folder)
+    damage(plan_path(bundle, "tryon", "tensorrt_rtx"))
+    with pytest.raises(EngineError, match=message):
+        read_manifest(bundle, "tryon", "tensorrt_rtx")
+
+
+def test_unknown_compute_capability_is_named(planned: engines.Bundle) -> None:
+    with pytest.raises(EngineError, match=r"does not build for compute capability 3\.5"):
+        build_plan(planned, "garment", "tensorrt_rtx", [(3, 5)])
+
+
+def test_missing_library_names_the_extra(bundle16: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tensorrt_engine, "_import", lambda _: None)
+    with pytest.raises(EngineError, match=r"tensorrt is not installed \(pip install 'rmgn\[tensorrt\]'"):
+        build_plan(engines.load_bundle(bundle16), "tryon", "tensorrt")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("half", [False, True], ids=["float32", "float16"])
+def test_released_network_at_full_size(released_state, half: bool, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """The published widths at 256x192, with the parameters that the released code was matched with."""
+    from export.write_bundle import write_bundle
+    from rmgn.convert import released
+
+    model = released(released_state("rmgn_warp"), released_state("rmgn_generator"))
+    bundle = write_bundle(model, tmp_path / "bundle", 256, 192, half=half)
+    rows, _ = report(model, bundle)
+    assert {row.engine for row in rows} >= {"onnxruntime"}
+    assert all(row.psnr > (45 if half else 80) for row in rows), rows
+    assert torch.is_grad_enabled()

@@ -1,0 +1,88 @@
+"""What may import what, and that an edge box needs no torch."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import kernels
+
+ROOT = Path(__file__).parent.parent
+OURS = {"rmgn", "kernels", "export", "engines", "runtime"}
+ALLOWED = {
+    "kernels": set(),
+    "rmgn": {"kernels"},
+    "engines": {"kernels"},
+    "export": {"rmgn", "kernels", "engines"},
+    "runtime": {"engines"},
+}
+
+
+def imports(file: Path) -> set[str]:
+    """Top-level packages that a file imports."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("package", sorted(OURS))
+def test_imports_point_one_way(package: str) -> None:
+    files = list((ROOT / package).rglob("*.py"))
+    assert files
+    for file in files:
+        wrong = imports(file) & OURS - ALLOWED[package] - {package}
+        assert not wrong, f"{file} imports {wrong}"
+
+
+def test_kernels_is_ours() -> None:
+    """Another project on the package index bears the same name."""
+    assert Path(kernels.__file__).is_relative_to(ROOT)
+
+
+@pytest.mark.parametrize("folder", ["export", "runtime"])
+def test_no_script_shadows_a_library(folder: str) -> None:
+    """A script's own folder comes first on the import path."""
+    used = {name for package in OURS for file in (ROOT / package).rglob("*.py") for name in imports(file)}
+    taken = (used | set(sys.stdlib_module_names)) - OURS
+    shadowing = {file.stem for file in (ROOT / folder).glob("*.py")} & taken
+    assert not shadowing
+
+
+def test_edge_runs_without_torch() -> None:
+    """Every module of runtime and engines, but the torch engine, imports where torch is not installed."""
+    modules = [
+        ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for package in ("engines", "runtime")
+        for file in (ROOT / package).rglob("*.py")
+    ]
+    modules = sorted(set(modules) - {"engines.torch_engine", "engines.openvino_engine"})
+    code = f"""
+import importlib, sys
+for name in ("torch", "rmgn", "openvino", "onnx", "tensorrt_rtx"):
+    sys.modules[name] = None
+for name in {modules}:
+    importlib.import_module(name)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("script", ["export/build_engine.py", "runtime/mirror.py"])
+def test_scripts_start_from_anywhere(script: str, tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, ROOT / script, "--help"], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert result.returncode == 0, result.stderr
+    assert "usage:" in result.stdout
+
+
+def test_nothing_edits_the_import_path() -> None:
+    for package in OURS:
+        for file in (ROOT / package).rglob("*.py"):
+            assert "sys.path" not in file.read_text(encoding="utf-8"), file
