@@ -1,4 +1,4 @@
-"""Which part of the frame the network sees: a box of the network's aspect around the person, steady over time."""
+"""Which part of the frame the network sees: a steady box of the network's aspect around the person."""
 
 import math
 from collections.abc import Callable
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from cv2.data import haarcascades
 from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
@@ -13,7 +14,7 @@ Crop = tuple[float, float, float, float]
 
 MODES = ("auto", "centre", "full")
 
-# A face box of OpenCV's frontal cascade against a head-to-thigh crop, measured on shop photos of that framing.
+# A face box of OpenCV's frontal cascade against a head-to-thigh crop: medians over shop photos so framed.
 CROP_HEIGHT = 5.6  # times the face box's
 FACE_CENTRE = 0.155  # of the crop's height, from its top
 LARGEST_FACE = 0.3  # of the frame's height: nearer than that nothing is left to dress
@@ -26,8 +27,9 @@ PATIENCE = 40  # frames without a face until the crop goes back to the middle
 class Framing:
     """Chooses the crop of each frame of one source. `mode`: one of MODES.
 
-    centre: the largest box in the middle of the frame. full: the smallest box around the whole frame; it reaches
-    outside, where the border repeats. auto: head to thigh around the largest face; centre while there is none.
+    centre: the largest box in the middle of the frame. full: the smallest box around the whole frame; it
+    reaches outside, where the border repeats. auto: head to thigh around the largest face; centre while there
+    is none.
     """
 
     def __init__(self, mode: str, aspect: float) -> None:
@@ -107,7 +109,7 @@ def person_box(face: Crop, frame: tuple[int, int], aspect: float) -> Crop:
 
 def face_finder() -> Callable[[Pixels], Crop | None]:
     """A function that finds the largest face in a frame."""
-    cascade = cv2.CascadeClassifier(str(Path(cv2.data.haarcascades) / "haarcascade_frontalface_default.xml"))
+    cascade = cv2.CascadeClassifier(str(Path(haarcascades) / "haarcascade_frontalface_default.xml"))
 
     def find(image: Pixels) -> Crop | None:
         scale = min(1.0, DETECTION_HEIGHT / image.shape[0])

@@ -22,8 +22,9 @@ LARGEST_SIDE = 2048
 class Garment:
     """One garment, letterboxed to the network's aspect; all pictures cover the same area.
 
-    photo: uint8 [H', W', 3] BGR, as taken. cloth: uint8 [H', W', 4], BGR and an unused byte: the photo with the
-    garment's colours carried over its outline, so that sampling at the edge never picks up background.
+    photo: uint8 [H', W', 3] BGR, as taken.
+    cloth: uint8 [H', W', 4], BGR and an unused byte: the photo with the garment's colours carried over its
+    outline, so that sampling at the edge never picks up background.
     image: float32 [1, 3, H, W] RGB in [-1, 1]. mask: float32 [1, 1, H, W] in {0, 1}.
     """
 
@@ -84,7 +85,7 @@ def on_white(picture: Pixels) -> Pixels:
 
 
 def letterbox(photo: Pixels, silhouette: Pixels, aspect: float) -> tuple[Pixels, Pixels]:
-    """Widen or heighten both to `aspect` (width / height) around the middle: background colour, no garment."""
+    """Pad both to `aspect` (width / height), the photo with its background's colour."""
     height, width = silhouette.shape
     outside = photo[silhouette == 0]
     ground = np.median(outside, axis=0) if outside.size else np.full(3, 255.0)

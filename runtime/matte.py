@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 Planes = NDArray[np.float32]
 
-# Changes of the network's output against its input, in [-1, 1] units: repainting skin or wall always errs a little.
+# Changes of the network's output against its input, in [-1, 1] units: repainted skin or wall always errs.
 UNCHANGED = 0.08
 CHANGED = 0.25
 FEATHER = 1.5  # pixels of the network

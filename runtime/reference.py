@@ -1,4 +1,4 @@
-"""What `runtime._native` computes, in plain NumPy: slow, obvious, and the specification that tests hold it to."""
+"""What `runtime._native` computes, in plain NumPy: slow, obvious, and what the tests hold it to."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,7 @@ def triangle_weights(start: float, length: float, outputs: int, inputs: int) -> 
     weights = np.zeros((outputs, inputs))
     for column, position in enumerate(positions):
         weights[:, int(np.clip(position, 0, inputs - 1))] += seen[:, column]
-    return weights / weights.sum(axis=1, keepdims=True)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
 def composite(
@@ -71,4 +71,4 @@ def bilinear(plane: Real, across: Real, down: Real) -> Real:
     x1, y1 = np.minimum(x0 + 1, width - 1), np.minimum(y0 + 1, height - 1)
     upper = plane[y0, x0] + (x - x0) * (plane[y0, x1] - plane[y0, x0])
     lower = plane[y1, x0] + (x - x0) * (plane[y1, x1] - plane[y1, x0])
-    return upper + (y - y0) * (lower - upper)
+    return np.asarray(upper + (y - y0) * (lower - upper))

@@ -21,7 +21,9 @@ class Stats:
         self._recent: deque[float] = deque()
         self._first: float | None = None
         self._last = 0.0
-        self._ms: dict[str, list[float]] = {name: [] for name in ("preprocess", "network", "composite", "total")}
+        self._ms: dict[str, list[float]] = {
+            name: [] for name in ("preprocess", "network", "composite", "total")
+        }
 
     def add(self, result: Result) -> None:
         """Count a result that has just come."""
@@ -51,7 +53,7 @@ class Stats:
         return (self.frames - 1) / span if span > 0 else 0.0
 
     def latency_ms(self) -> dict[str, dict[str, float]]:
-        """Percentiles of every stage, and of `total`, capture to composited; {} where no frame was dressed."""
+        """Percentiles of every stage and of `total`, capture to composited; {} without a dressed frame."""
         return {
             name: {f"p{p}": round(float(np.percentile(values, p)), 3) for p in PERCENTILES}
             for name, values in self._ms.items()
