@@ -43,7 +43,7 @@ class Result:
 class Pipeline:
     """Frames of a source, dressed, in `results`.
 
-    lossless: every frame is dressed and the source waits; otherwise the newest frame wins, others are dropped.
+    lossless: every frame is dressed and the source waits; otherwise the newest frame wins, older ones drop.
     Trouble that may pass (camera gone, engine error, broken garment) stands in `notices` and does not end it.
     """
 

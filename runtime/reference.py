@@ -54,10 +54,12 @@ def composite(
     flow_x = 2 * across - 1 + up(flow[0, 0] - ((2 * identity_x + 1) / columns - 1))
     flow_y = 2 * down - 1 + up(flow[0, 1] - ((2 * identity_y + 1) / rows - 1))
     area = np.ix_(ys, xs)
+    at = (flow_x + 1) / 2, (flow_y + 1) / 2
+    silhouette = bilinear(garment[..., 3].astype(np.float64), *at) / 255
+    m, a = up(mask[0, 0]) * silhouette, up(matte[0, 0])
     for channel in range(3):
-        cloth = bilinear(garment[..., channel].astype(np.float64), (flow_x + 1) / 2, (flow_y + 1) / 2)
+        cloth = bilinear(garment[..., channel].astype(np.float64), *at)
         painted = (up(rendered[0, 2 - channel]) + 1) * 127.5
-        m, a = up(mask[0, 0]), up(matte[0, 0])
         mixed = (1 - a) * frame[..., channel][area] + a * (m * cloth + (1 - m) * painted)
         frame[..., channel][area] = np.clip(np.rint(mixed), 0, 255)
 

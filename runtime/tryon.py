@@ -3,7 +3,7 @@
     python -m runtime.tryon --person p.jpg --garment g.jpg --out out.png
     python -m runtime.tryon --person people/ --garment shop/ [--pairs pairs.txt] --out results/
 
-Folders: every person in every garment, or the pairs of a file with lines `person.jpg garment.jpg`; results are
+Folders: every person in every garment, or the pairs of a file of `person.jpg garment.jpg` lines; results are
 named `person_garment.png`. A photo keeps its size and aspect; the network sees what the mirror would see.
 """
 
