@@ -115,6 +115,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         pictures.listing(options.garments) if options.garments else []
     )
     bundle = bundles.choose(options.bundle, options.size)
+    window = None if options.headless else screen.Window()
     with engines.open(bundle, options.engine) as session:
         notices = Notices()
 
@@ -131,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         lossless = not options.realtime and not isinstance(source, Camera)
         pipeline = Pipeline(source, dresser, wardrobe, notices, lossless)
-        mirror = Mirror(options, source, pipeline, wardrobe, lossless)
+        mirror = Mirror(options, source, pipeline, wardrobe, window, lossless)
         print(f"engine: {session.backend} ({session.reason})", file=sys.stderr)
         mirror.run()
         mirror.report({"engine": session.backend, "reason": session.reason, "bundle": str(bundle.folder)})
@@ -141,12 +142,19 @@ class Mirror:
     """The main thread's work: take results, show and record them, obey keys."""
 
     def __init__(
-        self, options: Options, source: Source, pipeline: Pipeline, wardrobe: Wardrobe, lossless: bool
+        self,
+        options: Options,
+        source: Source,
+        pipeline: Pipeline,
+        wardrobe: Wardrobe,
+        window: screen.Window | None,
+        lossless: bool,
     ) -> None:
         self._options = options
         self._source = source
         self._pipeline = pipeline
         self._wardrobe = wardrobe
+        self._window = window
         self._lossless = lossless
         self._stats = Stats()
         self._recorder: Recorder | None = None
@@ -157,7 +165,6 @@ class Mirror:
     def run(self) -> None:
         """Run until the source ends, enough frames are done, or the user quits."""
         signal.signal(signal.SIGTERM, interrupt)
-        window = None if self._options.headless else screen.Window()
         limits = [limit for limit in (self._options.frames, self._source.length) if limit is not None]
         progress = tqdm(
             total=min(limits, default=None), unit="frame", disable=not (self._options.headless and limits)
@@ -166,11 +173,11 @@ class Mirror:
         try:
             with progress:
                 while not self._done():
-                    result = self._pipeline.next(timeout_s=0.5 if window is None else 0.03)
+                    result = self._pipeline.next(timeout_s=0.5 if self._window is None else 0.03)
                     if result is not None:
                         progress.update()
                         self._take(result)
-                    if window is not None and not self._refresh(window):
+                    if self._window and not self._refresh(self._window):
                         break
         except (Closed, KeyboardInterrupt):
             pass  # the end of the source, or the user's; both finish what was begun
@@ -180,8 +187,8 @@ class Mirror:
             raise
         finally:
             self._pipeline.stop()
-            if window is not None:
-                window.close()
+            if self._window:
+                self._window.close()
             self._stop_recording()
 
     def report(self, about: dict[str, Any]) -> None:

@@ -114,8 +114,9 @@ def test_broken_network_outputs_stay_in_bounds(bad: float) -> None:
     """A network in half precision can overflow; that must cost a wrong picture, not a crash."""
     frame = np.zeros((40, 30, 3), np.uint8)
     garment = np.full((20, 15, 4), 200, np.uint8)
-    outputs = [np.full((1, channels, 8, 6), bad, np.float32) for channels in (2, 3, 1)]
-    _native.composite(frame, (0, 0, 30, 40), garment, *outputs, np.ones((1, 1, 8, 6), np.float32))
+    flow, rendered, mask = (np.full((1, channels, 8, 6), bad, np.float32) for channels in (2, 3, 1))
+    matte = np.ones((1, 1, 8, 6), np.float32)
+    _native.composite(frame, (0, 0, 30, 40), garment, flow, rendered, mask, matte)
 
 
 @pytest.mark.parametrize(
