@@ -28,7 +28,9 @@ def composite(
     """Draw the try-on into `frame`, at the frame's resolution, where `matte` is not zero.
 
     frame: [H, W, 3] BGR, changed in place; the very frame that `crop` was preprocessed from.
-    garment: [h', w', 4] BGR and an unused byte, the photo at its own size. flow: [1, 2, h, w] sampling grid over it in [-1, 1],
-    align_corners False. rendered: [1, 3, h, w] RGB in [-1, 1]. mask: [1, 1, h, w], where the garment shows.
-    matte: [1, 1, h, w], where the frame changes at all; both in [0, 1].
+    garment: [h', w', 4] BGR and silhouette, 0 … 255, the photo at its own size.
+    flow: [1, 2, h, w] sampling grid over the photo, x, y in [-1, 1], align_corners False.
+    rendered: [1, 3, h, w] RGB in [-1, 1].
+    mask: [1, 1, h, w] in [0, 1], how much of the garment shows, within its silhouette.
+    matte: [1, 1, h, w] in [0, 1], where the frame changes at all.
     """

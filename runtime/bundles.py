@@ -1,11 +1,13 @@
 """Which bundle to run: the one asked for, or the one that comes with the project."""
 
+import json
 import os
 import re
 from pathlib import Path
 
 import engines
 from engines import Bundle
+from engines.bundle import MANIFEST
 from runtime.failure import InputError
 
 DEFAULT = Path(__file__).resolve().parent.parent / "models"
@@ -20,21 +22,31 @@ def choose(folder: Path | None, size: tuple[int, int] | None) -> Bundle:
     Raises InputError or EngineError.
     """
     chosen = folder or Path(os.environ.get(VARIABLE) or DEFAULT)
-    manifests = [chosen / "bundle.json", *sorted(chosen.glob("*/bundle.json"))]
+    manifests = [chosen / MANIFEST, *sorted(chosen.glob(f"*/{MANIFEST}"))]
     folders = [manifest.parent for manifest in manifests if manifest.is_file()]
     if not folders and folder is None and VARIABLE not in os.environ:
         raise InputError("there is no bundle in models/; build one with `python export/build_engine.py`")
+    if not folders:
+        return engines.load_bundle(chosen)  # says what is missing
     folders.sort(key=lambda path: path.name != PREFERRED)
-    if not folders or (size is None and len(folders) == 1):
-        return engines.load_bundle(chosen if not folders else folders[0])
-    bundles = [engines.load_bundle(path) for path in folders]
     if size is None:
-        return bundles[0]
-    for bundle in bundles:
-        if (bundle.height, bundle.width) == size:
-            return bundle
-    held = ", ".join(f"{bundle.height}x{bundle.width}" for bundle in bundles)
-    raise InputError(f"no bundle in {chosen} is of size {size[0]}x{size[1]}; there is {held}")
+        return engines.load_bundle(folders[0])
+    sizes = {path: read_size(path) for path in folders}
+    for path, held in sizes.items():
+        if held == size:
+            return engines.load_bundle(path)
+    there_is = ", ".join(f"{height}x{width}" for height, width in sizes.values())
+    raise InputError(f"no bundle in {chosen} is of size {size[0]}x{size[1]}; there is {there_is}")
+
+
+def read_size(folder: Path) -> tuple[int, int]:
+    """Height and width of a bundle, without verifying its graphs. Raises EngineError where it is damaged."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        return int(manifest["height"]), int(manifest["width"])
+    except (ValueError, KeyError, TypeError):
+        bundle = engines.load_bundle(folder)  # says what is wrong
+        return bundle.height, bundle.width
 
 
 def parse_size(text: str) -> tuple[int, int]:

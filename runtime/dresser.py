@@ -11,7 +11,7 @@ from engines import Session
 from runtime import _native
 from runtime.framing import Framing
 from runtime.garment import Garment
-from runtime.matte import matte
+from runtime.matte import matte, show_through
 from runtime.smoothing import Smoothing
 
 Pixels = NDArray[np.uint8]
@@ -65,8 +65,9 @@ class Dresser:
         prepared = time.perf_counter()
         outputs = self._session.run(person)
         computed = time.perf_counter()
-        flow, mask = outputs["flow"], outputs["composite_mask"]
-        changed = matte(person, outputs["tryon"], mask)
+        flow = outputs["flow"]
+        mask = show_through(outputs["composite_mask"], self._garment.mask, flow)
+        changed = matte(person, outputs["tryon"], outputs["composite_mask"])
         if self._smoothing:
             flow, mask, changed = self._smoothing(person, flow, mask, changed)
         _native.composite(image, crop, self._garment.cloth, flow, outputs["rendered"], mask, changed)

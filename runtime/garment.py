@@ -22,8 +22,9 @@ LARGEST_SIDE = 2048
 class Garment:
     """One garment, letterboxed to the network's aspect; all pictures cover the same area.
 
-    photo: uint8 [H', W', 3] BGR, as taken. cloth: uint8 [H', W', 4], BGR and an unused byte: the photo with the
-    garment's colours carried over its outline, so that sampling at the edge never picks up background.
+    photo: uint8 [H', W', 3] BGR, as taken.
+    cloth: uint8 [H', W', 4], BGR and silhouette: the photo with the garment's colours carried over its
+    outline, so that sampling at the edge never picks up background.
     image: float32 [1, 3, H, W] RGB in [-1, 1]. mask: float32 [1, 1, H, W] in {0, 1}.
     """
 
@@ -84,7 +85,7 @@ def on_white(picture: Pixels) -> Pixels:
 
 
 def letterbox(photo: Pixels, silhouette: Pixels, aspect: float) -> tuple[Pixels, Pixels]:
-    """Widen or heighten both to `aspect` (width / height) around the middle: background colour, no garment."""
+    """Pad both to `aspect` (width / height), the photo with its background's colour."""
     height, width = silhouette.shape
     outside = photo[silhouette == 0]
     ground = np.median(outside, axis=0) if outside.size else np.full(3, 255.0)
@@ -99,7 +100,7 @@ def letterbox(photo: Pixels, silhouette: Pixels, aspect: float) -> tuple[Pixels,
 
 
 def spread(photo: Pixels, garment: NDArray[np.bool_]) -> Pixels:
-    """The photo with every pixel outside the garment in the colour of the nearest one well inside it."""
+    """BGR, outside the garment the colour of the nearest pixel well inside; and the silhouette."""
     # The outermost pixels are already mixed with background.
     inside = cv2.erode(garment.astype(np.uint8), np.ones((3, 3), np.uint8))
     if not inside.any():
@@ -107,4 +108,5 @@ def spread(photo: Pixels, garment: NDArray[np.bool_]) -> Pixels:
     _, labels = cv2.distanceTransformWithLabels(1 - inside, cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL)
     colours = np.zeros((int(labels.max()) + 1, 3), np.uint8)
     colours[labels[inside > 0]] = photo[inside > 0]
-    return np.dstack([colours[labels], np.full(garment.shape, 255, np.uint8)])
+    silhouette = cv2.GaussianBlur(255 * inside, (3, 3), 0)
+    return np.dstack([colours[labels], silhouette])

@@ -20,13 +20,13 @@ LEAST_AREA = 0.01
 def plain_background_mask(photo: Pixels) -> Pixels:
     """255 where the garment is, 0 on the background; uint8 [H, W].
 
-    photo: [H, W, 3] BGR; the background is nearly uniform and makes up most of the border. A gradient and noise
-    are allowed for. Raises InputError where no garment stands out or the background is not plain.
+    photo: [H, W, 3] BGR; the background is nearly uniform and makes up most of the border; a gradient and
+    noise are allowed for. Raises InputError where no garment stands out or the background is not plain.
     """
     height, width = photo.shape[:2]
     scale = min(1.0, WORKING_HEIGHT / height)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = cv2.resize(photo, size, interpolation=cv2.INTER_AREA) if scale < 1 else photo
+    small = np.asarray(cv2.resize(photo, size, interpolation=cv2.INTER_AREA), np.uint8)
     distance, noise = background_distance(small)
     if noise > 8:
         raise InputError("the background is not plain enough to find the garment; give its mask as well")
@@ -35,10 +35,10 @@ def plain_background_mask(photo: Pixels) -> Pixels:
     nearby = cv2.dilate(distance, square(ringing + 1))
     everything = fill_outline(distance > threshold)
     certain = fill_outline(distance > np.maximum(threshold, EDGE_FRACTION * nearby))
-    # What stands out only a little is a pale part of the garment where it is broad, and JPEG's ringing around a
-    # dark part where it is narrow.
+    # What stands out only a little is a pale part of the garment where it is broad, and JPEG's ringing
+    # around a dark part where it is narrow.
     pale = cv2.morphologyEx(everything & ~certain, cv2.MORPH_OPEN, square(ringing + 1))
-    silhouette = fill_outline((certain | pale) > 0)
+    silhouette = fill_outline((certain > 0) | (pale > 0))
     area = np.count_nonzero(silhouette) / silhouette.size
     if area < LEAST_AREA:
         raise InputError("no garment stands out from the background; give its mask as well")
@@ -76,11 +76,10 @@ def square(side: int) -> Pixels:
 
 def fill_outline(garment: NDArray[np.bool_]) -> Pixels:
     """The large silhouettes that these pixels draw, small gaps closed and holes filled; 255 inside."""
-    height, width = garment.shape
-    radius = max(1, round(0.006 * height))
+    radius = max(1, round(0.006 * len(garment)))
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
     seed = cv2.medianBlur(garment.astype(np.uint8), 3)
-    # The border is padded by background, so that the outside is one piece even around a garment that touches it.
+    # Padded by background, so that closing works up to the border.
     padded = cv2.copyMakeBorder(seed, 2 * radius, 2 * radius, 2 * radius, 2 * radius, cv2.BORDER_CONSTANT)
     closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, disc)
     outlines, _ = cv2.findContours(closed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)

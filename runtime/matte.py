@@ -1,4 +1,4 @@
-"""Which pixels the network changed: everything else stays as the camera saw it."""
+"""Where the frame gives way to the try-on, and where the try-on shows the garment's own photo."""
 
 import cv2
 import numpy as np
@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 Planes = NDArray[np.float32]
 
-# Changes of the network's output against its input, in [-1, 1] units: repainting skin or wall always errs a little.
+# Changes of the network's output against its input, in [-1, 1] units: repainted skin or wall always errs.
 UNCHANGED = 0.08
 CHANGED = 0.25
 FEATHER = 1.5  # pixels of the network
@@ -25,6 +25,22 @@ def matte(person: Planes, tryon: Planes, mask: Planes) -> Planes:
     grown = cv2.dilate(changed, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5)))
     feathered = cv2.GaussianBlur(grown, (0, 0), FEATHER)
     return np.maximum(feathered[None, None], mask)
+
+
+def show_through(composite_mask: Planes, garment_mask: Planes, flow: Planes) -> Planes:
+    """The composite mask without the garment's coarse outline in it; [1, 1, H, W] in [0, 1].
+
+    The network's composite mask is a weight times the warped garment mask. At camera resolution the outline
+    comes from the garment photo, so the weight alone is wanted: divided out inside, carried on a little
+    outside.
+    """
+    height, width = garment_mask.shape[2:]
+    x, y = (flow[0, 0] + 1) * width / 2 - 0.5, (flow[0, 1] + 1) * height / 2 - 0.5
+    warped = cv2.remap(garment_mask[0, 0], x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    inside = warped > 0.5
+    weight = np.where(inside, np.minimum(composite_mask[0, 0] / np.maximum(warped, 0.5), 1), 0)
+    grown = cv2.dilate(weight, np.ones((5, 5), np.uint8))
+    return np.asarray(np.where(inside, weight, grown), np.float32)[None, None]
 
 
 def smoothstep(low: float, high: float, values: Planes) -> Planes:

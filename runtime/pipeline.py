@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.dresser import Dresser, StageTimes
+from runtime.dresser import Dresser, Fitted, StageTimes
 from runtime.garment import Garment
 from runtime.notices import Notices
 from runtime.slot import Closed, Slot
@@ -27,7 +27,7 @@ RETRY_S = 0.5
 class Result:
     """A frame as the camera saw it and as it was dressed.
 
-    image, camera: uint8 [H, W, 3] BGR. times: None where the try-on failed and `image` is as the camera saw it.
+    image, camera: uint8 [H, W, 3] BGR. times: None where the try-on failed, and `image` is the camera's.
     latency_ms: from capture to composited.
     """
 
@@ -43,7 +43,7 @@ class Result:
 class Pipeline:
     """Frames of a source, dressed, in `results`.
 
-    lossless: every frame is dressed and the source waits; otherwise the newest frame wins and others are dropped.
+    lossless: every frame is dressed and the source waits; otherwise the newest frame wins, older ones drop.
     Trouble that may pass (camera gone, engine error, broken garment) stands in `notices` and does not end it.
     """
 
@@ -126,15 +126,17 @@ class Pipeline:
     def _try_on(self) -> None:
         leave = self.results.put_when_free if self._lossless else self.results.put
         garment: Garment | None = None
+        fitted: Fitted | None = None
         while True:
             frame = self._frames.get()
             assert frame is not None  # without a timeout
             camera = frame.image.copy()
             times: StageTimes | None = None
             try:
-                if fitted := self._wardrobe.take():
+                fitted = self._wardrobe.take() or fitted
+                if fitted is not None:
                     self._dresser.wear(fitted)
-                    garment = fitted.garment
+                    garment, fitted = fitted.garment, None
                 times = self._dresser.dress(frame.image)
                 self.notices.clear("try-on")
             except (

@@ -1,4 +1,4 @@
-"""What `runtime._native` computes, in plain NumPy: slow, obvious, and the specification that tests hold it to."""
+"""What `runtime._native` computes, in plain NumPy: slow, obvious, and what the tests hold it to."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,7 @@ def triangle_weights(start: float, length: float, outputs: int, inputs: int) -> 
     weights = np.zeros((outputs, inputs))
     for column, position in enumerate(positions):
         weights[:, int(np.clip(position, 0, inputs - 1))] += seen[:, column]
-    return weights / weights.sum(axis=1, keepdims=True)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
 def composite(
@@ -54,10 +54,12 @@ def composite(
     flow_x = 2 * across - 1 + up(flow[0, 0] - ((2 * identity_x + 1) / columns - 1))
     flow_y = 2 * down - 1 + up(flow[0, 1] - ((2 * identity_y + 1) / rows - 1))
     area = np.ix_(ys, xs)
+    at = (flow_x + 1) / 2, (flow_y + 1) / 2
+    silhouette = bilinear(garment[..., 3].astype(np.float64), *at) / 255
+    m, a = up(mask[0, 0]) * silhouette, up(matte[0, 0])
     for channel in range(3):
-        cloth = bilinear(garment[..., channel].astype(np.float64), (flow_x + 1) / 2, (flow_y + 1) / 2)
+        cloth = bilinear(garment[..., channel].astype(np.float64), *at)
         painted = (up(rendered[0, 2 - channel]) + 1) * 127.5
-        m, a = up(mask[0, 0]), up(matte[0, 0])
         mixed = (1 - a) * frame[..., channel][area] + a * (m * cloth + (1 - m) * painted)
         frame[..., channel][area] = np.clip(np.rint(mixed), 0, 255)
 
@@ -71,4 +73,4 @@ def bilinear(plane: Real, across: Real, down: Real) -> Real:
     x1, y1 = np.minimum(x0 + 1, width - 1), np.minimum(y0 + 1, height - 1)
     upper = plane[y0, x0] + (x - x0) * (plane[y0, x1] - plane[y0, x0])
     lower = plane[y1, x0] + (x - x0) * (plane[y1, x1] - plane[y1, x0])
-    return upper + (y - y0) * (lower - upper)
+    return np.asarray(upper + (y - y0) * (lower - upper))

@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 
 
-class Closed(Exception):
+class Closed(Exception):  # noqa: N818 - an end, no error
     """The slot was closed and is empty: nothing will come any more."""
 
 

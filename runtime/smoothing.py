@@ -1,4 +1,4 @@
-"""Calms flow, mask and matte from frame to frame where the person is still, and not at all where they move."""
+"""Calms flow, mask and matte over time where the person is still, and not at all where they move."""
 
 import cv2
 import numpy as np

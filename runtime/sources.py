@@ -20,14 +20,14 @@ Pixels = NDArray[np.uint8]
 
 @dataclass
 class Frame:
-    """One picture: uint8 [H, W, 3] BGR, its number, and when it was taken on the monotonic clock, in seconds."""
+    """A picture, uint8 [H, W, 3] BGR, its number, and when it was taken (monotonic clock, seconds)."""
 
     image: Pixels
     index: int
     captured_at: float = field(default_factory=time.monotonic)
 
 
-class SourceLost(Exception):
+class SourceLost(Exception):  # noqa: N818 - it may pass
     """Nothing comes just now; reading again later may succeed. The message is for the screen."""
 
 
@@ -93,8 +93,11 @@ class Camera(Source):
                 self._capture = None
 
     def _open(self) -> cv2.VideoCapture | None:
-        capture = cv2.VideoCapture(self._address)
-        if isinstance(self._address, int):
+        if isinstance(self._address, str):
+            limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 5000, cv2.CAP_PROP_READ_TIMEOUT_MSEC, 5000]
+            capture = cv2.VideoCapture(self._address, cv2.CAP_FFMPEG, limits)
+        else:
+            capture = cv2.VideoCapture(self._address)
             # Uncompressed frames of more than 640x480 do not fit through USB 2 at full rate.
             capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
             capture.set(cv2.CAP_PROP_FRAME_WIDTH, 1280)
@@ -107,7 +110,7 @@ class Camera(Source):
 
 
 class VideoFile(Source):
-    """A video file: every frame as fast as it is taken, or at the pace it was filmed (late frames are skipped)."""
+    """A video file: every frame as fast as it is taken, or in real time (late frames are skipped)."""
 
     def __init__(self, path: Path, realtime: bool) -> None:
         """Raises InputError where the file is no video."""

@@ -53,7 +53,7 @@ class Stats:
         return (self.frames - 1) / span if span > 0 else 0.0
 
     def latency_ms(self) -> dict[str, dict[str, float]]:
-        """Percentiles of every stage, and of `total`, capture to composited; {} where no frame was dressed."""
+        """Percentiles of every stage and of `total`, capture to composited; {} without a dressed frame."""
         return {
             name: {f"p{p}": round(float(np.percentile(values, p)), 3) for p in PERCENTILES}
             for name, values in self._ms.items()

@@ -61,7 +61,7 @@ class Wardrobe:
             try:
                 fitted = self._prepare(self._paths[wanted])
             except (InputError, EngineError, OSError, ValueError, RuntimeError) as error:
-                # The garment before stays on. The file may yet be mended, so it is tried until another is wanted.
+                # The garment before stays on. The file may be mended: it is tried until another is wanted.
                 self._notices.set("garment", str(error))
                 with self._changed:
                     self._changed.wait_for(lambda: self._closed or self._wanted != wanted, RETRY_S)  # noqa: B023

@@ -1,6 +1,8 @@
-"""Shared fixtures: the released networks with deterministic weights, and small exported bundles."""
+"""Shared fixtures: the released networks with deterministic weights, and small bundles."""
 
+import importlib.util
 import json
+import os
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +14,8 @@ import torch
 from export.write_bundle import write_bundle
 from rmgn import PRESETS, RMGN
 
-REFERENCE = Path(__file__).parent / "reference"
+HERE = Path(__file__).parent
+REFERENCE = HERE / "reference"
 State = dict[str, torch.Tensor]
 
 
@@ -105,3 +108,30 @@ def bundle16(lite: RMGN, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The lite network as a float16 bundle at 128x96, with torch programs."""
     out = tmp_path_factory.mktemp("bundles") / "fp16"
     return write_bundle(lite, out, 128, 96, half=True, torch_programs=True).folder
+
+
+@pytest.fixture(scope="session")
+def identity_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Makes bundles whose network lays the garment where it lies in its photo: `make(height, width)`."""
+    pytest.importorskip("onnx", reason="making a bundle needs onnx (pip install 'rmgn[export]')")
+    spec = importlib.util.spec_from_file_location("identity_bundle", HERE / "identity_bundle.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def make(height: int = 64, width: int = 48, shift: float = 0.0) -> Path:
+        folder = tmp_path_factory.mktemp("bundle")
+        written: Path = module.write_identity_bundle(folder, height, width, shift)
+        return written
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def real_photos() -> Path:
+    """The folder of real evaluation photos, which never come with the project; skips without them."""
+    folder = Path(os.environ.get("RMGN_REALDATA", HERE.parent.parent / "shared" / "realdata"))
+    if not folder.is_dir():
+        pytest.skip("real photos are absent; RMGN_REALDATA names their folder")
+    return folder

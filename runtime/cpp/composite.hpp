@@ -4,7 +4,9 @@
 //
 //     flow(q)  = 2 q - 1 + up(flow - identity)(q)       the grid, in [-1, 1], align_corners=False
 //     G(q)     = garment photo at (flow(q) + 1) / 2 of its size, bilinear, border repeated
-//     m, a, R  = up(composite mask), up(matte), up(rendered)
+//     E(q)     = the garment's silhouette, the photo's fourth channel, sampled likewise, 0 ... 1
+//     m        = up(mask)(q) E(q)
+//     a, R     = up(matte)(q), up(rendered)(q)
 //     frame(p) = (1 - a) frame(p) + a (m G(q) + (1 - m) R)
 //
 // `up` is bilinear between the centres of network pixels and constant beyond the outermost ones. Upsampling the
@@ -63,7 +65,7 @@ inline std::vector<float> interleave(const NetworkOutputs& net, int garment_heig
     return pixels;
 }
 
-// garment: four bytes a pixel (B, G, R, unused), so that a pixel is one load.
+// garment: four bytes a pixel: B, G, R, silhouette.
 inline void composite(const Image& frame, const Crop& crop, const Image& garment, const NetworkOutputs& net) {
     const int left = static_cast<int>(std::ceil(std::clamp(crop.x - 0.5, 0.0, 1.0 * frame.width)));
     const int right = static_cast<int>(std::ceil(std::clamp(crop.x + crop.width - 0.5, 0.0, 1.0 * frame.width)));
@@ -112,7 +114,10 @@ inline void composite(const Image& frame, const Crop& crop, const Image& garment
             const float dx = garment_x - x0;
             const Lanes cloth = mix(mix(load(above), load(above + right_step), dx),
                                     mix(load(below), load(below + right_step), dx), garment_y - y0);
-            const Lanes dressed = mix(rendered, cloth, rest[0]);
+            float cloth_lanes[4];
+            store(cloth_lanes, cloth);
+            const float weight = rest[0] * cloth_lanes[3] * (1.0f / 255.0f);
+            const Lanes dressed = mix(rendered, cloth, weight);
             store_three(target, mix(load_three(target), dressed, rest[kMatte - kMask]));
         }
     }

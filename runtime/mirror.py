@@ -1,0 +1,270 @@
+"""The try-on mirror.
+
+    python runtime/mirror.py --camera 0 --garment shirt.jpg
+    python runtime/mirror.py --source clip.mp4 --garment shirt.jpg --headless --record out.mp4
+
+Keys: n, p next and previous garment; s screenshot; r record; c compare with the camera; q or Esc quit.
+docs/mirror.md explains everything else.
+"""
+
+import argparse
+import json
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from tqdm import tqdm
+
+import engines
+from runtime import bundles, garment, pictures, screen
+from runtime.dresser import Dresser, Fitted, fit
+from runtime.failure import InputError, Parser, run
+from runtime.framing import MODES, Framing
+from runtime.notices import Notices
+from runtime.pipeline import Pipeline, Result
+from runtime.recording import Recorder, check_target, check_writable
+from runtime.slot import Closed
+from runtime.smoothing import Smoothing
+from runtime.sources import Camera, Source, open_source
+from runtime.stats import Stats
+from runtime.wardrobe import Wardrobe
+
+DEFAULT_FPS = 30.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says; see `--help`."""
+
+    source: str
+    garment: Path | None
+    mask: Path | None
+    garments: Path | None
+    bundle: Path | None
+    engine: str
+    size: tuple[int, int] | None
+    framing: str
+    smoothing: bool
+    headless: bool
+    realtime: bool
+    record: Path | None
+    frames: int | None
+    stats: Path | None
+
+
+def parse_args(argv: Sequence[str] | None) -> Options:
+    """Raises InputError for values that cannot be."""
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    sources = parser.add_mutually_exclusive_group()
+    sources.add_argument("--camera", type=int, metavar="N", help="camera index (default: 0)")
+    sources.add_argument(
+        "--source",
+        metavar="WHAT",
+        help="camera, video, picture, folder of pictures, RTSP or HTTP address",
+    )
+    parser.add_argument("--garment", type=Path, metavar="FILE", help="shop photo of the garment")
+    parser.add_argument("--mask", type=Path, metavar="FILE", help="its mask, otherwise found")
+    parser.add_argument("--garments", type=Path, metavar="DIR", help="garments for the keys n and p")
+    parser.add_argument("--bundle", type=Path, metavar="DIR", help="the network, or a folder of several")
+    parser.add_argument("--engine", default="auto", help=f"auto, {', '.join(engines.BACKENDS)}")
+    parser.add_argument("--size", metavar="HxW", help="the network's input size, such as 256x192")
+    parser.add_argument("--framing", choices=MODES, default="auto", help="what the network sees")
+    parser.add_argument("--no-smoothing", action="store_true", help="frames as the network made them")
+    parser.add_argument("--headless", action="store_true", help="no window; takes every frame of a file")
+    parser.add_argument("--realtime", action="store_true", help="play files at their own pace")
+    parser.add_argument("--record", type=Path, metavar="FILE", help="write a video")
+    parser.add_argument("--frames", type=int, metavar="N", help="stop after so many frames")
+    parser.add_argument("--stats", type=Path, metavar="FILE", help="write the measurements as JSON")
+    args = parser.parse_args(argv)
+    if args.garment is None and args.garments is None:
+        raise InputError("give a garment: --garment FILE, or --garments DIR")
+    if args.mask is not None and args.garment is None:
+        raise InputError("--mask belongs to --garment, which is missing")
+    if args.frames is not None and args.frames < 1:
+        raise InputError("--frames must be at least 1")
+    return Options(
+        source=args.source if args.source is not None else str(args.camera or 0),
+        garment=args.garment,
+        mask=args.mask,
+        garments=args.garments,
+        bundle=args.bundle,
+        engine=args.engine,
+        size=bundles.parse_size(args.size) if args.size else None,
+        framing=args.framing,
+        smoothing=not args.no_smoothing,
+        headless=args.headless,
+        realtime=args.realtime or not args.headless,
+        record=args.record,
+        frames=args.frames,
+        stats=args.stats,
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the program. Raises InputError and EngineError for what the user can mend."""
+    options = parse_args(argv)
+    if options.record:
+        check_target(options.record)
+    if options.stats:
+        check_writable(options.stats)
+    photos = ([options.garment] if options.garment else []) + (
+        pictures.listing(options.garments) if options.garments else []
+    )
+    bundle = bundles.choose(options.bundle, options.size)
+    window = None if options.headless else screen.Window()
+    with engines.open(bundle, options.engine) as session:
+        notices = Notices()
+
+        def prepare(photo: Path) -> Fitted:
+            mask = options.mask if photo == options.garment else None
+            return fit(session, garment.load(photo, mask, bundle.height, bundle.width))
+
+        wardrobe = Wardrobe(photos, prepare, notices)
+        source = open_source(options.source, options.realtime)
+        dresser = Dresser(
+            session,
+            Framing(options.framing, bundle.width / bundle.height),
+            Smoothing() if options.smoothing else None,
+        )
+        lossless = not options.realtime and not isinstance(source, Camera)
+        pipeline = Pipeline(source, dresser, wardrobe, notices, lossless)
+        mirror = Mirror(options, source, pipeline, wardrobe, window, lossless)
+        print(f"engine: {session.backend} ({session.reason})", file=sys.stderr)
+        mirror.run()
+        mirror.report({"engine": session.backend, "reason": session.reason, "bundle": str(bundle.folder)})
+
+
+class Mirror:
+    """The main thread's work: take results, show and record them, obey keys."""
+
+    def __init__(
+        self,
+        options: Options,
+        source: Source,
+        pipeline: Pipeline,
+        wardrobe: Wardrobe,
+        window: screen.Window | None,
+        lossless: bool,
+    ) -> None:
+        self._options = options
+        self._source = source
+        self._pipeline = pipeline
+        self._wardrobe = wardrobe
+        self._window = window
+        self._lossless = lossless
+        self._stats = Stats()
+        self._recorder: Recorder | None = None
+        self._recorded: list[Path] = []
+        self._compare = False
+        self._last: Result | None = None
+
+    def run(self) -> None:
+        """Run until the source ends, enough frames are done, or the user quits."""
+        signal.signal(signal.SIGTERM, interrupt)
+        limits = [limit for limit in (self._options.frames, self._source.length) if limit is not None]
+        progress = tqdm(
+            total=min(limits, default=None), unit="frame", disable=not (self._options.headless and limits)
+        )
+        self._pipeline.start()
+        try:
+            with progress:
+                while not self._done():
+                    result = self._pipeline.next(timeout_s=0.5 if self._window is None else 0.03)
+                    if result is not None:
+                        progress.update()
+                        self._take(result)
+                    if self._window and not self._refresh(self._window):
+                        break
+        except (Closed, KeyboardInterrupt):
+            pass  # the end of the source, or the user's; both finish what was begun
+        except BaseException:
+            if self._recorder:
+                self._recorder.abandon()
+            raise
+        finally:
+            self._pipeline.stop()
+            if self._window:
+                self._window.close()
+            self._stop_recording()
+
+    def report(self, about: dict[str, Any]) -> None:
+        """Print what was measured; write --stats."""
+        stats = {**about, **self._stats.report(), "dropped": self._pipeline.dropped}
+        print(f"{stats['frames']} frames, {stats['fps']:.1f} frames per second, {stats['dropped']} dropped")
+        for stage, values in stats["latency_ms"].items():
+            name = "capture to composited" if stage == "total" else stage
+            print(f"{name}: " + ", ".join(f"{percentile} {ms:.1f} ms" for percentile, ms in values.items()))
+        for path in self._recorded:
+            print(f"video: {path}")
+        if self._options.stats:
+            whole = pictures.partial(self._options.stats)
+            whole.write_text(json.dumps(stats, indent=2) + "\n", encoding="utf-8")
+            whole.replace(self._options.stats)
+        if stats["frames"] and stats["failed"] == stats["frames"]:
+            raise engines.EngineError(
+                "no frame could be dressed: " + "; ".join(self._pipeline.notices.current())
+            )
+
+    def _done(self) -> bool:
+        return self._options.frames is not None and self._stats.frames >= self._options.frames
+
+    def _take(self, result: Result) -> None:
+        self._stats.add(result)
+        self._last = result
+        if self._options.record and not self._recorded and self._recorder is None:
+            self._start_recording(self._options.record)
+        if self._recorder:
+            self._recorder.add(result.image, result.captured_at)
+
+    def _refresh(self, window: screen.Window) -> bool:
+        """Draw the window and obey its keys; False to quit."""
+        if self._last is not None:
+            recording = "  REC" if self._recorder else ""
+            lines = [f"{self._stats.rate:.1f} fps  {self._last.latency_ms:.0f} ms{recording}"]
+            if self._last.garment is not None:
+                lines.append(self._last.garment.name)
+            window.show(screen.view(self._last, lines, self._pipeline.notices.current(), self._compare))
+        key = window.key()
+        try:
+            self._obey(key)
+            if key:
+                self._pipeline.notices.clear("key")
+        except InputError as error:
+            self._pipeline.notices.set("key", str(error))
+        return key != "q"
+
+    def _obey(self, key: str) -> None:
+        if key in ("n", "p"):
+            self._wardrobe.select(1 if key == "n" else -1)
+        elif key == "c":
+            self._compare = not self._compare
+        elif key == "s" and self._last is not None:
+            path = Path(time.strftime("mirror-%Y%m%d-%H%M%S.png"))
+            pictures.write(path, self._last.image)
+            print(f"screenshot: {path}")
+        elif key == "r" and self._recorder:
+            self._stop_recording()
+        elif key == "r":
+            self._start_recording(Path(time.strftime("mirror-%Y%m%d-%H%M%S.mp4")))
+
+    def _start_recording(self, path: Path) -> None:
+        rate = self._source.measured_fps if isinstance(self._source, Camera) else self._source.fps
+        self._recorder = Recorder(path, rate or DEFAULT_FPS, live=not self._lossless)
+
+    def _stop_recording(self) -> None:
+        if self._recorder and (path := self._recorder.finish()):
+            self._recorded.append(path)
+        self._recorder = None
+
+
+def interrupt(_signal: int, _frame: object) -> NoReturn:
+    """End as on Ctrl-C."""
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,96 @@
+"""What the mirror shows: the view flipped like a mirror, the garment, rates, and what is wrong."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.failure import InputError
+from runtime.pipeline import Result
+
+Pixels = NDArray[np.uint8]
+
+TITLE = "Mirror"
+ESCAPE = 27
+WHITE, RED = (255, 255, 255), (60, 60, 255)
+
+
+class Window:
+    """The mirror's window; used by the main thread, as every toolkit wants."""
+
+    def __init__(self) -> None:
+        """Raises InputError where windows cannot be opened."""
+        displays = ("DISPLAY", "WAYLAND_DISPLAY")
+        if sys.platform.startswith("linux") and not any(os.environ.get(name) for name in displays):
+            raise InputError("there is no screen to open a window on; use --headless")
+        try:
+            cv2.namedWindow(TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
+        except cv2.error as error:
+            raise InputError(
+                "this OpenCV opens no windows; install opencv-python or use --headless"
+            ) from error
+        self._sized = False
+
+    def show(self, view: Pixels) -> None:
+        """Show a view; the first one sizes the window."""
+        if not self._sized:
+            cv2.resizeWindow(TITLE, view.shape[1], view.shape[0])
+            self._sized = True
+        cv2.imshow(TITLE, view)
+
+    def key(self) -> str:
+        """The key pressed since the last call, "q" once the window was closed, or ""."""
+        code = cv2.waitKey(1)
+        closed = self._sized and cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE) < 1
+        if closed or code == ESCAPE:
+            return "q"
+        return chr(code & 0xFF) if code >= 0 else ""
+
+    def close(self) -> None:
+        """Close the window."""
+        cv2.destroyAllWindows()
+
+
+def view(result: Result, lines: Sequence[str], notices: Sequence[str], compare: bool) -> Pixels:
+    """The picture for the window, uint8 [H, W, 3] BGR (twice as wide to `compare` with the camera)."""
+    canvas = result.image[:, ::-1]
+    if compare:
+        canvas = np.hstack([result.camera[:, ::-1], canvas])
+    canvas = np.ascontiguousarray(canvas)
+    if result.garment is not None:
+        draw_inset(canvas, result.garment.photo)
+    line_height = max(14, canvas.shape[0] // 28)
+    for row, text in enumerate(lines):
+        draw_text(canvas, text, (line_height // 2, (row + 1) * line_height), line_height, WHITE)
+    for row, text in enumerate(notices):
+        bottom = canvas.shape[0] - line_height // 2 - row * line_height
+        draw_text(canvas, text, (line_height // 2, bottom), line_height, RED)
+    return canvas
+
+
+def draw_inset(canvas: Pixels, photo: Pixels) -> None:
+    """The garment's photo in the top right corner."""
+    height = canvas.shape[0] // 5
+    width = max(1, height * photo.shape[1] // photo.shape[0])
+    margin = height // 16
+    if height < 8 or width + margin > canvas.shape[1]:
+        return
+    small = cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA)
+    canvas[margin : margin + height, -margin - width : canvas.shape[1] - margin] = small
+
+
+def draw_text(
+    canvas: Pixels, text: str, at: tuple[int, int], height: int, colour: tuple[int, int, int]
+) -> None:
+    """One line, outlined so that it reads on any ground, made smaller where it would not fit."""
+    # OpenCV's fonts are ASCII.
+    text = text.encode("ascii", "replace").decode()
+    face, scale = cv2.FONT_HERSHEY_SIMPLEX, height / 32
+    (width, _), _ = cv2.getTextSize(text, face, scale, 1)
+    scale *= min(1.0, (canvas.shape[1] - 2 * at[0]) / max(width, 1))
+    thickness = max(1, round(scale * 1.5))
+    for ink, extra in (((0, 0, 0), 2), (colour, 0)):
+        cv2.putText(canvas, text, at, face, scale, ink, thickness + extra, cv2.LINE_AA)

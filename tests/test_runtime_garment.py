@@ -1,0 +1,129 @@
+"""Garments: the mask from a plain background, letterboxing, the cloth, and what is refused."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from runtime import garment, pictures
+from runtime.failure import InputError
+from runtime.garment_mask import plain_background_mask
+
+Pixels = NDArray[np.uint8]
+
+
+def shirt(height: int = 256, width: int = 192) -> Pixels:
+    """The silhouette of a T-shirt, 255 inside."""
+    points = np.array(
+        [[60, 40], [85, 48], [107, 48], [132, 40], [170, 80], [150, 105], [138, 92], [140, 220]]
+    )
+    mirrored = np.array([[52, 220], [54, 92], [42, 105], [22, 80]])
+    outline = np.concatenate([points, mirrored]) * (width / 192, height / 256)
+    mask = np.zeros((height, width), np.uint8)
+    cv2.fillPoly(mask, [outline.round().astype(np.int32)], 255)
+    return mask
+
+
+def iou(one: Pixels, other: Pixels) -> float:
+    return float(np.count_nonzero((one > 0) & (other > 0)) / np.count_nonzero((one > 0) | (other > 0)))
+
+
+@pytest.mark.parametrize(
+    ("ground", "colour", "gradient", "noise"),
+    [
+        (255, (30, 30, 160), 0, 0),  # the shop's usual
+        (245, (252, 252, 252), 0, 0.3),  # white on off-white
+        (200, (60, 90, 40), 25, 2),  # a phone photo: light falls off, sensor noise
+        (40, (200, 180, 190), 0, 1),  # dark ground
+    ],
+)
+def test_mask_of_a_plain_background(
+    ground: int, colour: tuple[int, int, int], gradient: float, noise: float
+) -> None:
+    mask = shirt()
+    photo = np.full((*mask.shape, 3), ground, np.float64)
+    photo += gradient * np.linspace(-1, 1, mask.shape[1])[None, :, None]
+    photo[mask > 0] = colour
+    photo += np.random.default_rng(0).normal(0, noise, photo.shape)
+    found = plain_background_mask(np.clip(photo, 0, 255).astype(np.uint8))
+    assert iou(found, mask) > 0.97
+
+
+def test_mask_of_a_garment_with_a_hole_in_the_ground_colour() -> None:
+    mask = shirt()
+    photo = np.full((*mask.shape, 3), 255, np.uint8)
+    photo[mask > 0] = (120, 40, 40)
+    photo[120:160, 80:112] = 255  # a white print
+    assert iou(plain_background_mask(photo), mask) > 0.98
+
+
+def test_no_garment_and_no_plain_background_are_told() -> None:
+    with pytest.raises(InputError, match="no garment stands out"):
+        plain_background_mask(np.full((100, 80, 3), 250, np.uint8))
+    clutter = np.random.default_rng(0).integers(0, 256, (100, 80, 3), dtype=np.uint8)
+    with pytest.raises(InputError, match="not plain"):
+        plain_background_mask(clutter)
+
+
+def test_masks_of_real_photos(real_photos: Path) -> None:
+    """Against the masks that come with them; they were 0.983 and better when this was written."""
+    for photo in pictures.listing(real_photos / "viton" / "garment"):
+        given = pictures.read_mask(real_photos / "viton" / "mask" / photo.name)
+        assert iou(plain_background_mask(pictures.read(photo)), given) > 0.97, photo.name
+
+
+@pytest.mark.parametrize("shape", [(300, 300), (200, 400), (512, 384), (50, 31)])
+def test_letterboxing_keeps_proportions(shape: tuple[int, int]) -> None:
+    photo = np.full((*shape, 3), (10, 200, 30), np.uint8)
+    silhouette = np.zeros(shape, np.uint8)
+    silhouette[shape[0] // 4 : -shape[0] // 4, shape[1] // 4 : -shape[1] // 4] = 255
+    photo[silhouette > 0] = (255, 0, 0)
+    worn = garment.prepare("box", photo, silhouette, 64, 48)
+    assert worn.image.shape == (1, 3, 64, 48)
+    assert set(np.unique(worn.mask)) == {0.0, 1.0}
+    height, width = worn.photo.shape[:2]
+    assert abs(height * 3 - width * 4) <= 4
+    # Padded with the ground's colour, and no cloth in the padding.
+    assert (worn.photo[0, 0] == (10, 200, 30)).all()
+    assert worn.cloth[0, 0, 3] == 0
+    assert abs(np.count_nonzero(worn.cloth[..., 3] > 127) / np.count_nonzero(silhouette) - 1) < 0.3
+
+
+def test_cloth_carries_no_background() -> None:
+    mask = shirt()
+    photo = np.where(mask[..., None] > 0, np.uint8(20), np.uint8(255)).repeat(3, axis=2)
+    worn = garment.prepare("shirt", cv2.GaussianBlur(photo, (3, 3), 0), mask, 256, 192)
+    assert worn.cloth[..., :3].max() < 100
+
+
+def test_transparency_is_the_mask(tmp_path: Path) -> None:
+    mask = shirt()
+    noise = np.random.default_rng(0).integers(0, 256, (*mask.shape, 3), dtype=np.uint8)
+    pictures.write(tmp_path / "shirt.png", np.dstack([noise, mask]))
+    worn = garment.load(tmp_path / "shirt.png", None, 256, 192)
+    np.testing.assert_array_equal(worn.mask[0, 0] > 0, mask > 0)
+    assert (worn.photo[mask == 0] == 255).all()
+
+
+def test_bad_files_are_named(tmp_path: Path) -> None:
+    text = tmp_path / "text.jpg"
+    text.write_text("not a picture")
+    empty = tmp_path / "empty.png"
+    empty.touch()
+    photo, small, blank = tmp_path / "photo.png", tmp_path / "small.png", tmp_path / "blank.png"
+    pictures.write(photo, np.zeros((80, 60, 3), np.uint8))
+    pictures.write(small, np.full((40, 30, 3), 255, np.uint8))
+    pictures.write(blank, np.zeros((80, 60, 3), np.uint8))
+    for bad, message in [
+        (text, "not a picture"),
+        (empty, "not a picture"),
+        (tmp_path / "no.png", "does not exist"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            garment.load(bad, None, 64, 48)
+    with pytest.raises(InputError, match=r"30x40 pixels, but its photo .* is 60x80"):
+        garment.load(photo, small, 64, 48)
+    with pytest.raises(InputError, match="is empty"):
+        garment.load(photo, blank, 64, 48)

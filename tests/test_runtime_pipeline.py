@@ -1,0 +1,329 @@
+"""The threads: newest frame wins or none is lost, trouble is shown and passes, death is noticed."""
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import engines
+from runtime.dresser import Dresser, Fitted, fit
+from runtime.failure import InputError
+from runtime.framing import Framing, OneEuro, box, person_box
+from runtime.garment import prepare
+from runtime.matte import matte, show_through
+from runtime.notices import Notices
+from runtime.pipeline import Pipeline, Result
+from runtime.slot import Closed, Slot
+from runtime.smoothing import Smoothing
+from runtime.sources import Frame, Source, SourceLost
+from runtime.wardrobe import Wardrobe
+
+Pixels = NDArray[np.uint8]
+HEIGHT, WIDTH = 64, 48
+
+
+@pytest.fixture
+def session(identity_bundle: Callable[..., Path]) -> Iterator[engines.Session]:
+    with engines.open(identity_bundle(HEIGHT, WIDTH), "onnxruntime") as opened:
+        yield opened
+
+
+def square_garment(name: str = "square", colour: int = 200) -> tuple[str, Pixels, Pixels]:
+    """A garment photo of twice the camera crop's size, with a fine pattern, and its mask: the middle."""
+    photo = np.full((480, 360, 3), 255, np.uint8)
+    mask = np.zeros((480, 360), np.uint8)
+    mask[120:360, 90:270] = 255
+    pattern = np.random.default_rng(0).integers(0, colour, (240, 180, 3), dtype=np.uint8)
+    photo[120:360, 90:270] = cv2.GaussianBlur(pattern, (3, 3), 0)
+    return name, photo, mask
+
+
+class Script(Source):
+    """A camera that follows a script: frames of a number's brightness, or an exception to raise."""
+
+    def __init__(self, steps: list[int | Exception], wait_s: float = 0.0) -> None:
+        self._steps = iter(steps)
+        self._wait_s = wait_s
+        self._count = itertools.count()
+        self.closed = False
+
+    def read(self) -> Frame | None:
+        time.sleep(self._wait_s)
+        step = next(self._steps, None)
+        if isinstance(step, Exception):
+            raise step
+        if step is None:
+            return None
+        return Frame(np.full((240, 320, 3), step, np.uint8), next(self._count))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def pipeline_of(
+    session: engines.Session, source: Source, lossless: bool, wardrobe: Wardrobe | None = None
+) -> Pipeline:
+    notices = Notices()
+    if wardrobe is None:
+        fitted = fit(session, prepare(*square_garment(), HEIGHT, WIDTH))
+        wardrobe = Wardrobe([Path("square")], lambda _: fitted, notices)
+    dresser = Dresser(session, Framing("centre", WIDTH / HEIGHT), None)
+    return Pipeline(source, dresser, wardrobe, notices, lossless)
+
+
+def drain(pipeline: Pipeline) -> list[Result]:
+    results = []
+    try:
+        while True:
+            if result := pipeline.next(5.0):
+                results.append(result)
+    except Closed:
+        return results
+    finally:
+        pipeline.stop()
+
+
+def test_slot_keeps_the_newest() -> None:
+    slot: Slot[int] = Slot()
+    for item in range(4):
+        slot.put(item)
+    assert slot.get() == 3
+    assert slot.dropped == 3
+    assert slot.get(timeout_s=0.01) is None
+    slot.put(4)
+    slot.close()
+    assert slot.get() == 4
+    with pytest.raises(Closed):
+        slot.get()
+    with pytest.raises(Closed):
+        slot.put(5)
+
+
+def test_slot_loses_nothing_when_asked_to_wait() -> None:
+    slot: Slot[int] = Slot()
+    seen = []
+
+    def take() -> None:
+        while (item := slot.get()) is not None and item < 99:
+            seen.append(item)
+
+    reader = threading.Thread(target=take)
+    reader.start()
+    for item in range(100):
+        slot.put_when_free(item)
+    reader.join(5)
+    assert seen == list(range(99))
+    assert slot.dropped == 0
+
+
+def test_every_frame_of_a_file_is_dressed_in_order(session: engines.Session) -> None:
+    source = Script(list(range(20)))
+    pipeline = pipeline_of(session, source, lossless=True)
+    pipeline.start()
+    results = drain(pipeline)
+    assert [result.index for result in results] == list(range(20))
+    assert pipeline.dropped == 0
+    assert source.closed
+    # Each is drawn onto its own frame: the brightness outside the garment is that frame's number.
+    assert [int(result.image[0, 0, 0]) for result in results] == list(range(20))
+    assert [int(result.camera[120, 160, 0]) for result in results] == list(range(20))
+
+
+def test_identity_flow_puts_the_photo_at_camera_resolution(session: engines.Session) -> None:
+    """What lies over the person is the garment photo itself, not the network's small picture."""
+    name, photo, mask = square_garment()
+    dresser = Dresser(session, Framing("centre", WIDTH / HEIGHT), None)
+    dresser.wear(fit(session, prepare(name, photo, mask, HEIGHT, WIDTH)))
+    frame = np.full((480, 640, 3), 128, np.uint8)
+    dresser.dress(frame)
+    # The crop is 480 x 360 in the frame's middle: pixel for pixel the size of the photo.
+    crop = frame[:, 140:500]
+    inside, outside = np.s_[124:356, 94:266], np.s_[:100, :]
+    # One unit of rounding: the flow makes a detour through float32.
+    assert np.abs(crop[inside].astype(int) - photo[inside]).max() <= 1
+    assert (crop[outside] == 128).all()
+    assert (frame[:, :140] == 128).all()
+
+
+def test_newest_frame_wins_when_the_network_is_slow(session: engines.Session) -> None:
+    original = session.run
+
+    def slow(person: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        time.sleep(0.05)
+        return original(person)
+
+    session.run = slow  # type: ignore[method-assign]
+    pipeline = pipeline_of(session, Script(list(range(100)), wait_s=0.005), lossless=False)
+    pipeline.start()
+    results = drain(pipeline)
+    indices = [result.index for result in results]
+    assert indices == sorted(set(indices))
+    assert len(indices) + pipeline.dropped == 100
+    assert pipeline.dropped > 30
+    # Fresh: a frame waits at most while one other is dressed.
+    assert np.median([result.latency_ms for result in results]) < 150
+
+
+def test_a_camera_that_vanishes_is_reported_and_comes_back(session: engines.Session) -> None:
+    source = Script([1, SourceLost("camera 0 is gone, trying again"), 2, 3])
+    pipeline = pipeline_of(session, source, lossless=True)
+    pipeline.start()
+    first = pipeline.next(5.0)
+    assert first is not None
+    deadline = time.monotonic() + 5
+    while not pipeline.notices.current() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert pipeline.notices.current() == ["camera 0 is gone, trying again"]
+    assert [result.index for result in drain(pipeline)] == [1, 2]
+    assert pipeline.notices.current() == []
+
+
+def test_an_engine_error_shows_the_plain_camera_and_passes(session: engines.Session) -> None:
+    original, calls = session.run, itertools.count()
+
+    def flaky(person: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        if next(calls) == 1:
+            raise engines.EngineError("device lost")
+        return original(person)
+
+    session.run = flaky  # type: ignore[method-assign]
+    pipeline = pipeline_of(session, Script([10, 20, 30]), lossless=True)
+    pipeline.start()
+    results = drain(pipeline)
+    assert [result.times is None for result in results] == [False, True, False]
+    assert (results[1].image == 20).all()
+    assert (results[2].image != 30).any()
+    assert pipeline.notices.current() == []
+
+
+def test_a_dead_thread_is_noticed_at_once(session: engines.Session) -> None:
+    pipeline = pipeline_of(session, Script([1, OSError("driver bug")]), lossless=True)
+    pipeline.start()
+    started = time.monotonic()
+    with pytest.raises(OSError, match="driver bug"):
+        drain(pipeline)
+    assert time.monotonic() - started < 2
+    assert not [
+        thread for thread in threading.enumerate() if thread.name in ("capture", "try-on", "wardrobe")
+    ]
+
+
+def test_stopping_early_leaves_no_thread(session: engines.Session) -> None:
+    for lossless in (False, True):
+        pipeline = pipeline_of(session, Script([5] * 1000), lossless)
+        pipeline.start()
+        pipeline.next(5.0)
+        pipeline.stop()
+        pipeline.stop()
+    assert not [
+        thread for thread in threading.enumerate() if thread.name in ("capture", "try-on", "wardrobe")
+    ]
+
+
+def test_garments_change_in_the_background_and_broken_ones_are_told(session: engines.Session) -> None:
+    broken = threading.Event()
+    broken.set()
+
+    def prepare_named(path: Path) -> Fitted:
+        if path.name == "broken" and broken.is_set():
+            raise InputError("broken is not a picture")
+        return fit(session, prepare(*square_garment(path.name), HEIGHT, WIDTH))
+
+    notices = Notices()
+    wardrobe = Wardrobe([Path("first"), Path("broken")], prepare_named, notices)
+    assert (first := wardrobe.take()) is not None
+    assert first.garment.name == "first"
+    wardrobe.start()
+    wardrobe.select(1)
+    deadline = time.monotonic() + 5
+    while not notices.current() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert notices.current() == ["broken is not a picture"]
+    assert wardrobe.take() is None
+    broken.clear()  # the file is mended
+    second = None
+    while second is None and time.monotonic() < deadline:
+        second = wardrobe.take()
+        time.sleep(0.01)
+    assert second is not None
+    assert second.garment.name == "broken"
+    assert notices.current() == []
+    wardrobe.close()
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 720), (720, 1280), (640, 480), (31, 999)])
+def test_crops_have_the_aspect_and_the_middle(width: int, height: int) -> None:
+    for around in (False, True):
+        x, y, wide, tall = box(width, height, 0.75, around)
+        assert wide / tall == pytest.approx(0.75)
+        assert (x + wide / 2, y + tall / 2) == pytest.approx((width / 2, height / 2))
+        assert around == (wide >= width and tall >= height)
+
+
+def test_person_box_stays_inside_and_holds_the_face() -> None:
+    face = (10.0, 20.0, 60.0, 60.0)
+    x, y, wide, tall = person_box(face, (1280, 720), 0.75)
+    assert x >= 0
+    assert y >= 0
+    assert x + wide <= 1280
+    assert y + tall <= 720
+    assert x <= face[0]
+    assert face[0] + face[2] <= x + wide
+    # A face too near for a crop below it: the largest box there is.
+    assert person_box((500.0, 300.0, 300.0, 300.0), (1280, 720), 0.75)[3] == 720
+
+
+def test_one_euro_calms_noise_and_follows_motion() -> None:
+    rng = np.random.default_rng(0)
+    still = OneEuro()
+    noise = rng.normal(0, 2, (200, 1))
+    calm = np.array([still(value + 100, unit=500) for value in noise])
+    assert calm[50:].std() < 0.4 * noise.std()
+    moving = OneEuro()
+    path = np.arange(100.0)[:, None] * 20
+    followed = np.array([moving(value, unit=500) for value in path])
+    assert np.abs(followed - path)[-1] < 200  # ten frames' way
+
+
+def test_smoothing_acts_at_rest_and_not_in_motion() -> None:
+    rng = np.random.default_rng(0)
+    person = rng.uniform(-1, 1, (1, 3, HEIGHT, WIDTH)).astype(np.float32)
+    plane = rng.uniform(0, 1, (1, 1, HEIGHT, WIDTH)).astype(np.float32)
+    smoothing = Smoothing()
+    (first,) = smoothing(person, plane)
+    np.testing.assert_array_equal(first, plane)
+    (rest,) = smoothing(person, 1 - plane)
+    np.testing.assert_allclose(rest, 0.6 * plane + 0.4 * (1 - plane), atol=1e-6)
+    (motion,) = smoothing(-person, plane)
+    np.testing.assert_allclose(motion, plane, atol=1e-6)
+    smoothing.reset()
+    (fresh,) = smoothing(-person, 1 - plane)
+    np.testing.assert_array_equal(fresh, 1 - plane)
+
+
+def test_matte_is_zero_where_nothing_changed_and_one_where_the_garment_is() -> None:
+    person = np.zeros((1, 3, HEIGHT, WIDTH), np.float32)
+    tryon, mask = person + 0.03, np.zeros((1, 1, HEIGHT, WIDTH), np.float32)
+    assert matte(person, tryon, mask).max() == 0
+    tryon[..., 20:30, 20:30] = 1
+    mask[..., 40:50, 10:20] = 1
+    result = matte(person, tryon, mask)
+    assert result[..., 21:29, 21:29].min() > 0.99
+    assert result[..., 40:50, 10:20].min() == 1
+    assert result[..., :10, :].max() == 0
+
+
+def test_show_through_takes_the_outline_out_of_the_composite_mask() -> None:
+    y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
+    flow = np.stack([(2 * x + 1) / WIDTH - 1, (2 * y + 1) / HEIGHT - 1])[None].astype(np.float32)
+    garment = np.zeros((1, 1, HEIGHT, WIDTH), np.float32)
+    garment[..., 10:40, 10:30] = 1
+    weight = show_through(0.7 * garment, garment, flow)
+    np.testing.assert_allclose(weight[..., 9:41, 9:31], 0.7, atol=1e-6)
+    assert weight[..., :6, :].max() == 0

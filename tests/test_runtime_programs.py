@@ -1,0 +1,327 @@
+"""The programs as users run them: videos and pictures written, bad input told in one sentence."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from runtime import pictures
+from runtime.failure import InputError
+from runtime.recording import Recorder
+from runtime.sources import Camera, SourceLost, Stills, VideoFile, open_source
+
+Pixels = NDArray[np.uint8]
+ROOT = Path(__file__).parent.parent
+FRAMES = 24
+MIRROR = ("-m", "runtime.mirror")
+TRYON = ("-m", "runtime.tryon")
+
+
+@pytest.fixture(scope="module")
+def bundle(identity_bundle: Callable[..., Path]) -> Path:
+    return identity_bundle(64, 48)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clip, two pictures of a person and a garment with its mask."""
+    folder = tmp_path_factory.mktemp("files")
+    write_clip(folder / "clip.mp4", FRAMES)
+    photo = np.full((240, 180, 3), 250, np.uint8)
+    photo[60:180, 45:135] = (40, 40, 200)
+    pictures.write(folder / "shirt.png", photo)
+    pictures.write(folder / "shirt_mask.png", np.where(photo[..., 1] < 100, 255, 0).astype(np.uint8))
+    (folder / "people").mkdir()
+    for number in range(2):
+        pictures.write(folder / "people" / f"person{number}.png", scene(number * 7))
+    return folder
+
+
+def scene(number: int) -> Pixels:
+    """A grey picture with a bar that moves."""
+    picture = np.full((180, 320, 3), 120, np.uint8)
+    picture[:, 5 * number : 5 * number + 20] = 30
+    return picture
+
+
+def write_clip(path: Path, frames: int) -> None:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 12, (320, 180))
+    for number in range(frames):
+        writer.write(scene(number))
+    writer.release()
+
+
+def run(*arguments: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *map(str, arguments)]
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("DISPLAY", "RMGN_BUNDLE")
+    }
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=cwd, env=environment)
+
+
+def decode(path: Path) -> list[Pixels]:
+    capture = cv2.VideoCapture(str(path))
+    frames: list[Pixels] = []
+    while True:
+        got, frame = capture.read()
+        if not got:
+            return frames
+        frames.append(np.asarray(frame, np.uint8))
+
+
+@pytest.mark.parametrize("program", [MIRROR, (ROOT / "runtime" / "mirror.py",)])
+def test_a_clip_becomes_a_video(
+    program: tuple[str | Path, ...], files: Path, bundle: Path, tmp_path: Path
+) -> None:
+    out, stats_file = tmp_path / "out.mp4", tmp_path / "stats.json"
+    flags = (
+        "--source",
+        files / "clip.mp4",
+        "--garment",
+        files / "shirt.png",
+        "--bundle",
+        bundle,
+        "--headless",
+    )
+    done = run(*program, *flags, "--record", out, "--stats", stats_file)
+    assert done.returncode == 0, done.stderr
+    assert f"{FRAMES} frames" in done.stdout
+    assert str(out) in done.stdout
+    assert "p99" in done.stdout
+    frames = decode(out)
+    assert len(frames) == FRAMES
+    # The garment lies in the middle of the centred crop; the frame's sides are the camera's own.
+    for number, frame in enumerate(frames):
+        blue, green, red = frame[90, 160].astype(int)
+        assert red > 150
+        assert max(blue, green) < 90
+        assert np.abs(frame[:, 300:].astype(int) - scene(number)[:, 300:]).mean() < 8
+    stats = json.loads(stats_file.read_text())
+    assert stats["frames"] == FRAMES
+    assert (stats["dropped"], stats["failed"]) == (0, 0)
+    assert stats["engine"]
+    assert set(stats["latency_ms"]) == {"preprocess", "network", "composite", "total"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mp4", "stats.json"]
+
+
+def test_frames_limits_and_pictures_end_after_one_round(files: Path, bundle: Path, tmp_path: Path) -> None:
+    flags = (
+        "--garment",
+        files / "shirt.png",
+        "--mask",
+        files / "shirt_mask.png",
+        "--bundle",
+        bundle,
+        "--headless",
+    )
+    done = run(*MIRROR, "--source", files / "clip.mp4", *flags, "--frames", "5", "--size", "64x48")
+    assert done.returncode == 0, done.stderr
+    assert "5 frames" in done.stdout
+    done = run(*MIRROR, "--source", files / "people", *flags, "--record", tmp_path / "out.avi")
+    assert "2 frames" in done.stdout
+    assert len(decode(tmp_path / "out.avi")) == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_recording_is_whole(
+    how: signal.Signals, files: Path, bundle: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.mp4"
+    flags = (
+        "--source",
+        files / "clip.mp4",
+        "--garment",
+        files / "shirt.png",
+        "--bundle",
+        bundle,
+        "--headless",
+    )
+    command = [sys.executable, *MIRROR, *flags, "--realtime", "--record", out]
+    with subprocess.Popen(
+        [str(part) for part in command], cwd=ROOT, stdout=-1, stderr=-1, text=True
+    ) as process:
+        deadline = time.monotonic() + 20
+        while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.5)
+        process.send_signal(how)
+        output, errors = process.communicate(timeout=20)
+    assert process.returncode == 0, errors
+    assert "Traceback" not in errors
+    assert str(out) in output
+    assert 0 < len(decode(out)) < FRAMES + 2
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"--source": "no/such.mp4"}, "there is no camera, file or folder no/such.mp4"),
+        ({"--source": "FILES/shirt.txt"}, "not a video or picture"),
+        ({"--source": "97"}, "camera 97 cannot be opened"),
+        ({"--garment": "no.png"}, "no.png does not exist"),
+        ({"--garment": "FILES/shirt.txt"}, "not a picture"),
+        ({"--garment": None}, "give a garment"),
+        ({"--mask": "FILES/people/person0.png"}, "pixels, but its photo"),
+        ({"--bundle": "FILES/people"}, "has no bundle.json"),
+        ({"--bundle": "FILES/foreign"}, "format version 99"),
+        ({"--bundle": "FILES/damaged"}, "SHA-256 differs"),
+        ({"--engine": "steam"}, "unknown engine 'steam'"),
+        ({"--size": "512x384"}, "no bundle in .* is of size 512x384; there is 64x48"),
+        ({"--size": "big"}, "--size big is not HEIGHTxWIDTH"),
+        ({"--record": "no/folder/out.mp4"}, "there is no folder no/folder"),
+        ({"--record": "out.gif"}, "is no video name"),
+        ({"--stats": "no/folder/stats.json"}, "cannot write"),
+        ({"--frames": "0"}, "--frames must be at least 1"),
+        ({"--framing": "sideways"}, "--framing"),
+        ({"--headless": None}, "use --headless"),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    changes: dict[str, str | None], message: str, files: Path, bundle: Path, tmp_path: Path
+) -> None:
+    (files / "shirt.txt").write_text("no picture")
+    for name in ("foreign", "damaged"):
+        (files / name).mkdir(exist_ok=True)
+        for path in bundle.iterdir():
+            (files / name / path.name).write_bytes(path.read_bytes())
+    (files / "damaged" / "tryon.onnx").write_bytes(b"half")
+    manifest = files / "foreign" / "bundle.json"
+    manifest.write_text(manifest.read_text().replace('"format_version": 1', '"format_version": 99'))
+
+    flags: dict[str, str | None] = {
+        "--source": str(files / "clip.mp4"),
+        "--garment": str(files / "shirt.png"),
+        "--bundle": str(bundle),
+        "--headless": "",
+        "--record": str(tmp_path / "out.mp4"),
+        **changes,
+    }
+    arguments = [
+        part.replace("FILES", str(files))
+        for name, value in flags.items()
+        if value is not None
+        for part in (name, value)
+    ]
+    done = run(*MIRROR, *(argument for argument in arguments if argument))
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert re.match(f"error: .*{message}", done.stderr)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_photo(files: Path, bundle: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.png"
+    person = files / "people" / "person0.png"
+    done = run(*TRYON, "--person", person, "--garment", files / "shirt.png", "--bundle", bundle, "--out", out)
+    assert done.returncode == 0, done.stderr
+    before, after = pictures.read(person), pictures.read(out)
+    assert after.shape == before.shape
+    np.testing.assert_array_equal(after[90, 160], (40, 40, 200))
+    np.testing.assert_array_equal(after[:, 260:], before[:, 260:])
+
+
+def test_many_photos(files: Path, bundle: Path, tmp_path: Path) -> None:
+    garments = tmp_path / "garments"
+    garments.mkdir()
+    for name in ("red", "blue"):
+        (garments / f"{name}.png").write_bytes((files / "shirt.png").read_bytes())
+    flags = ("--person", files / "people", "--garment", garments, "--bundle", bundle)
+    done = run(*TRYON, *flags, "--out", tmp_path / "all")
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "all").iterdir())) == 4
+    pairs = tmp_path / "pairs.txt"
+    pairs.write_text("person1.png red.png\n")
+    done = run(*TRYON, *flags, "--out", tmp_path / "some", "--pairs", pairs)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in (tmp_path / "some").iterdir()] == ["person1_red.png"]
+    pairs.write_text("person1.png\n")
+    done = run(*TRYON, *flags, "--out", tmp_path / "none", "--pairs", pairs)
+    assert done.returncode == 2
+    assert "line 1" in done.stderr
+    assert not (tmp_path / "none").exists()
+
+
+def test_video_files_are_read_whole_or_at_their_pace(files: Path) -> None:
+    clip = files / "clip.mp4"
+    every = open_source(str(clip), realtime=False)
+    assert isinstance(every, VideoFile)
+    assert (every.length, every.fps) == (FRAMES, 12)
+    assert [frame.index for frame in iter(every.read, None)] == list(range(FRAMES))
+    paced = open_source(str(clip), realtime=True)
+    started = time.monotonic()
+    assert paced.read() is not None
+    time.sleep(0.5)  # a slow reader: six frames are filmed meanwhile
+    late = paced.read()
+    assert late is not None
+    assert 4 <= late.index <= 7
+    while (frame := paced.read()) is not None:
+        last = frame.index
+    assert last == FRAMES - 1
+    assert time.monotonic() - started > 0.9 * FRAMES / 12
+
+
+def test_pictures_go_round_on_a_screen_and_once_without(files: Path) -> None:
+    once = open_source(str(files / "people"), realtime=False)
+    assert isinstance(once, Stills)
+    assert once.length == 2
+    assert len(list(iter(once.read, None))) == 2
+    show = open_source(str(files / "people" / "person0.png"), realtime=True)
+    assert [frame.index for frame in (show.read(), show.read(), show.read()) if frame] == [0, 1, 2]
+
+
+def test_a_camera_is_opened_again_after_it_was_lost(files: Path, tmp_path: Path) -> None:
+    """A clip that ends and is taken away stands for a camera pulled out: OpenCV opens both by address."""
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes((files / "clip.mp4").read_bytes())
+    camera = Camera(str(clip))
+    for index in range(FRAMES):
+        assert camera.read().index == index
+    moved = clip.rename(tmp_path / "away.mp4")
+    for _ in range(2):
+        with pytest.raises(SourceLost, match="is gone, trying again"):
+            camera.read()
+    moved.rename(clip)
+    assert camera.read().index == FRAMES
+    camera.close()
+
+
+def test_passwords_in_addresses_are_not_shown() -> None:
+    with pytest.raises(InputError) as failure:
+        Camera("rtsp://user:secret@127.0.0.1:9/stream")
+    assert "secret" not in str(failure.value)
+
+
+def test_live_recordings_keep_the_time(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path / "out.mp4", fps=10, live=True)
+    for at in (0.0, 0.02, 0.5, 1.0):  # two frames at once, then gaps
+        recorder.add(np.zeros((33, 47, 3), np.uint8), at)
+    assert list(tmp_path.iterdir()) != [tmp_path / "out.mp4"]
+    assert recorder.finish() == tmp_path / "out.mp4"
+    assert recorder.finish() is None
+    assert len(decode(tmp_path / "out.mp4")) == 11
+
+
+def test_no_module_hides_another() -> None:
+    """`python runtime/mirror.py` puts runtime/ first on the import path."""
+    names = {path.stem for path in (ROOT / "runtime").glob("*.py")}
+    assert not names & set(sys.stdlib_module_names)
+
+
+def test_the_mirror_needs_no_torch() -> None:
+    code = (
+        "import sys, runtime.mirror, runtime.tryon; assert not {'torch', 'rmgn', 'kernels'} & {*sys.modules}"
+    )
+    done = run("-c", code)
+    assert done.returncode == 0, done.stderr
