@@ -1,0 +1,135 @@
+"""Training losses: pure functions of tensors, each with its equation.
+
+Pictures are [B, C, H, W] in [-1, 1], masks [B, 1, H, W] in [0, 1], flows sampling grids [B, 2, H, W]
+(see kernels.flow_warp), offsets [B, 2, h, w] in pixels of their level. All return a scalar mean.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def masked_l1(picture: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Σ w·|x - y| / Σ w over pixels and channels; weight [B, 1, H, W] >= 0. Zero where all weights are."""
+    error = (picture - target).abs() * weight
+    return error.sum() / (weight.sum() * picture.shape[1]).clamp(min=1e-6)
+
+
+def charbonnier(x: Tensor, epsilon: float = 1e-3, exponent: float = 0.45) -> Tensor:
+    """Generalised Charbonnier penalty (x² + ε²)^α, elementwise (Sun et al., 2014)."""
+    return (x * x + epsilon * epsilon).pow(exponent)
+
+
+def second_order_smoothness(field: Tensor) -> Tensor:
+    """Equation (1): mean of P(f(j - π) + f(j + π) - 2·f(j)) over π horizontal, vertical and both diagonals.
+
+    field: [B, C, h, w], h and w at least 3. The neighbours of a pixel must lie in the picture.
+    """
+    centre = field[:, :, 1:-1, 1:-1]
+    total = field.new_zeros(())
+    for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        height, width = field.shape[-2:]
+        before = field[:, :, 1 - dy : height - 1 - dy, 1 - dx : width - 1 - dx]
+        after = field[:, :, 1 + dy : height - 1 + dy, 1 + dx : width - 1 + dx]
+        total = total + charbonnier(before + after - 2 * centre).mean()
+    return total / 4
+
+
+def total_variation(field: Tensor) -> Tensor:
+    """First order: mean |f(y+1, x) - f(y, x)| + mean |f(y, x+1) - f(y, x)|."""
+    return field.diff(dim=-2).abs().mean() + field.diff(dim=-1).abs().mean()
+
+
+def flow_endpoint_error(flow: Tensor, truth: Tensor, visible: Tensor) -> Tensor:
+    """Mean length of the flow's error over visible pixels, in pixels of the truth.
+
+    flow: [B, 2, h, w], of any level; truth: [B, 2, H, W] with H/h = W/w whole; visible: [B, 1, H, W].
+    The truth is averaged over the visible pixels under each pixel of the level.
+    """
+    height, width = truth.shape[-2:]
+    scale = height // flow.shape[-2]
+    weight = F.avg_pool2d(visible, scale) if scale > 1 else visible
+    if scale > 1:
+        truth = F.avg_pool2d(truth * visible, scale) / weight.clamp(min=1e-6)
+    pixels = (flow - truth) * flow.new_tensor([width / 2, height / 2]).view(1, 2, 1, 1)
+    length = (pixels.square().sum(dim=1, keepdim=True) + 1e-6).sqrt()
+    return (length * weight).sum() / weight.sum().clamp(min=1e-6)
+
+
+class Distillation(NamedTuple):
+    """Terms of `adjustable_distillation`."""
+
+    features: Tensor
+    flow: Tensor
+    adopted: Tensor  # share of the samples in which the teacher was the better one
+
+
+def adjustable_distillation(
+    student: tuple[Sequence[Tensor], Sequence[Tensor]],
+    teacher: tuple[Sequence[Tensor], Sequence[Tensor]],
+    student_error: Tensor,
+    teacher_error: Tensor,
+) -> Distillation:
+    """L_d: the student follows the teacher where the teacher's warped garment is nearer to the truth.
+
+    student, teacher: (person pyramid, flows), each coarsest first; errors: [B], of the warped garments.
+    features: Σ over levels n of (5 - n)·0.04·MSE; flow: Σ over the three finest n of (n + 1)·mean ‖Δ‖.
+    """
+    better = (teacher_error < student_error).to(student_error.dtype)
+    features = flow = student_error.new_zeros(())
+    levels = len(student[0])
+    for n in range(levels):
+        difference = student[0][n].float() - teacher[0][n].detach().float()
+        mse = difference.square().mean(dim=(1, 2, 3))
+        features = features + (levels - n) * 0.04 * (mse * better).mean()
+        if n >= levels - 3:
+            delta = (student[1][n] - teacher[1][n].detach()).square().sum(dim=1)
+            length = (delta + 1e-12).sqrt().mean(dim=(1, 2))
+            flow = flow + (n + 1) * (length * better).mean()
+    return Distillation(features, flow, better.mean())
+
+
+class WarpLoss(NamedTuple):
+    """Weighted terms of `warp_loss`; `total` is their sum."""
+
+    total: Tensor
+    pixel: Tensor
+    perceptual: Tensor
+    mask: Tensor
+    smoothness: Tensor
+    variation: Tensor
+
+
+# Weights of the warp terms (PF-AFN's, see the training chapter of the documentation).
+PIXEL, PERCEPTUAL, MASK, SMOOTHNESS, VARIATION = 1.0, 0.2, 2.0, 6.0, 0.01
+
+
+def warp_loss(
+    warped: Sequence[tuple[Tensor, Tensor]],
+    offsets: Sequence[Tensor],
+    worn: Tensor,
+    worn_mask: Tensor,
+    perceptual: "torch.nn.Module | None" = None,
+) -> WarpLoss:
+    """Warp losses over all levels n, coarsest first, each weighted n + 1.
+
+    warped: (garment, mask) warped by the flow of each level, at that level's resolution;
+    offsets: predicted offsets of each level; worn: the garment cut from the person [B, 3, H, W], background 0;
+    worn_mask: [B, 1, H, W]. perceptual: a module that compares two pictures.
+    """
+    zero = worn.new_zeros(())
+    pixel = feature = mask = smooth = variation = zero
+    for n, ((garment, garment_mask), offset) in enumerate(zip(warped, offsets, strict=True)):
+        weight = n + 1
+        size = garment.shape[-2:]
+        truth = F.interpolate(worn, size, mode="area")
+        pixel = pixel + weight * PIXEL * F.l1_loss(garment, truth)
+        mask = mask + weight * MASK * F.l1_loss(garment_mask, F.interpolate(worn_mask, size, mode="area"))
+        if perceptual is not None:
+            feature = feature + weight * PERCEPTUAL * perceptual(garment, truth)
+        smooth = smooth + weight * SMOOTHNESS * second_order_smoothness(offset)
+        variation = variation + weight * VARIATION * total_variation(offset)
+    return WarpLoss(pixel + feature + mask + smooth + variation, pixel, feature, mask, smooth, variation)
