@@ -38,6 +38,7 @@ def plain_background_mask(photo: Pixels) -> Pixels:
     # What stands out only a little is a pale part of the garment where it is broad, and JPEG's ringing
     # around a dark part where it is narrow.
     pale = cv2.morphologyEx(everything & ~certain, cv2.MORPH_OPEN, square(ringing + 1))
+    pale = keep_large(np.asarray(pale, np.uint8), 5 * ringing**2)
     silhouette = fill_outline((certain > 0) | (pale > 0))
     area = np.count_nonzero(silhouette) / silhouette.size
     if area < LEAST_AREA:
@@ -72,6 +73,14 @@ def background_distance(photo: Pixels) -> tuple[Real, float]:
 def square(side: int) -> Pixels:
     """A structuring element for OpenCV's morphology."""
     return np.ones((side, side), np.uint8)
+
+
+def keep_large(mask: Pixels, least_area: int) -> Pixels:
+    """The connected pieces of a mask that have at least so many pixels."""
+    _, labels, pieces, _ = cv2.connectedComponentsWithStats(mask)
+    large = pieces[:, cv2.CC_STAT_AREA] >= least_area
+    large[0] = False  # the background
+    return np.where(large[labels], 255, 0).astype(np.uint8)
 
 
 def fill_outline(garment: NDArray[np.bool_]) -> Pixels:

@@ -34,6 +34,7 @@ from runtime.stats import Stats
 from runtime.wardrobe import Wardrobe
 
 DEFAULT_FPS = 30.0
+REDRAW_S = 0.2  # for notices while no frame comes
 
 
 @dataclass(frozen=True)
@@ -160,6 +161,7 @@ class Mirror:
         self._recorder: Recorder | None = None
         self._recorded: list[Path] = []
         self._compare = False
+        self._drawn_at = 0.0
         self._last: Result | None = None
 
     def run(self) -> None:
@@ -177,7 +179,7 @@ class Mirror:
                     if result is not None:
                         progress.update()
                         self._take(result)
-                    if self._window and not self._refresh(self._window):
+                    if self._window and not self._refresh(self._window, result is not None):
                         break
         except (Closed, KeyboardInterrupt):
             pass  # the end of the source, or the user's; both finish what was begun
@@ -220,9 +222,11 @@ class Mirror:
         if self._recorder:
             self._recorder.add(result.image, result.captured_at)
 
-    def _refresh(self, window: screen.Window) -> bool:
-        """Draw the window and obey its keys; False to quit."""
-        if self._last is not None:
+    def _refresh(self, window: screen.Window, fresh: bool) -> bool:
+        """Draw the window, now and then even without a fresh result, and obey its keys; False to quit."""
+        now = time.monotonic()
+        if self._last is not None and (fresh or now - self._drawn_at > REDRAW_S):
+            self._drawn_at = now
             recording = "  REC" if self._recorder else ""
             lines = [f"{self._stats.rate:.1f} fps  {self._last.latency_ms:.0f} ms{recording}"]
             if self._last.garment is not None:

@@ -27,7 +27,7 @@ class Window:
         if sys.platform.startswith("linux") and not any(os.environ.get(name) for name in displays):
             raise InputError("there is no screen to open a window on; use --headless")
         try:
-            cv2.namedWindow(TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
+            cv2.namedWindow(TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
         except cv2.error as error:
             raise InputError(
                 "this OpenCV opens no windows; install opencv-python or use --headless"
@@ -91,6 +91,6 @@ def draw_text(
     face, scale = cv2.FONT_HERSHEY_SIMPLEX, height / 32
     (width, _), _ = cv2.getTextSize(text, face, scale, 1)
     scale *= min(1.0, (canvas.shape[1] - 2 * at[0]) / max(width, 1))
-    thickness = max(1, round(scale * 1.5))
+    thickness = max(1, round(scale * 2.5))
     for ink, extra in (((0, 0, 0), 2), (colour, 0)):
         cv2.putText(canvas, text, at, face, scale, ink, thickness + extra, cv2.LINE_AA)

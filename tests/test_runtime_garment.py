@@ -68,10 +68,10 @@ def test_no_garment_and_no_plain_background_are_told() -> None:
 
 
 def test_masks_of_real_photos(real_photos: Path) -> None:
-    """Against the masks that come with them; they were 0.983 and better when this was written."""
+    """Against the masks that come with them; they were 0.993 and better when this was written."""
     for photo in pictures.listing(real_photos / "viton" / "garment"):
         given = pictures.read_mask(real_photos / "viton" / "mask" / photo.name)
-        assert iou(plain_background_mask(pictures.read(photo)), given) > 0.97, photo.name
+        assert iou(plain_background_mask(pictures.read(photo)), given) > 0.98, photo.name
 
 
 @pytest.mark.parametrize("shape", [(300, 300), (200, 400), (512, 384), (50, 31)])

@@ -1,0 +1,189 @@
+"""The native frame path against NumPy and OpenCV, in one run on one machine.
+
+    python benchmarks/frame_path.py --out out/frame_path
+
+Writes frame_path.json and frame_path.md. `numpy` is the specification in runtime/reference.py; `opencv` is what
+a careful programmer gets from cv2 alone: resize with INTER_AREA and blobFromImage, resize and remap in float32.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime import _native, reference
+
+Pixels = NDArray[np.uint8]
+Planes = NDArray[np.float32]
+Crop = tuple[float, float, float, float]
+
+SIZES = ((1280, 720), (1920, 1080))
+NETWORK = (256, 192)
+GARMENT = (1024, 768)
+
+
+def opencv_preprocess(frame: Pixels, crop: Crop, out: Planes) -> None:
+    """As `_native.preprocess`, for whole-numbered crops inside the frame; box instead of triangle filter."""
+    x, y, width, height = (round(value) for value in crop)
+    size = (out.shape[3], out.shape[2])
+    small = cv2.resize(frame[y : y + height, x : x + width], size, interpolation=cv2.INTER_AREA)
+    out[:] = cv2.dnn.blobFromImage(small, 1 / 127.5, size, (127.5, 127.5, 127.5), swapRB=True)
+
+
+def opencv_composite(
+    frame: Pixels, crop: Crop, garment: Pixels, flow: Planes, rendered: Planes, mask: Planes, matte: Planes
+) -> None:
+    """As `_native.composite`, for whole-numbered crops inside the frame."""
+    x, y, width, height = (round(value) for value in crop)
+
+    def up(planes: Planes) -> Planes:
+        interleaved = np.ascontiguousarray(planes[0].transpose(1, 2, 0))
+        return np.asarray(cv2.resize(interleaved, (width, height)), np.float32).reshape(height, width, -1)
+
+    grid = (up(flow) + 1) * np.array([garment.shape[1], garment.shape[0]], np.float32) / 2 - 0.5
+    cloth = cv2.remap(garment, grid, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).astype(
+        np.float32
+    )
+    weight = up(mask) * cloth[..., 3:] / 255
+    painted = (up(rendered)[..., ::-1] + 1) * 127.5
+    dressed = painted + weight * (cloth[..., :3] - painted)
+    camera = frame[y : y + height, x : x + width]
+    mixed = camera + up(matte) * (dressed - camera)
+    camera[:] = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+
+
+def inputs(width: int, height: int) -> tuple[Pixels, Crop, Planes, tuple[Any, ...]]:
+    """A frame, the largest crop in its middle, the network's input, and composite's other arguments.
+
+    The garment covers a third of the crop and the matte half of it, as on a person who fills the crop.
+    """
+    rng = np.random.default_rng(0)
+    rows, columns = NETWORK
+    frame = cv2.GaussianBlur(rng.integers(0, 256, (height, width, 3), dtype=np.uint8), (5, 5), 0)
+    garment = cv2.GaussianBlur(rng.integers(0, 256, (*GARMENT, 4), dtype=np.uint8), (5, 5), 0)
+    wide = height * 3 // 4
+    crop = (float((width - wide) // 2), 0.0, float(wide), float(height))
+    x, y = np.meshgrid((2 * np.arange(columns) + 1) / columns - 1, (2 * np.arange(rows) + 1) / rows - 1)
+    bend = 0.05 * np.sin(4 * y)
+    flow = np.stack([x + bend, 0.9 * y])[None].astype(np.float32)
+    rendered = rng.uniform(-1, 1, (1, 3, rows, columns)).astype(np.float32)
+    mask, matte = np.zeros((1, 1, rows, columns), np.float32), np.zeros((1, 1, rows, columns), np.float32)
+    mask[..., 60:190, 32:160] = 1
+    matte[..., 40:210, 22:170] = 1
+    out = np.empty((1, 3, rows, columns), np.float32)
+    return np.asarray(frame, np.uint8), crop, out, (garment, flow, rendered, mask, matte)
+
+
+def milliseconds(work: Callable[[], None], repeats: int) -> list[float]:
+    """Times of single runs, after two that warm up."""
+    times = []
+    for run in range(repeats + 2):
+        started = time.perf_counter()
+        work()
+        if run >= 2:
+            times.append(1e3 * (time.perf_counter() - started))
+    return times
+
+
+def measure(repeats: int) -> list[dict[str, Any]]:
+    """One row per size, step and implementation, each with its largest difference from the specification."""
+    rows = []
+    for width, height in SIZES:
+        frame, crop, out, arguments = inputs(width, height)
+        expected_out, expected = out.copy(), frame.copy()
+        reference.preprocess(frame, crop, expected_out)
+        reference.composite(expected, crop, *arguments)
+        for name, preprocess, composite, runs in (
+            ("native", _native.preprocess, _native.composite, repeats),
+            ("opencv", opencv_preprocess, opencv_composite, repeats),
+            ("numpy", reference.preprocess, reference.composite, max(3, repeats // 20)),
+        ):
+            preprocess(frame, crop, out)
+            dressed = frame.copy()
+            composite(dressed, crop, *arguments)
+            errors = {
+                "preprocess": 127.5 * float(np.abs(out - expected_out).max()),
+                "composite": float(np.abs(dressed.astype(int) - expected).max()),
+            }
+            work = {
+                "preprocess": partial(preprocess, frame, crop, out),
+                "composite": partial(composite, dressed, crop, *arguments),
+            }
+            for step, function in work.items():
+                times = milliseconds(function, runs)
+                rows.append(
+                    {
+                        "frame": f"{width}x{height}",
+                        "step": step,
+                        "implementation": name,
+                        "median_ms": round(float(np.median(times)), 3),
+                        "p90_ms": round(float(np.percentile(times, 90)), 3),
+                        "largest_difference": round(errors[step], 3),
+                    }
+                )
+    return rows
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers belong to."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    )
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
+    return {
+        "commit": commit.stdout.strip() or "unknown",
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "opencv": cv2.__version__,
+        "opencv_threads": cv2.getNumThreads(),
+    }
+
+
+def markdown(rows: list[dict[str, Any]], about: dict[str, Any]) -> str:
+    """A table with the ratio of each implementation to the native one."""
+    lines = [
+        "| frame | step | implementation | median ms | p90 ms | times native | largest difference of 255 |"
+    ]
+    lines.append("|---|---|---|---|---|---|---|")
+    native = {
+        (row["frame"], row["step"]): row["median_ms"] for row in rows if row["implementation"] == "native"
+    }
+    for row in rows:
+        ratio = row["median_ms"] / native[row["frame"], row["step"]]
+        cells = [row[key] for key in ("frame", "step", "implementation", "median_ms", "p90_ms")]
+        lines.append("| " + " | ".join(map(str, [*cells, f"{ratio:.1f}", row["largest_difference"]])) + " |")
+    return "\n".join([*lines, "", ", ".join(f"{key} {value}" for key, value in about.items()), ""])
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=Path("out/frame_path"), help="folder for the results")
+    parser.add_argument("--repeats", type=int, default=100)
+    args = parser.parse_args()
+    rows, about = measure(args.repeats), machine()
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "frame_path.json").write_text(json.dumps({"machine": about, "rows": rows}, indent=2) + "\n")
+    table = markdown(rows, about)
+    (args.out / "frame_path.md").write_text(table)
+    print(table)
+
+
+if __name__ == "__main__":
+    main()
