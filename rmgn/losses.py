@@ -117,8 +117,8 @@ def warp_loss(
     """Warp losses over all levels n, coarsest first, each weighted n + 1.
 
     warped: (garment, mask) warped by the flow of each level, at that level's resolution;
-    offsets: predicted offsets of each level; worn: the garment cut from the person [B, 3, H, W], background 0;
-    worn_mask: [B, 1, H, W]. perceptual: a module that compares two pictures.
+    offsets: predicted offsets of each level; worn: the garment cut from the person [B, 3, H, W], 0 around
+    it; worn_mask: [B, 1, H, W]. perceptual: a module that compares two pictures.
     """
     zero = worn.new_zeros(())
     pixel = feature = mask = smooth = variation = zero

@@ -46,7 +46,7 @@ def draw_person(phase: float) -> Pixels:
     for side in (-1, 1):
         cv2.circle(frame, (head[0] + side * 24, head[1] - 10), 6, (40, 40, 40), -1, cv2.LINE_AA)
     cv2.ellipse(frame, (head[0], head[1] + 34), (20, 8), 0, 10, 170, (90, 90, 170), 4, cv2.LINE_AA)
-    return cv2.GaussianBlur(frame, (3, 3), 0)
+    return np.asarray(cv2.GaussianBlur(frame, (3, 3), 0), np.uint8)
 
 
 def draw_garment() -> Pixels:

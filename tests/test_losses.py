@@ -1,0 +1,87 @@
+"""Losses against slow loops and cases with known answers."""
+
+import numpy as np
+import pytest
+import torch
+
+from kernels import identity_flow
+from rmgn import losses
+
+
+def test_masked_l1_counts_weighted_pixels_alone() -> None:
+    picture, target = torch.zeros(1, 3, 2, 2), torch.zeros(1, 3, 2, 2)
+    picture[..., 0, 0], picture[..., 1, 1] = 0.5, 100
+    weight = torch.tensor([[[[1.0, 1.0], [0.0, 0.0]]]])
+    assert losses.masked_l1(picture, target, weight).item() == pytest.approx(0.25)
+    assert losses.masked_l1(picture, target, torch.zeros(1, 1, 2, 2)) == 0
+
+
+def test_second_order_smoothness_equals_loop() -> None:
+    field = torch.randn(2, 2, 5, 7).double()
+    values = []
+    for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        for y in range(1, 4):
+            for x in range(1, 6):
+                bend = field[:, :, y - dy, x - dx] + field[:, :, y + dy, x + dx] - 2 * field[:, :, y, x]
+                values.append((bend**2 + 1e-6) ** 0.45)
+    torch.testing.assert_close(losses.second_order_smoothness(field), torch.stack(values).mean())
+
+
+def test_an_affine_flow_is_perfectly_smooth() -> None:
+    y, x = torch.meshgrid(torch.arange(9.0), torch.arange(7.0), indexing="ij")
+    field = torch.stack([2 * x - y, 3 * y + 1])[None].double()
+    assert losses.second_order_smoothness(field).item() == pytest.approx((1e-6) ** 0.45)
+    assert losses.total_variation(field).item() == pytest.approx((1 + 3) / 2 + (2 + 0) / 2)
+
+
+@pytest.mark.parametrize("level", [1, 2, 8])
+def test_endpoint_error_of_a_shift_is_its_length_at_every_level(level: int) -> None:
+    truth = identity_flow(32, 16)
+    flow = identity_flow(32 // level, 16 // level)
+    flow = flow + torch.tensor([3 * 2 / 16, 4 * 2 / 32]).view(1, 2, 1, 1)
+    visible = torch.zeros(1, 1, 32, 16)
+    visible[:, :, 3:21, 5:11] = 1  # borders that cut through a level's pixels
+    truth = torch.where(visible > 0, truth, 7.0)  # what is hidden has no truth
+    error = losses.flow_endpoint_error(flow, truth, visible).item()
+    # Pixels that are half visible average the truth over their visible half.
+    assert error == pytest.approx(5, abs=1e-3 if level == 1 else 0.75)
+    assert losses.flow_endpoint_error(flow, truth, torch.zeros_like(visible)) == 0
+
+
+def test_distillation_follows_the_teacher_only_where_it_is_better() -> None:
+    def network(value: float) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        pyramid = [torch.full((2, 4, 2**n, 2**n), value) for n in range(5)]
+        flows = [torch.full((2, 2, 2**n, 2**n), value) for n in range(5)]
+        return pyramid, flows
+
+    student, teacher = network(0.0), network(3.0)
+    result = losses.adjustable_distillation(
+        student, teacher, student_error=torch.tensor([1.0, 1.0]), teacher_error=torch.tensor([0.5, 2.0])
+    )
+    assert result.adopted == 0.5
+    assert result.features.item() == pytest.approx(sum((5 - n) * 0.04 * 9 for n in range(5)) / 2)
+    assert result.flow.item() == pytest.approx(sum((n + 1) * 3 * np.sqrt(2) for n in (2, 3, 4)) / 2, rel=1e-5)
+
+
+def test_warp_loss_weighs_levels_and_is_zero_for_the_truth() -> None:
+    worn, mask = torch.rand(1, 3, 32, 32) * 2 - 1, torch.ones(1, 1, 32, 32)
+    sizes = [4, 8, 16]
+    exact = [
+        (torch.nn.functional.interpolate(worn, (s, s), mode="area"), torch.ones(1, 1, s, s)) for s in sizes
+    ]
+    offsets = [torch.zeros(1, 2, s, s) for s in sizes]
+    best = losses.warp_loss(exact, offsets, worn, mask)
+    assert best.pixel == best.mask == best.variation == best.perceptual == 0
+    assert best.smoothness.item() == pytest.approx((1 + 2 + 3) * losses.SMOOTHNESS * (1e-6) ** 0.45, rel=1e-4)
+
+    off = [(garment + 0.1, garment_mask) for garment, garment_mask in exact]
+    assert losses.warp_loss(off, offsets, worn, mask).pixel.item() == pytest.approx(0.6, rel=1e-4)
+    assert losses.warp_loss(off, offsets, worn, mask).total > best.total
+
+
+def test_losses_have_finite_gradients_at_zero_error() -> None:
+    flow = identity_flow(8, 8).requires_grad_()
+    loss = losses.flow_endpoint_error(flow, identity_flow(8, 8), torch.ones(1, 1, 8, 8))
+    loss = loss + losses.second_order_smoothness(flow) + losses.total_variation(flow)
+    (gradient,) = torch.autograd.grad(loss, flow)
+    assert gradient.isfinite().all()
