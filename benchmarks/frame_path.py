@@ -2,8 +2,8 @@
 
     python benchmarks/frame_path.py --out out/frame_path
 
-Writes frame_path.json and frame_path.md. `numpy` is the specification in runtime/reference.py; `opencv` is what
-a careful programmer gets from cv2 alone: resize with INTER_AREA and blobFromImage, resize and remap in float32.
+Writes frame_path.json and frame_path.md. `numpy` is the specification, runtime/reference.py; `opencv` is what
+cv2 alone gives a careful programmer: resize with INTER_AREA and blobFromImage, resize and remap in float32.
 """
 
 import argparse
@@ -50,10 +50,10 @@ def opencv_composite(
         interleaved = np.ascontiguousarray(planes[0].transpose(1, 2, 0))
         return np.asarray(cv2.resize(interleaved, (width, height)), np.float32).reshape(height, width, -1)
 
-    grid = (up(flow) + 1) * np.array([garment.shape[1], garment.shape[0]], np.float32) / 2 - 0.5
-    cloth = cv2.remap(garment, grid, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).astype(
-        np.float32
-    )
+    grid = up(flow)
+    x_at, y_at = ((grid[..., axis] + 1) * np.float32(garment.shape[1 - axis] / 2) - 0.5 for axis in (0, 1))
+    sampled = cv2.remap(garment, x_at, y_at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    cloth = sampled.astype(np.float32)
     weight = up(mask) * cloth[..., 3:] / 255
     painted = (up(rendered)[..., ::-1] + 1) * 127.5
     dressed = painted + weight * (cloth[..., :3] - painted)

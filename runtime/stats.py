@@ -6,23 +6,25 @@ from typing import Any
 
 import numpy as np
 
+from runtime.dresser import StageTimes
 from runtime.pipeline import Result
 
 PERCENTILES = (50, 90, 99)
 WINDOW_S = 2.0
+LATENCIES = 10_000  # a mirror may run for weeks
 
 
 class Stats:
-    """Collects results. `rate` is over the last seconds; everything else over the whole run."""
+    """Collects results: `rate` of the last seconds, latencies of the last LATENCIES frames, the rest of all."""
 
     def __init__(self) -> None:
         self.frames = 0
         self.failed = 0
-        self._recent: deque[float] = deque()
+        self._recent: deque[float] = deque(maxlen=LATENCIES)
         self._first: float | None = None
         self._last = 0.0
-        self._ms: dict[str, list[float]] = {
-            name: [] for name in ("preprocess", "network", "composite", "total")
+        self._ms: dict[str, deque[float]] = {
+            name: deque(maxlen=LATENCIES) for name in (*StageTimes._fields, "total")
         }
 
     def add(self, result: Result) -> None:
@@ -32,8 +34,6 @@ class Stats:
         self._first = now if self._first is None else self._first
         self._last = now
         self._recent.append(now)
-        while now - self._recent[0] > WINDOW_S:
-            self._recent.popleft()
         if result.times is None:
             self.failed += 1
             return
@@ -42,9 +42,11 @@ class Stats:
 
     @property
     def rate(self) -> float:
-        """Frames a second just now; 0 before the second frame."""
-        span = self._recent[-1] - self._recent[0] if self._recent else 0.0
-        return (len(self._recent) - 1) / span if span > 0 else 0.0
+        """Frames a second over the last seconds; 0 when none came."""
+        now = time.monotonic()
+        while self._recent and now - self._recent[0] > WINDOW_S:
+            self._recent.popleft()
+        return (len(self._recent) - 1) / (now - self._recent[0]) if len(self._recent) > 1 else 0.0
 
     @property
     def fps(self) -> float:
