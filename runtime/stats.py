@@ -15,7 +15,7 @@ LATENCIES = 10_000  # a mirror may run for weeks
 
 
 class Stats:
-    """Collects results: `rate` of the last seconds, latencies of the last LATENCIES frames, the rest of all."""
+    """Collects results: `rate` of the last seconds, latencies of the last LATENCIES frames."""
 
     def __init__(self) -> None:
         self.frames = 0
