@@ -11,7 +11,7 @@ from engines import Session
 from runtime import _native
 from runtime.framing import Framing
 from runtime.garment import Garment
-from runtime.matte import matte, show_through
+from runtime.matte import fade_inner_edges, matte, show_through
 from runtime.smoothing import Smoothing
 
 Pixels = NDArray[np.uint8]
@@ -70,6 +70,7 @@ class Dresser:
         changed = matte(person, outputs["tryon"], outputs["composite_mask"])
         if self._smoothing:
             flow, mask, changed = self._smoothing(person, flow, mask, changed)
+        changed = fade_inner_edges(changed, crop, *image.shape[:2])
         _native.composite(image, crop, self._garment.cloth, flow, outputs["rendered"], mask, changed)
         done = time.perf_counter()
         return StageTimes(1e3 * (prepared - started), 1e3 * (computed - prepared), 1e3 * (done - computed))

@@ -14,6 +14,7 @@ LEAST_CONTRAST = 1.0  # Lab units; a white shirt on a white ground differs from 
 NOISE_MARGIN = 4.0
 RINGING = 16  # pixels of the photo: the blocks in which JPEG keeps colour
 EDGE_FRACTION = 0.4  # near the half-way point between background and garment, less for blurred edges
+SMOOTHING = 0.003  # of the height: the outline's steps, not its folds
 LEAST_AREA = 0.01
 
 
@@ -44,6 +45,7 @@ def plain_background_mask(photo: Pixels) -> Pixels:
     if area < LEAST_AREA:
         raise InputError("no garment stands out from the background; give its mask as well")
     enlarged = cv2.resize(silhouette, (width, height), interpolation=cv2.INTER_LINEAR)
+    enlarged = cv2.GaussianBlur(enlarged, (0, 0), SMOOTHING * height)
     return np.where(enlarged > 127, 255, 0).astype(np.uint8)
 
 

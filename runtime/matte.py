@@ -5,11 +5,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 Planes = NDArray[np.float32]
+Crop = tuple[float, float, float, float]
 
 # Changes of the network's output against its input, in [-1, 1] units: repainted skin or wall always errs.
 UNCHANGED = 0.08
 CHANGED = 0.25
 FEATHER = 1.5  # pixels of the network
+EDGE = 6  # pixels of the network
 
 
 def matte(person: Planes, tryon: Planes, mask: Planes) -> Planes:
@@ -25,6 +27,24 @@ def matte(person: Planes, tryon: Planes, mask: Planes) -> Planes:
     grown = cv2.dilate(changed, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5)))
     feathered = cv2.GaussianBlur(grown, (0, 0), FEATHER)
     return np.maximum(feathered[None, None], mask)
+
+
+def fade_inner_edges(planes: Planes, crop: Crop, frame_height: int, frame_width: int) -> Planes:
+    """The matte [1, 1, H, W], falling to 0 at those sides of the crop that lie inside the frame.
+
+    Without it a sleeve that leaves the crop ends in a line. At the frame's own sides nothing shows beyond.
+    """
+    height, width = planes.shape[2:]
+    x, y, wide, tall = crop
+
+    def ramp(size: int, first: bool, last: bool) -> Planes:
+        rise = smoothstep(0, EDGE, np.arange(size, dtype=np.float32))
+        one = np.ones(size, np.float32)
+        return np.minimum(rise if first else one, rise[::-1] if last else one)
+
+    down = ramp(height, y > 0.5, y + tall < frame_height - 0.5)
+    across = ramp(width, x > 0.5, x + wide < frame_width - 0.5)
+    return planes * np.minimum(down[:, None], across)
 
 
 def show_through(composite_mask: Planes, garment_mask: Planes, flow: Planes) -> Planes:

@@ -16,7 +16,7 @@ from runtime.dresser import Dresser, Fitted, fit
 from runtime.failure import InputError
 from runtime.framing import Framing, OneEuro, box, person_box
 from runtime.garment import prepare
-from runtime.matte import matte, show_through
+from runtime.matte import fade_inner_edges, matte, show_through
 from runtime.notices import Notices
 from runtime.pipeline import Pipeline, Result
 from runtime.slot import Closed, Slot
@@ -317,6 +317,16 @@ def test_matte_is_zero_where_nothing_changed_and_one_where_the_garment_is() -> N
     assert result[..., 21:29, 21:29].min() > 0.99
     assert result[..., 40:50, 10:20].min() == 1
     assert result[..., :10, :].max() == 0
+
+
+def test_matte_fades_at_inner_edges_alone() -> None:
+    ones = np.ones((1, 1, HEIGHT, WIDTH), np.float32)
+    # The crop touches the frame's top and bottom and lies inside it on the left and right.
+    faded = fade_inner_edges(ones, (100, 0, 360, 480), 480, 640)
+    assert (faded[..., 0] == 0).all()
+    assert (faded[..., -1] == 0).all()
+    assert (faded[..., 8:-8] == 1).all()
+    np.testing.assert_array_equal(fade_inner_edges(ones, (-1, -1, 400, 500), 480, 320), ones)
 
 
 def test_show_through_takes_the_outline_out_of_the_composite_mask() -> None:
