@@ -77,7 +77,8 @@ def build(args: argparse.Namespace, console: Console) -> Bundle:
         model = RMGN(PRESETS[name]).eval()
         source = f"preset {name} with random weights"
         console.print(
-            f"[yellow]No --checkpoint: the {name} network is exported untrained, its pictures will be noise.",
+            f"No --checkpoint: the {name} network is exported untrained, its pictures will be noise.",
+            markup=False,
             soft_wrap=True,
         )
 
@@ -98,13 +99,14 @@ def build(args: argparse.Namespace, console: Console) -> Bundle:
     graphs = [bundle.path(graph) for graph in ("garment", "tryon")]
     console.print(
         f"{out}: {bundle.precision}, {sum(path.stat().st_size for path in graphs) / 1e6:.1f} MB of graphs",
+        markup=False,
         soft_wrap=True,
     )
     for message in messages:
-        console.print(message, soft_wrap=True)
+        console.print(message, markup=False, soft_wrap=True)
     console.print(_table(rows))
     for backend, reason in skipped.items():
-        console.print(f"[dim]not compared: {backend}: {reason}", soft_wrap=True)
+        console.print(f"not compared: {backend}: {reason}", markup=False, soft_wrap=True)
     return bundle
 
 
@@ -112,7 +114,7 @@ def _build_plans(bundle: Bundle, targets: list[tuple[int, int]] | None, progress
     libraries = tensorrt_engine.installed()
     if not libraries:
         return [
-            f"[yellow]No TensorRT here, so no engine was built ({tensorrt_engine.INSTALL}). "
+            f"No TensorRT here, so no engine was built ({tensorrt_engine.INSTALL}). "
             "The ONNX bundle runs with ONNX Runtime or OpenVINO as it is."
         ]
     messages = []
@@ -127,7 +129,7 @@ def _build_plans(bundle: Bundle, targets: list[tuple[int, int]] | None, progress
                 path = tensorrt_engine.build_plan(bundle, graph, library, targets, update)
             except EngineError as error:
                 progress.remove_task(task)
-                messages.append(f"[yellow]{library}: no engine for {graph}: {error}")
+                messages.append(f"{library}: no engine for {graph}: {error}")
                 continue
             manifest = tensorrt_engine.read_manifest(bundle, graph, library)
             messages.append(

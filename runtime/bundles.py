@@ -10,7 +10,8 @@ from engines import Bundle
 from engines.bundle import MANIFEST
 from runtime.failure import InputError
 
-DEFAULT = Path(__file__).resolve().parent.parent / "models"
+SHIPPED = Path(__file__).resolve().parent.parent / "models"
+BUILT = Path("bundles")
 PREFERRED = "lite-256"
 VARIABLE = "RMGN_BUNDLE"
 
@@ -18,14 +19,18 @@ VARIABLE = "RMGN_BUNDLE"
 def choose(folder: Path | None, size: tuple[int, int] | None) -> Bundle:
     """Load the bundle in `folder`, or the one of `size` (height, width) among the bundles in it.
 
-    Without a folder: the environment's RMGN_BUNDLE, or `models/` of the checkout, where lite-256 comes first.
-    Raises InputError or EngineError.
+    Without a folder: the environment's RMGN_BUNDLE, or else `models/` of the checkout, where lite-256 comes
+    first, or else what `export/build_engine.py` wrote into `bundles/` here. Raises InputError or EngineError.
     """
-    chosen = folder or Path(os.environ.get(VARIABLE) or DEFAULT)
-    manifests = [chosen / MANIFEST, *sorted(chosen.glob(f"*/{MANIFEST}"))]
-    folders = [manifest.parent for manifest in manifests if manifest.is_file()]
-    if not folders and folder is None and VARIABLE not in os.environ:
-        raise InputError("there is no bundle in models/; build one with `python export/build_engine.py`")
+    if folder is None and os.environ.get(VARIABLE):
+        folder = Path(os.environ[VARIABLE])
+    places = [folder] if folder else [SHIPPED, BUILT]
+    chosen = next((place for place in places if bundles_in(place)), folder)
+    if chosen is None:
+        raise InputError(
+            "there is no bundle in models/ or bundles/; build one with `python export/build_engine.py`"
+        )
+    folders = bundles_in(chosen)
     if not folders:
         return engines.load_bundle(chosen)  # says what is missing
     folders.sort(key=lambda path: path.name != PREFERRED)
@@ -37,6 +42,12 @@ def choose(folder: Path | None, size: tuple[int, int] | None) -> Bundle:
             return engines.load_bundle(path)
     there_is = ", ".join(f"{height}x{width}" for height, width in sizes.values())
     raise InputError(f"no bundle in {chosen} is of size {size[0]}x{size[1]}; there is {there_is}")
+
+
+def bundles_in(place: Path) -> list[Path]:
+    """`place` itself where it is a bundle, and the bundles in it."""
+    manifests = [place / MANIFEST, *sorted(place.glob(f"*/{MANIFEST}"))]
+    return [manifest.parent for manifest in manifests if manifest.is_file()]
 
 
 def read_size(folder: Path) -> tuple[int, int]:

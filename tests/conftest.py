@@ -6,25 +6,34 @@ import os
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import torch
 
-from export.write_bundle import write_bundle
-from rmgn import PRESETS, RMGN
+if TYPE_CHECKING:  # the tests of the runtime need no torch
+    import torch
+
+    from rmgn import RMGN
 
 HERE = Path(__file__).parent
 REFERENCE = HERE / "reference"
-State = dict[str, torch.Tensor]
+State = dict[str, "torch.Tensor"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if not torch.cuda.is_available():
-        skip = pytest.mark.skip(reason="needs a CUDA device")
-        for item in items:
-            if "gpu" in item.keywords:
-                item.add_marker(skip)
+    marked = [item for item in items if "gpu" in item.keywords]
+    if marked and not _cuda():
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+def _cuda() -> bool:
+    try:
+        import torch
+    except ImportError:
+        return False
+    return torch.cuda.is_available()
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +43,8 @@ def released_state() -> Callable[[str], State]:
     Released weights cannot be shipped. The values here follow from names and shapes alone; the same rule
     filled the released code when it computed `released_256x192.npz`.
     """
+
+    import torch
 
     def make(name: str) -> State:
         keys = json.loads((REFERENCE / f"{name}_keys.json").read_text())
@@ -68,6 +79,8 @@ def _values(key: str, shape: tuple[int, ...]) -> np.ndarray:
 @pytest.fixture(scope="session")
 def released_inputs() -> State:
     """Person, garment and mask that `released_256x192.npz` was computed from."""
+    import torch
+
     y, x = np.mgrid[0:256, 0:192].astype(np.float32)
     y, x = y / 256, x / 192
     frequencies = ((1, 2), (3, 1), (2, 5), (7, 3), (4, 4), (1, 9))
@@ -89,23 +102,31 @@ def released_outputs() -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="session")
-def lite() -> RMGN:
+def lite() -> "RMGN":
     """The untrained lite network."""
+    import torch
+
+    from rmgn import PRESETS, RMGN
+
     torch.manual_seed(0)
     return RMGN(PRESETS["lite"]).eval()
 
 
 @pytest.fixture(scope="session")
-def bundle32(lite: RMGN, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundle32(lite: "RMGN", tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The lite network as a float32 bundle at 128x96, with torch programs."""
+    from export.write_bundle import write_bundle
+
     return write_bundle(
         lite, tmp_path_factory.mktemp("bundles") / "fp32", 128, 96, torch_programs=True
     ).folder
 
 
 @pytest.fixture(scope="session")
-def bundle16(lite: RMGN, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundle16(lite: "RMGN", tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The lite network as a float16 bundle at 128x96, with torch programs."""
+    from export.write_bundle import write_bundle
+
     out = tmp_path_factory.mktemp("bundles") / "fp16"
     return write_bundle(lite, out, 128, 96, half=True, torch_programs=True).folder
 

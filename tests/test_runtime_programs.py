@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from runtime import pictures
+from runtime import bundles, pictures
 from runtime.failure import InputError
 from runtime.recording import Recorder
 from runtime.sources import Camera, SourceLost, Stills, VideoFile, open_source
@@ -297,6 +298,22 @@ def test_a_camera_is_opened_again_after_it_was_lost(files: Path, tmp_path: Path)
     camera.close()
 
 
+def test_the_default_bundle(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment's, or the shipped one, or what was built here; otherwise a sentence."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RMGN_BUNDLE", raising=False)
+    monkeypatch.setattr(bundles, "SHIPPED", tmp_path / "models")
+    with pytest.raises(InputError, match="no bundle in models/ or bundles/; build one"):
+        bundles.choose(None, None)
+    shutil.copytree(bundle, tmp_path / "bundles" / "mine")
+    assert bundles.choose(None, None).folder == Path("bundles/mine")
+    for name in ("another", "lite-256"):
+        shutil.copytree(bundle, tmp_path / "models" / name)
+    assert bundles.choose(None, None).folder == tmp_path / "models" / "lite-256"
+    monkeypatch.setenv("RMGN_BUNDLE", str(bundle))
+    assert bundles.choose(None, None).folder == bundle
+
+
 def test_passwords_in_addresses_are_not_shown() -> None:
     with pytest.raises(InputError) as failure:
         Camera("rtsp://user:secret@127.0.0.1:9/stream")
@@ -311,17 +328,3 @@ def test_live_recordings_keep_the_time(tmp_path: Path) -> None:
     assert recorder.finish() == tmp_path / "out.mp4"
     assert recorder.finish() is None
     assert len(decode(tmp_path / "out.mp4")) == 11
-
-
-def test_no_module_hides_another() -> None:
-    """`python runtime/mirror.py` puts runtime/ first on the import path."""
-    names = {path.stem for path in (ROOT / "runtime").glob("*.py")}
-    assert not names & set(sys.stdlib_module_names)
-
-
-def test_the_mirror_needs_no_torch() -> None:
-    code = (
-        "import sys, runtime.mirror, runtime.tryon; assert not {'torch', 'rmgn', 'kernels'} & {*sys.modules}"
-    )
-    done = run("-c", code)
-    assert done.returncode == 0, done.stderr
