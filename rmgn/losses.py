@@ -105,6 +105,8 @@ class WarpLoss(NamedTuple):
 
 # Weights of the warp terms (PF-AFN's, see the training chapter of the documentation).
 PIXEL, PERCEPTUAL, MASK, SMOOTHNESS, VARIATION = 1.0, 0.2, 2.0, 6.0, 0.01
+# Of the generator: try-on against the person, composite mask against the worn garment.
+TRYON_PIXEL, COMPOSITE = 5.0, 1.0
 
 
 def warp_loss(

@@ -9,7 +9,7 @@ from kernels import flow_warp
 from rmgn.config import ModelConfig
 from rmgn.generator import RegionalMaskGenerator
 from rmgn.pfafn import UNetGenerator
-from rmgn.warp import Pyramid, Warp
+from rmgn.warp import Flows, Pyramid, Warp
 
 
 class TryOn(NamedTuple):
@@ -65,7 +65,17 @@ class RMGN(nn.Module):
             )
         if pyramid is None:
             pyramid = self.encode_garment(garment, mask)
-        flow = self.warp(self._cast(person), pyramid)[-1]
+        flow = self.estimate_flow(person, pyramid).flows[-1]
+        return self.generate(person, garment, mask, flow, regional_masks)
+
+    def estimate_flow(self, person: Tensor, pyramid: Pyramid) -> Flows:
+        """Flows of all levels from a person photo [B, 3, H, W] and a garment's pyramid."""
+        return self.warp(self._cast(person), pyramid)
+
+    def generate(
+        self, person: Tensor, garment: Tensor, mask: Tensor, flow: Tensor, regional_masks: bool = False
+    ) -> TryOn:
+        """Everything after the flow [B, 2, H, W], with inputs as in `forward`."""
         warped_garment = flow_warp(garment * mask, flow)
         warped_mask = flow_warp(mask, flow, padding="zeros")
 

@@ -1,6 +1,7 @@
 """The warp module (section 4.1): an appearance flow that bends the garment to the body."""
 
 import itertools
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -83,6 +84,13 @@ def flow_head(channels: int, widths: tuple[int, ...]) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Conv2d(widths[-1], 2, 3, padding=1))
 
 
+class Flows(NamedTuple):
+    """One entry a level, coarsest first."""
+
+    flows: list[Tensor]  # [B, 2, 2h, 2w] float32 sampling grids, already upsampled twofold
+    offsets: list[Tensor]  # [B, 4, h, w], what the level added: (dx, dy) in its pixels of both heads
+
+
 class FlowNet(nn.Module):
     """Two pyramids to a flow, refined from the coarsest level to the finest."""
 
@@ -95,25 +103,26 @@ class FlowNet(nn.Module):
         self.match = nn.ModuleList(flow_head(window, config.flow_widths) for _ in levels)
         self.refine = nn.ModuleList(flow_head(2 * config.pyramid_width, config.flow_widths) for _ in levels)
 
-    def forward(self, person: Pyramid, garment: Pyramid) -> list[Tensor]:
-        """Flows [B, 2, 2h, 2w], float32, one a level, coarsest first, each already upsampled twofold."""
+    def forward(self, person: Pyramid, garment: Pyramid) -> Flows:
         flows: list[Tensor] = []
+        offsets: list[Tensor] = []
         flow: Tensor | None = None
         for level_person, level_garment, match, refine in zip(
             person, garment, self.match, self.refine, strict=True
         ):
             start = None if flow is None else flow.detach()
             warped = level_garment if start is None else flow_warp(level_garment, start)
-            offset = match(local_correlation(warped, level_person, self.radius))
-            flow = compose_flow(flow, offset, self.pixel_rule)
+            matched = match(local_correlation(warped, level_person, self.radius))
+            flow = compose_flow(flow, matched, self.pixel_rule)
 
             warped = flow_warp(level_garment, flow)
-            offset = refine(torch.cat([warped, level_person], dim=1))
-            flow = compose_flow(flow, offset, self.pixel_rule)
+            refined = refine(torch.cat([warped, level_person], dim=1))
+            flow = compose_flow(flow, refined, self.pixel_rule)
 
             flow = F.interpolate(flow, scale_factor=2, mode="bilinear", align_corners=False)
             flows.append(flow)
-        return flows
+            offsets.append(torch.cat([matched, refined], dim=1))
+        return Flows(flows, offsets)
 
 
 class Warp(nn.Module):
@@ -135,6 +144,6 @@ class Warp(nn.Module):
         """Pyramid of a masked garment photo I·E [B, 3, H, W] in [-1, 1]."""
         return self.garment_pyramid(self.garment_encoder(garment))
 
-    def forward(self, person: Tensor, garment_pyramid: Pyramid) -> list[Tensor]:
-        """Flows, coarsest first; the last has the resolution of `person`."""
+    def forward(self, person: Tensor, garment_pyramid: Pyramid) -> Flows:
+        """Flows of all levels; the last has the resolution of `person`."""
         return self.flow_net(self.encode_person(person), garment_pyramid)

