@@ -153,13 +153,15 @@ def drape(
 
 
 @njit(cache=True, fastmath=True)  # type: ignore[untyped-decorator]
-def _lay(x, pairs, lengths, share, front, rounds, depth):  # type: ignore[no-untyped-def]
+def _lay(x, pairs, lengths, share, front, rounds, depth, give):  # type: ignore[no-untyped-def]
     for _ in range(rounds):
         for k in range(len(pairs)):
             a, b = pairs[k, 0], pairs[k, 1]
             dx, dy, dz = x[a, 0] - x[b, 0], x[a, 1] - x[b, 1], x[a, 2] - x[b, 2]
             length = np.sqrt(dx * dx + dy * dy + dz * dz) + 1e-12
             move = (length - lengths[k]) / length * 0.5 * share[k]
+            if move < 0:
+                move *= give
             x[a, 0] -= move * dx
             x[a, 1] -= move * dy
             x[a, 2] -= move * dz
@@ -174,10 +176,14 @@ def _lay(x, pairs, lengths, share, front, rounds, depth):  # type: ignore[no-unt
 
 
 def lay(
-    x: Floats, cons: Constraints, front: npt.NDArray[np.bool_], rounds: int, depth: Floats, bend: float = 0.25
+    x: Floats, cons: Constraints, front: npt.NDArray[np.bool_], rounds: int, depth: Floats, bend: float = 0.25,
+    give: float = 0.15,
 ) -> Floats:
-    """Relax cloth to its rest lengths, front half within [-depth, 0) and back half within (0, depth] in y."""
+    """Relax cloth to its rest lengths, front half within [-depth, 0) and back half within (0, depth] in y.
+
+    give: how much of its force cloth has against being pushed together; little, for a body's curves must go.
+    """
     share = np.array([1.0, 0.6, bend])[cons.kinds]
     x = x.copy()
-    _lay(x, cons.pairs, cons.lengths, share, front, rounds, depth)
+    _lay(x, cons.pairs, cons.lengths, share, front, rounds, depth, give)
     return x
