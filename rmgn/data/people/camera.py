@@ -25,13 +25,21 @@ class Camera:
 
     @classmethod
     def look(
-        cls, eye: Floats, at: Floats, half_height: float, size: tuple[int, int], orthographic: bool = False
+        cls,
+        eye: Floats,
+        at: Floats,
+        half_height: float,
+        size: tuple[int, int],
+        orthographic: bool = False,
+        roll: float = 0.0,
     ) -> Camera:
-        """A camera at `eye` that looks at `at`, level with the horizon; size is (height, width)."""
+        """A camera at `eye` that looks at `at`, tilted by `roll` degrees; size is (height, width)."""
         forward = (at - eye) / np.linalg.norm(at - eye)
         right = np.cross(forward, [0.0, 0.0, 1.0])
         right /= np.linalg.norm(right)
         up = np.cross(right, forward)
+        c, s = np.cos(np.deg2rad(roll)), np.sin(np.deg2rad(roll))
+        right, up = c * right + s * up, c * up - s * right
         return cls(eye, forward, right, up, half_height, size[1], size[0], orthographic)
 
     def rays(self, subpixels: int = 1) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:

@@ -176,7 +176,12 @@ def _lay(x, pairs, lengths, share, front, rounds, depth, give):  # type: ignore[
 
 
 def lay(
-    x: Floats, cons: Constraints, front: npt.NDArray[np.bool_], rounds: int, depth: Floats, bend: float = 0.25,
+    x: Floats,
+    cons: Constraints,
+    front: npt.NDArray[np.bool_],
+    rounds: int,
+    depth: Floats,
+    bend: float = 0.25,
     give: float = 0.15,
 ) -> Floats:
     """Relax cloth to its rest lengths, front half within [-depth, 0) and back half within (0, depth] in y.

@@ -41,6 +41,7 @@ class Worked:
     worn: Floats
     flat: Floats
     camera: Camera
+    roll: float  # of the shop photo, degrees
 
 
 def draw_shape(rng: Generator) -> dict[str, float]:
@@ -110,15 +111,14 @@ def garment_surface(worked: Worked, vertices: Floats) -> Surface:
 
 
 def shop_camera(
-    worked_flat: Floats, inside: npt.NDArray[np.bool_], size: tuple[int, int], margin: float
+    flat: Floats, inside: npt.NDArray[np.bool_], size: tuple[int, int], margin: float, roll: float
 ) -> Camera:
-    """An orthographic camera that has the whole garment in its picture."""
-    shown = worked_flat[inside]
-    low, high = shown.min(axis=0), shown.max(axis=0)
+    """An orthographic camera that has the whole garment in its picture, tilted by `roll` degrees."""
+    low, high = flat[inside].min(axis=0), flat[inside].max(axis=0)
     half = (high - low) / 2
     extent = max(half[2], half[0] * size[0] / size[1]) * margin
     centre = (low + high) / 2
-    return Camera.look(centre - [0, 2, 0], centre, float(extent), size, orthographic=True)
+    return Camera.look(centre - [0, 2, 0], centre, float(extent), size, orthographic=True, roll=roll)
 
 
 def make_worked(
@@ -134,8 +134,9 @@ def make_worked(
         raise Rejected("cloth exploded")
     if torn(fine, worn) > 150:
         raise Rejected("cloth torn")
-    camera = shop_camera(flat, fine.outline.max(axis=1) < 0, size, float(rng.uniform(1.04, 1.14)))
-    return Worked(style, fine, worn, flat, camera)
+    roll = float(rng.normal(0, 2)) if rng.random() < 0.3 else 0.0
+    camera = shop_camera(flat, fine.outline.max(axis=1) < 0, size, float(rng.uniform(1.03, 1.25)), roll)
+    return Worked(style, fine, worn, flat, camera, roll)
 
 
 def _hidden(points: Floats, garment: Garment, margin: float) -> npt.NDArray[np.bool_]:
@@ -198,8 +199,9 @@ def make_sample(rng: Generator, size: tuple[int, int], assets: Assets) -> Sample
         half = worked.camera.half_height
         made.append({
             "style": asdict(style),
-            "shop": {"centre": [float(worked.camera.eye[0]), float(worked.camera.eye[2])], "half_height": half},
+            "shop": {"centre": [float(worked.camera.eye[0]), float(worked.camera.eye[2])], "half_height": half, "roll": worked.roll},
             "sleeve_angle": _sleeve_angle(worked),
+            "front": _front_extent(worked),
         })  # fmt: skip
     joints = keypoints(model, person, camera)
     meta = {
@@ -223,6 +225,14 @@ def _sleeve_angle(worked: Worked) -> float:
     )
     along = low.mean(axis=0) - high.mean(axis=0)
     return float(np.degrees(np.arctan2(along[0], -along[1])))
+
+
+def _front_extent(worked: Worked) -> list[float]:
+    """Flat z of hem and neckline in the middle of the front: where prints and plackets go."""
+    g = worked.garment
+    middle = (g.facing < 0) & (np.abs(worked.flat[:, 0]) < 0.03) & (g.outline.max(axis=1) < 0)
+    z = worked.flat[middle, 2]
+    return [float(z.min()), float(z.max())]
 
 
 def _inspect(worn: Worn) -> None:
