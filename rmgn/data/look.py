@@ -18,8 +18,8 @@ U8 = npt.NDArray[np.uint8]
 
 # sRGB tones of human skin from lightest to darkest; tones are drawn evenly along this line.
 _SKIN = np.array(
-    [(250, 222, 205), (241, 202, 178), (228, 182, 150), (211, 160, 124), (187, 134, 98), (152, 103, 73),
-     (117, 77, 54), (84, 55, 40), (58, 39, 30)], np.float32,
+    [(232, 198, 178), (222, 182, 158), (210, 165, 136), (194, 145, 112), (172, 121, 88), (142, 95, 68),
+     (111, 73, 51), (82, 54, 39), (58, 39, 30)], np.float32,
 ) / 255  # fmt: skip
 _HAIR = np.array(
     [(.012, .010, .009), (.03, .018, .012), (.07, .035, .018), (.13, .07, .035), (.22, .13, .06), (.4, .28, .14),
@@ -173,7 +173,7 @@ def draw_look(rng: Generator, meta: dict[str, object], size: tuple[int, int], pi
         "saturation": rng.normal(1.0, 0.1),
         "blur": float(
             rng.choice(
-                [rng.uniform(0.25, 0.5), rng.uniform(0.5, 1.0), rng.uniform(1.0, 1.7)], p=[0.6, 0.3, 0.1]
+                [rng.uniform(0.25, 0.5), rng.uniform(0.5, 0.9), rng.uniform(0.9, 1.4)], p=[0.6, 0.33, 0.07]
             )
         ),
         "noise": float(rng.choice([rng.uniform(0.002, 0.008), rng.uniform(0.008, 0.03)], p=[0.7, 0.3])),

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from numba import njit
 from scipy.spatial import cKDTree
 
-from rmgn.data.people.mesh import Floats, Ints, edges
+from rmgn.data.people.mesh import Floats, Ints, edges, unique_pairs
 
 STRETCH, SHEAR, BEND = 0, 1, 2
 
@@ -40,6 +40,7 @@ class Obstacle:
     normals: Floats
     thickness: Floats
     cloth: Ints  # the cloth vertices that this obstacle stops
+    reach: float = np.inf  # metres beyond which a point is no obstacle
 
 
 def constraints(vertices: Floats, quads: Ints) -> Constraints:
@@ -51,11 +52,11 @@ def constraints(vertices: Floats, quads: Ints) -> Constraints:
     far = np.stack([np.roll(quads, 1, axis=1), np.roll(quads, -2, axis=1)], axis=2).reshape(-1, 2)
     flipped = pairs[:, 0] > pairs[:, 1]
     pairs[flipped], far[flipped] = pairs[flipped, ::-1], far[flipped, ::-1]
-    order = np.lexsort((pairs[:, 1], pairs[:, 0]))
+    order = np.argsort(pairs[:, 0] * len(vertices) + pairs[:, 1], kind="stable")
     pairs, far = pairs[order], far[order]
     shared = np.flatnonzero((pairs[1:] == pairs[:-1]).all(axis=1))
     across = np.concatenate([np.stack([far[shared, k], far[shared + 1, k]], axis=1) for k in (0, 1)])
-    across = np.unique(np.sort(across, axis=1), axis=0)
+    across = unique_pairs(np.stack([across.min(axis=1), across.max(axis=1)], axis=1)).pairs
     across = across[across[:, 0] != across[:, 1]]
     every = np.concatenate([lines, diagonals, across])
     kinds = np.repeat(np.array([STRETCH, SHEAR, BEND], np.int8), [len(lines), len(diagonals), len(across)])
@@ -144,7 +145,8 @@ def drape(
     near = np.full((len(x), len(obstacles)), -1)
     for _ in range(rounds):
         for m, (obstacle, tree) in enumerate(zip(obstacles, trees, strict=True)):
-            near[obstacle.cloth, m] = base[m] + tree.query(x[obstacle.cloth])[1]
+            gap, k = tree.query(x[obstacle.cloth], distance_upper_bound=obstacle.reach)
+            near[obstacle.cloth, m] = np.where(np.isfinite(gap), base[m] + k, -1)
         _substeps(
             x, velocity, cons.pairs, cons.lengths, compliance, steps, passes, dt, gravity, damping, pin, start,
             near, point, normal, thick, friction,

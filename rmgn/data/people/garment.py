@@ -220,12 +220,13 @@ def make_garment(model: BodyModel, body: Body, style: Style) -> Garment:
     below = np.where(arm > 0.4, -1, hem + style.tail * x**2 - v[:, 2])
     outline = np.stack([_signed_distance(v, quads, level) for level in (neck, below, cuff)], axis=1)
 
+    even = smoothing(len(v), quads)
+    for _ in range(12):
+        v = 0.5 * v + 0.5 * (even @ v)
     quads = quads[(outline[quads].max(axis=2) < 0).any(axis=1)]
     quads, source = used(largest_component(quads, len(v)), len(v))
     v, weights, outline = v[source], sp.csr_matrix(weights[source]), outline[source]
     even = smoothing(len(v), quads)
-    for _ in range(12):
-        v = 0.5 * v + 0.5 * (even @ v)
     for _ in range(8):
         weights = sp.csr_matrix(0.5 * weights + 0.5 * (even @ weights))
     v = _push_out(style, marks, model, v, quads, weights, even)

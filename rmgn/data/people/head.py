@@ -17,7 +17,13 @@ from rmgn.data.people.mesh import Floats, Ints, averaging, edges, triangles, use
 from rmgn.data.people.raytrace import HAIR, OTHER, SKIN, Surface
 from rmgn.data.people.wear import Wearer
 
-_IRIS = [(0.10, 0.045, 0.02), (0.06, 0.03, 0.015), (0.12, 0.18, 0.25), (0.1, 0.13, 0.06), (0.16, 0.1, 0.04)]
+_IRIS = [
+    (0.05, 0.025, 0.012),
+    (0.03, 0.016, 0.01),
+    (0.07, 0.04, 0.02),
+    (0.06, 0.09, 0.12),
+    (0.06, 0.075, 0.04),
+]
 _LONG = ("long01", "bob01", "bob02", "braid01", "ponytail01")
 _LACKS_TEXTURE = {"afro01": "short03", "bob01": "bob02"}  # these borrow another style's strands
 
@@ -57,7 +63,7 @@ def draw_head(rng: Generator, assets: Assets, feminine: bool, age: float) -> Hea
         hair=hair,
         brow=int(rng.integers(64)),
         lash=int(rng.integers(64)),
-        iris=int(rng.integers(len(_IRIS))),
+        iris=int(rng.choice(len(_IRIS), p=[0.35, 0.35, 0.14, 0.08, 0.08])),
         flip=bool(rng.random() < 0.5),
         length=float(rng.uniform(0.6, 1.35)),
         volume=float(rng.choice([rng.uniform(-0.004, 0.004), rng.uniform(0.004, 0.018)], p=[0.6, 0.4])),
@@ -145,7 +151,7 @@ def _eye_texture(iris: int) -> F32:
     y, x = np.mgrid[:64, :64]
     radius = np.hypot(x - 31.5, y - 31.5) / 32
     eye = np.ones((64, 64, 4), np.float32)
-    eye[:, :, :3] = (0.55, 0.5, 0.48)
+    eye[:, :, :3] = (0.34, 0.31, 0.30)
     eye[radius < 0.5, :3] = _IRIS[iris]
     eye[(radius > 0.44) & (radius < 0.53), :3] *= 0.5
     eye[radius < 0.22, :3] = 0.01

@@ -105,7 +105,7 @@ class Tracer:
             point = start + toward * step[:, None]
             travelled[active] += step
             normal, texel, trimmed = self._look_up(which, prim, bary)
-            normal *= np.where((normal * toward).sum(axis=1) > 0, -1, 1)[:, None].astype(np.float32)
+            normal *= np.where(np.einsum("ij,ij->i", normal, toward) > 0, -1, 1)[:, None].astype(np.float32)
             alpha = np.where(trimmed, 0, texel[:, 3])
             weight = through[active] * alpha
             seen = np.flatnonzero(weight > 0.02)
@@ -167,7 +167,7 @@ class Tracer:
         visible = np.zeros(chosen.shape, np.float32)
         for s in range(samples):
             toward = lights.directions[chosen[:, s]]
-            lit = np.flatnonzero((normal * toward).sum(axis=1) > -0.3)
+            lit = np.flatnonzero(np.einsum("ij,ij->i", normal, toward) > -0.3)
             start = origin[lit] + toward[lit] * 3e-3
             reach = (self._solid.run(start, toward[lit], query="OCCLUDED") < 0).astype(np.float32)
             if self._strands is not None:

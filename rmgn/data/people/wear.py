@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import scipy.sparse as sp
 from numpy.random import Generator
 from scipy.spatial import cKDTree
@@ -56,11 +57,29 @@ def _obstacles(model: BodyModel, person: Wearer, garment: Garment, style: Style)
         arm, hand = (np.concatenate([part[bare], np.zeros(count, bool)]) for part in (arm, hand))
     torso = garment.seam < -0.03
     sleeve = garment.seam > 0.04
+    before = _arms_before_torso(model, person, torso)
     groups = ((torso, ~arm), (sleeve, arm & ~hand), (~torso & ~sleeve, ~hand))
     return [
         Obstacle(points[solid], normals[solid], thickness[solid], np.flatnonzero(cloth))
         for cloth, solid in groups
         if cloth.any()
+    ] + before
+
+
+def _arms_before_torso(model: BodyModel, person: Wearer, torso: npt.NDArray[np.bool_]) -> list[Obstacle]:
+    """Hands and forearms press the torso's cloth towards the body, so that they stay on top of it."""
+    limb = model.bone_weight("lowerarm02", "wrist", "finger", "meta")[:BODY_VERTICES] > 0.6
+    trunk = model.bone_weight("spine", "root", "pelvis", "breast", "upperleg")[:BODY_VERTICES] > 0.6
+    points = person.vertices[:BODY_VERTICES]
+    gap, near = cKDTree(points[trunk]).query(points[limb])
+    close = gap < 0.08
+    if not close.any() or not torso.any():
+        return []
+    outward = person.normals[trunk][near][close]
+    return [
+        Obstacle(
+            points[limb][close], -outward, np.full(int(close.sum()), 0.003), np.flatnonzero(torso), reach=0.02
+        )
     ]
 
 
@@ -102,8 +121,8 @@ def put_on(
         Material(bend=style.bend),
         _obstacles(model, person, coarse, style),
         pins(coarse, style),
-        rounds=32,
-        steps=8,
+        rounds=20,
+        steps=12,
     )
     cons = _creased(fine.vertices, constraints(fine.vertices, fine.quads), style.crease, rng)
     obstacles = _obstacles(model, person, fine, style)
@@ -113,8 +132,8 @@ def put_on(
         Material(bend=style.bend * 0.1),
         obstacles,
         0.5 * pins(fine, style),
-        rounds=14,
-        steps=6,
+        rounds=8,
+        steps=10,
         passes=3,
         gravity=5.0,
         damping=0.96,
@@ -124,6 +143,8 @@ def put_on(
         x = x + 0.45 * (even @ x - x)
         x = x - 0.47 * (even @ x - x)
     for obstacle in obstacles:
+        if np.isfinite(obstacle.reach):
+            continue
         near = cKDTree(obstacle.points).query(x[obstacle.cloth])[1]
         away = obstacle.normals[near]
         depth = obstacle.thickness[near] - ((x[obstacle.cloth] - obstacle.points[near]) * away).sum(axis=1)
