@@ -205,7 +205,9 @@ def fabric_colour(cloth: Cloth, look: Batch) -> Tensor:
     ground, stripe, accent = (palette[:, k].view(n, 3, 1, 1) for k in range(3))
     base = torch.where(block, torch.where(band_block, accent, stripe), ground)
     base = torch.where(contrast, stripe, base)
-    plain = (block | contrast).float()
+    collar = ((panel == COLLAR) & (number["collar_contrast"] > 0.5)).unsqueeze(1)
+    base = torch.where(collar, look["band"].view(n, 3, 1, 1), base)
+    plain = (block | contrast | collar).float()
     second, third = second * (1 - plain), third * (1 - plain)
     albedo = base * (1 - second - third) + stripe * second + accent * third
 
@@ -250,7 +252,7 @@ def _person(batch: Batch, worn: Batch, light: Tensor, mirror: Tensor) -> tuple[T
     tone = each("skin").view(n, 3, 1, 1) * detail.clamp_min(1e-3) ** each("skin_power").view(n, 1, 1, 1)
     picture = skin.unsqueeze(1) * (tone * light + 0.6 * mirror)
     strands = each("hair").view(n, 3, 1, 1) * detail
-    picture = picture + hair.unsqueeze(1) * (strands * light + 0.5 * mirror)
+    picture = picture + hair.unsqueeze(1) * (strands * light + 0.22 * mirror)
     metres = (worn["place"][..., 2:].float() - PLACE_ZERO) * PLACE_UNIT
     x, down = metres[..., 0], metres[..., 1]
     texel = _sample_tile(each("lower_tile").float() / 255, x, down)

@@ -19,7 +19,7 @@ U8 = npt.NDArray[np.uint8]
 # sRGB tones of human skin from lightest to darkest; tones are drawn evenly along this line.
 _SKIN = np.array(
     [(232, 198, 178), (222, 182, 158), (210, 165, 136), (194, 145, 112), (172, 121, 88), (142, 95, 68),
-     (111, 73, 51), (82, 54, 39), (58, 39, 30)], np.float32,
+     (113, 75, 53), (88, 59, 44), (68, 47, 37)], np.float32,
 ) / 255  # fmt: skip
 _HAIR = np.array(
     [(.012, .010, .009), (.03, .018, .012), (.07, .035, .018), (.13, .07, .035), (.22, .13, .06), (.4, .28, .14),
@@ -42,7 +42,7 @@ class GarmentLook:
 # Widths in metres; shares in [0, 1].
 NUMBERS = (
     "neck_band", "hem_band", "cuff_band", "stitch", "gloss", "turn", "scale", "sleeve_contrast", "block_low",
-    "block_high", "seam_line",
+    "block_high", "seam_line", "collar_contrast",
 )  # fmt: skip
 
 
@@ -84,7 +84,7 @@ def draw_hair(rng: Generator, age: float, dark: bool) -> F32:
     if dark:
         chance[3:7] *= 0.15
     if age > 0.8:
-        chance[7] = 0.8
+        chance[7] = 0.35 if age < 0.88 else 0.8
     return np.asarray(
         _HAIR[rng.choice(len(_HAIR), p=chance / chance.sum())] * rng.uniform(0.8, 1.25), np.float32
     )
@@ -101,7 +101,7 @@ def draw_garment(rng: Generator, style: dict[str, object], length: float, pictur
     printed = "none"
     chance = 0.42 if kind in ("tee", "long", "tank") else 0.15 if knit else 0.0
     if pattern in ("plain", "heather") and rng.random() < chance / 0.55 or rng.random() < 0.05 * (not formal):
-        printed = add_print(canvas, rng, length, pictures)
+        printed = add_print(canvas, rng, length, pictures, palette[0])
     if placket != "none":
         add_placket(canvas, rng, length if placket == "full" else rng.uniform(0.12, 0.17))
     if rng.random() < (0.35 if kind in ("shirt", "polo") else 0.05):
@@ -135,6 +135,7 @@ def draw_garment(rng: Generator, style: dict[str, object], length: float, pictur
         "block_low": low,
         "block_high": high,
         "seam_line": rng.uniform(0.05, 0.35),
+        "collar_contrast": float(rng.random() < (0.25 if kind == "polo" else 0.07)),
     }
     if collar == "fold":
         numbers["neck_band"] = 0.0
@@ -176,7 +177,7 @@ def draw_look(rng: Generator, meta: dict[str, object], size: tuple[int, int], pi
                 [rng.uniform(0.25, 0.5), rng.uniform(0.5, 0.9), rng.uniform(0.9, 1.4)], p=[0.6, 0.33, 0.07]
             )
         ),
-        "noise": float(rng.choice([rng.uniform(0.002, 0.008), rng.uniform(0.008, 0.03)], p=[0.7, 0.3])),
+        "noise": float(rng.choice([rng.uniform(0.001, 0.006), rng.uniform(0.006, 0.02)], p=[0.75, 0.25])),
         "jpeg": float(rng.choice([0.0, rng.uniform(0.15, 1.0)], p=[0.6, 0.4])),
         "shadow": rng.uniform(0, 0.35) if rng.random() < 0.6 else 0.0,
         "shadow_x": rng.normal(0, 0.06),

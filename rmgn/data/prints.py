@@ -216,16 +216,25 @@ def _figure(rng: Generator, size: int) -> U8:
     return mask
 
 
-def add_print(canvas: Canvas, rng: Generator, length: float, photos: list[U8]) -> str:
+def _ink(rng: Generator, ground: F32) -> F32:
+    """A colour that is read on the ground; now and then tone in tone."""
+    for _ in range(6):
+        ink = draw_colour(rng)
+        if np.abs(ink - ground).max() > (0.35 if rng.random() < 0.9 else 0.1):
+            return ink
+    return np.full(3, 0.96 if ground.mean() < 0.5 else 0.05, np.float32)
+
+
+def add_print(canvas: Canvas, rng: Generator, length: float, photos: list[U8], ground: F32) -> str:
     """A print on the chest of a garment `length` metres long in front; the name of its kind."""
     kind = str(
         rng.choice(
             ["text", "boxed", "picture", "figure", "chest", "lines"], p=[0.3, 0.1, 0.22, 0.16, 0.12, 0.1]
         )
     )
-    middle = (WIDTH // 2 + int(rng.normal(0, 2)), int(min(rng.uniform(0.09, 0.17), 0.45 * length) / TEXEL))
-    wide = int(min(rng.uniform(0.14, 0.28), 0.28) / TEXEL)
-    first, second = draw_colour(rng), draw_colour(rng)
+    middle = (WIDTH // 2 + int(rng.normal(0, 2)), int(min(rng.uniform(0.10, 0.18), 0.45 * length) / TEXEL))
+    wide = int(rng.uniform(0.16, 0.31) / TEXEL)
+    first, second = _ink(rng, ground), _ink(rng, ground)
     if kind == "chest":  # a small mark over the heart
         size = int(rng.integers(12, 30))
         mask = _figure(rng, size) if rng.random() < 0.6 else text_mask(rng, 2 * size, size)

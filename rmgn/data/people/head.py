@@ -25,7 +25,6 @@ _IRIS = [
     (0.06, 0.075, 0.04),
 ]
 _LONG = ("long01", "bob01", "bob02", "braid01", "ponytail01")
-_LACKS_TEXTURE = {"afro01": "short03", "bob01": "bob02"}  # these borrow another style's strands
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,8 @@ def draw_head(rng: Generator, assets: Assets, feminine: bool, age: float) -> Hea
     fitting = [
         n for n in skins if n.startswith("old" if age > 0.9 else "middleage" if age > 0.78 else "young")
     ]
-    names = list(assets.hair)
+    # Cards without their own picture of strands look broken with another's.
+    names = [n for n, path in assets.hair.items() if assets.proxy_texture(path) is not None]
     chance = np.array(
         [(0.14 if n in _LONG else 0.05) if feminine else (0.02 if n in _LONG else 0.2) for n in names]
     )
@@ -186,36 +186,33 @@ def strand_surfaces(model: BodyModel, person: Wearer, style: HeadStyle, assets: 
 
 def _asset_hair(model: BodyModel, person: Wearer, style: HeadStyle, assets: Assets) -> Surface:
     path = assets.hair[style.hair]
-    picture = assets.proxy_texture(path)
-    if picture is None:
-        other = assets.hair.get(_LACKS_TEXTURE.get(style.hair, "short03"), path)
-        picture = assets.proxy_texture(other)
     proxy: Proxy = assets.proxy(path)
     v, w = proxy.fit(person.body.vertices, model.weights)
-    v = _restyle(v, style, person.body.heads[model.index["head"]], model, person)
+    v = _restyle(v, style, person.body.heads[model.index["head"]])
     v = skin(v, w, person.bones)
     v = v + 0.003 * vertex_normals(v, proxy.triangles)
-    texture = _strand_texture(assets, str(picture)) if picture else None
+    texture = _strand_texture(assets, style.hair)
     return Surface(v, proxy.triangles, HAIR, uv=proxy.uv, texture=texture)
 
 
 @functools.lru_cache(maxsize=16)
-def _strand_texture(assets: Assets, name: str) -> F32:
-    from pathlib import Path
-
-    texture = assets.texture(Path(name)).copy()
+def _strand_texture(assets: Assets, hair: str) -> F32:
+    picture = assets.proxy_texture(assets.hair[hair])
+    if picture is None:
+        return _drawn_strands()
+    texture = assets.texture(picture).copy()
     texture[:, :, :3] = texture[:, :, :3].mean(axis=2, keepdims=True)
     texture = relative(texture)
     texture[:, :, :3] = np.maximum(texture[:, :, :3], 0.2)
     return texture
 
 
-def _restyle(v: Floats, style: HeadStyle, head: Floats, model: BodyModel, person: Wearer) -> Floats:
+def _restyle(v: Floats, style: HeadStyle, head: Floats) -> Floats:
     """Longer or shorter, fuller, wavy, parted on the other side."""
     v = v.copy()
     if style.flip:
         v[:, 0] *= -1
-    centre = head + [0, 0.0, 0.09]
+    centre = head + np.array([0, 0, 0.09])
     chin = head[2] - 0.02
     below = np.clip(chin - v[:, 2], 0, None)
     v[:, 2] += below * (1 - style.length) if style.length < 1 else -below * (style.length - 1)

@@ -232,7 +232,7 @@ _PAIRS = [
     (("raised", "hanging"), 0.06),
     (("raised", "hip"), 0.02),
     (("spread", "spread"), 0.05),
-    (("folded", "folded"), 0.01),
+    (("folded", "folded"), 0.04),
 ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from numpy.random import Generator
@@ -13,9 +14,10 @@ from scipy.spatial import cKDTree
 from rmgn.data.people.assets import Assets
 from rmgn.data.people.body import BODY_VERTICES, BodyModel, body_model
 from rmgn.data.people.camera import Camera
+from rmgn.data.people.collar import Collar, make_collar
 from rmgn.data.people.garment import Garment, make_garment
 from rmgn.data.people.head import HeadStyle, draw_head, eye_surface, skin_surface, strand_surfaces
-from rmgn.data.people.layers import Sample, Shop, Worn
+from rmgn.data.people.layers import LABELS, VISIBLE, Sample, Shop, Worn
 from rmgn.data.people.light import Lights, make_lights, read_surroundings, shop_lights, studio
 from rmgn.data.people.lower import LowerStyle, draw_lower, make_lower
 from rmgn.data.people.mesh import Floats
@@ -23,7 +25,7 @@ from rmgn.data.people.planes import ShopDepth, parts_plane, shop_planes, worn_pl
 from rmgn.data.people.pose import draw_pose
 from rmgn.data.people.raytrace import GARMENT, LOWER, Surface, Tracer
 from rmgn.data.people.style import Style, draw_style
-from rmgn.data.people.wear import Wearer, lay_flat, put_on, refine, torn, wearer
+from rmgn.data.people.wear import Wearer, lay_flat, put_on, refine, settle, torn, wearer
 
 SUBPIXELS, SAMPLES = 3, 6  # 54 of 72 lights for every pixel
 
@@ -42,6 +44,9 @@ class Worked:
     flat: Floats
     camera: Camera
     roll: float  # of the shop photo, degrees
+    collar: Collar | None = None
+    collar_worn: Floats | None = None
+    collar_flat: Floats | None = None
 
 
 def draw_shape(rng: Generator) -> dict[str, float]:
@@ -96,25 +101,34 @@ def draw_light(rng: Generator, assets: Assets, towards_camera: Floats) -> tuple[
     return make_lights(studio(rng, towards_camera), towards_camera, rng), "studio"
 
 
-def _values(worked: Worked) -> npt.NDArray[np.float32]:
-    """Columns as `planes` names them: flat position, facing, seam, panel, outline distances."""
+def garment_surfaces(worked: Worked, flat: bool) -> list[Surface]:
+    """The garment, laid out or worn, with its collar; values have the columns that `planes` names."""
     g = worked.garment
-    panel = np.zeros(len(g.vertices))
-    columns = [worked.flat, g.facing[:, None], g.seam[:, None], panel[:, None], g.outline]
-    return np.column_stack(columns).astype(np.float32)
+    columns = [worked.flat, g.facing[:, None], g.seam[:, None], np.zeros((len(g.vertices), 1)), g.outline]
+    cloth = Surface(
+        worked.flat if flat else worked.worn,
+        g.trimmed(),
+        GARMENT,
+        values=np.column_stack(columns).astype(np.float32),
+        trim=g.outline.max(axis=1),
+    )
+    collar, collar_worn, collar_flat = worked.collar, worked.collar_worn, worked.collar_flat
+    if collar is None or collar_worn is None or collar_flat is None:
+        return [cloth]
+    far = np.full(len(collar_flat), -1.0)
+    columns = [collar_flat, collar.facing[:, None], np.column_stack([far, -far, -collar.edge, far, far])]
+    strip = Surface(
+        collar_flat if flat else collar_worn,
+        collar.triangles,
+        GARMENT,
+        values=np.column_stack(columns).astype(np.float32),
+    )
+    return [cloth, strip]
 
 
-def garment_surface(worked: Worked, vertices: Floats) -> Surface:
-    """The garment as a surface, worn or flat."""
-    g = worked.garment
-    return Surface(vertices, g.trimmed(), GARMENT, values=_values(worked), trim=g.outline.max(axis=1))
-
-
-def shop_camera(
-    flat: Floats, inside: npt.NDArray[np.bool_], size: tuple[int, int], margin: float, roll: float
-) -> Camera:
-    """An orthographic camera that has the whole garment in its picture, tilted by `roll` degrees."""
-    low, high = flat[inside].min(axis=0), flat[inside].max(axis=0)
+def shop_camera(shown: Floats, size: tuple[int, int], margin: float, roll: float) -> Camera:
+    """An orthographic camera that has all points `shown` in its picture, tilted by `roll` degrees."""
+    low, high = shown.min(axis=0), shown.max(axis=0)
     half = (high - low) / 2
     extent = max(half[2], half[0] * size[0] / size[1]) * margin
     centre = (low + high) / 2
@@ -132,11 +146,21 @@ def make_worked(
     flat = lay_flat(model, person.body, coarse, fine, matrix, style, float(spread))
     if not (np.isfinite(worn).all() and np.isfinite(flat).all()):
         raise Rejected("cloth exploded")
-    if torn(fine, worn) > 150:
+    if torn(fine, worn) > 250:
         raise Rejected("cloth torn")
     roll = float(rng.normal(0, 2)) if rng.random() < 0.3 else 0.0
-    camera = shop_camera(flat, fine.outline.max(axis=1) < 0, size, float(rng.uniform(1.03, 1.16)), roll)
-    return Worked(style, fine, worn, flat, camera, roll)
+    collar = make_collar(fine, style)
+    shown = flat[fine.outline.max(axis=1) < 0]
+    strips = {}
+    if collar is not None:
+        neck, head = (model.index[b] for b in ("neck01", "head"))
+        at = [person.bones[i, :, :3] @ person.body.heads[i] + person.bones[i, :, 3] for i in (neck, head)]
+        body = person.vertices[:BODY_VERTICES]
+        strips["collar_worn"] = collar.worn(worn, at[1] - at[0], body, person.normals)
+        strips["collar_flat"] = collar.flat(flat)
+        shown = np.concatenate([shown, strips["collar_flat"]])
+    camera = shop_camera(shown, size, float(rng.uniform(1.03, 1.16)), roll)
+    return Worked(style, fine, worn, flat, camera, roll, collar, **strips)
 
 
 def _hidden(points: Floats, garment: Garment, margin: float) -> npt.NDArray[np.bool_]:
@@ -164,7 +188,8 @@ def dressed_surfaces(model: BodyModel, person: Wearer, worked: Worked, strands: 
         person.lower_vertices, lower.triangles[shown], LOWER, values=cloth, normals=person.lower_normals
     )
     body = skin_surface(model, person, head, assets, hidden)
-    return [body, below, garment_surface(worked, worked.worn), eye_surface(model, person, head), *strands]
+    eyes = eye_surface(model, person, head)
+    return [body, below, *garment_surfaces(worked, flat=False), eyes, *strands]
 
 
 def make_sample(rng: Generator, size: tuple[int, int], assets: Assets) -> Sample:
@@ -174,7 +199,9 @@ def make_sample(rng: Generator, size: tuple[int, int], assets: Assets) -> Sample
     feminine = shape["gender"] > 0.5
     body = model.rest(shape)
     lower_style = draw_lower(rng, feminine)
-    pose = draw_pose(rng)
+    pose = settle(model, body, draw_pose(rng))
+    if pose is None:
+        raise Rejected("arm through the body")
     person = wearer(model, body, pose, make_lower(model, body, lower_style, rng))
     camera, view = draw_camera(rng, person.vertices, size)
     head = draw_head(rng, assets, feminine, shape["age"])
@@ -189,13 +216,13 @@ def make_sample(rng: Generator, size: tuple[int, int], assets: Assets) -> Sample
         if tuck:
             style = replace(style, hem=lower_style.waist - 0.035, tail=0.0)
         worked = make_worked(model, person, style, rng, size)
-        flat = garment_surface(worked, worked.flat)
-        depth = ShopDepth([flat], worked.camera)
+        flat = garment_surfaces(worked, flat=True)
+        depth = ShopDepth(flat, worked.camera)
         surfaces = dressed_surfaces(model, person, worked, strands, head, assets, lower_style)
         layer = worn_planes(model, Tracer(surfaces), camera, lights, SUBPIXELS, SAMPLES, depth)
         _inspect(layer)
         worn.append(layer)
-        shops.append(shop_planes([flat], worked.camera, shop_lights(rng), SUBPIXELS, 4))
+        shops.append(shop_planes(flat, worked.camera, shop_lights(rng), SUBPIXELS, 4))
         half = worked.camera.half_height
         made.append({
             "style": asdict(style),
@@ -236,14 +263,26 @@ def _front_extent(worked: Worked) -> list[float]:
 
 
 def _inspect(worn: Worn) -> None:
-    """Reject what shows too little of the garment."""
+    """Reject what shows too little of the garment, or something that pokes through it."""
     garment = worn.garment
     covered = garment[..., 0] > 127
     if covered.mean() < 0.05:
         raise Rejected("garment hardly in the picture")
-    seen = (garment[..., 1] & 16) > 0
+    seen = (garment[..., 1] & VISIBLE) > 0
     if (seen & covered).sum() < 0.6 * covered.sum():
         raise Rejected("mostly unseen in the shop photo")
+    other = (worn.labels != LABELS["garment"]).astype(np.uint8)
+    count, island, stats, _ = cv2.connectedComponentsWithStats(other, connectivity=4)
+    for k in range(1, count):
+        x, y, w, h, area = stats[k]
+        rim = x == 0 or y == 0 or x + w == other.shape[1] or y + h == other.shape[0]
+        if rim or area < 5e-5 * other.size or area > 8e-3 * other.size:
+            continue
+        label = np.bincount(worn.labels[island == k]).argmax()
+        if label in (LABELS["left arm"], LABELS["right arm"]):
+            raise Rejected("hand through the cloth")
+        if label != LABELS["background"]:
+            raise Rejected("body or trousers through the cloth")
 
 
 def keypoints(model: BodyModel, person: Wearer, camera: Camera) -> list[list[float]]:

@@ -26,7 +26,9 @@ class Style:
     ease: float = 0.01  # distance from the body
     oversize: float = 0.0  # more of it towards hem and cuffs
     tuck: bool = False
-    collar: str = "none"  # none, stand, turtle, fold, hood
+    collar: str = "none"  # none, stand, turtle, fold
+    collar_height: float = 0.028  # of the part that stands
+    leaf: float = 0.045  # of the part that is folded over it
     placket: str = "none"  # none, short, full
     bend: float = 4e-6  # bending compliance of the coarse cloth
     crease: float = 0.01  # share of excess length, makes small folds
@@ -70,9 +72,17 @@ def draw_style(rng: Generator, feminine: bool, tuck: bool) -> Style:
         )
     elif kind == "blouse":
         neck = _pick(rng, {"crew": 0.4, "v": 0.7, "boat": 0.2, "square": 0.3})
+    collar = {
+        "shirt": "stand" if rng.random() < 0.12 else "fold",
+        "polo": "fold",
+        "jumper": "turtle" if rng.random() < 0.25 else "none",
+        "blouse": "fold" if neck == "crew" and rng.random() < 0.3 else "none",
+    }.get(kind, "none")
     (narrow, broad), (shallow, deep) = _NECKS[neck]
     if kind in ("shirt", "polo"):
-        narrow, broad, shallow, deep = 0.062, 0.07, 0.035, 0.05
+        narrow, broad, shallow, deep = 0.060, 0.068, 0.03, 0.06
+    if collar == "turtle":
+        neck, narrow, broad, shallow, deep = "crew", 0.058, 0.066, 0.02, 0.035
     sleeve = {
         "tee": rng.choice([0.16, 0.28, 0.34, 0.40, 0.5], p=[0.1, 0.3, 0.35, 0.15, 0.1]),
         "long": rng.choice([0.72, 0.97, 0.99], p=[0.2, 0.3, 0.5]),
@@ -113,9 +123,11 @@ def draw_style(rng: Generator, feminine: bool, tuck: bool) -> Style:
         ease=float(ease),
         oversize=oversize,
         tuck=tuck,
-        collar={"shirt": "fold", "polo": "fold", "jumper": "turtle" if rng.random() < 0.25 else "none"}.get(
-            kind, "none"
+        collar=collar,
+        collar_height=float(
+            {"turtle": rng.uniform(0.035, 0.085), "fold": rng.uniform(0.024, 0.034)}.get(collar, rng.uniform(0.02, 0.035))
         ),
+        leaf=float(rng.uniform(0.036, 0.055)),
         placket={"shirt": "full", "polo": "short"}.get(kind, "full" if kind == "blouse" and rng.random() < 0.4 else "none"),
         bend=float(10 ** rng.uniform(-6.2, -4.6)),
         crease=float(rng.choice([0.0, rng.uniform(0, 0.03), rng.uniform(0.03, 0.06)], p=[0.3, 0.45, 0.25])),

@@ -32,6 +32,45 @@ class Wearer:
     lower_normals: Floats
 
 
+def settle(model: BodyModel, body: Body, pose: Pose, gap: float = 0.016) -> Pose | None:
+    """Move forearms and hands out of the trunk until `gap` metres of room for cloth is left; None if they stay in."""
+    limbs = {s: np.flatnonzero(_limb(model, s)) for s in "LR"}
+    trunk = np.flatnonzero(
+        model.bone_weight("spine", "root", "pelvis", "breast", "upperleg")[:BODY_VERTICES] > 0.6
+    )
+    trunk_weights = model.weights[trunk]
+    for _ in range(14):
+        bones = transforms(model, body.heads, pose)
+        posed = skin(body.vertices[trunk], trunk_weights, bones)
+        tree = cKDTree(posed)
+        normals = vertex_normals(
+            skin(body.vertices[:BODY_VERTICES], model.weights[:BODY_VERTICES], bones), model.triangles
+        )
+        free = True
+        for side, arm in (("L", pose.left), ("R", pose.right)):
+            points = skin(body.vertices[limbs[side]], model.weights[limbs[side]], bones)
+            distance, near = tree.query(points)
+            height = ((points - posed[near]) * normals[trunk[near]]).sum(axis=1)
+            if not ((height < gap) & (distance < 0.12)).any():
+                continue
+            free = False
+            before = arm.fore[1] < -0.5
+            push = (0.015, -0.07, 0.0) if before else (0.055, -0.015, 0.0)
+            arm.fore = (arm.fore[0] + push[0], arm.fore[1] + push[1], arm.fore[2])
+            arm.upper = (arm.upper[0] + 0.03, arm.upper[1] - 0.02 * before, arm.upper[2])
+        if free:
+            return pose
+    return None
+
+
+def _limb(model: BodyModel, side: str) -> npt.NDArray[np.bool_]:
+    names = tuple(f"{b}.{side}" for b in ("lowerarm02", "wrist"))
+    fingers = np.array(
+        [b.endswith(f".{side}") and ("finger" in b or "meta" in b or b in names) for b in model.bones]
+    )
+    return np.asarray(model.weights[:BODY_VERTICES] @ fingers.astype(float)) > 0.6
+
+
 def wearer(model: BodyModel, body: Body, pose: Pose, lower: Lower) -> Wearer:
     """Pose a body and its lower clothes."""
     bones = transforms(model, body.heads, pose)
