@@ -58,13 +58,14 @@ class Dressed(NamedTuple):
 
 
 class Cloth(NamedTuple):
-    """Where each pixel lies on a garment: all [N, H, W]; metres, and integer codes."""
+    """Where pixels lie on garments: one entry for each of P garment pixels, whatever picture it is in."""
 
-    x: Tensor
-    z: Tensor
-    code: Tensor
-    edge: Tensor
-    seam: Tensor
+    owner: Tensor  # [P] which garment of the batch
+    x: Tensor  # [P] metres in the flat garment
+    z: Tensor  # [P]
+    code: Tensor  # [P] int
+    edge: Tensor  # [P] metres to the outline
+    seam: Tensor  # [P] metres to the sleeve's seam
 
 
 def dress(batch: Batch, noise_seed: int = 0, camera: bool = True) -> Dressed:
@@ -79,14 +80,19 @@ def dress(batch: Batch, noise_seed: int = 0, camera: bool = True) -> Dressed:
     worn = {k: batch[k].flatten(0, 1) for k in ("garment", "place", "cover", "light", "gloss", "albedo")}
     shop = {k: batch[k].flatten(0, 1) for k in ("shop_garment", "shop_light", "shop_gloss")}
 
-    cloth = worn_cloth(worn["garment"], worn["place"])
-    flat = shop_cloth(shop["shop_garment"], looks["shop_place"])
-    both = Cloth(*(torch.cat([one, other]) for one, other in zip(cloth, flat, strict=True)))
-    fabric = fabric_colour(both, {k: torch.cat([v, v]) for k, v in looks.items()})
+    on_person, on_table = worn["garment"][..., 0] > 0, shop["shop_garment"][..., 0] > 0
+    x, z = worn_place(worn["place"])
+    flat_x, flat_z = shop_place(on_table, looks["shop_place"])
+    cloth = _cloth(on_person, x, z, worn["garment"])
+    flat = _cloth(on_table, flat_x, flat_z, shop["shop_garment"])
+    colours = fabric_colour(Cloth(*(torch.cat(pair) for pair in zip(cloth, flat, strict=True))), looks)
+    fabric = torch.zeros(2, n, h, w, 3, device=colours.device)
+    fabric[torch.stack([on_person, on_table])] = colours
+    worn_fabric, flat_fabric = fabric.movedim(-1, 2)
     gloss = looks["numbers"][:, NUMBERS.index("gloss")].view(n, 1, 1, 1)
 
     light, mirror = unpack(worn["light"]).movedim(-1, 1), unpack(worn["gloss"])[:, None]
-    picture = worn["garment"][..., 0:1].movedim(-1, 1) / 255 * (fabric[:n] * light + gloss * mirror)
+    picture = worn["garment"][..., 0:1].movedim(-1, 1) / 255 * (worn_fabric * light + gloss * mirror)
     person, cover = _person(batch, worn, light, mirror)
     cover = cover + worn["garment"][..., 0].unsqueeze(1) / 255
     numbers = batch["camera"].repeat_interleave(2, 0)
@@ -97,8 +103,8 @@ def dress(batch: Batch, noise_seed: int = 0, camera: bool = True) -> Dressed:
         people = _camera(people, numbers, generator)
 
     mask = (shop["shop_garment"][..., 0] > 127).unsqueeze(1)
-    photo = _shop_photo(fabric[n:], gloss, shop, batch["shop"].flatten(0, 1), generator if camera else None)
-    flow, visible = flows(cloth, worn["garment"], looks["shop_place"])
+    photo = _shop_photo(flat_fabric, gloss, shop, batch["shop"].flatten(0, 1), generator if camera else None)
+    flow, visible = flows(x, z, worn["garment"], looks["shop_place"])
     pair = (b, 2)
     return Dressed(
         people.unflatten(0, pair) * 2 - 1,
@@ -121,120 +127,125 @@ def unpack(stored: Tensor) -> Tensor:
     return (stored.float() / 255).square() * LIGHT_MAX
 
 
-def worn_cloth(garment: Tensor, place: Tensor) -> Cloth:
-    """From the planes of a `Worn`: garment uint8 [N, H, W, 4], place int32 [N, H, W, 4]."""
+def worn_place(place: Tensor) -> tuple[Tensor, Tensor]:
+    """Flat x and z in metres, [N, H, W] each, from the plane of a `Worn`: int32 [N, H, W, 4]."""
     metres = (place[..., :2].float() - PLACE_ZERO) * PLACE_UNIT
-    return Cloth(
-        metres[..., 0],
-        metres[..., 1],
-        garment[..., 1].int(),
-        garment[..., 2] * EDGE_UNIT,
-        garment[..., 3] * EDGE_UNIT,
-    )
+    return metres[..., 0], metres[..., 1]
 
 
-def shop_cloth(garment: Tensor, shop_place: Tensor) -> Cloth:
-    """From the planes of a `Shop`: its picture plane is the atlas. shop_place [N, 4]: x, z, half height, roll."""
-    n, h, w, _ = garment.shape
-    x = (torch.arange(w, device=garment.device) + 0.5) / w * 2 - 1
-    y = (torch.arange(h, device=garment.device) + 0.5) / h * 2 - 1
+def shop_place(like: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
+    """Flat x and z of a shop photo's pixels [N, H, W]: its plane is the atlas. place [N, 4]: x, z, half height, roll."""
+    n, h, w = like.shape
+    x = (torch.arange(w, device=like.device) + 0.5) / w * 2 - 1
+    y = (torch.arange(h, device=like.device) + 0.5) / h * 2 - 1
     right, up = (x * w / h).view(1, 1, w), -y.view(1, h, 1)
-    cx, cz, half, roll = (shop_place[:, k].view(n, 1, 1) for k in range(4))
+    cx, cz, half, roll = (place[:, k].view(n, 1, 1) for k in range(4))
     c, s = torch.cos(roll), torch.sin(roll)
+    return cx + half * (c * right - s * up), cz + half * (s * right + c * up)
+
+
+def _cloth(there: Tensor, x: Tensor, z: Tensor, garment: Tensor) -> Cloth:
+    """The pixels [N, H, W] that are garment; garment uint8 [N, H, W, 4]."""
+    planes = garment[there]
     return Cloth(
-        cx + half * (c * right - s * up),
-        cz + half * (s * right + c * up),
-        garment[..., 1].int(),
-        garment[..., 2] * EDGE_UNIT,
-        garment[..., 3] * EDGE_UNIT,
+        there.nonzero()[:, 0],
+        x[there],
+        z[there],
+        planes[:, 1].int(),
+        planes[:, 2] * EDGE_UNIT,
+        planes[:, 3] * EDGE_UNIT,
     )
 
 
-def flows(cloth: Cloth, garment: Tensor, shop_place: Tensor) -> tuple[Tensor, Tensor]:
+def flows(x: Tensor, z: Tensor, garment: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
     """The true flow [N, 2, H, W] of worn pixels into their shop photo, and where it is visible [N, 1, H, W]."""
-    n, h, w = cloth.x.shape
-    cx, cz, half, roll = (shop_place[:, k].view(n, 1, 1) for k in range(4))
+    n, h, w = x.shape
+    cx, cz, half, roll = (place[:, k].view(n, 1, 1) for k in range(4))
     c, s = torch.cos(roll), torch.sin(roll)
-    dx, dz = (cloth.x - cx) / half, (cloth.z - cz) / half
+    dx, dz = (x - cx) / half, (z - cz) / half
     there = garment[..., 0] > 0
     grid = torch.stack([(c * dx + s * dz) * h / w, s * dx - c * dz], dim=1)
-    visible = there & ((cloth.code & VISIBLE) > 0) & (garment[..., 0] > 127)
+    visible = there & ((garment[..., 1] & VISIBLE) > 0) & (garment[..., 0] > 127)
     return torch.where(there.unsqueeze(1), grid, torch.zeros_like(grid)), visible.unsqueeze(1)
 
 
-def _sample_tile(tile: Tensor, s: Tensor, t: Tensor) -> Tensor:
-    """Look a repeating tile [N, C, T, T] up at (s, t) [N, H, W] in metres, t upwards."""
+def _look_up(texture: Tensor, owner: Tensor, u: Tensor, v: Tensor) -> Tensor:
+    """Bilinear lookup [P, C] in texture uint8 [N, C, h, w] of each pixel's owner, at (u, v) in [-1, 1]; 0 outside."""
+    n = len(texture)
+    layer = (2 * owner + 1) / n - 1  # the very middle of the owner's layer: nothing of its neighbours
+    grid = torch.stack([u, v, layer.to(u.dtype)], dim=-1).view(1, 1, 1, -1, 3)
+    volume = texture.movedim(1, 0).unsqueeze(0).float() / 255
+    return F.grid_sample(volume, grid, mode="bilinear", align_corners=False)[0, :, 0, 0].T
+
+
+def _sample_tile(tile: Tensor, owner: Tensor, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Look repeating tiles up at (s, t) in metres, t upwards: shares of two colours and weave, [P, 1] each."""
     size = tile.shape[-1]
-    padded = F.pad(tile, (1, 1, 1, 1), mode="circular")
-    place = torch.stack([s, -t], dim=-1) / (TILE * TEXEL)
-    grid = ((place - place.floor()) * size + 1) / (size + 2) * 2 - 1
-    return F.grid_sample(padded, grid, mode="bilinear", align_corners=False)
+    padded = F.pad(tile.float(), (1, 1, 1, 1), mode="circular").to(tile.dtype)
+    place = torch.stack([s, -t]) / (TILE * TEXEL)
+    u, v = ((place - place.floor()) * size + 1) / (size + 2) * 2 - 1
+    second, third, weave, _ = _look_up(padded, owner, u, v).split(1, dim=1)
+    return second, third, weave * (255 / 128)
+
+
+def _sample_overlay(overlay: Tensor, owner: Tensor, x: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
+    """Look overlays up at x from the middle and `down` (negative) below the top: linear colour [P, 3], opacity [P, 1]."""
+    over = _look_up(overlay, owner, x / (WIDTH * TEXEL / 2), -down / (HEIGHT * TEXEL / 2) - 1)
+    return linear(over[:, :3]), over[:, 3:]
 
 
 def fabric_colour(cloth: Cloth, look: Batch) -> Tensor:
-    """Linear albedo [N, 3, H, W] of each pixel's cloth.
+    """Linear albedo [P, 3] of each pixel's cloth.
 
     look: tile uint8 [N, 4, T, T], palette [N, 3, 3], band [N, 3], overlay uint8 [N, 4, h, w], numbers
     [N, len(NUMBERS)], front [N, 2] (z of hem and neckline), sleeve_angle [N] in radians.
     """
-    n = len(cloth.x)
-    number = {name: look["numbers"][:, k].view(n, 1, 1) for k, name in enumerate(NUMBERS)}
-    bottom, top = look["front"][:, 0].view(n, 1, 1), look["front"][:, 1].view(n, 1, 1)
+    owner = cloth.owner
+    number = dict(zip(NUMBERS, look["numbers"][owner].unbind(1), strict=True))
+    bottom, top = look["front"][owner].unbind(1)
     panel = cloth.code & PANEL
+    back = (cloth.code & BACK) > 0
     sleeve = (panel == SLEEVE_LEFT) | (panel == SLEEVE_RIGHT)
-    front = ((cloth.code & BACK) == 0) & (panel == 0)
 
     # The grain runs down the torso and along the sleeves.
-    angle = look["sleeve_angle"].view(n, 1, 1)
-    angle = torch.where(panel == SLEEVE_LEFT, angle, torch.where(panel == SLEEVE_RIGHT, -angle, 0 * angle))
+    angle = look["sleeve_angle"][owner] * ((panel == SLEEVE_LEFT).int() - (panel == SLEEVE_RIGHT).int())
     angle = angle + number["turn"]
     down = cloth.z - top
-    c, s = torch.cos(angle), torch.sin(angle)
+    c, s = torch.cos(angle) / number["scale"], torch.sin(angle) / number["scale"]
+    apart = sleeve * 0.137 + (panel == COLLAR) * 0.071 + back * 0.033
     along_x, along_z = c * cloth.x + s * down, c * down - s * cloth.x
-    apart = sleeve * 0.137 + (panel == COLLAR) * 0.071 + ((cloth.code & BACK) > 0) * 0.033
-    texel = _sample_tile(
-        look["tile"].float() / 255, along_x / number["scale"] + apart, along_z / number["scale"] + apart
-    )
+    second, third, weave = _sample_tile(look["tile"], owner, along_x + apart, along_z + apart)
 
-    second, third, weave = texel[:, 0:1], texel[:, 1:2], texel[:, 2:3] * (255 / 128)
     share = (cloth.z - bottom) / (top - bottom)
     block = ((share < number["block_low"]) & (number["block_low"] < 1)).unsqueeze(1)
-    band_block = block & (share > number["block_high"]).unsqueeze(1)
+    stripe_block = block & (share > number["block_high"]).unsqueeze(1)
     contrast = (sleeve & (number["sleeve_contrast"] > 0.5)).unsqueeze(1)
-    palette = look["palette"]
-    ground, stripe, accent = (palette[:, k].view(n, 3, 1, 1) for k in range(3))
-    base = torch.where(block, torch.where(band_block, accent, stripe), ground)
-    base = torch.where(contrast, stripe, base)
     collar = ((panel == COLLAR) & (number["collar_contrast"] > 0.5)).unsqueeze(1)
-    base = torch.where(collar, look["band"].view(n, 3, 1, 1), base)
-    plain = (block | contrast | collar).float()
-    second, third = second * (1 - plain), third * (1 - plain)
+    ground, stripe, accent = look["palette"][owner].unbind(1)
+    band = look["band"][owner]
+    base = torch.where(block, torch.where(stripe_block, accent, stripe), ground)
+    base = torch.where(contrast, stripe, torch.where(collar, band, base))
+    patterned = ~(block | contrast | collar)
+    second, third = second * patterned, third * patterned
     albedo = base * (1 - second - third) + stripe * second + accent * third
 
-    over = _overlay(look["overlay"], cloth.x, down) * front.unsqueeze(1)
-    albedo = albedo * (1 - over[:, 3:]) + linear(over[:, :3])
-    return _trims(albedo * weave, cloth, look, number)
+    colour, opacity = _sample_overlay(look["overlay"], owner, cloth.x, down)
+    opacity = opacity * (~back & (panel == 0)).unsqueeze(1)
+    return _trims((albedo * (1 - opacity) + colour * opacity) * weave, cloth, band, number)
 
 
-def _overlay(overlay: Tensor, x: Tensor, down: Tensor) -> Tensor:
-    """An overlay uint8 [N, 4, h, w] at x from its middle and `down` (negative) below its top, in metres."""
-    grid = torch.stack([x / (WIDTH * TEXEL / 2), -down / (HEIGHT * TEXEL / 2) - 1], dim=-1)
-    return F.grid_sample(overlay.float() / 255, grid, mode="bilinear", align_corners=False)
-
-
-def _trims(albedo: Tensor, cloth: Cloth, look: Batch, number: Batch) -> Tensor:
+def _trims(albedo: Tensor, cloth: Cloth, band: Tensor, number: Batch) -> Tensor:
     """Bands, stitches and the shadow lines of edges and seams."""
     kind = (cloth.code & OUTLINE) >> OUTLINE_SHIFT
-    zero = torch.zeros_like(cloth.edge)
-    width = zero + number["neck_band"]
-    width = torch.where(kind == 1, zero + number["hem_band"], width)
-    width = torch.where(kind == 2, zero + number["cuff_band"], width)
-    inside = ((width - cloth.edge) / 0.003 + 0.5).clamp(0, 1) * (width > 0)
-    band = look["band"].view(-1, 3, 1, 1)
-    albedo = albedo * (1 - inside.unsqueeze(1)) + band * inside.unsqueeze(1)
-    line = 0.35 * torch.exp(-((cloth.edge - width) / 0.002).square()) * (width > 0)
-    stitch = number["stitch"]
-    line = line + 0.22 * torch.exp(-((cloth.edge - stitch) / 0.0018).square()) * ((width == 0) & (stitch > 0))
+    width = torch.stack([number["neck_band"], number["hem_band"], number["cuff_band"]], dim=1)
+    width = width.gather(1, kind.long().clamp_max(2).unsqueeze(1)).squeeze(1)
+    banded = width > 0
+    inside = (((width - cloth.edge) / 0.003 + 0.5).clamp(0, 1) * banded).unsqueeze(1)
+    albedo = albedo * (1 - inside) + band * inside
+    line_at = torch.where(banded, width, number["stitch"])
+    line = torch.where(banded, 0.35, 0.22 * (line_at > 0)) * torch.exp(
+        -((cloth.edge - line_at) / 0.002).square()
+    )
     line = line + 0.18 * torch.exp(-(cloth.edge / 0.0025).square())
     line = line + number["seam_line"] * torch.exp(-(cloth.seam / 0.0022).square())
     return albedo * (1 - line.clamp(0, 0.6)).unsqueeze(1)
@@ -247,24 +258,27 @@ def _person(batch: Batch, worn: Batch, light: Tensor, mirror: Tensor) -> tuple[T
     def each(name: str) -> Tensor:
         return batch[name].repeat_interleave(2, 0)
 
-    skin, hair, lower, other = (worn["cover"].float() / 255).unbind(-1)
+    cover = worn["cover"].movedim(-1, 1).float() / 255
+    skin, hair, lower, other = cover.split(1, dim=1)
     detail = unpack(worn["albedo"]).movedim(-1, 1)
     tone = each("skin").view(n, 3, 1, 1) * detail.clamp_min(1e-3) ** each("skin_power").view(n, 1, 1, 1)
-    picture = skin.unsqueeze(1) * (tone * light + 0.6 * mirror)
-    strands = each("hair").view(n, 3, 1, 1) * detail
-    picture = picture + hair.unsqueeze(1) * (strands * light + 0.22 * mirror)
-    metres = (worn["place"][..., 2:].float() - PLACE_ZERO) * PLACE_UNIT
-    x, down = metres[..., 0], metres[..., 1]
-    texel = _sample_tile(each("lower_tile").float() / 255, x, down)
-    palette = each("lower_palette")
-    ground, stripe, accent = (palette[:, k].view(n, 3, 1, 1) for k in range(3))
-    second, third, weave = texel[:, 0:1], texel[:, 1:2], texel[:, 2:3] * (255 / 128)
+    diffuse = skin * tone + (hair * each("hair").view(n, 3, 1, 1) + other) * detail
+    below = worn["cover"][..., 2] > 0
+    cloth = torch.zeros(n, h, w, 3, device=light.device)
+    cloth[below] = _lower_colour(batch, below.nonzero()[:, 0] // 2, worn["place"][below])
+    diffuse = diffuse + lower * cloth.movedim(-1, 1)
+    shine = 0.6 * skin + 0.22 * hair + 0.3 * lower + other
+    return diffuse * light + shine * mirror, cover.sum(dim=1, keepdim=True)
+
+
+def _lower_colour(batch: Batch, owner: Tensor, place: Tensor) -> Tensor:
+    """Linear albedo [P, 3] of trousers and skirts; owner [P], place int32 [P, 4]."""
+    x, down = ((place[:, 2:].float() - PLACE_ZERO) * PLACE_UNIT).unbind(1)
+    second, third, weave = _sample_tile(batch["lower_tile"], owner, x, down)
+    ground, stripe, accent = batch["lower_palette"][owner].unbind(1)
     cloth = (ground * (1 - second - third) + stripe * second + accent * third) * weave
-    over = _overlay(each("lower_overlay"), x, down)
-    cloth = cloth * (1 - over[:, 3:]) + linear(over[:, :3])
-    picture = picture + lower.unsqueeze(1) * (cloth * light + 0.3 * mirror)
-    picture = picture + other.unsqueeze(1) * (detail * light + mirror)
-    return picture, (skin + hair + lower + other).unsqueeze(1)
+    colour, opacity = _sample_overlay(batch["lower_overlay"], owner, x, down)
+    return cloth * (1 - opacity) + colour * opacity
 
 
 def linear(srgb: Tensor) -> Tensor:

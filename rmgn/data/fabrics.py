@@ -6,6 +6,7 @@ and gloss (128 is the fabric's own). One texel is 2 mm; the tile repeats without
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import cv2
@@ -66,13 +67,20 @@ def draw_palette(rng: Generator) -> F32:
     return np.stack(palette).astype(np.float32)
 
 
-def _noise(rng: Generator, sigma: float, sigma_y: float | None = None) -> F32:
+@functools.lru_cache(maxsize=256)
+def _noise_bank(sigma_x: float, sigma_y: float, number: int) -> F32:
     """Smooth periodic noise of unit deviation [TILE, TILE]."""
-    white = rng.standard_normal((TILE, TILE), dtype=np.float32)
-    pad = min(TILE - 1, int(4 * max(sigma, sigma_y or 0)) + 2)
-    white = np.pad(white, pad, mode="wrap")
-    smooth = cv2.GaussianBlur(white, (0, 0), sigmaX=sigma, sigmaY=sigma_y or sigma)[pad:-pad, pad:-pad]
+    white = np.random.default_rng(number).standard_normal((TILE, TILE), dtype=np.float32)
+    pad = min(TILE - 1, int(4 * max(sigma_x, sigma_y)) + 2)
+    smooth = cv2.GaussianBlur(np.pad(white, pad, mode="wrap"), (0, 0), sigmaX=sigma_x, sigmaY=sigma_y)
+    smooth = smooth[pad:-pad, pad:-pad]
     return np.asarray(smooth / max(float(smooth.std()), 1e-6), np.float32)
+
+
+def _noise(rng: Generator, sigma: float, sigma_y: float | None = None) -> F32:
+    """Smooth periodic noise of unit deviation [TILE, TILE]: one of a bank, shifted."""
+    field = _noise_bank(float(f"{sigma:.2g}"), float(f"{sigma_y or sigma:.2g}"), int(rng.integers(8)))
+    return np.roll(field, tuple(rng.integers(0, TILE, 2)), axis=(0, 1))
 
 
 def _lines(rng: Generator, repeats: int, horizontal: bool) -> tuple[F32, F32]:

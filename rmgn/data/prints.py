@@ -106,43 +106,78 @@ def text_mask(rng: Generator, width: int, height: int) -> U8:
 
 
 class Canvas:
-    """An overlay that grows by painting colours through masks."""
+    """An overlay that grows by painting colours through masks; only the painted box is touched each time."""
 
     def __init__(self) -> None:
-        self.colour = np.zeros((HEIGHT, WIDTH, 3), np.float32)
-        self.alpha = np.zeros((HEIGHT, WIDTH, 1), np.float32)
+        self._rgba = np.zeros((HEIGHT, WIDTH, 4), np.float32)
+        self._blank = True
 
-    def paint(self, mask: npt.NDArray[np.floating], colour: npt.NDArray[np.floating]) -> None:
-        """Lay a colour [3] or picture [H, W, 3] in [0, 1] over what is there."""
-        mask = mask.astype(np.float32)[:, :, None]
-        self.colour = self.colour * (1 - mask) + colour.astype(np.float32) * mask
-        self.alpha = self.alpha * (1 - mask) + mask
+    def paint(
+        self, mask: U8, corner: tuple[int, int], colour: npt.NDArray[np.floating], strength: float = 1.0
+    ) -> None:
+        """Lay a colour [3] or picture [h, w, 3] in [0, 1] through a mask [h, w] whose upper left is at (x, y)."""
+        x, y = corner
+        left, top = max(0, -x), max(0, -y)
+        part = mask[top : max(0, HEIGHT - y), left : max(0, WIDTH - x)]
+        if not part.size:
+            return
+        if colour.ndim == 3:
+            colour = colour[top : top + part.shape[0], left : left + part.shape[1]]
+        box = self._rgba[y + top : y + top + part.shape[0], x + left : x + left + part.shape[1]]
+        opacity = part.astype(np.float32)[:, :, None] * (strength / 255)
+        box *= 1 - opacity
+        box[:, :, :3] += opacity * colour
+        box[:, :, 3:] += opacity
+        self._blank = False
 
     def paint_box(
         self, mask: U8, centre: tuple[int, int], colour: npt.NDArray[np.floating], turn: float = 0.0
     ) -> None:
         """Lay a small mask (and picture) with its middle at `centre` (x, y), turned by degrees."""
         h, w = mask.shape
-        move = cv2.getRotationMatrix2D((w / 2, h / 2), turn, 1.0)
-        move[:, 2] += np.array(centre) - [w / 2, h / 2]
-        placed = cv2.warpAffine(mask, move, (WIDTH, HEIGHT)).astype(np.float32) / 255
-        if colour.ndim == 3:
-            colour = cv2.warpAffine(
-                colour.astype(np.float32), move, (WIDTH, HEIGHT), borderMode=cv2.BORDER_REPLICATE
-            )
-        self.paint(placed, colour)
+        if turn:
+            side = int(np.hypot(h, w)) + 2
+            move = cv2.getRotationMatrix2D((w / 2, h / 2), turn, 1.0)
+            move[:, 2] += (side - np.array([w, h])) / 2
+            mask = np.asarray(cv2.warpAffine(mask, move, (side, side)), np.uint8)
+            if colour.ndim == 3:
+                colour = cv2.warpAffine(
+                    colour.astype(np.float32), move, (side, side), borderMode=cv2.BORDER_REPLICATE
+                )
+            h = w = side
+        self.paint(mask, (centre[0] - w // 2, centre[1] - h // 2), colour)
 
     def line(self, points: npt.NDArray[np.floating], metres: float, strength: float) -> None:
         """Darken along a polyline [N, 2] in metres (x from the middle, y down): a seam or an edge."""
-        canvas = np.zeros((HEIGHT, WIDTH), np.uint8)
-        at = np.round((points / TEXEL + [WIDTH / 2, 0]) * 16).astype(np.int32)
-        cv2.polylines(canvas, [at], False, 255, max(1, round(metres / TEXEL)), cv2.LINE_AA, 4)
-        self.paint(canvas.astype(np.float32) / 255 * strength, np.zeros(3))
+        at = points / TEXEL + [WIDTH / 2, 0]
+        low = np.floor(at.min(axis=0)).astype(int) - 4
+        size = np.ceil(at.max(axis=0)).astype(int) + 5 - low
+        mask = np.zeros((int(size[1]), int(size[0])), np.uint8)
+        fixed = np.round((at - low) * 16).astype(np.int32)
+        cv2.polylines(mask, [fixed], False, 255, max(1, round(metres / TEXEL)), cv2.LINE_AA, 4)
+        self.paint(mask, (int(low[0]), int(low[1])), np.zeros(3), strength)
+
+    def disc(
+        self,
+        centre: tuple[float, float],
+        radius: float,
+        colour: npt.NDArray[np.floating],
+        strength: float = 1.0,
+    ) -> None:
+        """A round spot; centre (x from the middle, y down) and radius in metres."""
+        x, y = centre[0] / TEXEL + WIDTH / 2, centre[1] / TEXEL
+        reach = int(radius / TEXEL) + 2
+        left, top = int(x) - reach, int(y) - reach
+        grid_y, grid_x = np.mgrid[: 2 * reach + 1, : 2 * reach + 1]
+        distance = np.hypot(grid_x + 0.5 + left - x, grid_y + 0.5 + top - y)
+        mask = np.clip(255 * (radius / TEXEL - distance + 0.5), 0, 255).astype(np.uint8)
+        self.paint(mask, (left, top), colour, strength)
 
     def result(self) -> U8:
         """uint8 [4, HEIGHT, WIDTH], premultiplied."""
-        both = np.concatenate([self.colour * self.alpha, self.alpha], axis=2)
-        return np.ascontiguousarray(np.round(255 * np.clip(both, 0, 1)).astype(np.uint8).transpose(2, 0, 1))
+        if self._blank:
+            return np.zeros((4, HEIGHT, WIDTH), np.uint8)
+        return np.ascontiguousarray(cv2.convertScaleAbs(self._rgba, alpha=255).transpose(2, 0, 1))
 
 
 def picture(rng: Generator, size: int, photos: list[U8]) -> F32:
@@ -286,11 +321,9 @@ def add_placket(canvas: Canvas, rng: Generator, depth: float) -> None:
     colour = np.full(3, rng.choice([0.92, 0.1, 0.6])) if rng.random() < 0.7 else draw_colour(rng)
     step = rng.uniform(0.06, 0.1) if depth > 0.3 else rng.uniform(0.035, 0.06)
     radius = rng.uniform(0.0045, 0.0065)
-    y, x = np.mgrid[:HEIGHT, :WIDTH]
     for down in np.arange(0.012, depth - 0.01, step):
-        distance = np.hypot((x + 0.5 - WIDTH / 2) * TEXEL, (y + 0.5) * TEXEL - down)
-        canvas.paint(np.clip((radius + 0.001 - distance) / TEXEL + 0.5, 0, 1) * 0.35, np.zeros(3))
-        canvas.paint(np.clip((radius - distance) / TEXEL + 0.5, 0, 1), colour)
+        canvas.disc((0, down), radius + 0.001, np.zeros(3), 0.35)
+        canvas.disc((0, down), radius, colour)
 
 
 def add_pocket(canvas: Canvas, rng: Generator) -> None:
@@ -320,19 +353,15 @@ def lower_overlay(rng: Generator, kind: str) -> U8:
             if kind != "jeans":
                 pocket = np.array([[start + 0.01, band], [0.165, 0.17]])
             canvas.line(pocket * [side, 1], 0.003, 0.45)
-        y, x = np.mgrid[:HEIGHT, :WIDTH]
-        distance = np.hypot((x + 0.5 - WIDTH / 2) * TEXEL, (y + 0.5) * TEXEL - band / 2)
-        canvas.paint(np.clip((0.008 - distance) / TEXEL + 0.5, 0, 1), np.full(3, rng.uniform(0.3, 0.75)))
+        canvas.disc((0, band / 2), 0.008, np.full(3, rng.uniform(0.3, 0.75)))
     if kind == "jeans" or rng.random() < 0.2:
         for side in (-0.1, 0.1):
             canvas.line(np.array([[side, 0], [side, band + 0.004]]), 0.01, 0.4)
     if dress_belt:
-        y = (np.arange(HEIGHT) + 0.5) * TEXEL
-        inside = np.clip((band / 2 - 0.003 - np.abs(y - band / 2)) / TEXEL + 0.5, 0, 1)
         colour = np.array([[0.08, 0.07, 0.07], [0.32, 0.2, 0.12], [0.55, 0.4, 0.27], [0.9, 0.9, 0.88]])[
             rng.integers(4)
         ]
-        canvas.paint(np.broadcast_to(inside[:, None], (HEIGHT, WIDTH)), colour)
+        canvas.paint(np.full((max(3, int(band / TEXEL) - 3), WIDTH), 255, np.uint8), (0, 2), colour)
         buckle = np.zeros((14, 18), np.uint8)
         cv2.rectangle(buckle, (2, 1), (15, 12), 255, 2)
         canvas.paint_box(buckle, (WIDTH // 2, int(band / 2 / TEXEL)), np.full(3, 0.7))
