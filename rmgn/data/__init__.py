@@ -1,0 +1,1 @@
+"""Data sets for training and evaluation, and the generator of the free one."""

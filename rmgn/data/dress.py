@@ -1,0 +1,397 @@
+"""Dress layers: fabrics looked up through atlas coordinates, tones, backdrop and camera, batched in torch.
+
+Runs on any device. Pictures are [B, 3, H, W]; colours are linear until the camera, sRGB in [-1, 1] after.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rmgn.data.fabrics import TEXEL, TILE
+from rmgn.data.look import CAMERA, NUMBERS, SHOP
+from rmgn.data.people.layers import (
+    BACK,
+    COLLAR,
+    EDGE_UNIT,
+    LIGHT_MAX,
+    OUTLINE,
+    OUTLINE_SHIFT,
+    PANEL,
+    PLACE_UNIT,
+    PLACE_ZERO,
+    SLEEVE_LEFT,
+    SLEEVE_RIGHT,
+    VISIBLE,
+)
+from rmgn.data.prints import HEIGHT, WIDTH
+
+Batch = dict[str, Tensor]
+
+
+class Dressed(NamedTuple):
+    """A batch of dressed pairs. Garment 0 is `a`, garment 1 is `b`; index 1 of a dimension [2] is `b`.
+
+    person: [B, 2, 3, H, W] the same person in a and in b, RGB in [-1, 1].
+    garment: [B, 2, 3, H, W] shop photos, RGB in [-1, 1].
+    garment_mask: [B, 2, 1, H, W] 0 or 1.
+    worn_mask: [B, 2, 1, H, W] share of each person pixel that is garment.
+    flow: [B, 2, 2, H, W] where in the shop photo each person pixel's cloth lies: (x, y) sampling grid in
+        [-1, 1], align_corners False; 0 where there is no garment.
+    visible: [B, 2, 1, H, W] bool, where the flow is true and its spot is seen in the shop photo.
+    parse: [B, 2, H, W] labels; parts: [B, H, W] body parts; depth: [B, 2, H, W] metres, 0 for background.
+    """
+
+    person: Tensor
+    garment: Tensor
+    garment_mask: Tensor
+    worn_mask: Tensor
+    flow: Tensor
+    visible: Tensor
+    parse: Tensor
+    parts: Tensor
+    depth: Tensor
+
+
+class Cloth(NamedTuple):
+    """Where pixels lie on garments: one entry for each of P garment pixels, whatever picture it is in."""
+
+    owner: Tensor  # [P] which garment of the batch
+    x: Tensor  # [P] metres in the flat garment
+    z: Tensor  # [P]
+    code: Tensor  # [P] int
+    edge: Tensor  # [P] metres to the outline
+    seam: Tensor  # [P] metres to the sleeve's seam
+
+
+def dress(batch: Batch, noise_seed: int = 0, camera: bool = True) -> Dressed:
+    """Dress a collated batch (see `GeneratedPeople`) on the device where it lies.
+
+    camera: False leaves out blur, noise and JPEG, for tests.
+    """
+    b, _, h, w, _ = batch["garment"].shape
+    n = 2 * b
+    generator = torch.Generator(device=batch["garment"].device).manual_seed(noise_seed)
+    looks = {k: batch[k].flatten(0, 1) for k in _GARMENT_LOOK}
+    worn = {k: batch[k].flatten(0, 1) for k in ("garment", "place", "cover", "light", "gloss", "albedo")}
+    shop = {k: batch[k].flatten(0, 1) for k in ("shop_garment", "shop_light", "shop_gloss")}
+
+    on_person, on_table = worn["garment"][..., 0] > 0, shop["shop_garment"][..., 0] > 0
+    x, z = worn_place(worn["place"])
+    flat_x, flat_z = shop_place(on_table, looks["shop_place"])
+    cloth = _cloth(on_person, x, z, worn["garment"])
+    flat = _cloth(on_table, flat_x, flat_z, shop["shop_garment"])
+    colours = fabric_colour(Cloth(*(torch.cat(pair) for pair in zip(cloth, flat, strict=True))), looks)
+    fabric = torch.zeros(2, n, h, w, 3, device=colours.device)
+    fabric[torch.stack([on_person, on_table])] = colours
+    worn_fabric, flat_fabric = fabric.movedim(-1, 2)
+    gloss = looks["numbers"][:, NUMBERS.index("gloss")].view(n, 1, 1, 1)
+
+    light, mirror = unpack(worn["light"]).movedim(-1, 1), unpack(worn["gloss"])[:, None]
+    picture = worn["garment"][..., 0:1].movedim(-1, 1) / 255 * (worn_fabric * light + gloss * mirror)
+    person, cover = _person(batch, worn, light, mirror)
+    cover = cover + worn["garment"][..., 0].unsqueeze(1) / 255
+    numbers = batch["camera"].repeat_interleave(2, 0)
+    behind = _backdrop(batch["backdrop"], cover, numbers)
+    linear_picture = picture + person + behind * (1 - cover).clamp(0, 1)
+    people = develop(linear_picture, numbers)
+    if camera:
+        people = _camera(people, numbers, generator)
+
+    mask = (shop["shop_garment"][..., 0] > 127).unsqueeze(1)
+    photo = _shop_photo(flat_fabric, gloss, shop, batch["shop"].flatten(0, 1), generator if camera else None)
+    flow, visible = flows(x, z, worn["garment"], looks["shop_place"])
+    pair = (b, 2)
+    return Dressed(
+        people.unflatten(0, pair) * 2 - 1,
+        photo.unflatten(0, pair) * 2 - 1,
+        mask.float().unflatten(0, pair),
+        (worn["garment"][..., 0].float() / 255).unsqueeze(1).unflatten(0, pair),
+        flow.unflatten(0, pair),
+        visible.unflatten(0, pair),
+        batch["labels"].long(),
+        batch["parts"].long(),
+        batch["depth"].float() / 1000,
+    )
+
+
+_GARMENT_LOOK = ("tile", "palette", "band", "overlay", "numbers", "shop_place", "front", "sleeve_angle")
+
+
+def unpack(stored: Tensor) -> Tensor:
+    """uint8 light, gloss or albedo to linear float."""
+    return (stored.float() / 255).square() * LIGHT_MAX
+
+
+def worn_place(place: Tensor) -> tuple[Tensor, Tensor]:
+    """Flat x and z in metres, [N, H, W] each, from the plane of a `Worn`: int32 [N, H, W, 4]."""
+    metres = (place[..., :2].float() - PLACE_ZERO) * PLACE_UNIT
+    return metres[..., 0], metres[..., 1]
+
+
+def shop_place(like: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
+    """Flat x and z of a shop photo's pixels [N, H, W]: its plane is the atlas. place [N, 4]: x, z, half height, roll."""
+    n, h, w = like.shape
+    x = (torch.arange(w, device=like.device) + 0.5) / w * 2 - 1
+    y = (torch.arange(h, device=like.device) + 0.5) / h * 2 - 1
+    right, up = (x * w / h).view(1, 1, w), -y.view(1, h, 1)
+    cx, cz, half, roll = (place[:, k].view(n, 1, 1) for k in range(4))
+    c, s = torch.cos(roll), torch.sin(roll)
+    return cx + half * (c * right - s * up), cz + half * (s * right + c * up)
+
+
+def _cloth(there: Tensor, x: Tensor, z: Tensor, garment: Tensor) -> Cloth:
+    """The pixels [N, H, W] that are garment; garment uint8 [N, H, W, 4]."""
+    planes = garment[there]
+    return Cloth(
+        there.nonzero()[:, 0],
+        x[there],
+        z[there],
+        planes[:, 1].int(),
+        planes[:, 2] * EDGE_UNIT,
+        planes[:, 3] * EDGE_UNIT,
+    )
+
+
+def flows(x: Tensor, z: Tensor, garment: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
+    """The true flow [N, 2, H, W] of worn pixels into their shop photo, and where it is visible [N, 1, H, W]."""
+    n, h, w = x.shape
+    cx, cz, half, roll = (place[:, k].view(n, 1, 1) for k in range(4))
+    c, s = torch.cos(roll), torch.sin(roll)
+    dx, dz = (x - cx) / half, (z - cz) / half
+    there = garment[..., 0] > 0
+    grid = torch.stack([(c * dx + s * dz) * h / w, s * dx - c * dz], dim=1)
+    visible = there & ((garment[..., 1] & VISIBLE) > 0) & (garment[..., 0] > 127)
+    return torch.where(there.unsqueeze(1), grid, torch.zeros_like(grid)), visible.unsqueeze(1)
+
+
+def _look_up(texture: Tensor, owner: Tensor, u: Tensor, v: Tensor) -> Tensor:
+    """Bilinear lookup [P, C] in texture uint8 [N, C, h, w] of each pixel's owner, at (u, v) in [-1, 1]; 0 outside."""
+    n = len(texture)
+    layer = (2 * owner + 1) / n - 1  # the very middle of the owner's layer: nothing of its neighbours
+    grid = torch.stack([u, v, layer.to(u.dtype)], dim=-1).view(1, 1, 1, -1, 3)
+    volume = texture.movedim(1, 0).unsqueeze(0).float() / 255
+    return F.grid_sample(volume, grid, mode="bilinear", align_corners=False)[0, :, 0, 0].T
+
+
+def _sample_tile(tile: Tensor, owner: Tensor, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Look repeating tiles up at (s, t) in metres, t upwards: shares of two colours and weave, [P, 1] each."""
+    size = tile.shape[-1]
+    padded = F.pad(tile.float(), (1, 1, 1, 1), mode="circular").to(tile.dtype)
+    place = torch.stack([s, -t]) / (TILE * TEXEL)
+    u, v = ((place - place.floor()) * size + 1) / (size + 2) * 2 - 1
+    second, third, weave, _ = _look_up(padded, owner, u, v).split(1, dim=1)
+    return second, third, weave * (255 / 128)
+
+
+def _sample_overlay(overlay: Tensor, owner: Tensor, x: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
+    """Look overlays up at x from the middle and `down` (negative) below the top: linear colour [P, 3], opacity [P, 1]."""
+    over = _look_up(overlay, owner, x / (WIDTH * TEXEL / 2), -down / (HEIGHT * TEXEL / 2) - 1)
+    return linear(over[:, :3]), over[:, 3:]
+
+
+def fabric_colour(cloth: Cloth, look: Batch) -> Tensor:
+    """Linear albedo [P, 3] of each pixel's cloth.
+
+    look: tile uint8 [N, 4, T, T], palette [N, 3, 3], band [N, 3], overlay uint8 [N, 4, h, w], numbers
+    [N, len(NUMBERS)], front [N, 2] (z of hem and neckline), sleeve_angle [N] in radians.
+    """
+    owner = cloth.owner
+    number = dict(zip(NUMBERS, look["numbers"][owner].unbind(1), strict=True))
+    bottom, top = look["front"][owner].unbind(1)
+    panel = cloth.code & PANEL
+    back = (cloth.code & BACK) > 0
+    sleeve = (panel == SLEEVE_LEFT) | (panel == SLEEVE_RIGHT)
+
+    # The grain runs down the torso and along the sleeves.
+    angle = look["sleeve_angle"][owner] * ((panel == SLEEVE_LEFT).int() - (panel == SLEEVE_RIGHT).int())
+    angle = angle + number["turn"]
+    down = cloth.z - top
+    c, s = torch.cos(angle) / number["scale"], torch.sin(angle) / number["scale"]
+    apart = sleeve * 0.137 + (panel == COLLAR) * 0.071 + back * 0.033
+    along_x, along_z = c * cloth.x + s * down, c * down - s * cloth.x
+    second, third, weave = _sample_tile(look["tile"], owner, along_x + apart, along_z + apart)
+
+    share = (cloth.z - bottom) / (top - bottom)
+    block = ((share < number["block_low"]) & (number["block_low"] < 1)).unsqueeze(1)
+    stripe_block = block & (share > number["block_high"]).unsqueeze(1)
+    contrast = (sleeve & (number["sleeve_contrast"] > 0.5)).unsqueeze(1)
+    collar = ((panel == COLLAR) & (number["collar_contrast"] > 0.5)).unsqueeze(1)
+    ground, stripe, accent = look["palette"][owner].unbind(1)
+    band = look["band"][owner]
+    base = torch.where(block, torch.where(stripe_block, accent, stripe), ground)
+    base = torch.where(contrast, stripe, torch.where(collar, band, base))
+    patterned = ~(block | contrast | collar)
+    second, third = second * patterned, third * patterned
+    albedo = base * (1 - second - third) + stripe * second + accent * third
+
+    colour, opacity = _sample_overlay(look["overlay"], owner, cloth.x, down)
+    opacity = opacity * (~back & (panel == 0)).unsqueeze(1)
+    return _trims((albedo * (1 - opacity) + colour * opacity) * weave, cloth, band, number)
+
+
+def _trims(albedo: Tensor, cloth: Cloth, band: Tensor, number: Batch) -> Tensor:
+    """Bands, stitches and the shadow lines of edges and seams."""
+    kind = (cloth.code & OUTLINE) >> OUTLINE_SHIFT
+    width = torch.stack([number["neck_band"], number["hem_band"], number["cuff_band"]], dim=1)
+    width = width.gather(1, kind.long().clamp_max(2).unsqueeze(1)).squeeze(1)
+    banded = width > 0
+    inside = (((width - cloth.edge) / 0.003 + 0.5).clamp(0, 1) * banded).unsqueeze(1)
+    albedo = albedo * (1 - inside) + band * inside
+    line_at = torch.where(banded, width, number["stitch"])
+    line = torch.where(banded, 0.35, 0.22 * (line_at > 0)) * torch.exp(
+        -((cloth.edge - line_at) / 0.002).square()
+    )
+    line = line + 0.18 * torch.exp(-(cloth.edge / 0.0025).square())
+    line = line + number["seam_line"] * torch.exp(-(cloth.seam / 0.0022).square())
+    return albedo * (1 - line.clamp(0, 0.6)).unsqueeze(1)
+
+
+def _person(batch: Batch, worn: Batch, light: Tensor, mirror: Tensor) -> tuple[Tensor, Tensor]:
+    """Skin, hair, lower clothes and the rest, weighted by their cover: picture [N, 3, H, W], cover [N, 1, H, W]."""
+    n, h, w, _ = worn["cover"].shape
+
+    def each(name: str) -> Tensor:
+        return batch[name].repeat_interleave(2, 0)
+
+    cover = worn["cover"].movedim(-1, 1).float() / 255
+    skin, hair, lower, other = cover.split(1, dim=1)
+    detail = unpack(worn["albedo"]).movedim(-1, 1)
+    tone = each("skin").view(n, 3, 1, 1) * detail.clamp_min(1e-3) ** each("skin_power").view(n, 1, 1, 1)
+    diffuse = skin * tone + (hair * each("hair").view(n, 3, 1, 1) + other) * detail
+    below = worn["cover"][..., 2] > 0
+    cloth = torch.zeros(n, h, w, 3, device=light.device)
+    cloth[below] = _lower_colour(batch, below.nonzero()[:, 0] // 2, worn["place"][below])
+    diffuse = diffuse + lower * cloth.movedim(-1, 1)
+    shine = 0.6 * skin + 0.22 * hair + 0.3 * lower + other
+    return diffuse * light + shine * mirror, cover.sum(dim=1, keepdim=True)
+
+
+def _lower_colour(batch: Batch, owner: Tensor, place: Tensor) -> Tensor:
+    """Linear albedo [P, 3] of trousers and skirts; owner [P], place int32 [P, 4]."""
+    x, down = ((place[:, 2:].float() - PLACE_ZERO) * PLACE_UNIT).unbind(1)
+    second, third, weave = _sample_tile(batch["lower_tile"], owner, x, down)
+    ground, stripe, accent = batch["lower_palette"][owner].unbind(1)
+    cloth = (ground * (1 - second - third) + stripe * second + accent * third) * weave
+    colour, opacity = _sample_overlay(batch["lower_overlay"], owner, x, down)
+    return cloth * (1 - opacity) + colour * opacity
+
+
+def linear(srgb: Tensor) -> Tensor:
+    """sRGB in [0, 1] to linear."""
+    return torch.where(srgb <= 0.04045, srgb / 12.92, ((srgb.clamp_min(0) + 0.055) / 1.055) ** 2.4)
+
+
+def display(light: Tensor) -> Tensor:
+    """Linear to sRGB in [0, 1]."""
+    light = light.clamp(0, 1)
+    return torch.where(light <= 0.0031308, light * 12.92, 1.055 * light.clamp_min(1e-6) ** (1 / 2.4) - 0.055)
+
+
+def _backdrop(backdrop: Tensor, cover: Tensor, numbers: Tensor) -> Tensor:
+    """The backdrop uint8 [B, H, W, 3], linear [2B, 3, H, W], with the soft shadow that the person throws on it."""
+    behind = linear(backdrop.float().movedim(-1, 1) / 255).repeat_interleave(2, 0)
+    n, _, h, w = behind.shape
+    strength = numbers[:, CAMERA.index("shadow")].view(n, 1, 1, 1)
+    small = F.avg_pool2d(cover, 8, ceil_mode=True)
+    kernel = torch.exp(-torch.linspace(-2, 2, 9, device=cover.device).square())
+    kernel = (kernel / kernel.sum()).view(1, 1, 1, 9)
+    small = F.conv2d(F.conv2d(small, kernel, padding=(0, 4)), kernel.mT, padding=(4, 0))
+    shift = numbers[:, CAMERA.index("shadow_x")]
+    theta = torch.zeros(n, 2, 3, device=cover.device)
+    theta[:, 0, 0], theta[:, 1, 1], theta[:, 0, 2], theta[:, 1, 2] = 1, 1, shift * 2, -0.04
+    grid = F.affine_grid(theta, [n, 1, h, w], align_corners=False)
+    shadow = F.grid_sample(small, grid, align_corners=False)
+    return behind * (1 - strength * shadow)
+
+
+def develop(picture: Tensor, numbers: Tensor) -> Tensor:
+    """Exposure, white balance, a soft shoulder and contrast: linear to sRGB in [0, 1]."""
+    n = len(picture)
+    value = {name: numbers[:, k].view(n, 1, 1, 1) for k, name in enumerate(CAMERA)}
+    gains = torch.cat([1 + value["red"], torch.ones_like(value["red"]), 1 + value["blue"]], dim=1)
+    picture = (picture * gains * torch.exp(value["exposure"] + math.log(0.92))).clamp_min(0)
+    knee = 0.75  # highlights roll off above
+    over = (picture - knee).clamp_min(0)
+    picture = picture.clamp_max(knee) + (1 - knee) * (1 - torch.exp(-over / (1 - knee)))
+    grey = picture.mean(dim=1, keepdim=True)
+    picture = (grey + (picture - grey) * value["saturation"]).clamp(0, 1)
+    shown = display(picture) ** value["gamma"]
+    curve = shown * shown * (3 - 2 * shown)
+    return (shown + value["contrast"] * (curve - shown)).clamp(0, 1)
+
+
+def _camera(picture: Tensor, numbers: Tensor, generator: torch.Generator) -> Tensor:
+    """Blur, sensor noise and JPEG, each in its own strength for every picture."""
+    n = len(picture)
+    value = {name: numbers[:, k] for k, name in enumerate(CAMERA)}
+    picture = _blur(picture, value["blur"])
+    noise = torch.randn(picture.shape, generator=generator, device=picture.device)
+    strength = value["noise"].view(n, 1, 1, 1) * (0.5 + picture.clamp_min(0).sqrt())
+    picture = (picture + noise * strength).clamp(0, 1)
+    lossy = value["jpeg"] > 0
+    if lossy.any():
+        picture = picture.clone()
+        picture[lossy] = jpeg(picture[lossy], value["jpeg"][lossy])
+    return picture
+
+
+def _blur(picture: Tensor, sigma: Tensor) -> Tensor:
+    """Gaussian blur with one sigma [N] in pixels a picture."""
+    n, c, _, _ = picture.shape
+    steps = torch.arange(-3, 4, device=picture.device).float()
+    kernel = torch.exp(-0.5 * (steps / sigma.view(n, 1)).square())
+    kernel = (kernel / kernel.sum(dim=1, keepdim=True)).repeat_interleave(c, 0)
+    rows = F.pad(picture.reshape(1, n * c, *picture.shape[2:]), (3, 3, 3, 3), mode="replicate")
+    rows = F.conv2d(rows, kernel.view(n * c, 1, 1, 7), groups=n * c)
+    return F.conv2d(rows, kernel.view(n * c, 1, 7, 1), groups=n * c).reshape(picture.shape)
+
+
+def jpeg(picture: Tensor, strength: Tensor) -> Tensor:
+    """What JPEG does to a picture [N, 3, H, W] in [0, 1]: 8×8 cosine blocks, quantised; strength [N] in (0, 1]."""
+    n, _, h, w = picture.shape
+    k = torch.arange(8, device=picture.device).float()
+    cosine = torch.cos((2 * k.view(1, 8) + 1) * k.view(8, 1) * math.pi / 16) / 2
+    cosine[0] /= math.sqrt(2)
+    r, g, b = picture.unbind(1)
+    luma = 0.299 * r + 0.587 * g + 0.114 * b
+    planes = torch.stack([luma, (b - luma) * 0.564, (r - luma) * 0.713], dim=1)
+    planes = F.pad(planes, (0, -w % 8, 0, -h % 8), mode="replicate")
+    blocks = planes.unfold(2, 8, 8).unfold(3, 8, 8)
+    spectrum = cosine @ blocks @ cosine.T
+    # Standard tables rise about linearly with frequency; chroma is cut harder.
+    steep = torch.tensor([1.0, 2.2, 2.2], device=picture.device).view(1, 3, 1, 1, 1, 1)
+    table = (0.012 + 0.011 * (k.view(8, 1) + k.view(1, 8))) * steep * strength.view(n, 1, 1, 1, 1, 1) * 3
+    spectrum = torch.round(spectrum / table) * table
+    blocks = cosine.T @ spectrum @ cosine
+    rows, columns = blocks.shape[2:4]
+    planes = blocks.permute(0, 1, 2, 4, 3, 5).reshape(n, 3, rows * 8, columns * 8)[:, :, :h, :w]
+    luma, blue, red = planes.unbind(1)
+    r, b = luma + red / 0.713, luma + blue / 0.564
+    return torch.stack([r, (luma - 0.299 * r - 0.114 * b) / 0.587, b], dim=1).clamp(0, 1)
+
+
+def _shop_photo(
+    fabric: Tensor, gloss: Tensor, shop: Batch, numbers: Tensor, generator: torch.Generator | None
+) -> Tensor:
+    """Shop photos [N, 3, H, W] in [0, 1]; numbers [N, len(SHOP)]."""
+    n = len(fabric)
+    value = {name: numbers[:, k].view(n, 1, 1, 1) for k, name in enumerate(SHOP)}
+    cover = shop["shop_garment"][..., 0].float().unsqueeze(1) / 255
+    light, mirror = unpack(shop["shop_light"]).unsqueeze(1), unpack(shop["shop_gloss"]).unsqueeze(1)
+    picture = display((fabric * light + 0.7 * gloss * mirror) * torch.exp(value["exposure"]))
+    table = torch.cat([value["white"] + value["tint"], value["white"], value["white"] - value["tint"]], dim=1)
+    wide = F.avg_pool2d(F.avg_pool2d(cover, 9, 1, 4), 9, 1, 4)
+    shadow = F.pad(wide, (0, 0, 4, 0))[:, :, : cover.shape[2]] * (1 - cover)
+    ground = (table * (1 - value["shadow"] * shadow)).clamp(0, 1)
+    picture = picture * cover + ground * (1 - cover)
+    if generator is not None:
+        picture = _blur(picture, value["blur"].flatten())
+        picture = picture + value["noise"] * torch.randn(
+            picture.shape, generator=generator, device=picture.device
+        )
+    return picture.clamp(0, 1)

@@ -1,0 +1,245 @@
+"""Fabrics drawn at load time: a palette, and a repeating tile that says where which colour goes.
+
+A tile is uint8 [4, 256, 256]: shares of the second and third palette colour, weave (brightness around 128),
+and gloss (128 is the fabric's own). One texel is 2 mm; the tile repeats without a seam.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from numpy.random import Generator
+
+TILE = 256
+TEXEL = 0.002  # metres
+
+F32 = npt.NDArray[np.float32]
+U8 = npt.NDArray[np.uint8]
+
+# sRGB colours that clothes are sold in, most of them muted; black, white, grey and navy lead.
+_SOLD = np.array(
+    [
+        (18, 18, 20), (28, 28, 32), (245, 245, 243), (250, 247, 240), (232, 232, 230), (28, 35, 60), (22, 28, 48),
+        (120, 122, 125), (170, 172, 175), (75, 78, 84), (110, 25, 40), (190, 30, 40), (225, 190, 190),
+        (235, 205, 205), (130, 160, 190), (190, 210, 228), (90, 98, 76), (60, 75, 60), (210, 190, 158),
+        (228, 216, 195), (150, 110, 80), (95, 70, 55), (215, 160, 60), (240, 205, 90), (40, 90, 85), (30, 120, 110),
+        (150, 125, 170), (90, 60, 110), (220, 110, 90), (235, 120, 60), (45, 85, 160), (60, 110, 200),
+    ],
+    np.float32,
+)  # fmt: skip
+
+
+def linear(srgb: npt.NDArray[np.floating]) -> F32:
+    """sRGB in [0, 1] to linear reflectance."""
+    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4).astype(np.float32)
+
+
+def draw_colour(rng: Generator) -> F32:
+    """One sRGB colour [3] in [0, 1]."""
+    if rng.random() < 0.65:
+        colour = _SOLD[rng.integers(len(_SOLD))] / 255 * rng.uniform(0.9, 1.06) + rng.normal(0, 0.012, 3)
+    else:
+        saturation = rng.choice([rng.uniform(0.05, 0.35), rng.uniform(0.35, 0.95)])
+        hsv = np.array([[[rng.uniform(0, 360), saturation, rng.uniform(0.15, 0.98)]]], np.float32)
+        colour = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0, 0]
+    return np.clip(colour, 0.02, 0.98).astype(np.float32)
+
+
+def draw_palette(rng: Generator) -> F32:
+    """Three sRGB colours [3, 3]: the ground, and two that stand out from it or go along with it."""
+    ground = draw_colour(rng)
+    palette = [ground]
+    for _ in range(2):
+        kind = rng.random()
+        if kind < 0.3:  # a shade of the ground
+            other = np.clip(ground * rng.uniform(0.55, 1.5) + rng.uniform(-0.05, 0.08), 0, 1)
+        elif kind < 0.5:
+            other = np.full(3, 0.95 if ground.mean() < 0.55 else 0.06) + rng.normal(0, 0.015, 3)
+        else:
+            other = draw_colour(rng)
+        if np.abs(other - ground).mean() < 0.1:
+            other = np.clip(ground + (0.45 if ground.mean() < 0.5 else -0.45), 0.03, 0.96)
+        palette.append(np.clip(other, 0.02, 0.98))
+    return np.stack(palette).astype(np.float32)
+
+
+@functools.lru_cache(maxsize=256)
+def _noise_bank(sigma_x: float, sigma_y: float, number: int) -> F32:
+    """Smooth periodic noise of unit deviation [TILE, TILE]."""
+    white = np.random.default_rng(number).standard_normal((TILE, TILE), dtype=np.float32)
+    pad = min(TILE - 1, int(4 * max(sigma_x, sigma_y)) + 2)
+    smooth = cv2.GaussianBlur(np.pad(white, pad, mode="wrap"), (0, 0), sigmaX=sigma_x, sigmaY=sigma_y)
+    smooth = smooth[pad:-pad, pad:-pad]
+    return np.asarray(smooth / max(float(smooth.std()), 1e-6), np.float32)
+
+
+def _noise(rng: Generator, sigma: float, sigma_y: float | None = None) -> F32:
+    """Smooth periodic noise of unit deviation [TILE, TILE]: one of a bank, shifted."""
+    field = _noise_bank(float(f"{sigma:.2g}"), float(f"{sigma_y or sigma:.2g}"), int(rng.integers(8)))
+    return np.roll(field, tuple(rng.integers(0, TILE, 2)), axis=(0, 1))
+
+
+def _lines(rng: Generator, repeats: int, horizontal: bool) -> tuple[F32, F32]:
+    """Stripes of both other colours across one tile."""
+    phase = (np.arange(TILE) + 0.5) / TILE * repeats % 1
+    wide = rng.uniform(0.08, 0.6)
+
+    def band(start: float, width: float) -> F32:
+        soft = repeats / TILE
+        return np.asarray(
+            np.clip(np.minimum(phase - start, start + width - phase) / soft + 0.5, 0, 1), np.float32
+        )
+
+    first = band(0.1, wide)
+    second = (
+        band(0.1 + wide + 0.05, rng.uniform(0.04, 0.2)) if rng.random() < 0.3 else np.zeros(TILE, np.float32)
+    )
+    shape = (TILE, TILE)
+    if horizontal:
+        return np.broadcast_to(first[:, None], shape), np.broadcast_to(second[:, None], shape)
+    return np.broadcast_to(first[None], shape), np.broadcast_to(second[None], shape)
+
+
+def _plain(rng: Generator) -> tuple[F32, F32]:  # noqa: ARG001
+    return np.zeros((TILE, TILE), np.float32), np.zeros((TILE, TILE), np.float32)
+
+
+def _heather(rng: Generator) -> tuple[F32, F32]:
+    flecks = np.clip(0.28 + 0.28 * _noise(rng, 1.4, 0.7), 0, 1)
+    return flecks * rng.uniform(0.4, 1.0), np.zeros_like(flecks)
+
+
+def _stripes(rng: Generator) -> tuple[F32, F32]:
+    repeats = int(rng.choice([4, 6, 8, 11, 16, 24, 32]))
+    return _lines(rng, repeats, rng.random() < 0.8)
+
+
+def _pinstripes(rng: Generator) -> tuple[F32, F32]:
+    first = np.zeros((TILE, TILE), np.float32)
+    first[:, :: int(rng.choice([8, 16, 32]))] = rng.uniform(0.4, 1)
+    return first, np.zeros_like(first)
+
+
+def _checks(rng: Generator) -> tuple[F32, F32]:
+    repeats = int(rng.choice([4, 6, 8, 12, 20]))
+    (a, c), (b, d) = _lines(rng, repeats, True), _lines(rng, repeats, False)
+    if rng.random() < 0.5:  # woven: colours mix where bands cross
+        return (a + b) / 2, np.clip(c + d, 0, 1) * 0.7
+    return np.maximum(a, b), np.clip(c + d, 0, 1)
+
+
+def _scattered(rng: Generator, draw: Callable[[U8, tuple[int, int], Generator], None], count: int) -> F32:
+    """Call `draw` at random places of a canvas that wraps around."""
+    canvas = np.zeros((TILE, TILE), np.uint8)
+    for x, y in rng.integers(0, TILE, (count, 2)):
+        big = np.zeros((64, 64), np.uint8)
+        draw(big, (32, 32), rng)
+        rows, columns = (y + np.arange(64) - 32) % TILE, (x + np.arange(64) - 32) % TILE
+        where = np.ix_(rows, columns)
+        canvas[where] = np.maximum(canvas[where], big)
+    return canvas.astype(np.float32) / 255
+
+
+def _dots(rng: Generator) -> tuple[F32, F32]:
+    step, radius = int(rng.choice([8, 16, 32, 64])), rng.uniform(0.15, 0.38)
+    y, x = np.mgrid[:TILE, :TILE]
+    shift = (y // step % 2) * step / 2
+    distance = np.hypot((x + shift) % step - step / 2, y % step - step / 2)
+    return np.clip(radius * step - distance + 0.5, 0, 1).astype(np.float32), np.zeros(
+        (TILE, TILE), np.float32
+    )
+
+
+def _florals(rng: Generator) -> tuple[F32, F32]:
+    size = rng.uniform(3, 13)
+    petals = int(rng.integers(4, 7))
+
+    def flower(canvas: U8, at: tuple[int, int], r: Generator) -> None:
+        turn, own = r.uniform(0, 6.28), size * r.uniform(0.6, 1.3)
+        for k in range(petals):
+            angle = turn + k * 2 * np.pi / petals
+            spot = (round(at[0] + own * np.cos(angle)), round(at[1] + own * np.sin(angle)))
+            axes = (max(1, round(own * 0.8)), max(1, round(own * 0.45)))
+            cv2.ellipse(canvas, spot, axes, float(np.degrees(angle)), 0, 360, 255, -1, cv2.LINE_AA)
+
+    def leaf(canvas: U8, at: tuple[int, int], r: Generator) -> None:
+        axes = (max(1, round(size * r.uniform(0.8, 1.6))), max(1, round(size * 0.3)))
+        cv2.ellipse(canvas, at, axes, r.uniform(0, 360), 0, 360, 255, -1, cv2.LINE_AA)
+
+    count = int(np.clip(rng.uniform(1500, 5000) / size**1.6, 12, 130))
+    return _scattered(rng, flower, count), _scattered(rng, leaf, count)
+
+
+def _blobs(rng: Generator) -> tuple[F32, F32]:
+    """Animal spots, camouflage, marble."""
+    field = _noise(rng, rng.uniform(2.5, 14))
+    level = rng.uniform(-0.3, 0.6)
+    spots = np.clip((field - level) * 6, 0, 1)
+    ring = np.clip(1 - np.abs(field - level - 0.45) * 5, 0, 1) if rng.random() < 0.5 else np.zeros_like(spots)
+    return spots, ring
+
+
+def _zigzag(rng: Generator) -> tuple[F32, F32]:
+    repeats, teeth = int(rng.choice([6, 10, 16])), int(rng.choice([8, 16, 32]))
+    y, x = np.mgrid[:TILE, :TILE] / TILE
+    wave = (y * repeats + 0.8 * np.abs((x * teeth) % 1 - 0.5)) % 1
+    first = np.clip((0.25 - np.abs(wave - 0.5)) * TILE / repeats + 0.5, 0, 1)
+    return first.astype(np.float32), np.zeros((TILE, TILE), np.float32)
+
+
+_PATTERNS: dict[str, tuple[Callable[[Generator], tuple[F32, F32]], float]] = {
+    "plain": (_plain, 0.44),
+    "heather": (_heather, 0.08),
+    "stripes": (_stripes, 0.14),
+    "pinstripes": (_pinstripes, 0.02),
+    "checks": (_checks, 0.08),
+    "dots": (_dots, 0.05),
+    "florals": (_florals, 0.11),
+    "blobs": (_blobs, 0.05),
+    "zigzag": (_zigzag, 0.03),
+}
+
+
+def _weave(rng: Generator, coarse: float) -> F32:
+    """Brightness of the cloth's surface: threads, knit ribs, slub."""
+    y, x = np.mgrid[:TILE, :TILE]
+    weave = _noise(rng, 0.7) * rng.uniform(0.01, 0.04)
+    kind = rng.random()
+    if kind < 0.15 * (1 + 3 * coarse):  # ribs along the grain
+        weave = weave + rng.uniform(0.04, 0.14) * np.sin(x * 2 * np.pi / rng.choice([2.0, 4.0, 8.0]))
+    elif kind < 0.25 * (1 + coarse):  # knit
+        weave = weave + rng.uniform(0.03, 0.1) * np.sin(y * np.pi / 2 + np.abs((x % 8) - 4))
+    elif kind < 0.35:
+        weave = weave + _noise(rng, 5, 0.8) * 0.03
+    return np.asarray(weave, np.float32)
+
+
+def draw_tile(rng: Generator, kind: str | None = None, coarse: float = 0.0) -> tuple[U8, str]:
+    """A tile and the name of its pattern; `coarse` in [0, 1] makes knits likelier."""
+    if kind is None:
+        names = list(_PATTERNS)
+        kind = names[int(rng.choice(len(names), p=[chance for _, chance in _PATTERNS.values()]))]
+    first, second = _PATTERNS[kind][0](rng)
+    first, second = (cv2.GaussianBlur(np.ascontiguousarray(s, np.float32), (3, 3), 0.6, borderType=cv2.BORDER_REFLECT_101)
+                     for s in (first, second))  # fmt: skip
+    tile = np.zeros((4, TILE, TILE), np.uint8)
+    tile[0] = np.round(255 * np.clip(first * (1 - second), 0, 1))
+    tile[1] = np.round(255 * np.clip(second, 0, 1))
+    tile[2] = np.clip(128 * (1 + _weave(rng, coarse)), 0, 255)
+    tile[3] = 128
+    return tile, kind
+
+
+def draw_denim(rng: Generator) -> U8:
+    """A tile for jeans: streaks, and washed patches towards the second colour."""
+    tile = np.zeros((4, TILE, TILE), np.uint8)
+    tile[0] = np.clip(
+        40 + 25 * _noise(rng, 22, 40) * rng.uniform(0.3, 1.2) + 14 * _noise(rng, 0.6, 3.0), 0, 255
+    )
+    tile[2] = np.clip(128 * (1 + 0.05 * _noise(rng, 0.6)), 0, 255)
+    tile[3] = 128
+    return tile

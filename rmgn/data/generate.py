@@ -1,0 +1,185 @@
+"""Make generated people: `python -m rmgn.data.generate --out DIR --count 1000 --assets ASSETS`.
+
+Writes layers (`000000.zip`, …) that `rmgn.data.generated.GeneratedPeople` trains from, or with `--as pictures`
+dressed pictures with their truth in a plain layout. Deterministic for a seed, whatever the number of workers;
+started again after a kill it goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import zipfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+SIZES = {"256x192": (256, 192), "512x384": (512, 384)}
+ATTEMPTS = 40
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to make; equal orders make equal files."""
+
+    out: str
+    count: int
+    size: tuple[int, int] = (256, 192)
+    seed: int = 0
+    assets: str | None = None
+
+
+def _make(order: Order, index: int) -> list[str]:
+    """Make one sample unless it is there; the reasons for which earlier draws were rejected."""
+    from rmgn.data.people import layers
+    from rmgn.data.people.assets import assets
+    from rmgn.data.people.scene import Rejected, make_sample
+
+    path = Path(order.out) / f"{index:06d}.zip"
+    if path.exists():
+        return list(read_meta(path)["rejected"])  # type: ignore[call-overload]
+    reasons: list[str] = []
+    for attempt in range(ATTEMPTS):
+        rng = np.random.default_rng([order.seed, index, attempt])
+        try:
+            sample = make_sample(rng, order.size, assets(Path(order.assets) if order.assets else None))
+        except Rejected as reason:
+            reasons.append(str(reason))
+            continue
+        sample.meta.update(index=index, seed=order.seed, attempt=attempt, rejected=reasons)
+        layers.save(path, sample)
+        return reasons
+    raise RuntimeError(f"sample {index}: {ATTEMPTS} draws rejected: {Counter(reasons)}")
+
+
+def _prepare() -> None:
+    """One thread a worker: samples are made side by side."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def read_meta(path: Path) -> dict[str, object]:
+    """The `meta.json` of a layers file."""
+    with zipfile.ZipFile(path) as archive:
+        return dict(json.loads(archive.read("meta.json")))
+
+
+def generate(order: Order, workers: int = 1, progress: bool = True) -> Counter[str]:
+    """Make the layers of an order and their manifest; counts of rejected draws by reason.
+
+    Raises `ValueError` if the folder already holds another order's samples.
+    """
+    out = Path(order.out)
+    out.mkdir(parents=True, exist_ok=True)
+    note = out / "order.json"
+    wanted = {k: v for k, v in asdict(order).items() if k not in ("out", "count", "assets")}
+    wanted = {**json.loads(json.dumps(wanted)), "assets": order.assets is not None}
+    if note.exists() and json.loads(note.read_text()) != wanted:
+        raise ValueError(
+            f"{out} holds samples of another order ({note.read_text().strip()}): choose another folder"
+        )
+    note.write_text(json.dumps(wanted) + "\n")
+    rejected: Counter[str] = Counter()
+    bar = tqdm(_run(order, workers), total=order.count, disable=not progress, unit="sample", smoothing=0.05)
+    for reasons in bar:
+        rejected.update(reasons)
+        bar.set_postfix(rejected=sum(rejected.values()))
+    write_manifest(out, order.count)
+    return rejected
+
+
+def _run(order: Order, workers: int) -> Iterator[list[str]]:
+    if workers <= 1:
+        _prepare()
+        for index in range(order.count):
+            yield _make(order, index)
+        return
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_prepare) as pool:
+        futures = [pool.submit(_make, order, index) for index in range(order.count)]
+        try:
+            for future in futures:
+                yield future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def write_manifest(out: Path, count: int) -> None:
+    """`manifest.jsonl`: every parameter drawn, one sample a line."""
+    temporary = out / "manifest.part"
+    with temporary.open("w") as file:
+        for index in range(count):
+            file.write(json.dumps(read_meta(out / f"{index:06d}.zip"), sort_keys=True) + "\n")
+    temporary.replace(out / "manifest.jsonl")
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read and check the command line; a bad one ends the program with one line and status 2."""
+    parser = argparse.ArgumentParser(prog="python -m rmgn.data.generate", description=__doc__.split("\n")[0])
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder to fill; goes on if it holds some already"
+    )
+    parser.add_argument(
+        "--count", type=int, required=True, help="number of samples, each a person in two garments"
+    )
+    parser.add_argument("--size", choices=sorted(SIZES), default="256x192", help="height x width")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--assets", type=Path, help="folder with makehuman/ and hdri/ (see docs/data.md)")
+    parser.add_argument("--as", dest="form", choices=("layers", "pictures"), default="layers")
+    args = parser.parse_args(argv)
+
+    def fail(message: str) -> None:
+        print(f"{parser.prog}: error: {message}", file=sys.stderr)
+        raise SystemExit(2)
+
+    if args.count < 1 or args.count > 1_000_000:
+        fail(f"--count must be between 1 and 1000000, not {args.count}")
+    if args.workers < 1:
+        fail(f"--workers must be at least 1, not {args.workers}")
+    if args.seed < 0:
+        fail(f"--seed must not be negative, not {args.seed}")
+    if args.assets is not None and not args.assets.is_dir():
+        fail(f"no such folder: --assets {args.assets}")
+    if args.out.exists() and not args.out.is_dir():
+        fail(f"--out {args.out} is a file")
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line."""
+    args = parse_args(argv)
+    pictures = args.form == "pictures"
+    folder = args.out / "layers" if pictures else args.out
+    assets = str(args.assets) if args.assets else None
+    order = Order(str(folder), args.count, SIZES[args.size], args.seed, assets)
+    try:
+        rejected = generate(order, args.workers)
+    except (ValueError, ImportError) as error:
+        print(f"rmgn.data.generate: error: {error}", file=sys.stderr)
+        return 2
+    drawn = args.count + sum(rejected.values())
+    print(f"{args.count} samples in {folder}; rejected {sum(rejected.values())} of {drawn} draws")
+    for reason, number in rejected.most_common():
+        print(f"  {number:6d}  {reason}")
+    if pictures:
+        from rmgn.data.pictures import write_pictures
+
+        write_pictures(folder, args.out, args.seed, args.assets)
+        print(f"pictures in {args.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

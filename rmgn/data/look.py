@@ -1,0 +1,214 @@
+"""Everything that is drawn anew each time a sample is dressed, as arrays of fixed shapes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from numpy.random import Generator
+
+from rmgn.data.backdrops import draw_backdrop
+from rmgn.data.fabrics import draw_colour, draw_denim, draw_palette, draw_tile, linear
+from rmgn.data.prints import Canvas, add_placket, add_pocket, add_print, lower_overlay
+
+F32 = npt.NDArray[np.float32]
+U8 = npt.NDArray[np.uint8]
+
+# sRGB tones of human skin from lightest to darkest; tones are drawn evenly along this line.
+_SKIN = np.array(
+    [(232, 198, 178), (222, 182, 158), (210, 165, 136), (194, 145, 112), (172, 121, 88), (142, 95, 68),
+     (113, 75, 53), (88, 59, 44), (68, 47, 37)], np.float32,
+) / 255  # fmt: skip
+_HAIR = np.array(
+    [(.012, .010, .009), (.03, .018, .012), (.07, .035, .018), (.13, .07, .035), (.22, .13, .06), (.4, .28, .14),
+     (.14, .04, .015), (.25, .24, .23)], np.float32,
+)  # fmt: skip
+
+
+@dataclass
+class GarmentLook:
+    """A top's colours. `numbers` are named by `NUMBERS`."""
+
+    tile: U8  # [4, 256, 256]
+    palette: F32  # [3, 3] linear
+    band: F32  # [3] linear colour of neck, hem and cuff bands
+    overlay: U8  # [4, 384, 320]
+    numbers: F32  # [len(NUMBERS)]
+    kind: str
+
+
+# Widths in metres; shares in [0, 1].
+NUMBERS = (
+    "neck_band", "hem_band", "cuff_band", "stitch", "gloss", "turn", "scale", "sleeve_contrast", "block_low",
+    "block_high", "seam_line", "collar_contrast",
+)  # fmt: skip
+
+
+@dataclass
+class Look:
+    """One draw of all looks of a sample."""
+
+    garments: tuple[GarmentLook, GarmentLook]
+    skin: F32  # [3] linear
+    skin_power: float  # contrast of the skin's texture
+    hair: F32
+    lower_tile: U8
+    lower_palette: F32
+    lower_overlay: U8
+    backdrop: U8  # [H, W, 3]
+    camera: F32  # [len(CAMERA)]
+    shop: F32  # [2, len(SHOP)]
+
+
+CAMERA = (
+    "exposure", "red", "blue", "contrast", "saturation", "blur", "noise", "jpeg", "shadow", "shadow_x", "gamma",
+)  # fmt: skip
+SHOP = ("white", "tint", "shadow", "exposure", "blur", "noise")
+
+
+def draw_skin(rng: Generator) -> F32:
+    """A linear skin tone, evenly from very light to very dark, warmer or cooler."""
+    t = rng.uniform(0, len(_SKIN) - 1)
+    k = min(int(t), len(_SKIN) - 2)
+    tone = _SKIN[k] * (1 - t + k) + _SKIN[k + 1] * (t - k)
+    return linear(np.clip(tone * (1 + rng.normal(0, 0.02, 3)) * rng.uniform(0.94, 1.04), 0.05, 0.98))
+
+
+def draw_hair(rng: Generator, age: float, dark: bool) -> F32:
+    """A linear hair colour: mostly dark, grey with age, now and then dyed."""
+    if rng.random() < 0.03:
+        return linear(draw_colour(rng))
+    chance = np.array([0.3, 0.24, 0.15, 0.1, 0.08, 0.06, 0.05, 0.02])
+    if dark:
+        chance[3:7] *= 0.15
+    if age > 0.8:
+        chance[7] = 0.35 if age < 0.88 else 0.8
+    return np.asarray(
+        _HAIR[rng.choice(len(_HAIR), p=chance / chance.sum())] * rng.uniform(0.8, 1.25), np.float32
+    )
+
+
+def draw_garment(rng: Generator, style: dict[str, object], length: float, pictures: list[U8]) -> GarmentLook:
+    """Fabric, print and trims that suit the cut."""
+    kind, collar, placket = str(style["kind"]), str(style["collar"]), str(style["placket"])
+    knit = kind == "jumper"
+    formal = kind in ("shirt", "blouse")
+    tile, pattern = draw_tile(rng, coarse=1.0 if knit else 0.0)
+    palette = draw_palette(rng)
+    canvas = Canvas()
+    printed = "none"
+    chance = 0.42 if kind in ("tee", "long", "tank") else 0.15 if knit else 0.0
+    if pattern in ("plain", "heather") and rng.random() < chance / 0.55 or rng.random() < 0.05 * (not formal):
+        printed = add_print(canvas, rng, length, pictures, palette[0])
+    if placket != "none":
+        add_placket(canvas, rng, length if placket == "full" else rng.uniform(0.12, 0.17))
+    if rng.random() < (0.35 if kind in ("shirt", "polo") else 0.05):
+        add_pocket(canvas, rng)
+    banded = rng.random()
+    neck = rng.uniform(0.012, 0.024) if kind in ("tee", "long", "jumper", "tank") and banded < 0.7 else 0.0
+    ends = (
+        rng.uniform(0.04, 0.06)
+        if knit and rng.random() < 0.7
+        else rng.uniform(0.015, 0.03)
+        if banded < 0.15
+        else 0.0
+    )
+    own = rng.random() < 0.7
+    band = (
+        palette[0] * rng.uniform(0.85, 1.0) if own else palette[1] if rng.random() < 0.7 else draw_colour(rng)
+    )
+    blocks = rng.random() < 0.06 and not formal
+    low = rng.uniform(0.3, 0.65) if blocks else 2.0
+    high = low - rng.uniform(0.08, 0.25) if blocks and rng.random() < 0.5 else low
+    satin = rng.random() < (0.25 if kind == "blouse" else 0.03)
+    numbers = {
+        "neck_band": neck,
+        "hem_band": ends,
+        "cuff_band": ends,
+        "stitch": float(rng.choice([0.0, rng.uniform(0.014, 0.03)], p=[0.3, 0.7])),
+        "gloss": rng.uniform(1.5, 3.0) if satin else rng.uniform(0.05, 0.8),
+        "turn": float(rng.choice([0.0, rng.normal(0, 0.02), np.pi / 4], p=[0.7, 0.27, 0.03])),
+        "scale": rng.uniform(0.75, 1.3) if pattern != "plain" else 1.0,
+        "sleeve_contrast": float(rng.random() < (0.5 if style["seam"] == "raglan" else 0.06)),
+        "block_low": low,
+        "block_high": high,
+        "seam_line": rng.uniform(0.05, 0.35),
+        "collar_contrast": float(rng.random() < (0.25 if kind == "polo" else 0.07)),
+    }
+    if collar == "fold":
+        numbers["neck_band"] = 0.0
+    values = np.array([numbers[n] for n in NUMBERS], np.float32)
+    band = linear(np.clip(band, 0.02, 0.98))
+    return GarmentLook(tile, linear(palette), band, canvas.result(), values, f"{pattern}/{printed}")
+
+
+def draw_look(rng: Generator, meta: dict[str, object], size: tuple[int, int], pictures: list[U8]) -> Look:
+    """Draw the looks of one sample from its parameters."""
+    garments = meta["garments"]
+    assert isinstance(garments, list)
+    tops = [draw_garment(rng, g["style"], g["front"][1] - g["front"][0], pictures) for g in garments]
+    shape, lower = meta["shape"], meta["lower"]
+    assert isinstance(shape, dict)
+    assert isinstance(lower, dict)
+    skin = draw_skin(rng)
+    dark = bool(skin.mean() < 0.15)
+    kind = str(lower["kind"])
+    palette = draw_palette(rng)
+    if kind == "jeans":
+        tile = draw_denim(rng)
+        ground = np.array(
+            [(28, 40, 70), (52, 74, 112), (96, 122, 156), (150, 170, 190), (25, 26, 30), (70, 72, 76)]
+        )
+        palette[0] = ground[rng.integers(len(ground))] / 255 * rng.uniform(0.85, 1.15)
+        palette[1] = palette[0] * 0.5 + 0.4
+    else:
+        wild = 0.5 if kind == "skirt" else 0.15
+        tile, _ = draw_tile(rng, None if rng.random() < wild else "plain")
+    camera = {
+        "exposure": rng.normal(0.0, 0.16),
+        "red": rng.normal(0, 0.035),
+        "blue": rng.normal(0, 0.05),
+        "contrast": rng.normal(0.06, 0.07),
+        "saturation": rng.normal(1.0, 0.1),
+        "blur": float(
+            rng.choice(
+                [rng.uniform(0.25, 0.5), rng.uniform(0.5, 0.9), rng.uniform(0.9, 1.4)], p=[0.6, 0.33, 0.07]
+            )
+        ),
+        "noise": float(rng.choice([rng.uniform(0.001, 0.006), rng.uniform(0.006, 0.02)], p=[0.75, 0.25])),
+        "jpeg": float(rng.choice([0.0, rng.uniform(0.15, 1.0)], p=[0.6, 0.4])),
+        "shadow": rng.uniform(0, 0.35) if rng.random() < 0.6 else 0.0,
+        "shadow_x": rng.normal(0, 0.06),
+        "gamma": rng.normal(1.0, 0.04),
+    }
+    shop = [
+        {
+            "white": float(rng.choice([1.0, rng.uniform(0.9, 1.0)], p=[0.5, 0.5])),
+            "tint": rng.normal(0, 0.006),
+            "shadow": rng.uniform(0.05, 0.3) if rng.random() < 0.4 else 0.0,
+            "exposure": rng.normal(0.0, 0.08),
+            "blur": rng.uniform(0.2, 0.6),
+            "noise": rng.uniform(0.0, 0.006),
+        }
+        for _ in range(2)
+    ]
+    return Look(
+        (tops[0], tops[1]),
+        skin,
+        float(rng.uniform(0.8, 1.2)),
+        draw_hair(rng, float(shape["age"]), dark),
+        tile,
+        linear(np.clip(palette, 0.02, 0.95)),
+        lower_overlay(rng, kind),
+        draw_backdrop(rng, size, pictures),
+        np.array([camera[n] for n in CAMERA], np.float32),
+        np.array([[s[n] for n in SHOP] for s in shop], np.float32),
+    )
+
+
+def half_texture(texture: U8) -> U8:
+    """A texture [C, H, W] at half its resolution, for small pictures: no aliasing, a quarter of the memory."""
+    smaller = cv2.resize(texture.transpose(1, 2, 0), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    return np.ascontiguousarray(smaller.transpose(2, 0, 1))

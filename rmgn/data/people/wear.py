@@ -1,0 +1,233 @@
+"""From a garment's rest mesh to the garment worn in a pose, and laid out for its shop photo."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+from numpy.random import Generator
+from scipy.spatial import cKDTree
+
+from rmgn.data.people.body import BODY_VERTICES, Body, BodyModel, skin
+from rmgn.data.people.cloth import Constraints, Material, Obstacle, constraints, drape, lay
+from rmgn.data.people.garment import Garment, pins
+from rmgn.data.people.lower import Lower
+from rmgn.data.people.mesh import Floats, smoothing, subdivision, vertex_normals
+from rmgn.data.people.pose import Arm, Pose, transforms
+from rmgn.data.people.style import Style
+
+
+@dataclass
+class Wearer:
+    """A posed body and what it wears below."""
+
+    body: Body
+    bones: Floats  # [bones, 3, 4]
+    vertices: Floats  # [19158, 3] posed
+    normals: Floats  # [13380, 3]
+    lower: Lower
+    lower_vertices: Floats  # [L, 3] posed
+    lower_normals: Floats
+
+
+def settle(model: BodyModel, body: Body, pose: Pose, gap: float = 0.016) -> Pose | None:
+    """Move forearms and hands out of the trunk until `gap` metres of room for cloth is left; None if they stay in."""
+    limbs = {s: np.flatnonzero(_limb(model, s)) for s in "LR"}
+    trunk = np.flatnonzero(
+        model.bone_weight("spine", "root", "pelvis", "breast", "upperleg")[:BODY_VERTICES] > 0.6
+    )
+    trunk_weights = model.weights[trunk]
+    for _ in range(14):
+        bones = transforms(model, body.heads, pose)
+        posed = skin(body.vertices[trunk], trunk_weights, bones)
+        tree = cKDTree(posed)
+        normals = vertex_normals(
+            skin(body.vertices[:BODY_VERTICES], model.weights[:BODY_VERTICES], bones), model.triangles
+        )
+        free = True
+        for side, arm in (("L", pose.left), ("R", pose.right)):
+            points = skin(body.vertices[limbs[side]], model.weights[limbs[side]], bones)
+            distance, near = tree.query(points)
+            height = ((points - posed[near]) * normals[trunk[near]]).sum(axis=1)
+            if not ((height < gap) & (distance < 0.12)).any():
+                continue
+            free = False
+            before = arm.fore[1] < -0.5
+            push = (0.015, -0.07, 0.0) if before else (0.055, -0.015, 0.0)
+            arm.fore = (arm.fore[0] + push[0], arm.fore[1] + push[1], arm.fore[2])
+            arm.upper = (arm.upper[0] + 0.03, arm.upper[1] - 0.02 * before, arm.upper[2])
+        if free:
+            return pose
+    return None
+
+
+def _limb(model: BodyModel, side: str) -> npt.NDArray[np.bool_]:
+    names = tuple(f"{b}.{side}" for b in ("lowerarm02", "wrist"))
+    fingers = np.array(
+        [b.endswith(f".{side}") and ("finger" in b or "meta" in b or b in names) for b in model.bones]
+    )
+    return np.asarray(model.weights[:BODY_VERTICES] @ fingers.astype(float)) > 0.6
+
+
+def wearer(model: BodyModel, body: Body, pose: Pose, lower: Lower) -> Wearer:
+    """Pose a body and its lower clothes."""
+    bones = transforms(model, body.heads, pose)
+    vertices = skin(body.vertices, model.weights, bones)
+    normals = vertex_normals(vertices[:BODY_VERTICES], model.triangles)
+    below = skin(lower.vertices, lower.weights, bones)
+    return Wearer(body, bones, vertices, normals, lower, below, vertex_normals(below, lower.triangles))
+
+
+def _obstacles(model: BodyModel, person: Wearer, garment: Garment, style: Style) -> list[Obstacle]:
+    """Body and lower clothes, told apart so that arms push sleeves only and hands nothing."""
+    rest = person.body.vertices[:BODY_VERTICES]
+    arm = model.bone_weight("upperarm", "lowerarm", "wrist", "finger", "meta")[:BODY_VERTICES] > 0.5
+    hand = model.bone_weight("wrist", "finger", "meta")[:BODY_VERTICES] > 0.5
+    points, normals = person.vertices[:BODY_VERTICES], person.normals
+    thickness = np.full(len(points), 0.004 if style.tuck else 0.005)
+    if not style.tuck:  # below the waistband it is the trousers that the cloth touches
+        bare = ~((rest[:, 2] < person.lower.waist - 0.005) & ~arm)
+        count = len(person.lower_vertices)
+        points = np.concatenate([points[bare], person.lower_vertices])
+        normals = np.concatenate([normals[bare], person.lower_normals])
+        thickness = np.concatenate([thickness[bare], np.full(count, 0.007)])
+        arm, hand = (np.concatenate([part[bare], np.zeros(count, bool)]) for part in (arm, hand))
+    torso = garment.seam < -0.03
+    sleeve = garment.seam > 0.04
+    before = _arms_before_torso(model, person, torso)
+    groups = ((torso, ~arm), (sleeve, arm & ~hand), (~torso & ~sleeve, ~hand))
+    return [
+        Obstacle(points[solid], normals[solid], thickness[solid], np.flatnonzero(cloth))
+        for cloth, solid in groups
+        if cloth.any()
+    ] + before
+
+
+def _arms_before_torso(model: BodyModel, person: Wearer, torso: npt.NDArray[np.bool_]) -> list[Obstacle]:
+    """Hands and forearms press the torso's cloth towards the body, so that they stay on top of it."""
+    limb = model.bone_weight("lowerarm02", "wrist", "finger", "meta")[:BODY_VERTICES] > 0.6
+    trunk = model.bone_weight("spine", "root", "pelvis", "breast", "upperleg")[:BODY_VERTICES] > 0.6
+    points = person.vertices[:BODY_VERTICES]
+    gap, near = cKDTree(points[trunk]).query(points[limb])
+    close = gap < 0.08
+    if not close.any() or not torso.any():
+        return []
+    outward = person.normals[trunk][near][close]
+    return [
+        Obstacle(
+            points[limb][close], -outward, np.full(int(close.sum()), 0.003), np.flatnonzero(torso), reach=0.02
+        )
+    ]
+
+
+def refine(garment: Garment) -> tuple[Garment, sp.csr_matrix]:
+    """Subdivide once; also the matrix that takes vertex values along."""
+    matrix, quads = subdivision(len(garment.vertices), garment.quads)
+    even = smoothing(matrix.shape[0], quads)
+    blend = 0.65 * sp.identity(matrix.shape[0]) + 0.35 * even
+    matrix = sp.csr_matrix(blend @ (blend @ matrix))
+    fine = replace(
+        garment,
+        vertices=np.asarray(matrix @ garment.vertices),
+        quads=quads,
+        weights=garment.weights,
+        outline=np.asarray(matrix @ garment.outline),
+        seam=np.asarray(matrix @ garment.seam),
+        facing=np.asarray(matrix @ garment.facing),
+    )
+    return fine, matrix
+
+
+def _creased(vertices: Floats, cons: Constraints, amount: float, rng: Generator) -> Constraints:
+    """Let the cloth be a little longer here than there: it then buckles into small folds."""
+    middle = 0.5 * (vertices[cons.pairs[:, 0]] + vertices[cons.pairs[:, 1]])
+    noise = np.zeros(len(middle))
+    for _ in range(6):
+        noise += np.sin(middle @ (rng.normal(size=3) / 0.06) + rng.uniform(0, 2 * np.pi))
+    return cons._replace(lengths=cons.lengths * (1 + amount * (1 + 0.25 * noise)))
+
+
+def put_on(
+    model: BodyModel, person: Wearer, coarse: Garment, fine: Garment, matrix: sp.csr_matrix, style: Style, rng: Generator
+) -> Floats:  # fmt: skip
+    """Drape the coarse cloth from its skinned position, then the fine one: worn fine vertices."""
+    start = skin(coarse.vertices, coarse.weights, person.bones)
+    x = drape(
+        start,
+        constraints(coarse.vertices, coarse.quads),
+        Material(bend=style.bend),
+        _obstacles(model, person, coarse, style),
+        pins(coarse, style),
+        rounds=20,
+        steps=12,
+    )
+    cons = _creased(fine.vertices, constraints(fine.vertices, fine.quads), style.crease, rng)
+    obstacles = _obstacles(model, person, fine, style)
+    x = drape(
+        np.asarray(matrix @ x),
+        cons,
+        Material(bend=style.bend * 0.1),
+        obstacles,
+        0.5 * pins(fine, style),
+        rounds=8,
+        steps=10,
+        passes=3,
+        gravity=5.0,
+        damping=0.96,
+    )
+    even = fine.even
+    for _ in range(2):  # Taubin: take the roughness of single vertices, not the folds
+        x = x + 0.45 * (even @ x - x)
+        x = x - 0.47 * (even @ x - x)
+    for obstacle in obstacles:
+        if np.isfinite(obstacle.reach):
+            continue
+        near = cKDTree(obstacle.points).query(x[obstacle.cloth])[1]
+        away = obstacle.normals[near]
+        depth = obstacle.thickness[near] - ((x[obstacle.cloth] - obstacle.points[near]) * away).sum(axis=1)
+        x[obstacle.cloth] += np.clip(depth, 0, 0.02)[:, None] * away
+    return x
+
+
+def lay_flat(
+    model: BodyModel, body: Body, coarse: Garment, fine: Garment, matrix: sp.csr_matrix, style: Style, spread: float
+) -> Floats:  # fmt: skip
+    """The garment as its shop photo shows it: [N, 3] fine vertices, x and z in the picture plane, y depth."""
+    arm = Arm((spread, 0, -1), (spread * 0.8, 0, -1))
+    bones = transforms(model, body.heads, Pose("shop", arm, arm))
+    x = skin(coarse.vertices, coarse.weights, bones)
+    normal = vertex_normals(x, coarse.triangles)
+    for _ in range(3):
+        normal = coarse.even @ normal
+    front = normal[:, 1] < 0
+    x = (x - [0, float(x[:, 1].mean()), 0]) * [1.05, 0.25 + 6 * max(0.0, style.bulge - 0.035), 1]
+    cons = constraints(coarse.vertices, coarse.quads)
+    sleeve = np.clip(0.5 + coarse.seam / 0.1, 0, 1)
+    depth = style.bulge * (1 - 0.4 * sleeve)
+    x = lay(x, cons, front, 260, depth)
+    x = _even_flat(coarse, x, 8)
+    x = np.asarray(matrix @ x)
+    cons = constraints(fine.vertices, fine.quads)
+    x = lay(x, cons, np.asarray(matrix @ front) > 0.5, 30, np.asarray(matrix @ depth), bend=0.3)
+    return _even_flat(fine, x, 12)
+
+
+def _even_flat(garment: Garment, x: Floats, rounds: int) -> Floats:
+    """Smooth without shrinking in the plane: a stripe across a ragged atlas looks ragged on the person."""
+    even = garment.even
+    for _ in range(rounds):
+        for share in (0.5, -0.52):
+            x = x + share * (even @ x - x) * [1, 0, 1]
+        x = x + 0.3 * (even @ x - x) * [0, 1, 0]
+    return x
+
+
+def torn(garment: Garment, x: Floats) -> int:
+    """How many edges inside the outline are stretched by more than half and 4 mm."""
+    lines = constraints(garment.vertices, garment.quads)
+    pairs, rest = lines.pairs[lines.kinds == 0], lines.lengths[lines.kinds == 0]
+    inside = (garment.outline.max(axis=1) < 0)[pairs].all(axis=1)
+    length = np.linalg.norm(x[pairs[:, 0]] - x[pairs[:, 1]], axis=1)
+    return int((inside & (length > 1.5 * rest + 0.004)).sum())

@@ -1,0 +1,71 @@
+"""Dressed samples as plain files: pictures, masks, flow, parse maps, key points, depth and body parts."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+from tqdm import tqdm
+
+from rmgn.data.dress import dress
+from rmgn.data.generated import GeneratedPeople
+
+FOLDERS = {
+    "person": "jpg", "garment": "jpg", "garment_mask": "png", "flow": "npz", "parse": "png", "depth": "png",
+}  # fmt: skip
+
+
+def _write(path: Path, data: bytes) -> None:
+    """The file appears whole or not at all."""
+    temporary = path.with_suffix(".part")
+    temporary.write_bytes(data)
+    temporary.replace(path)
+
+
+def _rgb(picture: Tensor) -> npt.NDArray[np.uint8]:
+    """[3, H, W] in [-1, 1] to uint8 BGR, as OpenCV writes it."""
+    levels = ((picture + 1) * 127.5).round().clamp(0, 255).byte()
+    return np.ascontiguousarray(levels.permute(1, 2, 0).numpy()[:, :, ::-1])
+
+
+def _image(suffix: str, picture: npt.NDArray[np.generic]) -> bytes:
+    options = [cv2.IMWRITE_JPEG_QUALITY, 95] if suffix == "jpg" else []
+    return bytes(cv2.imencode(f".{suffix}", np.asarray(picture), options)[1])
+
+
+def write_pictures(layers: Path, out: Path, seed: int, assets: Path | None, progress: bool = True) -> None:
+    """Dress every sample of `layers` once and write it below `out`; what is there already is left."""
+    people = GeneratedPeople(layers, seed=seed, flip=False, assets=assets)
+    for name in (*FOLDERS, "bodyparts", "keypoints"):
+        (out / name).mkdir(parents=True, exist_ok=True)
+    for index in tqdm(range(len(people)), disable=not progress, unit="sample"):
+        last = out / "keypoints" / f"{index:06d}.json"
+        if last.exists():
+            continue
+        item = people[index]
+        dressed = dress(people.collate([item]), noise_seed=index)
+        for k, side in enumerate("ab"):
+            stem = f"{index:06d}_{side}"
+            flow = io.BytesIO()
+            np.savez_compressed(
+                flow,
+                flow=dressed.flow[0, k].numpy().astype(np.float16),
+                visible=dressed.visible[0, k, 0].numpy(),
+            )
+            content = {
+                "person": _image("jpg", _rgb(dressed.person[0, k])),
+                "garment": _image("jpg", _rgb(dressed.garment[0, k])),
+                "garment_mask": _image("png", (dressed.garment_mask[0, k, 0] * 255).byte().numpy()),
+                "flow": flow.getvalue(),
+                "parse": _image("png", dressed.parse[0, k].byte().numpy()),
+                "depth": _image("png", (dressed.depth[0, k] * 1000).round().numpy().astype(np.uint16)),
+            }
+            for name, data in content.items():
+                _write(out / name / f"{stem}.{FOLDERS[name]}", data)
+        _write(out / "bodyparts" / f"{index:06d}.png", _image("png", dressed.parts[0].byte().numpy()))
+        _write(last, json.dumps(item["keypoints"].tolist()).encode())
