@@ -235,12 +235,19 @@ def _drawn_hair(model: BodyModel, person: Wearer, style: HeadStyle) -> Surface:
     rest = person.body.vertices
     head = person.body.heads[model.index["head"]]
     if style.hair == "long":
-        quads, source = used(model.groups["helper-hair"], len(rest))
+        hair = model.groups["helper-hair"]
+        middle = rest[hair].mean(axis=1)
+        face = (
+            (middle[:, 1] < head[1] - 0.035)
+            & (middle[:, 2] < head[2] + 0.115)
+            & (np.abs(middle[:, 0]) < 0.085)
+        )
+        quads, source = used(hair[~face & (middle[:, 2] > head[2] - 0.04 - 0.22 * style.length)], len(rest))
         v, w = rest[source], sp.csr_matrix(model.weights[source])
         even = averaging(len(v), edges(quads)[0])
     else:
         skull = rest[:BODY_VERTICES]
-        line = head[2] + 0.10 + 0.55 * np.clip(-(skull[:, 1] - head[1]) - 0.02, -0.07, 1)
+        line = head[2] + 0.055 + 0.6 * np.clip(head[1] - skull[:, 1], -0.1, 0.13)
         scalp = (skull[:, 2] > line)[model.quads].all(axis=1)
         quads, source = used(model.quads[scalp], BODY_VERTICES)
         v, w = skull[source], sp.csr_matrix(model.weights[source])
@@ -265,5 +272,5 @@ def _drawn_hair(model: BodyModel, person: Wearer, style: HeadStyle) -> Surface:
 def _drawn_strands() -> npt.NDArray[np.float32]:
     noise = np.random.default_rng(1).normal(size=(256, 256)).astype(np.float32)
     strands = cv2.GaussianBlur(noise, (0, 0), sigmaX=0.8, sigmaY=25, borderType=cv2.BORDER_REFLECT)
-    strands = np.clip(1 + strands / strands.std() * 0.35, 0.3, 2.5)
+    strands = np.clip(1 + strands / strands.std() * 0.2, 0.3, 2.0)
     return np.dstack([strands] * 3 + [np.ones_like(strands)]).astype(np.float32)
