@@ -57,7 +57,7 @@ def training_batches(
 ) -> Iterator[Pairs]:
     """Endless batches of `batch` pairs; those from `start_step` on are the same as without a stop before it.
 
-    Each sample of layers gives two pairs, from b to a and from a to b. The last `held_out` samples are left out.
+    Each sample of layers gives two pairs, b to a and a to b. The last `held_out` samples are left out.
     """
     samples = max(1, batch // 2)
     fresh = Freshly(people, held_out)
@@ -108,9 +108,7 @@ def resize(batch: Pairs, size: tuple[int, int]) -> Pairs:
     height, width = batch.person.shape[-2:]
     scale = height // size[0]
     if (size[0] * scale, size[1] * scale) != (height, width):
-        raise ValueError(
-            f"pictures of {height}x{width} cannot be reduced to {size[0]}x{size[1]} by a whole number"
-        )
+        raise ValueError(f"{height}x{width} cannot be reduced to {size[0]}x{size[1]} by a whole number")
     if scale == 1:
         return batch
     pooled = {name: F.avg_pool2d(value, scale) for name, value in batch._asdict().items()}

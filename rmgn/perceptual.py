@@ -1,4 +1,4 @@
-"""Perceptual distances: L1 between the features that an ImageNet network sees in two pictures (equation 7)."""
+"""Perceptual distances (equation 7): L1 between what an ImageNet network sees in two pictures."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Perceptual(nn.Module):
-    """Σ w·mean |φ(x) - φ(y)| over feature maps φ; pictures [B, 3, H, W] in [-1, 1]. Its weights are frozen."""
+    """Σ w·mean |φ(x) - φ(y)| over feature maps φ, frozen; pictures [B, 3, H, W] in [-1, 1]."""
 
     name: str
 
@@ -51,12 +51,11 @@ class Vgg19(Perceptual):
         own = self.layers.state_dict()
         self.layers.load_state_dict({key: state[f"features.{key}"] for key in own})
         self.taps = [1, 6, 11, 20, 29]  # relu1_1 … relu5_1
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
         self.requires_grad_(False).eval()
 
     def features(self, picture: Tensor) -> list[Tensor]:
-        x = ((picture + 1) / 2 - self.mean) / self.std
+        mean, std = (picture.new_tensor(v).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+        x = ((picture + 1) / 2 - mean) / std
         maps = []
         for index, layer in enumerate(self.layers):
             x = layer(x)

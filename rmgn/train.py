@@ -1,8 +1,9 @@
-"""Train the network on generated pairs.
+r"""Train the network on generated pairs.
 
-    python -m rmgn.train --config pairs-warp-half --data layers/ --out runs/warp
-    python -m rmgn.train --config pairs-full-half --data layers/ --out runs/half --init runs/warp/best.safetensors
-    python -m rmgn.train --config pairs-full --data layers/ --out runs/full --init runs/half/best.safetensors
+    python -m rmgn.train --config pairs-warp-half --data layers --out runs/warp
+    python -m rmgn.train --config pairs-full-half --data layers --out runs/half \
+        --init runs/warp/best.safetensors
+    python -m rmgn.train --config pairs-full --data layers --out runs/full --init runs/half/best.safetensors
 
 Run the same command again to go on after a stop, from the newest checkpoint in --out, exactly as if there had
 been none. `accelerate launch -m rmgn.train …` spreads a run over several GPUs.
@@ -10,11 +11,12 @@ been none. `accelerate launch -m rmgn.train …` spreads a run over several GPUs
 
 import argparse
 import dataclasses
+import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -51,34 +53,36 @@ def train(
     torch.manual_seed(config.seed)
     run = RunFolder(out)
     model = first_model(config, init)
-    ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True)
+    averaging = get_ema_multi_avg_fn(config.ema)  # type: ignore[no-untyped-call]
+    average = AveragedModel(model, multi_avg_fn=averaging, use_buffers=True)
+    ema = cast(RMGN, average.module)
     stage = PairStage(model, config.stage, make_perceptual(config.perceptual))  # type: ignore[arg-type]
     optimizer = make_optimizer(model, config)
-    step, best = 0, float("inf")
+    step, best = 0, math.inf
     resumed = run.newest()
     if resumed is not None:
         state = torch.load(resumed / "state.pt", map_location="cpu", weights_only=True)
         check_same(state["config"], config, out)
         model.load_state_dict(checkpoint.load(resumed / "model.safetensors").state_dict())
-        ema.module.load_state_dict(checkpoint.load(resumed / "ema.safetensors").state_dict())
-        ema.n_averaged.fill_(state["averaged"])
+        ema.load_state_dict(checkpoint.load(resumed / "ema.safetensors").state_dict())
+        average.n_averaged.fill_(state["averaged"])
         optimizer.load_state_dict(state["optimizer"])
         step, best = state["step"], state["best"]
     elif accelerator.is_main_process:
         run.write_config(dataclasses.asdict(config))
     stage.train()
     stage, optimizer = accelerator.prepare(stage, optimizer)
-    ema.to(accelerator.device)
+    average.to(accelerator.device)
 
     def save() -> None:
         if accelerator.is_main_process:
             state = {
                 "step": step,
                 "best": best,
-                "averaged": int(ema.n_averaged),
+                "averaged": int(average.n_averaged),
                 "optimizer": optimizer.state_dict(),
             }
-            run.save(step, model, ema.module, {**state, "config": dataclasses.asdict(config)})
+            run.save(step, model, ema, {**state, "config": dataclasses.asdict(config)})
 
     writer = SummaryWriter(str(out / "tensorboard"), purge_step=step) if accelerator.is_main_process else None
     bar = tqdm(total=config.steps, initial=step, unit="step", disable=not accelerator.is_main_process)
@@ -104,7 +108,7 @@ def train(
             accelerator.clip_grad_norm_(stage.parameters(), config.clip)
         optimizer.step()
         optimizer.zero_grad()
-        ema.update_parameters(model)
+        average.update_parameters(model)
         step += 1
         bar.update()
 
@@ -114,16 +118,16 @@ def train(
             bar.set_postfix(total=f"{terms['total'].item():.3f}", px=f"{terms['endpoint_px'].item():.2f}")
         if step % config.validate_steps == 0 or step == config.steps:
             if accelerator.is_main_process:
-                result = validate(ema.module, people, config, accelerator.device)
+                result = validate(ema, people, config, accelerator.device)
                 if writer:
-                    for name, value in result.items():
-                        writer.add_scalar(f"validation/{name}", value, step)
-                    writer.add_image("validation/pictures", pictures(ema.module, people, config), step)
+                    for name, loss in result.items():
+                        writer.add_scalar(f"validation/{name}", loss, step)
+                    writer.add_image("validation/pictures", pictures(ema, people, config), step)
                     writer.flush()
                 tqdm.write(f"step {step}: " + ", ".join(f"{k} {v:.4f}" for k, v in result.items()))
                 if result["total"] < best:
                     best = result["total"]
-                    run.save_best(ema.module, step, best)
+                    run.save_best(ema, step, best)
             accelerator.wait_for_everyone()
         if time.monotonic() - saved_at > 60 * config.save_minutes or step == config.steps:
             save()
@@ -198,7 +202,7 @@ def validate(
 
 @torch.no_grad()
 def pictures(model: torch.nn.Module, people: Any, config: TrainConfig) -> Tensor:
-    """A sheet [3, H, W] in [0, 1]: person, garment, warped, composite mask, try-on, target, one row a pair."""
+    """A sheet [3, H, W] in [0, 1], one row a pair: person, garment, warped, mask, try-on, target."""
     device = next(model.parameters()).device
     batch = next(iter(batches.held_out_batches(people, config.held_out, 8, workers=0)))
     batch = Pairs(*(t.to(device) for t in batches.resize(batch, (config.height, config.width))))

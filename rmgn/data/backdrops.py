@@ -43,7 +43,8 @@ def _gradient(rng: Generator, size: tuple[int, int], colour: F32, depth: float) 
 
 def _studio(rng: Generator, size: tuple[int, int]) -> F32:
     grey = rng.uniform(0.78, 0.99) if rng.random() < 0.75 else rng.uniform(0.25, 0.78)
-    return _gradient(rng, size, np.full(3, grey, np.float32) + rng.normal(0, 0.008, 3), rng.uniform(0, 0.15))
+    colour = (grey + rng.normal(0, 0.008, 3)).astype(np.float32)
+    return _gradient(rng, size, colour, rng.uniform(0, 0.15))
 
 
 def _wall(rng: Generator, size: tuple[int, int]) -> F32:

@@ -105,18 +105,22 @@ def dress(batch: Batch, noise_seed: int = 0, camera: bool = True) -> Dressed:
     mask = (shop["shop_garment"][..., 0] > 127).unsqueeze(1)
     photo = _shop_photo(flat_fabric, gloss, shop, batch["shop"].flatten(0, 1), generator if camera else None)
     flow, visible = flows(x, z, worn["garment"], looks["shop_place"])
-    pair = (b, 2)
     return Dressed(
-        people.unflatten(0, pair) * 2 - 1,
-        photo.unflatten(0, pair) * 2 - 1,
-        mask.float().unflatten(0, pair),
-        (worn["garment"][..., 0].float() / 255).unsqueeze(1).unflatten(0, pair),
-        flow.unflatten(0, pair),
-        visible.unflatten(0, pair),
+        _paired(people) * 2 - 1,
+        _paired(photo) * 2 - 1,
+        _paired(mask.float()),
+        _paired(worn["garment"][..., 0].float().unsqueeze(1) / 255),
+        _paired(flow),
+        _paired(visible),
         batch["labels"].long(),
         batch["parts"].long(),
         batch["depth"].float() / 1000,
     )
+
+
+def _paired(planes: Tensor) -> Tensor:
+    """[2B, ...] to [B, 2, ...]."""
+    return planes.view(-1, 2, *planes.shape[1:])
 
 
 _GARMENT_LOOK = ("tile", "palette", "band", "overlay", "numbers", "shop_place", "front", "sleeve_angle")
@@ -134,7 +138,10 @@ def worn_place(place: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def shop_place(like: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
-    """Flat x and z of a shop photo's pixels [N, H, W]: its plane is the atlas. place [N, 4]: x, z, half height, roll."""
+    """Flat x and z of a shop photo's pixels [N, H, W], since its plane is the atlas.
+
+    place [N, 4]: x and z of its middle, half height in metres, roll in radians.
+    """
     n, h, w = like.shape
     x = (torch.arange(w, device=like.device) + 0.5) / w * 2 - 1
     y = (torch.arange(h, device=like.device) + 0.5) / h * 2 - 1
@@ -158,7 +165,7 @@ def _cloth(there: Tensor, x: Tensor, z: Tensor, garment: Tensor) -> Cloth:
 
 
 def flows(x: Tensor, z: Tensor, garment: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
-    """The true flow [N, 2, H, W] of worn pixels into their shop photo, and where it is visible [N, 1, H, W]."""
+    """The true flow [N, 2, H, W] of worn pixels into the shop photo, and where it is visible [N, 1, H, W]."""
     n, h, w = x.shape
     cx, cz, half, roll = (place[:, k].view(n, 1, 1) for k in range(4))
     c, s = torch.cos(roll), torch.sin(roll)
@@ -170,7 +177,7 @@ def flows(x: Tensor, z: Tensor, garment: Tensor, place: Tensor) -> tuple[Tensor,
 
 
 def _look_up(texture: Tensor, owner: Tensor, u: Tensor, v: Tensor) -> Tensor:
-    """Bilinear lookup [P, C] in texture uint8 [N, C, h, w] of each pixel's owner, at (u, v) in [-1, 1]; 0 outside."""
+    """Bilinear lookup [P, C] in its owner's texture, uint8 [N, C, h, w], at (u, v) in [-1, 1]; 0 outside."""
     n = len(texture)
     layer = (2 * owner + 1) / n - 1  # the very middle of the owner's layer: nothing of its neighbours
     grid = torch.stack([u, v, layer.to(u.dtype)], dim=-1).view(1, 1, 1, -1, 3)
@@ -179,17 +186,18 @@ def _look_up(texture: Tensor, owner: Tensor, u: Tensor, v: Tensor) -> Tensor:
 
 
 def _sample_tile(tile: Tensor, owner: Tensor, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Look repeating tiles up at (s, t) in metres, t upwards: shares of two colours and weave, [P, 1] each."""
+    """Repeating tiles at (s, t) in metres, t upwards: shares of two colours and weave, [P, 1] each."""
     size = tile.shape[-1]
     padded = F.pad(tile.float(), (1, 1, 1, 1), mode="circular").to(tile.dtype)
     place = torch.stack([s, -t]) / (TILE * TEXEL)
     u, v = ((place - place.floor()) * size + 1) / (size + 2) * 2 - 1
-    second, third, weave, _ = _look_up(padded, owner, u, v).split(1, dim=1)
+    texel = _look_up(padded, owner, u, v)
+    second, third, weave = (texel[:, k : k + 1] for k in range(3))
     return second, third, weave * (255 / 128)
 
 
 def _sample_overlay(overlay: Tensor, owner: Tensor, x: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
-    """Look overlays up at x from the middle and `down` (negative) below the top: linear colour [P, 3], opacity [P, 1]."""
+    """Overlays at x from the middle, `down` (negative) below the top: linear colour [P, 3] and opacity."""
     over = _look_up(overlay, owner, x / (WIDTH * TEXEL / 2), -down / (HEIGHT * TEXEL / 2) - 1)
     return linear(over[:, :3]), over[:, 3:]
 
@@ -252,14 +260,14 @@ def _trims(albedo: Tensor, cloth: Cloth, band: Tensor, number: Batch) -> Tensor:
 
 
 def _person(batch: Batch, worn: Batch, light: Tensor, mirror: Tensor) -> tuple[Tensor, Tensor]:
-    """Skin, hair, lower clothes and the rest, weighted by their cover: picture [N, 3, H, W], cover [N, 1, H, W]."""
+    """All but the garment, weighted by its cover: picture [N, 3, H, W] and cover [N, 1, H, W]."""
     n, h, w, _ = worn["cover"].shape
 
     def each(name: str) -> Tensor:
         return batch[name].repeat_interleave(2, 0)
 
     cover = worn["cover"].movedim(-1, 1).float() / 255
-    skin, hair, lower, other = cover.split(1, dim=1)
+    skin, hair, lower, other = (cover[:, k : k + 1] for k in range(4))
     detail = unpack(worn["albedo"]).movedim(-1, 1)
     tone = each("skin").view(n, 3, 1, 1) * detail.clamp_min(1e-3) ** each("skin_power").view(n, 1, 1, 1)
     diffuse = skin * tone + (hair * each("hair").view(n, 3, 1, 1) + other) * detail
@@ -293,7 +301,7 @@ def display(light: Tensor) -> Tensor:
 
 
 def _backdrop(backdrop: Tensor, cover: Tensor, numbers: Tensor) -> Tensor:
-    """The backdrop uint8 [B, H, W, 3], linear [2B, 3, H, W], with the soft shadow that the person throws on it."""
+    """The backdrop uint8 [B, H, W, 3] made linear [2B, 3, H, W], with the person's soft shadow on it."""
     behind = linear(backdrop.float().movedim(-1, 1) / 255).repeat_interleave(2, 0)
     n, _, h, w = behind.shape
     strength = numbers[:, CAMERA.index("shadow")].view(n, 1, 1, 1)
@@ -352,7 +360,7 @@ def _blur(picture: Tensor, sigma: Tensor) -> Tensor:
 
 
 def jpeg(picture: Tensor, strength: Tensor) -> Tensor:
-    """What JPEG does to a picture [N, 3, H, W] in [0, 1]: 8×8 cosine blocks, quantised; strength [N] in (0, 1]."""
+    """What JPEG does to pictures [N, 3, H, W] in [0, 1]: cosine blocks, quantised; strength [N] in (0, 1]."""
     n, _, h, w = picture.shape
     k = torch.arange(8, device=picture.device).float()
     cosine = torch.cos((2 * k.view(1, 8) + 1) * k.view(8, 1) * math.pi / 16) / 2

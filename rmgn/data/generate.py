@@ -1,8 +1,8 @@
 """Make generated people: `python -m rmgn.data.generate --out DIR --count 1000 --assets ASSETS`.
 
-Writes layers (`000000.zip`, …) that `rmgn.data.generated.GeneratedPeople` trains from, or with `--as pictures`
-dressed pictures with their truth in a plain layout. Deterministic for a seed, whatever the number of workers;
-started again after a kill it goes on where it stopped.
+Writes layers (`000000.zip`, …) that `rmgn.data.generated.GeneratedPeople` trains from, or, with
+`--as pictures`, dressed pictures with their truth in a plain layout. Deterministic
+for a seed, whatever the number of workers; started again after a kill it goes on where it stopped.
 """
 
 from __future__ import annotations

@@ -56,10 +56,7 @@ def mirror(sample: Sample) -> Sample:
     meta = {**sample.meta}
     points = [sample.meta["keypoints"][k] for k in _POINT_SWAP]
     meta["keypoints"] = [[round(width - x, 2), y, v] for x, y, v in points]
-    meta["garments"] = [
-        {**g, "shop": {**g["shop"], "centre": [-g["shop"]["centre"][0], g["shop"]["centre"][1]], "roll": -g["shop"]["roll"]}}
-        for g in meta["garments"]
-    ]  # fmt: skip
+    meta["garments"] = [{**g, "shop": _mirrored(g["shop"])} for g in meta["garments"]]
     return replace(
         sample,
         worn=(worn(sample.worn[0]), worn(sample.worn[1])),
@@ -67,6 +64,11 @@ def mirror(sample: Sample) -> Sample:
         parts=_PART_SWAP[flip(sample.parts)],
         meta=meta,
     )
+
+
+def _mirrored(shop: dict[str, Any]) -> dict[str, Any]:
+    x, z = shop["centre"]
+    return {**shop, "centre": [-x, z], "roll": -shop["roll"]}
 
 
 def tensors(sample: Sample, look: Look) -> Batch:

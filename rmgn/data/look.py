@@ -22,8 +22,8 @@ _SKIN = np.array(
      (113, 75, 53), (88, 59, 44), (68, 47, 37)], np.float32,
 ) / 255  # fmt: skip
 _HAIR = np.array(
-    [(.012, .010, .009), (.03, .018, .012), (.07, .035, .018), (.13, .07, .035), (.22, .13, .06), (.4, .28, .14),
-     (.14, .04, .015), (.25, .24, .23)], np.float32,
+    [(.012, .010, .009), (.03, .018, .012), (.07, .035, .018), (.13, .07, .035), (.22, .13, .06),
+     (.4, .28, .14), (.14, .04, .015), (.25, .24, .23)], np.float32,
 )  # fmt: skip
 
 
@@ -63,7 +63,8 @@ class Look:
 
 
 CAMERA = (
-    "exposure", "red", "blue", "contrast", "saturation", "blur", "noise", "jpeg", "shadow", "shadow_x", "gamma",
+    "exposure", "red", "blue", "contrast", "saturation", "blur", "noise", "jpeg", "shadow", "shadow_x",
+    "gamma",
 )  # fmt: skip
 SHOP = ("white", "tint", "shadow", "exposure", "blur", "noise")
 
@@ -100,7 +101,8 @@ def draw_garment(rng: Generator, style: dict[str, object], length: float, pictur
     canvas = Canvas()
     printed = "none"
     chance = 0.42 if kind in ("tee", "long", "tank") else 0.15 if knit else 0.0
-    if pattern in ("plain", "heather") and rng.random() < chance / 0.55 or rng.random() < 0.05 * (not formal):
+    quiet = pattern in ("plain", "heather")
+    if rng.random() < (chance / 0.55 if quiet else 0.05 * (not formal)):
         printed = add_print(canvas, rng, length, pictures, palette[0])
     if placket != "none":
         add_placket(canvas, rng, length if placket == "full" else rng.uniform(0.12, 0.17))
@@ -209,6 +211,6 @@ def draw_look(rng: Generator, meta: dict[str, object], size: tuple[int, int], pi
 
 
 def half_texture(texture: U8) -> U8:
-    """A texture [C, H, W] at half its resolution, for small pictures: no aliasing, a quarter of the memory."""
+    """A texture [C, H, W] at half its resolution, for small pictures: no aliasing, less memory."""
     smaller = cv2.resize(texture.transpose(1, 2, 0), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     return np.ascontiguousarray(smaller.transpose(2, 0, 1))

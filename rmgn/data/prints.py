@@ -39,8 +39,11 @@ _SYLLABLES = (
     "wil",
     "ka",
 )
-_WORDS = ("CLUB", "STUDIO", "SPORT", "LOVE", "CITY", "WEST", "HAPPY", "OCEAN", "NORTH", "DREAM", "1984", "77", "TEAM",
-          "RIVER", "WILD", "SUNNY", "COFFEE", "PARIS", "TOKYO", "OSLO", "AMORE", "VIDA", "HELLO", "NOVA", "GOOD DAY")  # fmt: skip
+_WORDS = (
+    "CLUB", "STUDIO", "SPORT", "LOVE", "CITY", "WEST", "HAPPY", "OCEAN", "NORTH", "DREAM", "1984",
+    "77", "TEAM", "RIVER", "WILD", "SUNNY", "COFFEE", "PARIS", "TOKYO", "OSLO", "AMORE", "VIDA", "HELLO",
+    "NOVA", "GOOD DAY",
+)  # fmt: skip
 _SCRIPTS = ("Привет", "Αγάπη", "Ελλάδα", "Москва", "слово", "Ωκεανός")
 _HERSHEY = (0, 1, 2, 3, 4, 5, 6, 7)
 
@@ -115,7 +118,7 @@ class Canvas:
     def paint(
         self, mask: U8, corner: tuple[int, int], colour: npt.NDArray[np.floating], strength: float = 1.0
     ) -> None:
-        """Lay a colour [3] or picture [h, w, 3] in [0, 1] through a mask [h, w] whose upper left is at (x, y)."""
+        """Lay a colour [3] or picture [h, w, 3] in [0, 1] through a mask [h, w], its upper left at (x, y)."""
         x, y = corner
         left, top = max(0, -x), max(0, -y)
         part = mask[top : max(0, HEIGHT - y), left : max(0, WIDTH - x)]
@@ -124,9 +127,9 @@ class Canvas:
         if colour.ndim == 3:
             colour = colour[top : top + part.shape[0], left : left + part.shape[1]]
         box = self._rgba[y + top : y + top + part.shape[0], x + left : x + left + part.shape[1]]
-        opacity = part.astype(np.float32)[:, :, None] * (strength / 255)
+        opacity = np.asarray(part[:, :, None] * np.float32(strength / 255), np.float32)
         box *= 1 - opacity
-        box[:, :, :3] += opacity * colour
+        box[:, :, :3] += opacity * np.asarray(colour, np.float32)
         box[:, :, 3:] += opacity
         self._blank = False
 
@@ -138,12 +141,13 @@ class Canvas:
         if turn:
             side = int(np.hypot(h, w)) + 2
             move = cv2.getRotationMatrix2D((w / 2, h / 2), turn, 1.0)
-            move[:, 2] += (side - np.array([w, h])) / 2
+            move = np.add(move, [[0, 0, (side - w) / 2], [0, 0, (side - h) / 2]])
             mask = np.asarray(cv2.warpAffine(mask, move, (side, side)), np.uint8)
             if colour.ndim == 3:
-                colour = cv2.warpAffine(
+                spread = cv2.warpAffine(
                     colour.astype(np.float32), move, (side, side), borderMode=cv2.BORDER_REPLICATE
                 )
+                colour = np.asarray(spread, np.float32)
             h = w = side
         self.paint(mask, (centre[0] - w // 2, centre[1] - h // 2), colour)
 
@@ -186,7 +190,8 @@ def picture(rng: Generator, size: int, photos: list[U8]) -> F32:
         photo = photos[rng.integers(len(photos))]
         side = int(rng.integers(96, min(photo.shape[:2])))
         y, x = rng.integers(photo.shape[0] - side + 1), rng.integers(photo.shape[1] - side + 1)
-        return np.asarray(cv2.resize(photo[y : y + side, x : x + side], (size, size)), np.float32) / 255
+        cut = cv2.resize(photo[y : y + side, x : x + side], (size, size))
+        return np.asarray(cut / np.float32(255), np.float32)
     sky, ground = draw_colour(rng), draw_colour(rng)
     ramp = np.linspace(0, 1, size, dtype=np.float32)[:, None, None]
     image = np.ascontiguousarray(np.broadcast_to(sky * (1 - ramp) + ground * ramp, (size, size, 3)))
@@ -277,10 +282,10 @@ def add_print(canvas: Canvas, rng: Generator, length: float, photos: list[U8], g
     elif kind == "picture":
         size = int(wide * rng.uniform(0.8, 1.15))
         tall = int(min(size * rng.uniform(0.8, 1.3), 0.7 * length / TEXEL))
-        image = cv2.resize(picture(rng, 128, photos), (size, tall))
+        image = np.asarray(cv2.resize(picture(rng, 128, photos), (size, tall)), np.float32)
         mask = np.full((tall, size), 255, np.uint8)
         if rng.random() < 0.3:
-            mask = cv2.resize(_figure(rng, 96), (size, tall))
+            mask = np.asarray(cv2.resize(_figure(rng, 96), (size, tall)), np.uint8)
         down = (middle[0], middle[1] + tall // 3)
         canvas.paint_box(mask, down, image)
         if rng.random() < 0.4:
@@ -355,8 +360,8 @@ def lower_overlay(rng: Generator, kind: str) -> U8:
             canvas.line(pocket * [side, 1], 0.003, 0.45)
         canvas.disc((0, band / 2), 0.008, np.full(3, rng.uniform(0.3, 0.75)))
     if kind == "jeans" or rng.random() < 0.2:
-        for side in (-0.1, 0.1):
-            canvas.line(np.array([[side, 0], [side, band + 0.004]]), 0.01, 0.4)
+        for loop in (-0.1, 0.1):
+            canvas.line(np.array([[loop, 0], [loop, band + 0.004]]), 0.01, 0.4)
     if dress_belt:
         colour = np.array([[0.08, 0.07, 0.07], [0.32, 0.2, 0.12], [0.55, 0.4, 0.27], [0.9, 0.9, 0.88]])[
             rng.integers(4)

@@ -22,7 +22,7 @@ F32 = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Proxy:
-    """A `.mhclo`: every vertex hangs on three base vertices with weights and an offset in the body's scale."""
+    """A `.mhclo`: every vertex hangs on three base vertices with weights and a scaled offset."""
 
     base: Ints  # [N, 3]
     share: Floats  # [N, 3]

@@ -95,7 +95,7 @@ class BodyModel:
 
 @functools.lru_cache(maxsize=1)
 def body_model() -> BodyModel:
-    """The shared model; the first call on a machine builds anny's cache (about a minute), later ones take 2 s."""
+    """The shared model; a machine's first call builds anny's cache (a minute), later ones take 2 s."""
     return BodyModel()
 
 

@@ -65,11 +65,11 @@ def constraints(vertices: Floats, quads: Ints) -> Constraints:
     return Constraints(every[order].astype(np.int32), lengths[order], kinds[order])
 
 
-@njit(cache=True, fastmath=True)  # type: ignore[untyped-decorator]
-def _substeps(
-    x, velocity, pairs, lengths, compliance, steps, passes, dt, gravity, damping, pin, goal, near, point, normal,
-    thick, friction,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+@njit(cache=True, fastmath=True)
+def _substeps(  # type: ignore[no-untyped-def]
+    x, velocity, pairs, lengths, compliance, steps, passes, dt, gravity, damping, pin, goal, near, point,
+    normal, thick, friction,
+):  # fmt: skip
     """Advance the cloth; `near` [N, M] is the obstacle point for each vertex and obstacle, -1 for none."""
     count = len(x)
     before = np.empty_like(x)
@@ -148,13 +148,13 @@ def drape(
             gap, k = tree.query(x[obstacle.cloth], distance_upper_bound=obstacle.reach)
             near[obstacle.cloth, m] = np.where(np.isfinite(gap), base[m] + k, -1)
         _substeps(
-            x, velocity, cons.pairs, cons.lengths, compliance, steps, passes, dt, gravity, damping, pin, start,
-            near, point, normal, thick, friction,
+            x, velocity, cons.pairs, cons.lengths, compliance, steps, passes, dt, gravity, damping, pin,
+            start, near, point, normal, thick, friction,
         )  # fmt: skip
     return x
 
 
-@njit(cache=True, fastmath=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, fastmath=True)
 def _lay(x, pairs, lengths, share, front, rounds, depth, give):  # type: ignore[no-untyped-def]
     for _ in range(rounds):
         for k in range(len(pairs)):

@@ -74,9 +74,11 @@ class Collar:
         # The points spread to both sides of the opening.
         side = np.where(self.angle < np.pi, 1.0, -1.0)[:, None] * np.cross(up, out)
         down = normalised(-0.94 * up + 0.34 * out - (0.35 * opening)[:, None] * side)
-        for s in np.linspace(0, 1, _LEAF):
-            rows.append(top + gap * np.sin(np.pi / 2 * min(1.0, 3 * s + 0.2)) * out + length * s * down)
-        return rows
+        bulge = [gap * np.sin(np.pi / 2 * min(1.0, 3 * s + 0.2)) for s in np.linspace(0, 1, _LEAF)]
+        leaf = [
+            top + b * out + length * s * down for b, s in zip(bulge, np.linspace(0, 1, _LEAF), strict=True)
+        ]
+        return rows + leaf
 
 
 def _even(rows: list[Floats]) -> Floats:

@@ -143,7 +143,7 @@ def _sleeveless(style: Style, marks: _Landmarks, v: Floats) -> Floats:
 
 
 def extend(flare: float, v: Floats, rim: Ints, bottom: float) -> tuple[Floats, Ints, Ints]:
-    """Hang rows of cloth below the line `rim` down to height `bottom`: (new vertices, quads, their rim vertex)."""
+    """Hang rows of cloth below the line `rim` down to height `bottom`: vertices, quads, their rim vertex."""
     line = v[rim]
     centre = line[:, :2].mean(axis=0)
     drop = line[:, 2] - bottom

@@ -13,7 +13,7 @@ from numpy.random import Generator
 
 from rmgn.data.people.assets import F32, Assets, Proxy
 from rmgn.data.people.body import BODY_VERTICES, BodyModel, body_model, skin
-from rmgn.data.people.mesh import Floats, Ints, averaging, edges, triangles, used, vertex_normals
+from rmgn.data.people.mesh import Floats, averaging, edges, triangles, used, vertex_normals
 from rmgn.data.people.raytrace import HAIR, OTHER, SKIN, Surface
 from rmgn.data.people.wear import Wearer
 
@@ -114,15 +114,17 @@ def _drawn_skin() -> F32:
     for tri, corners in zip(points, colour[model.triangles].mean(axis=1), strict=True):
         if np.abs(corners - 1).max() > 0.01:
             cv2.fillConvexPoly(canvas, np.round(tri * 16).astype(np.int32), corners.tolist(), cv2.LINE_8, 4)
-    canvas = cv2.GaussianBlur(canvas, (0, 0), 1.5)
+    painted = np.asarray(cv2.GaussianBlur(canvas, (0, 0), 1.5), np.float32)
     noise = np.random.default_rng(0).normal(size=(size, size, 1)).astype(np.float32)
     grain = cv2.GaussianBlur(noise, (0, 0), 6)[:, :, None] * 0.25 + noise * 0.02
-    return np.dstack([canvas * (1 + grain), np.ones((size, size, 1), np.float32)]).astype(np.float32)
+    return np.dstack([painted * (1 + grain), np.ones((size, size, 1), np.float32)]).astype(np.float32)
 
 
-def skin_surface(model: BodyModel, person: Wearer, style: HeadStyle, assets: Assets, hidden: Ints) -> Surface:
-    """The body without what clothes hide: `hidden` [13380] marks vertices; faces wholly marked are left out."""
-    shown = ~hidden[model.triangles].astype(bool).all(axis=1)
+def skin_surface(
+    model: BodyModel, person: Wearer, style: HeadStyle, assets: Assets, hidden: npt.NDArray[np.bool_]
+) -> Surface:
+    """The body without faces whose vertices are all `hidden` [13380] under clothes."""
+    shown = ~hidden[model.triangles].all(axis=1)
     return Surface(
         person.vertices[:BODY_VERTICES],
         model.triangles[shown],
@@ -229,16 +231,23 @@ def _restyle(v: Floats, style: HeadStyle, head: Floats) -> Floats:
 
 
 def _drawn_hair(model: BodyModel, person: Wearer, style: HeadStyle) -> Surface:
-    """Hair without assets: MakeHuman's hair helper (long) or the scalp pushed out (short), strands drawn on it."""
+    """Hair without assets: the base mesh's hair helper (long) or the scalp pushed out (short)."""
     rest = person.body.vertices
     head = person.body.heads[model.index["head"]]
     if style.hair == "long":
-        quads, source = used(model.groups["helper-hair"], len(rest))
+        hair = model.groups["helper-hair"]
+        middle = rest[hair].mean(axis=1)
+        face = (
+            (middle[:, 1] < head[1] - 0.035)
+            & (middle[:, 2] < head[2] + 0.115)
+            & (np.abs(middle[:, 0]) < 0.085)
+        )
+        quads, source = used(hair[~face & (middle[:, 2] > head[2] - 0.04 - 0.22 * style.length)], len(rest))
         v, w = rest[source], sp.csr_matrix(model.weights[source])
         even = averaging(len(v), edges(quads)[0])
     else:
         skull = rest[:BODY_VERTICES]
-        line = head[2] + 0.10 + 0.55 * np.clip(-(skull[:, 1] - head[1]) - 0.02, -0.07, 1)
+        line = head[2] + 0.055 + 0.6 * np.clip(head[1] - skull[:, 1], -0.1, 0.13)
         scalp = (skull[:, 2] > line)[model.quads].all(axis=1)
         quads, source = used(model.quads[scalp], BODY_VERTICES)
         v, w = skull[source], sp.csr_matrix(model.weights[source])
@@ -263,5 +272,5 @@ def _drawn_hair(model: BodyModel, person: Wearer, style: HeadStyle) -> Surface:
 def _drawn_strands() -> npt.NDArray[np.float32]:
     noise = np.random.default_rng(1).normal(size=(256, 256)).astype(np.float32)
     strands = cv2.GaussianBlur(noise, (0, 0), sigmaX=0.8, sigmaY=25, borderType=cv2.BORDER_REFLECT)
-    strands = np.clip(1 + strands / strands.std() * 0.35, 0.3, 2.5)
+    strands = np.clip(1 + strands / strands.std() * 0.2, 0.3, 2.0)
     return np.dstack([strands] * 3 + [np.ones_like(strands)]).astype(np.float32)

@@ -18,7 +18,7 @@ LIGHTS = 72
 
 @dataclass(frozen=True)
 class Lights:
-    """Directions towards the lights [L, 3] and their radiance [L, 3], such that white cloth facing the camera is 1."""
+    """Directions to lights [L, 3] and radiance [L, 3], such that white cloth facing the camera is 1."""
 
     directions: npt.NDArray[np.float32]
     radiance: npt.NDArray[np.float32]

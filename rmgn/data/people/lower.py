@@ -37,7 +37,7 @@ class LowerStyle:
 
 @dataclass
 class Lower:
-    """A mesh at rest; `cloth` [N, 2] are fabric coordinates in metres: x, and height above the waist's top."""
+    """A mesh at rest; `cloth` [N, 2]: fabric coordinates in metres, x and height above the waist's top."""
 
     vertices: Floats
     triangles: Ints

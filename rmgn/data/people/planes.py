@@ -63,13 +63,13 @@ def _representative(
 ) -> F32:
     """One value a pixel: the mean over the subpixels that lie on the same piece as the most central one."""
     grouped = np.asarray(_grouped(values, camera, subpixels), np.float32)
-    there = np.asarray(_grouped(found, camera, subpixels), bool)
+    there: npt.NDArray[np.bool_] = np.asarray(_grouped(found, camera, subpixels), bool)
     lead = there.argmax(axis=2)[:, :, None]
     centre = np.take_along_axis(grouped, lead[..., None], axis=2)
-    near = there & (np.abs(grouped[..., :3] - centre[..., :3]).max(axis=3) < reach)
+    near = np.asarray(there & (np.abs(grouped[..., :3] - centre[..., :3]).max(axis=3) < reach), bool)
     total = np.maximum(near.sum(axis=2, keepdims=True), 1)
     mean = (grouped * near[..., None]).sum(axis=2) / total
-    return np.asarray(np.where(there.any(axis=2)[..., None], mean, np.nan), np.float32)
+    return np.asarray(np.where(there.any(axis=2, keepdims=True), mean, np.nan), np.float32)
 
 
 def _garment_planes(value: F32, cover: F32, visible: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.uint8]:
@@ -93,6 +93,12 @@ def _garment_planes(value: F32, cover: F32, visible: npt.NDArray[np.bool_] | Non
     return np.where(there[..., None], planes, 0).astype(np.uint8)
 
 
+_LIMBS = {
+    "upperarm": "upper arm", "lowerarm": "fore arm", "wrist": "hand", "finger": "hand", "metacarpal": "hand",
+    "upperleg": "thigh", "lowerleg": "shin", "foot": "foot", "toe": "foot",
+}  # fmt: skip
+
+
 @functools.lru_cache(maxsize=1)
 def body_parts(model: BodyModel) -> tuple[Ints, Ints]:
     """For each body vertex its parse label and its DensePose part, front numbering; back is derived."""
@@ -105,10 +111,7 @@ def body_parts(model: BodyModel) -> tuple[Ints, Ints]:
         part = "head"
         if any(w in bone for w in ("spine", "root", "pelvis", "breast", "clavicle", "shoulder")):
             part = "torso"
-        for words, name in ((("upperarm",), "upper arm"), (("lowerarm",), "fore arm"), (("wrist", "finger", "meta"), "hand"),
-                            (("upperleg",), "thigh"), (("lowerleg",), "shin"), (("foot", "toe"), "foot")):  # fmt: skip
-            if any(bone.startswith(w) for w in words):
-                part = f"{name}.{side}"
+        part = next((f"{name}.{side}" for word, name in _LIMBS.items() if bone.startswith(word)), part)
         column[i] = names.index(part)
     member = np.zeros((len(model.bones), len(names)))
     member[np.arange(len(column)), column] = 1
@@ -119,8 +122,11 @@ def body_parts(model: BodyModel) -> tuple[Ints, Ints]:
     labels = np.array(
         [LABELS[(sides[n[-1]] if n[-2:] in (".L", ".R") else "") + label[n.split(".")[0]]] for n in names]
     )
-    front = {"head": 24, "torso": 2, "hand.R": 3, "hand.L": 4, "foot.L": 5, "foot.R": 6, "thigh.R": 9, "thigh.L": 10,
-             "shin.R": 13, "shin.L": 14, "upper arm.L": 17, "upper arm.R": 18, "fore arm.L": 21, "fore arm.R": 22}  # fmt: skip
+    front = {
+        "head": 24, "torso": 2, "hand.R": 3, "hand.L": 4, "foot.L": 5, "foot.R": 6,
+        "thigh.R": 9, "thigh.L": 10, "shin.R": 13, "shin.L": 14, "upper arm.L": 17, "upper arm.R": 18,
+        "fore arm.L": 21, "fore arm.R": 22,
+    }  # fmt: skip
     return labels[part], np.array([front[n] for n in names])[part]
 
 
@@ -169,7 +175,8 @@ def _label_plane(
 
 
 def worn_planes(
-    model: BodyModel, tracer: Tracer, camera: Camera, lights: Lights, subpixels: int, samples: int, shop_depth: ShopDepth
+    model: BodyModel, tracer: Tracer, camera: Camera, lights: Lights, subpixels: int, samples: int,
+    shop_depth: ShopDepth,
 ) -> Worn:  # fmt: skip
     """Render a dressed person."""
     hits = tracer.trace(camera, subpixels, lights, samples)

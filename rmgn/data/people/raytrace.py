@@ -157,7 +157,7 @@ class Tracer:
     def _shade(
         self, point: F32, normal: F32, view: F32, material: Ints, subset: Ints, lights: Lights, samples: int
     ) -> tuple[F32, F32]:
-        """Diffuse light (RGB) and reflected light (grey) from `samples` of the lights, another subset a subpixel."""
+        """Diffuse (RGB) and mirrored light (grey) from `samples` of the lights, others for each subpixel."""
         total = len(lights.directions)
         stride = total // samples
         chosen = (
@@ -181,8 +181,8 @@ class Tracer:
         light = np.empty((len(point), 3), np.float32)
         gloss = np.empty(len(point), np.float32)
         _integrate(
-            normal, view, material, chosen, visible, lights.directions, lights.radiance, _WRAP, _FRESNEL, _ROUGH,
-            _LEAK, light, gloss,
+            normal, view, material, chosen, visible, lights.directions, lights.radiance, _WRAP, _FRESNEL,
+            _ROUGH, _LEAK, light, gloss,
         )  # fmt: skip
         return light, gloss
 
@@ -219,7 +219,9 @@ def _subset(rays: Ints, width: int, subpixels: int) -> Ints:
     return np.asarray((rays % line) % subpixels + subpixels * ((rays // line) % subpixels))
 
 
-def interpolate(values: npt.NDArray[np.floating], tris: Ints, prim: Ints, bary: F32) -> F32:
+def interpolate(
+    values: npt.NDArray[np.floating], tris: Ints, prim: npt.NDArray[np.integer], bary: F32
+) -> F32:
     """Vertex values [N, K] at barycentric positions [R, 2] of triangles `prim` [R]."""
     corner = tris[prim]
     u, v = bary[:, :1], bary[:, 1:]
@@ -227,7 +229,7 @@ def interpolate(values: npt.NDArray[np.floating], tris: Ints, prim: Ints, bary: 
     return mixed.astype(np.float32)
 
 
-@njit(cache=True, fastmath=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, fastmath=True)
 def _bilinear(texture, at, rows, out):  # type: ignore[no-untyped-def]
     h, w, channels = texture.shape
     for k in range(len(rows)):
@@ -240,10 +242,10 @@ def _bilinear(texture, at, rows, out):  # type: ignore[no-untyped-def]
             out[rows[k], c] = top * (1 - fy) + low * fy
 
 
-@njit(cache=True, fastmath=True)  # type: ignore[untyped-decorator]
-def _integrate(
+@njit(cache=True, fastmath=True)
+def _integrate(  # type: ignore[no-untyped-def]
     normal, view, material, chosen, visible, direction, radiance, wrap, fresnel, rough, leak, light, gloss
-):  # type: ignore[no-untyped-def]
+):
     count, samples = chosen.shape
     scale = len(direction) / samples
     for i in range(count):

@@ -170,17 +170,19 @@ def _hidden(points: Floats, garment: Garment, margin: float) -> npt.NDArray[np.b
     return np.asarray((gap < 0.09) & (outline[near] < -margin))
 
 
-def dressed_surfaces(model: BodyModel, person: Wearer, worked: Worked, strands: list[Surface], head: HeadStyle,
-                     assets: Assets, lower_style: LowerStyle) -> list[Surface]:  # fmt: skip
+def dressed_surfaces(
+    model: BodyModel, person: Wearer, worked: Worked, strands: list[Surface], head: HeadStyle, assets: Assets,
+    lower_style: LowerStyle,
+) -> list[Surface]:  # fmt: skip
     """All surfaces of the person in one garment."""
     rest = person.body.vertices[:BODY_VERTICES]
     arm = model.bone_weight("upperarm", "lowerarm", "wrist", "finger", "meta")[:BODY_VERTICES] > 0.5
     hidden = _hidden(rest, worked.garment, 0.03)
     hip = person.body.heads[model.index["upperleg01.L"]][2]
     bottom = hip - lower_style.length + 0.04
-    hidden |= (rest[:, 2] < person.lower.waist - 0.03) & (rest[:, 2] > bottom) & ~arm
+    hidden = hidden | (rest[:, 2] < person.lower.waist - 0.03) & (rest[:, 2] > bottom) & ~arm
     lower = person.lower
-    shown = ~_hidden(lower.vertices, worked.garment, 0.04)[lower.triangles].all(axis=1)
+    shown = np.asarray(~_hidden(lower.vertices, worked.garment, 0.04)[lower.triangles].all(axis=1))
     if worked.style.tuck:
         shown[:] = True
     cloth = np.column_stack([lower.cloth[:, 0], lower.facing, lower.cloth[:, 1]])
@@ -226,7 +228,7 @@ def make_sample(rng: Generator, size: tuple[int, int], assets: Assets) -> Sample
         half = worked.camera.half_height
         made.append({
             "style": asdict(style),
-            "shop": {"centre": [float(worked.camera.eye[0]), float(worked.camera.eye[2])], "half_height": half, "roll": worked.roll},
+            "shop": {"centre": worked.camera.eye[[0, 2]].tolist(), "half_height": half, "roll": worked.roll},
             "sleeve_angle": _sleeve_angle(worked),
             "front": _front_extent(worked),
         })  # fmt: skip
@@ -308,7 +310,7 @@ def keypoints(model: BodyModel, person: Wearer, camera: Camera) -> list[list[flo
     for name in ("upperarm01", "lowerarm01", "wrist", "upperleg01", "lowerleg01", "foot"):
         points += [bone(f"{name}.{s}") for s in "LR"]
     pixels, _ = camera.project(np.array(points))
-    inside = ((pixels >= 0) & (pixels < [camera.width, camera.height])).all(axis=1)
+    inside = np.asarray(((pixels >= 0) & (pixels < [camera.width, camera.height])).all(axis=1))
     return [
         [round(float(x), 2), round(float(y), 2), float(i)] for (x, y), i in zip(pixels, inside, strict=True)
     ]

@@ -105,6 +105,9 @@ def draw_style(rng: Generator, feminine: bool, tuck: bool) -> Style:
     )
     if kind == "tank" and feminine and rng.random() < 0.15:
         hem = rng.uniform(0.15, 0.2)
+    placket = {"shirt": "full", "polo": "short"}.get(kind, "none")
+    if kind == "blouse" and rng.random() < 0.4:
+        placket = "full"
     width = float(rng.uniform(narrow, broad))
     return Style(
         kind=kind,
@@ -124,11 +127,9 @@ def draw_style(rng: Generator, feminine: bool, tuck: bool) -> Style:
         oversize=oversize,
         tuck=tuck,
         collar=collar,
-        collar_height=float(
-            {"turtle": rng.uniform(0.035, 0.085), "fold": rng.uniform(0.024, 0.034)}.get(collar, rng.uniform(0.02, 0.035))
-        ),
+        collar_height=float(rng.uniform(0.035, 0.085) if collar == "turtle" else rng.uniform(0.022, 0.034)),
         leaf=float(rng.uniform(0.036, 0.055)),
-        placket={"shirt": "full", "polo": "short"}.get(kind, "full" if kind == "blouse" and rng.random() < 0.4 else "none"),
+        placket=placket,
         bend=float(10 ** rng.uniform(-6.2, -4.6)),
         crease=float(rng.choice([0.0, rng.uniform(0, 0.03), rng.uniform(0.03, 0.06)], p=[0.3, 0.45, 0.25])),
         bulge=float(rng.uniform(0.02, 0.07)),

@@ -33,7 +33,7 @@ class Wearer:
 
 
 def settle(model: BodyModel, body: Body, pose: Pose, gap: float = 0.016) -> Pose | None:
-    """Move forearms and hands out of the trunk until `gap` metres of room for cloth is left; None if they stay in."""
+    """Move forearms and hands out of the trunk, `gap` metres for cloth between; None if they stay in."""
     limbs = {s: np.flatnonzero(_limb(model, s)) for s in "LR"}
     trunk = np.flatnonzero(
         model.bone_weight("spine", "root", "pelvis", "breast", "upperleg")[:BODY_VERTICES] > 0.6
@@ -150,7 +150,8 @@ def _creased(vertices: Floats, cons: Constraints, amount: float, rng: Generator)
 
 
 def put_on(
-    model: BodyModel, person: Wearer, coarse: Garment, fine: Garment, matrix: sp.csr_matrix, style: Style, rng: Generator
+    model: BodyModel, person: Wearer, coarse: Garment, fine: Garment, matrix: sp.csr_matrix, style: Style,
+    rng: Generator,
 ) -> Floats:  # fmt: skip
     """Drape the coarse cloth from its skinned position, then the fine one: worn fine vertices."""
     start = skin(coarse.vertices, coarse.weights, person.bones)
@@ -192,7 +193,8 @@ def put_on(
 
 
 def lay_flat(
-    model: BodyModel, body: Body, coarse: Garment, fine: Garment, matrix: sp.csr_matrix, style: Style, spread: float
+    model: BodyModel, body: Body, coarse: Garment, fine: Garment, matrix: sp.csr_matrix, style: Style,
+    spread: float,
 ) -> Floats:  # fmt: skip
     """The garment as its shop photo shows it: [N, 3] fine vertices, x and z in the picture plane, y depth."""
     arm = Arm((spread, 0, -1), (spread * 0.8, 0, -1))

@@ -1,0 +1,140 @@
+"""Validate generated data: `python -m rmgn.data.check DIR` (layers, or pictures in their plain layout).
+
+Prints one line a problem and a summary; exit status 1 if there is any problem, 2 for a bad argument.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from rmgn.data.people import layers
+from rmgn.data.people.layers import EDGE_UNIT, LABELS, PANEL, VISIBLE, Sample
+from rmgn.data.pictures import FOLDERS
+
+_KNOWN = np.array(sorted(LABELS.values()))
+
+
+def sample_problems(sample: Sample) -> Iterator[str]:
+    """What is wrong with one sample of layers; nothing if it is sound."""
+    height, width = sample.meta["size"]
+    if sample.parts.shape != (height, width) or sample.parts.max() > 24:
+        yield "parts: wrong shape or number"
+    if len(sample.meta["keypoints"]) != 17:
+        yield "keypoints: not COCO's 17"
+    for side, worn, shop in zip("ab", sample.worn, sample.shop, strict=True):
+        for name, plane in (*vars(worn).items(), *((f"shop_{k}", v) for k, v in vars(shop).items())):
+            if plane.shape[:2] != (height, width):
+                yield f"{side}/{name}: {plane.shape[:2]} instead of {(height, width)}"
+                return
+        if not np.isin(worn.labels, _KNOWN).all():
+            yield f"{side}/labels: unknown label"
+        total = worn.cover.sum(axis=2, dtype=int) + worn.garment[..., 0]
+        if total.max() > 258:
+            yield f"{side}/cover: shares add up to {total.max()} of 255"
+        covered = worn.garment[..., 0] > 0
+        if covered.mean() < 0.04 or (shop.garment[..., 0] > 127).mean() < 0.08:
+            yield f"{side}: hardly any garment"
+        if (worn.place[covered][:, :2] == 0).any():
+            yield f"{side}/place: garment without a place"
+        if (worn.garment[..., 1] & PANEL).max() > layers.COLLAR:
+            yield f"{side}/garment: unknown panel"
+        yield from _flow_problems(side, sample, covered & (worn.garment[..., 1] & VISIBLE > 0))
+
+
+def _flow_problems(side: str, sample: Sample, visible: npt.NDArray[np.bool_]) -> Iterator[str]:
+    """Visible places must lie inside the shop photo's mask and on the same half of the garment."""
+    k = "ab".index(side)
+    made = sample.meta["garments"][k]["shop"]
+    height, width = visible.shape
+    metres = (sample.worn[k].place[visible][:, :2].astype(float) - layers.PLACE_ZERO) * layers.PLACE_UNIT
+    dx, dz = ((metres - made["centre"]) / made["half_height"]).T
+    roll = np.deg2rad(made["roll"])
+    c, s = np.cos(roll), np.sin(roll)
+    x = ((c * dx + s * dz) * height / width + 1) / 2 * width
+    y = (1 + s * dx - c * dz) / 2 * height
+    if not ((x > 0) & (x < width) & (y > 0) & (y < height)).all():
+        yield f"{side}: flow leaves the shop photo"
+        return
+    mask = cv2.dilate(sample.shop[k].garment[..., 0], np.ones((3, 3), np.uint8))
+    outside = (mask[y.astype(int), x.astype(int)] == 0).mean()
+    if outside > 0.005:
+        yield f"{side}: {outside:.1%} of the visible flow misses the shop photo's garment"
+    far = sample.worn[k].garment[..., 2].max() * EDGE_UNIT
+    if far <= 0:
+        yield f"{side}/garment: no distance to the outline"
+
+
+def check_layers(folder: Path) -> Iterator[str]:
+    """Problems of a folder of layers."""
+    for path in sorted(folder.glob("[0-9]*.zip")):
+        try:
+            sample = layers.load(path)
+        except ValueError as error:
+            yield str(error)
+            continue
+        for problem in sample_problems(sample):
+            yield f"{path.name}: {problem}"
+
+
+def check_pictures(folder: Path) -> Iterator[str]:
+    """Problems of a folder in the plain layout."""
+    for path in sorted((folder / "keypoints").glob("*.json")):
+        points = np.asarray(json.loads(path.read_text()))
+        if points.shape != (17, 3) or not np.isfinite(points).all():
+            yield f"{path.name}: not 17 key points"
+        for side in "ab":
+            stem = f"{path.stem}_{side}"
+            missing = [n for n, suffix in FOLDERS.items() if not (folder / n / f"{stem}.{suffix}").is_file()]
+            if missing:
+                yield f"{stem}: no {', '.join(missing)}"
+                continue
+            yield from _picture_problems(folder, stem)
+
+
+def _picture_problems(folder: Path, stem: str) -> Iterator[str]:
+    person = cv2.imread(str(folder / "person" / f"{stem}.jpg"))
+    mask = cv2.imread(str(folder / "garment_mask" / f"{stem}.png"), cv2.IMREAD_UNCHANGED)
+    parse = cv2.imread(str(folder / "parse" / f"{stem}.png"), cv2.IMREAD_UNCHANGED)
+    if person is None or mask is None or parse is None:
+        yield f"{stem}: unreadable picture"
+        return
+    if not np.isin(mask, (0, 255)).all():
+        yield f"{stem}: garment mask is not binary"
+    if not np.isin(parse, _KNOWN).all():
+        yield f"{stem}: unknown parse label"
+    with np.load(folder / "flow" / f"{stem}.npz") as truth:
+        flow, visible = truth["flow"].astype(np.float32), truth["visible"]
+    size = person.shape[:2]
+    if mask.shape != size or parse.shape != size or flow.shape != (2, *size) or visible.shape != size:
+        yield f"{stem}: pictures and truth differ in size"
+    elif not np.isfinite(flow).all() or np.abs(flow[:, visible]).max(initial=0) > 1:
+        yield f"{stem}: flow outside [-1, 1]"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="python -m rmgn.data.check", description=__doc__.split("\n")[0])
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args(argv).folder
+    pictures, samples = (folder / "keypoints").is_dir(), sorted(folder.glob("[0-9]*.zip"))
+    if not pictures and not samples:
+        print(f"rmgn.data.check: error: neither layers nor pictures in {folder}", file=sys.stderr)
+        return 2
+    problems = list(check_pictures(folder) if pictures else check_layers(folder))
+    for problem in problems:
+        print(problem)
+    count = len(list((folder / "keypoints").glob("*.json"))) if pictures else len(samples)
+    print(f"{count} samples, {len(problems)} problems")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

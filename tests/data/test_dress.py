@@ -1,0 +1,103 @@
+"""Dressing: ranges, determinism, mirrors, and truth that agrees with the pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rmgn.data.dress import Dressed, dress, jpeg
+from rmgn.data.generated import Batch, GeneratedPeople, mirror, tensors
+from rmgn.data.look import draw_look
+from rmgn.data.people import layers
+
+
+@pytest.fixture(scope="module")
+def batch(layers_folder: Path) -> Batch:
+    people = GeneratedPeople(layers_folder, flip=False)
+    return people.collate([people[i] for i in range(len(people))])
+
+
+@pytest.fixture(scope="module")
+def dressed(batch: Batch) -> Dressed:
+    return dress(batch, noise_seed=3)
+
+
+def test_ranges_and_shapes(dressed: Dressed) -> None:
+    n = dressed.person.shape[0]
+    assert dressed.person.shape == dressed.garment.shape == (n, 2, 3, 256, 192)
+    assert dressed.flow.shape == (n, 2, 2, 256, 192)
+    assert dressed.visible.dtype == torch.bool
+    for picture in (dressed.person, dressed.garment):
+        assert torch.isfinite(picture).all()
+        assert picture.min() >= -1
+        assert picture.max() <= 1
+    assert torch.isfinite(dressed.flow).all()
+    assert set(np.unique(dressed.garment_mask.numpy())) == {0.0, 1.0}
+    assert 0.05 < dressed.worn_mask.mean() < 0.6
+
+
+def test_visible_flow_falls_on_the_garment(dressed: Dressed) -> None:
+    """Where a worn pixel's cloth is visible in the shop photo, the flow hits the photo's mask."""
+    flow = dressed.flow.flatten(0, 1).permute(0, 2, 3, 1)
+    mask = torch.nn.functional.max_pool2d(dressed.garment_mask.flatten(0, 1), 3, 1, 1)
+    hit = torch.nn.functional.grid_sample(mask, flow, mode="nearest", align_corners=False)
+    visible = dressed.visible.flatten(0, 1)
+    assert flow.permute(0, 3, 1, 2)[visible.expand(-1, 2, -1, -1)].abs().max() <= 1
+    assert hit[visible].mean() > 0.995
+    assert visible.sum() > 0.6 * (dressed.worn_mask > 0.5).sum()
+
+
+def test_the_same_draw_gives_the_same_picture(layers_folder: Path) -> None:
+    first, second = (GeneratedPeople(layers_folder, seed=5) for _ in range(2))
+    one, other = dress(first.collate([first[1]])), dress(second.collate([second[1]]))
+    assert torch.equal(one.person, other.person)
+    assert torch.equal(one.flow, other.flow)
+    second.set_epoch(1)
+    assert not torch.equal(one.garment, dress(second.collate([second[1]])).garment)
+
+
+def test_persons_differ_only_where_garments_do(batch: Batch, dressed: Dressed) -> None:
+    """One backdrop, one skin, one camera: far from both garments the two pictures agree."""
+    del dressed
+    plain = dress(batch, camera=False)
+    cloth = plain.worn_mask.amax(dim=1)
+    far = torch.nn.functional.max_pool2d(cloth, 41, 1, 20) == 0
+    gap = (plain.person[:, 0] - plain.person[:, 1]).abs().amax(dim=1, keepdim=True)
+    assert far.float().mean() > 0.05
+    assert gap[far].mean() < 0.02
+
+
+def test_mirrored_layers_give_mirrored_truth(layers_folder: Path) -> None:
+    sample = layers.load(layers_folder / "000001.zip")
+    look = draw_look(np.random.default_rng(0), sample.meta, (256, 192), [])
+    people = GeneratedPeople(layers_folder)
+    straight = dress(people.collate([tensors(sample, look)]), camera=False)
+    turned = dress(people.collate([tensors(mirror(sample), look)]), camera=False)
+    assert torch.equal(turned.garment_mask, straight.garment_mask.flip(-1))
+    assert torch.equal(turned.visible, straight.visible.flip(-1))
+    negated = straight.flow.flip(-1) * torch.tensor([-1.0, 1.0]).view(1, 1, 2, 1, 1)
+    torch.testing.assert_close(turned.flow, negated, atol=2e-5, rtol=0)
+    left, right = layers.LABELS["left arm"], layers.LABELS["right arm"]
+    assert torch.equal(turned.parse == left, straight.parse.flip(-1) == right)
+    assert turned.parts.max() == straight.parts.max()
+    twice = mirror(mirror(sample))
+    np.testing.assert_array_equal(twice.worn[0].place, sample.worn[0].place)
+    np.testing.assert_array_equal(twice.worn[1].garment, sample.worn[1].garment)
+    assert twice.meta["garments"] == sample.meta["garments"]
+
+
+def test_jpeg_is_gentle_when_weak_and_blocky_when_strong() -> None:
+    torch.manual_seed(0)
+    smooth = torch.nn.functional.interpolate(torch.rand(2, 3, 6, 5), (50, 42), mode="bicubic").clamp(0, 1)
+    weak, strong = jpeg(smooth, torch.full((2,), 0.05)), jpeg(smooth, torch.ones(2))
+    assert weak.shape == smooth.shape
+    assert (weak - smooth).abs().mean() < 0.01 < (strong - smooth).abs().mean()
+    assert (strong - smooth).abs().mean() < 0.06
+
+
+def test_a_folder_without_layers_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"rmgn\.data\.generate"):
+        GeneratedPeople(tmp_path)

@@ -1,0 +1,105 @@
+"""The generator's promises: equal files for a seed, whatever workers; resuming; clear errors."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rmgn.data import check
+from rmgn.data.generate import Order, generate, main
+from rmgn.data.generated import GeneratedPeople
+from rmgn.data.people import layers
+from rmgn.data.people.assets import assets
+from rmgn.data.people.scene import Rejected, make_sample
+from rmgn.data.pictures import write_pictures
+
+
+def _bytes(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in sorted(folder.glob("*.zip"))}
+
+
+def test_goes_on_after_a_kill(layers_folder: Path, tmp_path: Path) -> None:
+    """What is there stays; a half-written file is no obstacle; the rest comes out the same."""
+    done = layers_folder / "000001.zip"
+    (tmp_path / done.name).write_bytes(done.read_bytes())
+    (tmp_path / "000000.part").write_bytes(b"half a file")
+    before = (tmp_path / done.name).stat().st_mtime_ns
+    generate(Order(str(tmp_path), 2, seed=11), progress=False)
+    assert (tmp_path / done.name).stat().st_mtime_ns == before
+    made = _bytes(tmp_path)
+    assert made["000000.zip"] == (layers_folder / "000000.zip").read_bytes()
+    assert not list(tmp_path.glob("*.part"))
+    lines = (tmp_path / "manifest.jsonl").read_text().splitlines()
+    assert [json.loads(line)["index"] for line in lines] == [0, 1]
+    assert {"shape", "pose", "garments", "camera", "rejected"} <= json.loads(lines[0]).keys()
+
+
+@pytest.mark.slow
+def test_workers_do_not_matter(layers_folder: Path, tmp_path: Path) -> None:
+    generate(Order(str(tmp_path), 3, seed=11), workers=2, progress=False)
+    assert _bytes(tmp_path) == _bytes(layers_folder)
+
+
+def test_another_order_does_not_mix_in(layers_folder: Path) -> None:
+    with pytest.raises(ValueError, match="another order"):
+        generate(Order(str(layers_folder), 3, seed=12), progress=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (["--count", "0"], "--count"),
+        (["--workers", "0"], "--workers"),
+        (["--seed", "-1"], "--seed"),
+        (["--assets", "/no/such/folder"], "--assets"),
+    ],
+)
+def test_bad_arguments_are_one_clear_line(
+    change: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--out", str(tmp_path), "--count", "1", *change])
+    assert stop.value.code == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert says in lines[0]
+
+
+def test_pictures_and_their_check(
+    layers_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_pictures(layers_folder, tmp_path, seed=1, assets=None, progress=False)
+    assert check.main([str(tmp_path)]) == 0
+    assert check.main([str(layers_folder)]) == 0
+    with np.load(tmp_path / "flow" / "000000_a.npz") as truth:
+        assert truth["flow"].dtype == np.float16
+        assert truth["visible"].dtype == bool
+    (tmp_path / "parse" / "000001_b.png").unlink()
+    assert check.main([str(tmp_path)]) == 1
+    assert "000001_b: no parse" in capsys.readouterr().out
+    assert check.main([str(tmp_path / "flow")]) == 2
+
+
+def test_rejections_carry_a_reason() -> None:
+    assert str(Rejected("cloth torn")) == "cloth torn"
+
+
+@pytest.mark.slow
+def test_with_assets(tmp_path: Path) -> None:
+    """Runs where RMGN_ASSETS names a folder in MakeHuman's layout."""
+    root = os.environ.get("RMGN_ASSETS")
+    if not root:
+        pytest.skip("RMGN_ASSETS names no folder of assets")
+    for attempt in range(10):
+        try:
+            sample = make_sample(np.random.default_rng([1, attempt]), (256, 192), assets(Path(root)))
+        except Rejected:
+            continue
+        break
+    assert sample.meta["head"]["hair"] in assets(Path(root)).hair
+    layers.save(tmp_path / "000000.zip", sample)
+    assert len(GeneratedPeople(tmp_path, assets=Path(root))) == 1

@@ -1,0 +1,69 @@
+"""The layers format: what is stored, that it survives a round trip, and that damage is noticed."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rmgn.data.check import sample_problems
+from rmgn.data.people import layers
+from rmgn.data.people.layers import Shop, Worn
+
+
+@pytest.fixture(scope="module")
+def sample(layers_folder: Path) -> layers.Sample:
+    return layers.load(layers_folder / "000000.zip")
+
+
+def test_samples_are_sound(layers_folder: Path) -> None:
+    for path in sorted(layers_folder.glob("*.zip")):
+        assert list(sample_problems(layers.load(path))) == []
+
+
+def test_a_sample_fits_in_400_kb(layers_folder: Path) -> None:
+    assert max(p.stat().st_size for p in layers_folder.glob("*.zip")) < 400_000
+
+
+def test_round_trip(sample: layers.Sample, tmp_path: Path) -> None:
+    layers.save(tmp_path / "1.zip", sample)
+    again = layers.load(tmp_path / "1.zip")
+    for one, other in zip(sample.worn, again.worn, strict=True):
+        for f in fields(Worn):
+            np.testing.assert_array_equal(getattr(one, f.name), getattr(other, f.name))
+    for one_shop, other_shop in zip(sample.shop, again.shop, strict=True):
+        for f in fields(Shop):
+            np.testing.assert_array_equal(getattr(one_shop, f.name), getattr(other_shop, f.name))
+    assert again.meta == json.loads(json.dumps(sample.meta))
+    layers.save(tmp_path / "2.zip", again)
+    assert (tmp_path / "1.zip").read_bytes() == (tmp_path / "2.zip").read_bytes()
+
+
+def test_damage_and_foreign_versions_are_refused(sample: layers.Sample, tmp_path: Path) -> None:
+    path = tmp_path / "x.zip"
+    path.write_bytes(b"PK\x03\x04 not much")
+    with pytest.raises(ValueError, match="not a layers file"):
+        layers.load(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("meta.json", json.dumps({"version": 99}))
+    with pytest.raises(ValueError, match="version 99"):
+        layers.load(path)
+    assert sample.meta["version"] == layers.VERSION
+
+
+def test_both_garments_share_body_pose_and_camera(sample: layers.Sample) -> None:
+    a, b = sample.worn
+    both_skin = (a.labels == layers.LABELS["face"]) & (b.labels == layers.LABELS["face"])
+    assert both_skin.sum() > 200
+    gap = np.abs(a.depth[both_skin].astype(int) - b.depth[both_skin])
+    assert np.percentile(gap, 95) <= 8  # millimetres
+
+
+def test_light_coding_keeps_shadows_and_highlights() -> None:
+    light = np.array([0.0, 0.01, 0.1, 1.0, 3.9])
+    back = (layers.pack_light(light) / 255.0) ** 2 * layers.LIGHT_MAX
+    np.testing.assert_allclose(back, light, rtol=0.07, atol=1e-3)

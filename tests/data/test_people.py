@@ -1,0 +1,119 @@
+"""Bodies, poses and garments: geometry that later stages rely on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rmgn.data.people.body import BODY_VERTICES, body_model, skin
+from rmgn.data.people.camera import Camera
+from rmgn.data.people.cloth import constraints
+from rmgn.data.people.collar import make_collar
+from rmgn.data.people.garment import CUFF, HEM, NECK, make_garment
+from rmgn.data.people.mesh import boundary_loops, subdivision, unique_pairs
+from rmgn.data.people.pose import Arm, Pose, draw_pose, transforms
+from rmgn.data.people.scene import draw_shape
+from rmgn.data.people.style import Style, draw_style
+from rmgn.data.people.wear import refine, settle
+
+
+def test_zero_pose_leaves_the_body_alone() -> None:
+    model = body_model()
+    body = model.rest({})
+    bones = np.tile(np.eye(3, 4), (len(model.bones), 1, 1))
+    np.testing.assert_allclose(skin(body.vertices, model.weights, bones), body.vertices, atol=1e-5)
+
+
+def test_arms_point_where_they_are_aimed() -> None:
+    model = body_model()
+    body = model.rest({})
+    arm = Arm((0.5, -0.5, -0.7), (0.0, -1.0, 0.3))
+    bones = transforms(model, body.heads, Pose("aimed", arm, arm))
+    for side, mirror in (("L", 1), ("R", -1)):
+        joints = [model.index[f"{b}.{side}"] for b in ("upperarm01", "lowerarm01", "wrist")]
+        at = [bones[i, :, :3] @ body.heads[i] + bones[i, :, 3] for i in joints]
+        for start, end, goal in ((at[0], at[1], arm.upper), (at[1], at[2], arm.fore)):
+            wanted = np.array(goal) * [mirror, 1, 1]
+            cosine = (end - start) @ wanted / np.linalg.norm(end - start) / np.linalg.norm(wanted)
+            assert cosine > 0.99
+
+
+def test_settled_arms_are_outside_the_body() -> None:
+    model = body_model()
+    settled = 0
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        body = model.rest(draw_shape(rng))
+        settled += settle(model, body, draw_pose(rng)) is not None
+    assert settled >= 5
+
+
+@pytest.mark.parametrize(
+    "style",
+    [
+        Style(),
+        Style(kind="tank", sleeve=0.0, strap=0.12, neck="scoop", neck_width=0.09, neck_depth=0.12),
+        Style(kind="shirt", sleeve=0.98, collar="fold", hem=-0.08, tail=0.04, oversize=0.03),
+    ],
+    ids=["tee", "tank", "shirt"],
+)
+def test_garments_have_their_openings(style: Style) -> None:
+    model = body_model()
+    garment = make_garment(model, model.rest({}), style)
+    inside = garment.outline.max(axis=1) < 0
+    assert inside.mean() > 0.8
+    hip = model.rest({}).heads[model.index["upperleg01.L"]][2]
+    lowest = garment.vertices[inside, 2].min()
+    assert abs(lowest - hip - style.hem) < 0.03
+    for column in (NECK, HEM, CUFF):
+        assert (garment.outline[:, column] > 0).any()
+    # Left and right agree.
+    assert abs(garment.vertices[inside, 0].max() + garment.vertices[inside, 0].min()) < 0.02
+    assert ((garment.seam > 0).any()) == (style.sleeve > 0)
+    fine, matrix = refine(garment)
+    np.testing.assert_allclose(np.asarray(matrix.sum(axis=1)).ravel(), 1, atol=1e-9)
+    collar = make_collar(fine, style)
+    assert (collar is not None) == (style.collar == "fold")
+    if collar is not None:
+        points = collar.flat(fine.vertices)
+        assert np.isfinite(points).all()
+        assert len(points) == len(collar.edge)
+
+
+def test_styles_stay_in_their_range() -> None:
+    for seed in range(200):
+        style = draw_style(np.random.default_rng(seed), seed % 2 == 0, tuck=False)
+        assert 0 <= style.sleeve <= 1
+        assert style.neck_depth < 0.2
+        assert style.strap > style.neck_width or style.sleeve > 0
+
+
+def test_bending_pairs_span_two_quads() -> None:
+    """In a strip of two quads the vertices beyond the shared edge are joined."""
+    v = np.array([[x, y, 0.0] for x in range(3) for y in range(2)])
+    quads = np.array([[0, 2, 3, 1], [2, 4, 5, 3]])
+    cons = constraints(v, quads)
+    assert {(0, 4), (1, 5)} == {tuple(sorted(p)) for p in cons.pairs[cons.kinds == 2].tolist()}
+    np.testing.assert_allclose(cons.lengths[cons.kinds == 2], 2)
+
+
+def test_mesh_tools() -> None:
+    pairs = np.array([[3, 1], [0, 2], [3, 1]])
+    found = unique_pairs(pairs)
+    assert found.pairs.tolist() == [[0, 2], [3, 1]]
+    assert found.counts.tolist() == [1, 2]
+    quads = np.array([[0, 1, 2, 3]])
+    matrix, finer = subdivision(4, quads)
+    assert matrix.shape == (9, 4)
+    assert len(finer) == 4
+    assert [len(loop) for loop in boundary_loops(finer)] == [8]
+
+
+def test_projection_inverts_rays() -> None:
+    camera = Camera.look(np.array([0.3, -2.0, 1.0]), np.array([0.0, 0.0, 0.8]), 0.3, (64, 48), roll=5.0)
+    origin, direction = camera.rays()
+    pixels, depth = camera.project(origin + 1.7 * direction.astype(np.float64))
+    x, y = np.meshgrid(np.arange(48) + 0.5, np.arange(64) + 0.5)
+    np.testing.assert_allclose(pixels, np.stack([x.ravel(), y.ravel()], axis=1), atol=1e-3)
+    assert depth.min() > 1
+    assert BODY_VERTICES == 13380
