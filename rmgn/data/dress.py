@@ -270,12 +270,13 @@ def _person(batch: Batch, worn: Batch, light: Tensor, mirror: Tensor) -> tuple[T
     skin, hair, lower, other = (cover[:, k : k + 1] for k in range(4))
     detail = unpack(worn["albedo"]).movedim(-1, 1)
     tone = each("skin").view(n, 3, 1, 1) * detail.clamp_min(1e-3) ** each("skin_power").view(n, 1, 1, 1)
-    diffuse = skin * tone + (hair * each("hair").view(n, 3, 1, 1) + other) * detail
+    strands = each("hair").view(n, 3, 1, 1) * detail.clamp_min(1e-3) ** 0.75  # flatter than the drawn locks
+    diffuse = skin * tone + hair * strands + other * detail
     below = worn["cover"][..., 2] > 0
     cloth = torch.zeros(n, h, w, 3, device=light.device)
     cloth[below] = _lower_colour(batch, below.nonzero()[:, 0] // 2, worn["place"][below])
     diffuse = diffuse + lower * cloth.movedim(-1, 1)
-    shine = 0.6 * skin + 0.22 * hair + 0.3 * lower + other
+    shine = 0.6 * skin + 0.15 * hair + 0.3 * lower + other
     return diffuse * light + shine * mirror, cover.sum(dim=1, keepdim=True)
 
 
@@ -373,7 +374,7 @@ def jpeg(picture: Tensor, strength: Tensor) -> Tensor:
     spectrum = cosine @ blocks @ cosine.T
     # Standard tables rise about linearly with frequency; chroma is cut harder.
     steep = torch.tensor([1.0, 2.2, 2.2], device=picture.device).view(1, 3, 1, 1, 1, 1)
-    table = (0.012 + 0.011 * (k.view(8, 1) + k.view(1, 8))) * steep * strength.view(n, 1, 1, 1, 1, 1) * 3
+    table = (0.012 + 0.011 * (k.view(8, 1) + k.view(1, 8))) * steep * strength.view(n, 1, 1, 1, 1, 1) * 1.8
     spectrum = torch.round(spectrum / table) * table
     blocks = cosine.T @ spectrum @ cosine
     rows, columns = blocks.shape[2:4]

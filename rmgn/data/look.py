@@ -11,7 +11,7 @@ from numpy.random import Generator
 
 from rmgn.data.backdrops import draw_backdrop
 from rmgn.data.fabrics import draw_colour, draw_denim, draw_palette, draw_tile, linear
-from rmgn.data.prints import Canvas, add_placket, add_pocket, add_print, lower_overlay
+from rmgn.data.prints import Canvas, add_hoodie_front, add_placket, add_pocket, add_print, lower_overlay
 
 F32 = npt.NDArray[np.float32]
 U8 = npt.NDArray[np.uint8]
@@ -94,13 +94,13 @@ def draw_hair(rng: Generator, age: float, dark: bool) -> F32:
 def draw_garment(rng: Generator, style: dict[str, object], length: float, pictures: list[U8]) -> GarmentLook:
     """Fabric, print and trims that suit the cut."""
     kind, collar, placket = str(style["kind"]), str(style["collar"]), str(style["placket"])
-    knit = kind == "jumper"
+    knit = kind in ("jumper", "hoodie")
     formal = kind in ("shirt", "blouse")
     tile, pattern = draw_tile(rng, coarse=1.0 if knit else 0.0)
     palette = draw_palette(rng)
     canvas = Canvas()
     printed = "none"
-    chance = 0.42 if kind in ("tee", "long", "tank") else 0.15 if knit else 0.0
+    chance = 0.42 if kind in ("tee", "long", "tank") else 0.25 if knit else 0.0
     quiet = pattern in ("plain", "heather")
     if rng.random() < (chance / 0.55 if quiet else 0.05 * (not formal)):
         printed = add_print(canvas, rng, length, pictures, palette[0])
@@ -108,6 +108,8 @@ def draw_garment(rng: Generator, style: dict[str, object], length: float, pictur
         add_placket(canvas, rng, length if placket == "full" else rng.uniform(0.12, 0.17))
     if rng.random() < (0.35 if kind in ("shirt", "polo") else 0.05):
         add_pocket(canvas, rng)
+    if kind == "hoodie":
+        add_hoodie_front(canvas, rng, length)
     banded = rng.random()
     neck = rng.uniform(0.012, 0.024) if kind in ("tee", "long", "jumper", "tank") and banded < 0.7 else 0.0
     ends = (
@@ -139,7 +141,7 @@ def draw_garment(rng: Generator, style: dict[str, object], length: float, pictur
         "seam_line": rng.uniform(0.05, 0.35),
         "collar_contrast": float(rng.random() < (0.25 if kind == "polo" else 0.07)),
     }
-    if collar == "fold":
+    if collar in ("fold", "hood"):
         numbers["neck_band"] = 0.0
     values = np.array([numbers[n] for n in NUMBERS], np.float32)
     band = linear(np.clip(band, 0.02, 0.98))

@@ -340,6 +340,21 @@ def add_pocket(canvas: Canvas, rng: Generator) -> None:
     canvas.line(np.array([[x, y + 0.018], [x + w, y + 0.018]]), 0.002, 0.2)
 
 
+def add_hoodie_front(canvas: Canvas, rng: Generator, length: float) -> None:
+    """Drawstrings from the hood and a pouch pocket above the hem."""
+    tone = draw_colour(rng) if rng.random() < 0.5 else np.full(3, 0.93, np.float32)
+    for side in (-1, 1):
+        end = rng.uniform(0.09, 0.17)
+        sway = rng.normal(0, 0.006)
+        for down in np.arange(0.0, end, 0.003):
+            canvas.disc((side * 0.028 + sway * down / end, down), 0.003, tone)
+    if rng.random() < 0.75:
+        low, high, wide = length - 0.055, length - rng.uniform(0.2, 0.25), rng.uniform(0.1, 0.13)
+        pouch = np.array([[-wide, low], [-wide, low - 0.05], [-0.65 * wide, high], [0.65 * wide, high],
+                          [wide, low - 0.05], [wide, low]])  # fmt: skip
+        canvas.line(pouch, 0.003, 0.4)
+
+
 def lower_overlay(rng: Generator, kind: str) -> U8:
     """Fly, pockets, waistband, belt and seams of trousers, shorts or a skirt."""
     canvas = Canvas()
