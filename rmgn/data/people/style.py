@@ -116,6 +116,7 @@ def draw_style(rng: Generator, feminine: bool, tuck: bool) -> Style:
         0.0 if tight else float(rng.choice([rng.uniform(0, 0.012), rng.uniform(0.012, 0.034)], p=[0.6, 0.4]))
     )
     flared = kind == "blouse" and rng.random() < 0.5
+    puffed = kind == "blouse" and feminine and rng.random() < 0.4
     hem = rng.choice(
         [rng.uniform(-0.06, 0.0), rng.uniform(0.0, 0.06), rng.uniform(0.06, 0.15)], p=[0.5, 0.35, 0.15]
     )
@@ -124,8 +125,6 @@ def draw_style(rng: Generator, feminine: bool, tuck: bool) -> Style:
     height = rng.uniform(0.022, 0.034)
     if collar in ("turtle", "hood"):
         height *= rng.uniform(1.5, 2.5) if collar == "turtle" else 1.6
-        collar, rng.uniform(0.022, 0.034)
-    )
     strap = {"tank": rng.uniform(0.03, 0.07), "camisole": rng.uniform(0.012, 0.022)}.get(kind, 0.05)
     placket = {"shirt": "full", "polo": "short"}.get(kind, "none")
     if kind == "blouse" and rng.random() < 0.4:
@@ -139,7 +138,7 @@ def draw_style(rng: Generator, feminine: bool, tuck: bool) -> Style:
         sleeve=float(sleeve),
         back_depth=float(rng.uniform(0.06, 0.15)) if kind == "camisole" else 0.012,
         sleeve_flare=float(rng.uniform(0.0, 0.035)) if flared else 0.0,
-        puff=float(rng.uniform(0.015, 0.045)) if kind == "blouse" and feminine and rng.random() < 0.4 else 0.0,
+        puff=float(rng.uniform(0.015, 0.045)) if puffed else 0.0,
         armhole=float(rng.uniform(0.08, 0.14)),
         strap=width + strap,
         seam="raglan" if kind in ("jumper", "long") and rng.random() < 0.25 else
