@@ -49,7 +49,7 @@ def test_warped_shop_photo_is_the_worn_garment(pattern: str) -> None:
     person = wearer(model, body, Pose("test", arm, arm), make_lower(model, body, LowerStyle(), rng))
     camera = Camera.look(np.array([0.4, -3.0, 0.5]), np.array([0.0, 0.0, 0.45]), 0.19, SIZE)
     worked = make_worked(model, person, Style(neck="scoop", neck_width=0.09, neck_depth=0.1), rng, SIZE)
-    flat = garment_surfaces(worked, flat=True)
+    flat = Tracer(garment_surfaces(worked, flat=True))
     lights = make_lights(studio(rng, -camera.forward), -camera.forward, rng)
     tracer = Tracer(garment_surfaces(worked, flat=False))
     worn = worn_planes(model, tracer, camera, lights, 3, 1, ShopDepth(flat, worked.camera))

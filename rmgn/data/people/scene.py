@@ -218,7 +218,7 @@ def make_sample(rng: Generator, size: tuple[int, int], assets: Assets) -> Sample
         if tuck:
             style = replace(style, hem=lower_style.waist - 0.035, tail=0.0)
         worked = make_worked(model, person, style, rng, size)
-        flat = garment_surfaces(worked, flat=True)
+        flat = Tracer(garment_surfaces(worked, flat=True))
         depth = ShopDepth(flat, worked.camera)
         surfaces = dressed_surfaces(model, person, worked, strands, head, assets, lower_style)
         layer = worn_planes(model, Tracer(surfaces), camera, lights, SUBPIXELS, SAMPLES, depth)
