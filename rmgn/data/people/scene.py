@@ -182,7 +182,7 @@ def dressed_surfaces(
     bottom = hip - lower_style.length + 0.04
     hidden = hidden | (rest[:, 2] < person.lower.waist - 0.03) & (rest[:, 2] > bottom) & ~arm
     lower = person.lower
-    shown = np.asarray(~_hidden(lower.vertices, worked.garment, 0.04)[lower.triangles].all(axis=1))
+    shown = np.asarray(~_hidden(lower.vertices, worked.garment, 0.022)[lower.triangles].all(axis=1))
     if worked.style.tuck:
         shown[:] = True
     cloth = np.column_stack([lower.cloth[:, 0], lower.facing, lower.cloth[:, 1]])
@@ -216,7 +216,7 @@ def make_sample(rng: Generator, size: tuple[int, int], assets: Assets) -> Sample
         tuck = bool(rng.random() < 0.3)
         style = draw_style(rng, feminine, tuck)
         if tuck:
-            style = replace(style, hem=lower_style.waist - 0.035, tail=0.0)
+            style = replace(style, hem=lower_style.waist - 0.018, tail=0.0)
         worked = make_worked(model, person, style, rng, size)
         flat = Tracer(garment_surfaces(worked, flat=True))
         depth = ShopDepth(flat, worked.camera)
