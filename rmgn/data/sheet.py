@@ -1,7 +1,7 @@
 """A contact sheet of layers: `python -m rmgn.data.sheet LAYERS sheet.jpg --count 48 [--show truth]`.
 
 Shows consecutive samples, nothing chosen. `--show people` has one dressed picture a sample, `shop` both shop
-photos, `truth` for both garments the shop photo, the person, the photo warped by the true flow, the parse map.
+photos, `truth` for both garments the shop photo, the person, the photo warped by the true flow, the parse.
 """
 
 from __future__ import annotations

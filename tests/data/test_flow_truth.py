@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from rmgn.data.dress import Cloth, display, fabric_colour, flows, shop_place, worn_place
+from rmgn.data.develop import display
+from rmgn.data.dress import Cloth, fabric_colour, flows, shop_place, worn_place
 from rmgn.data.fabrics import draw_palette, draw_tile, linear
 from rmgn.data.look import NUMBERS
 from rmgn.data.people.assets import assets
