@@ -8,6 +8,7 @@ for a seed, whatever the number of workers; started again after a kill it goes o
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import sys
@@ -120,11 +121,13 @@ def _run(order: Order, workers: int) -> Iterator[list[str]]:
 
 
 def write_manifest(out: Path, count: int) -> None:
-    """`manifest.jsonl`: every parameter drawn, one sample a line."""
+    """`manifest.jsonl`: every parameter drawn and the file's SHA-256, one sample a line."""
     temporary = out / "manifest.part"
     with temporary.open("w") as file:
         for index in range(count):
-            file.write(json.dumps(read_meta(out / f"{index:06d}.zip"), sort_keys=True) + "\n")
+            path = out / f"{index:06d}.zip"
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            file.write(json.dumps({**read_meta(path), "sha256": digest}, sort_keys=True) + "\n")
     temporary.replace(out / "manifest.jsonl")
 
 
