@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from pathlib import Path
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -14,21 +13,6 @@ from rmgn.data.fabrics import draw_colour
 
 F32 = npt.NDArray[np.float32]
 U8 = npt.NDArray[np.uint8]
-
-
-@functools.lru_cache(maxsize=4)
-def photos(root: Path | None) -> list[U8]:
-    """The surroundings of an assets folder as sRGB pictures, exposed for their middle."""
-    from rmgn.data.people.assets import assets
-    from rmgn.data.people.light import read_surroundings
-
-    result = []
-    for path in assets(root).surroundings:
-        picture = read_surroundings(path)
-        level = float(np.median(picture[picture.shape[0] // 3 : -picture.shape[0] // 4]))
-        display = np.clip(picture * 0.3 / max(level, 1e-6), 0, 1) ** (1 / 2.2)
-        result.append(np.round(display * 255).astype(np.uint8))
-    return result
 
 
 def _gradient(rng: Generator, size: tuple[int, int], colour: F32, depth: float) -> F32:
@@ -42,7 +26,7 @@ def _gradient(rng: Generator, size: tuple[int, int], colour: F32, depth: float) 
 
 
 def _studio(rng: Generator, size: tuple[int, int]) -> F32:
-    grey = rng.uniform(0.78, 0.99) if rng.random() < 0.75 else rng.uniform(0.25, 0.78)
+    grey = rng.uniform(0.78, 0.99) if rng.random() < 0.82 else rng.uniform(0.3, 0.78)
     colour = (grey + rng.normal(0, 0.008, 3)).astype(np.float32)
     return _gradient(rng, size, colour, rng.uniform(0, 0.15))
 
@@ -106,10 +90,10 @@ def _room(rng: Generator, size: tuple[int, int]) -> F32:
     return np.asarray(cv2.GaussianBlur(picture, (0, 0), sigma), np.float32)
 
 
-def _photo(rng: Generator, size: tuple[int, int], pictures: list[U8]) -> F32:
+def _photo(rng: Generator, size: tuple[int, int], pictures: Sequence[U8]) -> F32:
     """A view into surroundings, in focus or not."""
     h, w = size
-    source = pictures[rng.integers(len(pictures))]
+    source = pictures[int(rng.integers(len(pictures)))]
     rows, columns = source.shape[:2]
     view = np.deg2rad(rng.uniform(30, 75)) / 2
     turn, tilt = rng.uniform(0, 2 * np.pi), rng.normal(0, 0.08)
@@ -131,14 +115,14 @@ def _photo(rng: Generator, size: tuple[int, int], pictures: list[U8]) -> F32:
     return np.asarray(cv2.GaussianBlur(picture, (0, 0), sigma) if sigma > 0.3 else picture, np.float32)
 
 
-def draw_backdrop(rng: Generator, size: tuple[int, int], pictures: list[U8]) -> U8:
+def draw_backdrop(rng: Generator, size: tuple[int, int], pictures: Sequence[U8]) -> U8:
     """A backdrop [H, W, 3]; `pictures` are surroundings, possibly none."""
     kind = rng.random()
-    if kind < 0.38:
+    if kind < 0.45:
         picture = _studio(rng, size)
-    elif kind < 0.55:
+    elif kind < 0.57:
         picture = _wall(rng, size)
-    elif kind < 0.7 or not pictures:
+    elif kind < 0.69 or not pictures:
         picture = _room(rng, size)
     else:
         picture = _photo(rng, size, pictures)

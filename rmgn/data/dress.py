@@ -5,13 +5,14 @@ Runs on any device. Pictures are [B, 3, H, W]; colours are linear until the came
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rmgn.data.canvas import HEIGHT, WIDTH
+from rmgn.data.develop import blur, develop, display, linear, through_camera
 from rmgn.data.fabrics import TEXEL, TILE
 from rmgn.data.look import CAMERA, NUMBERS, SHOP
 from rmgn.data.people.layers import (
@@ -28,7 +29,6 @@ from rmgn.data.people.layers import (
     SLEEVE_RIGHT,
     VISIBLE,
 )
-from rmgn.data.prints import HEIGHT, WIDTH
 
 Batch = dict[str, Tensor]
 
@@ -100,7 +100,7 @@ def dress(batch: Batch, noise_seed: int = 0, camera: bool = True) -> Dressed:
     linear_picture = picture + person + behind * (1 - cover).clamp(0, 1)
     people = develop(linear_picture, numbers)
     if camera:
-        people = _camera(people, numbers, generator)
+        people = through_camera(people, numbers, generator)
 
     mask = (shop["shop_garment"][..., 0] > 127).unsqueeze(1)
     photo = _shop_photo(flat_fabric, gloss, shop, batch["shop"].flatten(0, 1), generator if camera else None)
@@ -270,12 +270,13 @@ def _person(batch: Batch, worn: Batch, light: Tensor, mirror: Tensor) -> tuple[T
     skin, hair, lower, other = (cover[:, k : k + 1] for k in range(4))
     detail = unpack(worn["albedo"]).movedim(-1, 1)
     tone = each("skin").view(n, 3, 1, 1) * detail.clamp_min(1e-3) ** each("skin_power").view(n, 1, 1, 1)
-    diffuse = skin * tone + (hair * each("hair").view(n, 3, 1, 1) + other) * detail
+    strands = each("hair").view(n, 3, 1, 1) * detail.clamp_min(1e-3) ** 0.75  # flatter than the drawn locks
+    diffuse = skin * tone + hair * strands + other * detail
     below = worn["cover"][..., 2] > 0
     cloth = torch.zeros(n, h, w, 3, device=light.device)
     cloth[below] = _lower_colour(batch, below.nonzero()[:, 0] // 2, worn["place"][below])
     diffuse = diffuse + lower * cloth.movedim(-1, 1)
-    shine = 0.6 * skin + 0.22 * hair + 0.3 * lower + other
+    shine = 0.6 * skin + 0.15 * hair + 0.3 * lower + other
     return diffuse * light + shine * mirror, cover.sum(dim=1, keepdim=True)
 
 
@@ -287,17 +288,6 @@ def _lower_colour(batch: Batch, owner: Tensor, place: Tensor) -> Tensor:
     cloth = (ground * (1 - second - third) + stripe * second + accent * third) * weave
     colour, opacity = _sample_overlay(batch["lower_overlay"], owner, x, down)
     return cloth * (1 - opacity) + colour * opacity
-
-
-def linear(srgb: Tensor) -> Tensor:
-    """sRGB in [0, 1] to linear."""
-    return torch.where(srgb <= 0.04045, srgb / 12.92, ((srgb.clamp_min(0) + 0.055) / 1.055) ** 2.4)
-
-
-def display(light: Tensor) -> Tensor:
-    """Linear to sRGB in [0, 1]."""
-    light = light.clamp(0, 1)
-    return torch.where(light <= 0.0031308, light * 12.92, 1.055 * light.clamp_min(1e-6) ** (1 / 2.4) - 0.055)
 
 
 def _backdrop(backdrop: Tensor, cover: Tensor, numbers: Tensor) -> Tensor:
@@ -317,72 +307,6 @@ def _backdrop(backdrop: Tensor, cover: Tensor, numbers: Tensor) -> Tensor:
     return behind * (1 - strength * shadow)
 
 
-def develop(picture: Tensor, numbers: Tensor) -> Tensor:
-    """Exposure, white balance, a soft shoulder and contrast: linear to sRGB in [0, 1]."""
-    n = len(picture)
-    value = {name: numbers[:, k].view(n, 1, 1, 1) for k, name in enumerate(CAMERA)}
-    gains = torch.cat([1 + value["red"], torch.ones_like(value["red"]), 1 + value["blue"]], dim=1)
-    picture = (picture * gains * torch.exp(value["exposure"] + math.log(0.92))).clamp_min(0)
-    knee = 0.75  # highlights roll off above
-    over = (picture - knee).clamp_min(0)
-    picture = picture.clamp_max(knee) + (1 - knee) * (1 - torch.exp(-over / (1 - knee)))
-    grey = picture.mean(dim=1, keepdim=True)
-    picture = (grey + (picture - grey) * value["saturation"]).clamp(0, 1)
-    shown = display(picture) ** value["gamma"]
-    curve = shown * shown * (3 - 2 * shown)
-    return (shown + value["contrast"] * (curve - shown)).clamp(0, 1)
-
-
-def _camera(picture: Tensor, numbers: Tensor, generator: torch.Generator) -> Tensor:
-    """Blur, sensor noise and JPEG, each in its own strength for every picture."""
-    n = len(picture)
-    value = {name: numbers[:, k] for k, name in enumerate(CAMERA)}
-    picture = _blur(picture, value["blur"])
-    noise = torch.randn(picture.shape, generator=generator, device=picture.device)
-    strength = value["noise"].view(n, 1, 1, 1) * (0.5 + picture.clamp_min(0).sqrt())
-    picture = (picture + noise * strength).clamp(0, 1)
-    lossy = value["jpeg"] > 0
-    if lossy.any():
-        picture = picture.clone()
-        picture[lossy] = jpeg(picture[lossy], value["jpeg"][lossy])
-    return picture
-
-
-def _blur(picture: Tensor, sigma: Tensor) -> Tensor:
-    """Gaussian blur with one sigma [N] in pixels a picture."""
-    n, c, _, _ = picture.shape
-    steps = torch.arange(-3, 4, device=picture.device).float()
-    kernel = torch.exp(-0.5 * (steps / sigma.view(n, 1)).square())
-    kernel = (kernel / kernel.sum(dim=1, keepdim=True)).repeat_interleave(c, 0)
-    rows = F.pad(picture.reshape(1, n * c, *picture.shape[2:]), (3, 3, 3, 3), mode="replicate")
-    rows = F.conv2d(rows, kernel.view(n * c, 1, 1, 7), groups=n * c)
-    return F.conv2d(rows, kernel.view(n * c, 1, 7, 1), groups=n * c).reshape(picture.shape)
-
-
-def jpeg(picture: Tensor, strength: Tensor) -> Tensor:
-    """What JPEG does to pictures [N, 3, H, W] in [0, 1]: cosine blocks, quantised; strength [N] in (0, 1]."""
-    n, _, h, w = picture.shape
-    k = torch.arange(8, device=picture.device).float()
-    cosine = torch.cos((2 * k.view(1, 8) + 1) * k.view(8, 1) * math.pi / 16) / 2
-    cosine[0] /= math.sqrt(2)
-    r, g, b = picture.unbind(1)
-    luma = 0.299 * r + 0.587 * g + 0.114 * b
-    planes = torch.stack([luma, (b - luma) * 0.564, (r - luma) * 0.713], dim=1)
-    planes = F.pad(planes, (0, -w % 8, 0, -h % 8), mode="replicate")
-    blocks = planes.unfold(2, 8, 8).unfold(3, 8, 8)
-    spectrum = cosine @ blocks @ cosine.T
-    # Standard tables rise about linearly with frequency; chroma is cut harder.
-    steep = torch.tensor([1.0, 2.2, 2.2], device=picture.device).view(1, 3, 1, 1, 1, 1)
-    table = (0.012 + 0.011 * (k.view(8, 1) + k.view(1, 8))) * steep * strength.view(n, 1, 1, 1, 1, 1) * 3
-    spectrum = torch.round(spectrum / table) * table
-    blocks = cosine.T @ spectrum @ cosine
-    rows, columns = blocks.shape[2:4]
-    planes = blocks.permute(0, 1, 2, 4, 3, 5).reshape(n, 3, rows * 8, columns * 8)[:, :, :h, :w]
-    luma, blue, red = planes.unbind(1)
-    r, b = luma + red / 0.713, luma + blue / 0.564
-    return torch.stack([r, (luma - 0.299 * r - 0.114 * b) / 0.587, b], dim=1).clamp(0, 1)
-
-
 def _shop_photo(
     fabric: Tensor, gloss: Tensor, shop: Batch, numbers: Tensor, generator: torch.Generator | None
 ) -> Tensor:
@@ -398,7 +322,7 @@ def _shop_photo(
     ground = (table * (1 - value["shadow"] * shadow)).clamp(0, 1)
     picture = picture * cover + ground * (1 - cover)
     if generator is not None:
-        picture = _blur(picture, value["blur"].flatten())
+        picture = blur(picture, value["blur"].flatten())
         picture = picture + value["noise"] * torch.randn(
             picture.shape, generator=generator, device=picture.device
         )

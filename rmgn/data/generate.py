@@ -8,6 +8,7 @@ for a seed, whatever the number of workers; started again after a kill it goes o
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import sys
@@ -35,6 +36,7 @@ class Order:
     size: tuple[int, int] = (256, 192)
     seed: int = 0
     assets: str | None = None
+    split: str = "train"
 
 
 def _make(order: Order, index: int) -> list[str]:
@@ -42,15 +44,18 @@ def _make(order: Order, index: int) -> list[str]:
     from rmgn.data.people import layers
     from rmgn.data.people.assets import assets
     from rmgn.data.people.scene import Rejected, make_sample
+    from rmgn.data.stock import part
 
     path = Path(order.out) / f"{index:06d}.zip"
     if path.exists():
         return list(read_meta(path)["rejected"])  # type: ignore[call-overload]
     reasons: list[str] = []
+    available = assets(Path(order.assets) if order.assets else None)
+    rooms = part(available.surroundings, order.split)
     for attempt in range(ATTEMPTS):
-        rng = np.random.default_rng([order.seed, index, attempt])
+        rng = np.random.default_rng([order.seed, index, attempt, int(order.split == "eval")])
         try:
-            sample = make_sample(rng, order.size, assets(Path(order.assets) if order.assets else None))
+            sample = make_sample(rng, order.size, available, rooms)
         except Rejected as reason:
             reasons.append(str(reason))
             continue
@@ -116,11 +121,13 @@ def _run(order: Order, workers: int) -> Iterator[list[str]]:
 
 
 def write_manifest(out: Path, count: int) -> None:
-    """`manifest.jsonl`: every parameter drawn, one sample a line."""
+    """`manifest.jsonl`: every parameter drawn and the file's SHA-256, one sample a line."""
     temporary = out / "manifest.part"
     with temporary.open("w") as file:
         for index in range(count):
-            file.write(json.dumps(read_meta(out / f"{index:06d}.zip"), sort_keys=True) + "\n")
+            path = out / f"{index:06d}.zip"
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            file.write(json.dumps({**read_meta(path), "sha256": digest}, sort_keys=True) + "\n")
     temporary.replace(out / "manifest.jsonl")
 
 
@@ -137,6 +144,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--assets", type=Path, help="folder with makehuman/ and hdri/ (see docs/data.md)")
+    parser.add_argument(
+        "--split", choices=("train", "eval"), default="train", help="eval: what training never sees"
+    )
     parser.add_argument("--as", dest="form", choices=("layers", "pictures"), default="layers")
     args = parser.parse_args(argv)
 
@@ -163,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     pictures = args.form == "pictures"
     folder = args.out / "layers" if pictures else args.out
     assets = str(args.assets) if args.assets else None
-    order = Order(str(folder), args.count, SIZES[args.size], args.seed, assets)
+    order = Order(str(folder), args.count, SIZES[args.size], args.seed, assets, args.split)
     try:
         rejected = generate(order, args.workers)
     except (ValueError, ImportError) as error:
@@ -176,7 +186,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if pictures:
         from rmgn.data.pictures import write_pictures
 
-        write_pictures(folder, args.out, args.seed, args.assets)
+        write_pictures(folder, args.out, args.seed, args.assets, args.split)
         print(f"pictures in {args.out}")
     return 0
 

@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-from rmgn.data.backdrops import photos
 from rmgn.data.look import Look, draw_look, half_texture
 from rmgn.data.people import layers
 from rmgn.data.people.layers import PLACE_ZERO, Sample, Shop, Worn
+from rmgn.data.stock import stock
 
 Batch = dict[str, Tensor]
+SPLITS = ("train", "eval")
 _SMALL = 300  # pictures up to this height take textures at half resolution
 
 _LABEL_SWAP = np.arange(256, dtype=np.uint8)
@@ -115,14 +116,19 @@ class GeneratedPeople(Dataset[Batch]):
         for batch in DataLoader(people, batch_size=8, num_workers=2, collate_fn=people.collate):
             dressed = dress({k: v.to(device) for k, v in batch.items()})
 
-    The look depends on `seed`, the epoch (`set_epoch`) and the index alone, not on the worker.
+    `split="eval"` draws prints, fonts and backdrops that `"train"` never shows. The look depends on `seed`,
+    the epoch (`set_epoch`) and the index alone, not on the worker.
     """
 
-    def __init__(self, folder: Path, seed: int = 0, flip: bool = True, assets: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path, seed: int = 0, flip: bool = True, assets: Path | None = None, split: str = "train"
+    ) -> None:
         self.files = sorted(folder.glob("[0-9]*.zip"))
         if not self.files:
             raise ValueError(f"no layers in {folder}: make some with `python -m rmgn.data.generate`")
-        self._seed, self._flip, self._assets = seed, flip, assets
+        if split not in SPLITS:
+            raise ValueError(f"split must be one of {SPLITS}, not {split!r}")
+        self._seed, self._flip, self._assets, self._split = seed, flip, assets, split
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -133,12 +139,12 @@ class GeneratedPeople(Dataset[Batch]):
         return len(self.files)
 
     def __getitem__(self, index: int) -> Batch:
-        rng = np.random.default_rng([self._seed, self._epoch, index])
+        rng = np.random.default_rng([self._seed, self._epoch, index, SPLITS.index(self._split)])
         sample = layers.load(self.files[index])
         if self._flip and rng.random() < 0.5:
             sample = mirror(sample)
         height, width = sample.parts.shape
-        return tensors(sample, draw_look(rng, sample.meta, (height, width), photos(self._assets)))
+        return tensors(sample, draw_look(rng, sample.meta, (height, width), stock(self._assets, self._split)))
 
     @staticmethod
     def collate(items: list[Batch]) -> Batch:

@@ -10,8 +10,11 @@ import numpy.typing as npt
 from numpy.random import Generator
 
 from rmgn.data.backdrops import draw_backdrop
+from rmgn.data.canvas import Canvas
 from rmgn.data.fabrics import draw_colour, draw_denim, draw_palette, draw_tile, linear
-from rmgn.data.prints import Canvas, add_placket, add_pocket, add_print, lower_overlay
+from rmgn.data.prints import add_print
+from rmgn.data.sewn import add_hoodie_front, add_placket, add_pocket, lower_overlay
+from rmgn.data.stock import Stock
 
 F32 = npt.NDArray[np.float32]
 U8 = npt.NDArray[np.uint8]
@@ -91,23 +94,25 @@ def draw_hair(rng: Generator, age: float, dark: bool) -> F32:
     )
 
 
-def draw_garment(rng: Generator, style: dict[str, object], length: float, pictures: list[U8]) -> GarmentLook:
+def draw_garment(rng: Generator, style: dict[str, object], length: float, stock: Stock) -> GarmentLook:
     """Fabric, print and trims that suit the cut."""
     kind, collar, placket = str(style["kind"]), str(style["collar"]), str(style["placket"])
-    knit = kind == "jumper"
+    knit = kind in ("jumper", "hoodie")
     formal = kind in ("shirt", "blouse")
     tile, pattern = draw_tile(rng, coarse=1.0 if knit else 0.0)
     palette = draw_palette(rng)
     canvas = Canvas()
     printed = "none"
-    chance = 0.42 if kind in ("tee", "long", "tank") else 0.15 if knit else 0.0
+    chance = 0.42 if kind in ("tee", "long", "tank") else 0.25 if knit else 0.0
     quiet = pattern in ("plain", "heather")
     if rng.random() < (chance / 0.55 if quiet else 0.05 * (not formal)):
-        printed = add_print(canvas, rng, length, pictures, palette[0])
+        printed = add_print(canvas, rng, length, stock, palette[0])
     if placket != "none":
         add_placket(canvas, rng, length if placket == "full" else rng.uniform(0.12, 0.17))
     if rng.random() < (0.35 if kind in ("shirt", "polo") else 0.05):
         add_pocket(canvas, rng)
+    if kind == "hoodie":
+        add_hoodie_front(canvas, rng, length)
     banded = rng.random()
     neck = rng.uniform(0.012, 0.024) if kind in ("tee", "long", "jumper", "tank") and banded < 0.7 else 0.0
     ends = (
@@ -139,18 +144,18 @@ def draw_garment(rng: Generator, style: dict[str, object], length: float, pictur
         "seam_line": rng.uniform(0.05, 0.35),
         "collar_contrast": float(rng.random() < (0.25 if kind == "polo" else 0.07)),
     }
-    if collar == "fold":
+    if collar in ("fold", "hood"):
         numbers["neck_band"] = 0.0
     values = np.array([numbers[n] for n in NUMBERS], np.float32)
     band = linear(np.clip(band, 0.02, 0.98))
     return GarmentLook(tile, linear(palette), band, canvas.result(), values, f"{pattern}/{printed}")
 
 
-def draw_look(rng: Generator, meta: dict[str, object], size: tuple[int, int], pictures: list[U8]) -> Look:
+def draw_look(rng: Generator, meta: dict[str, object], size: tuple[int, int], stock: Stock) -> Look:
     """Draw the looks of one sample from its parameters."""
     garments = meta["garments"]
     assert isinstance(garments, list)
-    tops = [draw_garment(rng, g["style"], g["front"][1] - g["front"][0], pictures) for g in garments]
+    tops = [draw_garment(rng, g["style"], g["front"][1] - g["front"][0], stock) for g in garments]
     shape, lower = meta["shape"], meta["lower"]
     assert isinstance(shape, dict)
     assert isinstance(lower, dict)
@@ -169,7 +174,7 @@ def draw_look(rng: Generator, meta: dict[str, object], size: tuple[int, int], pi
         wild = 0.5 if kind == "skirt" else 0.15
         tile, _ = draw_tile(rng, None if rng.random() < wild else "plain")
     camera = {
-        "exposure": rng.normal(0.0, 0.16),
+        "exposure": rng.normal(0.06, 0.16),
         "red": rng.normal(0, 0.035),
         "blue": rng.normal(0, 0.05),
         "contrast": rng.normal(0.06, 0.07),
@@ -204,7 +209,7 @@ def draw_look(rng: Generator, meta: dict[str, object], size: tuple[int, int], pi
         tile,
         linear(np.clip(palette, 0.02, 0.95)),
         lower_overlay(rng, kind),
-        draw_backdrop(rng, size, pictures),
+        draw_backdrop(rng, size, stock.photos),
         np.array([camera[n] for n in CAMERA], np.float32),
         np.array([[s[n] for n in SHOP] for s in shop], np.float32),
     )

@@ -38,9 +38,11 @@ def _image(suffix: str, picture: npt.NDArray[np.generic]) -> bytes:
     return bytes(cv2.imencode(f".{suffix}", np.asarray(picture), options)[1])
 
 
-def write_pictures(layers: Path, out: Path, seed: int, assets: Path | None, progress: bool = True) -> None:
+def write_pictures(
+    layers: Path, out: Path, seed: int, assets: Path | None, split: str = "train", progress: bool = True
+) -> None:
     """Dress every sample of `layers` once and write it below `out`; what is there already is left."""
-    people = GeneratedPeople(layers, seed=seed, flip=False, assets=assets)
+    people = GeneratedPeople(layers, seed=seed, flip=False, assets=assets, split=split)
     for name in (*FOLDERS, "bodyparts", "keypoints"):
         (out / name).mkdir(parents=True, exist_ok=True)
     for index in tqdm(range(len(people)), disable=not progress, unit="sample"):

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from rmgn.data.dress import Dressed, dress, jpeg
+from rmgn.data.develop import jpeg
+from rmgn.data.dress import Dressed, dress
 from rmgn.data.generated import Batch, GeneratedPeople, mirror, tensors
 from rmgn.data.look import draw_look
 from rmgn.data.people import layers
+from rmgn.data.stock import Stock
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +74,7 @@ def test_persons_differ_only_where_garments_do(batch: Batch, dressed: Dressed) -
 
 def test_mirrored_layers_give_mirrored_truth(layers_folder: Path) -> None:
     sample = layers.load(layers_folder / "000001.zip")
-    look = draw_look(np.random.default_rng(0), sample.meta, (256, 192), [])
+    look = draw_look(np.random.default_rng(0), sample.meta, (256, 192), Stock())
     people = GeneratedPeople(layers_folder)
     straight = dress(people.collate([tensors(sample, look)]), camera=False)
     turned = dress(people.collate([tensors(mirror(sample), look)]), camera=False)

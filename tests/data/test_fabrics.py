@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rmgn.data import prints
+from rmgn.data import canvas as field
+from rmgn.data import prints, sewn
 from rmgn.data.backdrops import draw_backdrop
 from rmgn.data.fabrics import _PATTERNS, TILE, draw_denim, draw_palette, draw_tile
 from rmgn.data.look import draw_skin
+from rmgn.data.stock import Stock, part
 
 
 @pytest.mark.parametrize("kind", list(_PATTERNS))
@@ -46,24 +48,30 @@ def test_skin_covers_the_range_of_human_tones() -> None:
 def test_overlays_are_premultiplied() -> None:
     for seed in range(12):
         rng = np.random.default_rng(seed)
-        canvas = prints.Canvas()
-        prints.add_print(canvas, rng, 0.6, [], np.full(3, 0.5, np.float32))
-        prints.add_placket(canvas, rng, 0.5)
+        canvas = field.Canvas()
+        prints.add_print(canvas, rng, 0.6, Stock(), np.full(3, 0.5, np.float32))
+        sewn.add_placket(canvas, rng, 0.5)
         overlay = canvas.result()
-        assert overlay.shape == (4, prints.HEIGHT, prints.WIDTH)
+        assert overlay.shape == (4, field.HEIGHT, field.WIDTH)
         assert (overlay[:3] <= overlay[3].astype(int) + 1).all()
         assert overlay[3].max() > 100
 
 
 @pytest.mark.parametrize("kind", ["jeans", "trousers", "skirt", "shorts"])
 def test_lower_clothes_have_their_details(kind: str) -> None:
-    assert prints.lower_overlay(np.random.default_rng(0), kind)[3].max() > 60
+    assert sewn.lower_overlay(np.random.default_rng(0), kind)[3].max() > 60
     assert draw_denim(np.random.default_rng(0)).shape == (4, TILE, TILE)
 
 
-def test_text_is_drawn_without_fonts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prints, "fonts", list)
-    assert prints.text_mask(np.random.default_rng(0), 120, 40).max() == 255
+def test_text_is_drawn_without_fonts() -> None:
+    assert prints.text_mask(np.random.default_rng(0), Stock(fonts=()), 120, 40).max() == 255
+
+
+def test_nothing_is_both_for_training_and_for_testing() -> None:
+    items = [f"font {k}" for k in range(21)]
+    assert set(part(items, "train")).isdisjoint(part(items, "eval"))
+    assert set(part(items, "train")) | set(part(items, "eval")) == set(items)
+    assert part(items[:2], "eval") == items[:2]
 
 
 def test_backdrops_fill_the_picture() -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from rmgn.data.dress import Cloth, display, fabric_colour, flows, shop_place, worn_place
+from rmgn.data.develop import display
+from rmgn.data.dress import Cloth, fabric_colour, flows, shop_place, worn_place
 from rmgn.data.fabrics import draw_palette, draw_tile, linear
 from rmgn.data.look import NUMBERS
 from rmgn.data.people.assets import assets
@@ -49,7 +50,7 @@ def test_warped_shop_photo_is_the_worn_garment(pattern: str) -> None:
     person = wearer(model, body, Pose("test", arm, arm), make_lower(model, body, LowerStyle(), rng))
     camera = Camera.look(np.array([0.4, -3.0, 0.5]), np.array([0.0, 0.0, 0.45]), 0.19, SIZE)
     worked = make_worked(model, person, Style(neck="scoop", neck_width=0.09, neck_depth=0.1), rng, SIZE)
-    flat = garment_surfaces(worked, flat=True)
+    flat = Tracer(garment_surfaces(worked, flat=True))
     lights = make_lights(studio(rng, -camera.forward), -camera.forward, rng)
     tracer = Tracer(garment_surfaces(worked, flat=False))
     worn = worn_planes(model, tracer, camera, lights, 3, 1, ShopDepth(flat, worked.camera))

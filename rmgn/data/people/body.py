@@ -32,12 +32,21 @@ class Body:
     heads: Floats
 
 
+def _hush() -> None:
+    """Keep anny's compute library from greeting on every start; without it anny works all the same."""
+    with contextlib.suppress(ImportError):
+        import warp
+
+        warp.config.quiet = True  # type: ignore[attr-defined]
+
+
 class BodyModel:
     """Topology, skin weights and shape space; one instance serves every person."""
 
     def __init__(self) -> None:
         try:
-            with contextlib.redirect_stdout(io.StringIO()):  # its compute library greets on import
+            with contextlib.redirect_stdout(io.StringIO()):
+                _hush()
                 from anny import Anny
                 from anny.models.model_data import RigConfig, TopologyConfig
                 from anny.paths import get_anny_root_dir

@@ -15,6 +15,7 @@ from rmgn.data.people.style import Style
 _AROUND = 80  # points along the neckline
 _STAND = 4  # rows of the part that stands
 _LEAF = 7  # rows of the part that falls over it
+FOLDED = ("fold", "hood")
 
 
 @dataclass
@@ -45,7 +46,7 @@ class Collar:
             k_near = near_body.query(points)[1]
             depth = 0.004 - ((points - body[k_near]) * normals[k_near]).sum(axis=1)
             lift = np.clip(depth, 0, 0.03)[:, None] * normals[k_near]
-            if k > _STAND and self.style.collar == "fold":  # the leaf lies on the shoulders
+            if k > _STAND and self.style.collar in FOLDED:  # the leaf lies on the shoulders
                 c_near = near_cloth.query(points)[1]
                 away = normalised(out + 0.8 * up)
                 over = 0.007 - ((points - cloth[c_near]) * away).sum(axis=1)
@@ -66,13 +67,16 @@ class Collar:
         steps = np.linspace(0, 1, _STAND + 1)
         lean = lean if style.collar == "fold" else 0.4 * lean
         rows = [ring + height * s * (up + lean * s * out) for s in steps]
-        if style.collar != "fold":
+        if style.collar not in FOLDED:
             return rows
         top = rows[-1]
         opening = np.clip((front - 0.75) / 0.25, 0, 1)  # towards the points
         length = (style.leaf * (1 + 0.55 * opening**1.5))[:, None]
         # The points spread to both sides of the opening.
         side = np.where(self.angle < np.pi, 1.0, -1.0)[:, None] * np.cross(up, out)
+        if style.collar == "hood":  # thick and long behind, lying on the shoulders
+            length = (style.leaf * (0.75 - 0.55 * front))[:, None]
+            gap, opening = 0.02, 0.4 * opening
         down = normalised(-0.94 * up + 0.34 * out - (0.35 * opening)[:, None] * side)
         bulge = [gap * np.sin(np.pi / 2 * min(1.0, 3 * s + 0.2)) for s in np.linspace(0, 1, _LEAF)]
         leaf = [
@@ -96,13 +100,14 @@ def make_collar(garment: Garment, style: Style) -> Collar | None:
     ring, angle = _neckline_points(garment)
     if ring is None or angle is None:
         return None
-    rows = _STAND + 1 + (_LEAF if style.collar == "fold" else 0)
+    folded = style.collar in FOLDED
+    rows = _STAND + 1 + (_LEAF if folded else 0)
     grid = np.arange(rows * _AROUND).reshape(rows, _AROUND)
-    closed = style.collar != "fold"
+    closed = not folded
     right = np.roll(grid, -1, axis=1) if closed else grid[:, 1:]
     left = grid if closed else grid[:, :-1]
     quads = np.stack([left[:-1], right[:-1], right[1:], left[1:]], axis=2).reshape(-1, 4)
-    leaf = style.leaf if style.collar == "fold" else 0.0
+    leaf = style.leaf if folded else 0.0
     along = np.concatenate([np.full(_STAND + 1, leaf + 0.02), leaf * (1 - np.linspace(0, 1, _LEAF))])[:rows]
     if closed:
         along = style.collar_height * (1 - np.linspace(0, 1, rows))

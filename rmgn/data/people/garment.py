@@ -115,7 +115,7 @@ def _neckline(style: Style, marks: _Landmarks, v: Floats) -> Floats:
     power = {"crew": 2.2, "scoop": 2.4, "v": 1.05, "boat": 2.5, "square": 7.0}[style.neck]
     width = style.neck_width
     low = top - style.neck_depth * np.clip(1 - (x / width) ** power, -9, 1)
-    high = top - 0.012 * np.clip(1 - (x / width) ** 2, -9, 1)
+    high = top - style.back_depth * np.clip(1 - (x / width) ** 2, -9, 1)
     line = front * low + (1 - front) * high
     inside = np.where(x < width, v[:, 2] - line, -1e-3 - (x - width) * 0.5)
     return np.where(v[:, 2] > marks.neck[2] + 0.06, 0.05, inside)
@@ -260,6 +260,8 @@ def _push_out(
     down = np.where(arm > 0.5, down, 0)
     offset = offset * (1 - (0.75 - style.sleeve_flare * 10) * down**2 * (style.sleeve > 0.6))
     offset = offset + style.sleeve_flare * down * (0.3 + down)
+    if style.puff:
+        offset = offset + style.puff * np.sin(np.pi * np.clip(down / style.sleeve, 0, 1)) ** 2 * (arm > 0.5)
     if style.tuck:  # what goes into the waistband lies close
         inside = np.clip((marks.hip[2] + style.hem + 0.06 - v[:, 2]) / 0.04, 0, 1) * (arm < 0.4)
         offset = offset * (1 - inside) + 0.003 * inside

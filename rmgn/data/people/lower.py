@@ -86,6 +86,7 @@ def make_lower(model: BodyModel, body: Body, style: LowerStyle, rng: Generator) 
     below = np.clip(hip - 0.05 - v[:, 2], 0, None)
     offset = style.ease + np.clip(below * 0.03, 0, 0.02) + (0 if skirt else style.width * below)
     offset = offset + style.folds * _folds(v, hip, rng) * np.clip((top - 0.05 - v[:, 2]) / 0.05, 0, 1)
+    offset = offset + 0.004 * np.clip((v[:, 2] - top + 0.05) / 0.03, 0, 1)  # a waistband is stiff and doubled
     v = v + normalised(normal) * offset[:, None]
     keep = np.ones(len(v))
     keep[boundary_edges(quads)] = 0

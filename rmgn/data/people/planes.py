@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -32,18 +34,28 @@ X, Y, Z, FACING, SEAM, PANEL, NECK = range(7)  # NECK, NECK + 1, NECK + 2: outli
 
 def _average(values: npt.NDArray[np.floating], camera: Camera, subpixels: int) -> F32:
     """Mean over subpixels: [rays, ...] -> [H, W, ...]."""
-    shape = (camera.height, subpixels, camera.width, subpixels, *values.shape[1:])
-    return np.asarray(values.reshape(shape).mean(axis=(1, 3)), np.float32)
+    picture = values.reshape(camera.height * subpixels, camera.width * subpixels, -1).astype(np.float32)
+    size = (camera.width, camera.height)
+    planes = [
+        cv2.resize(picture[:, :, k : k + 3], size, interpolation=cv2.INTER_AREA).reshape(*size[::-1], -1)
+        for k in range(0, picture.shape[2], 3)
+    ]
+    joined = np.concatenate(planes, axis=2).reshape(*size[::-1], *values.shape[1:])
+    return np.asarray(joined, np.float32)
 
 
-def _grouped(values: npt.NDArray[np.generic], camera: Camera, subpixels: int) -> npt.NDArray[np.generic]:
-    """[rays, ...] -> [H, W, subpixels², ...], the subpixel nearest to the pixel's centre first."""
-    rest = values.shape[1:]
-    grouped = values.reshape(camera.height, subpixels, camera.width, subpixels, *rest).swapaxes(1, 2)
-    grouped = grouped.reshape(camera.height, camera.width, subpixels**2, *rest)
+def _rays_of_pixels(camera: Camera, subpixels: int) -> Ints:
+    """Ray numbers [H · W, subpixels²] of each pixel, the one nearest to its centre first."""
+    rays = np.arange(camera.height * camera.width * subpixels**2)
+    grouped = rays.reshape(camera.height, subpixels, camera.width, subpixels).swapaxes(1, 2)
     offset = np.arange(subpixels) - (subpixels - 1) / 2
     order = np.argsort((offset[:, None] ** 2 + offset[None] ** 2).ravel(), kind="stable")
-    return grouped[:, :, order]
+    return grouped.reshape(-1, subpixels**2)[:, order]
+
+
+def _central(values: npt.NDArray[Any], camera: Camera, subpixels: int) -> npt.NDArray[Any]:
+    """What the ray nearest to each pixel's centre has: [rays] -> [H, W]."""
+    return np.asarray(values[_rays_of_pixels(camera, subpixels)[:, 0]].reshape(camera.height, camera.width))
 
 
 def _values_at(hits: Hits, tracer: Tracer, material: int, width: int) -> tuple[F32, npt.NDArray[np.bool_]]:
@@ -62,14 +74,16 @@ def _representative(
     values: F32, found: npt.NDArray[np.bool_], camera: Camera, subpixels: int, reach: float
 ) -> F32:
     """One value a pixel: the mean over the subpixels that lie on the same piece as the most central one."""
-    grouped = np.asarray(_grouped(values, camera, subpixels), np.float32)
-    there: npt.NDArray[np.bool_] = np.asarray(_grouped(found, camera, subpixels), bool)
-    lead = there.argmax(axis=2)[:, :, None]
-    centre = np.take_along_axis(grouped, lead[..., None], axis=2)
-    near = np.asarray(there & (np.abs(grouped[..., :3] - centre[..., :3]).max(axis=3) < reach), bool)
-    total = np.maximum(near.sum(axis=2, keepdims=True), 1)
-    mean = (grouped * near[..., None]).sum(axis=2) / total
-    return np.asarray(np.where(there.any(axis=2, keepdims=True), mean, np.nan), np.float32)
+    rays = _rays_of_pixels(camera, subpixels)
+    pixels = np.flatnonzero(found[rays].any(axis=1))
+    rays = rays[pixels]
+    there = found[rays]
+    lead = rays[np.arange(len(rays)), there.argmax(axis=1)]
+    near = there & (np.abs(values[rays, :3] - values[lead][:, None, :3]).max(axis=2) < reach)
+    share = near / np.maximum(near.sum(axis=1, keepdims=True), 1)
+    result = np.full((camera.height * camera.width, values.shape[1]), np.nan, np.float32)
+    result[pixels] = np.einsum("ps,psk->pk", share.astype(np.float32), values[rays])
+    return result.reshape(camera.height, camera.width, -1)
 
 
 def _garment_planes(value: F32, cover: F32, visible: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.uint8]:
@@ -171,7 +185,7 @@ def _label_plane(
         else:
             thin = surface.material == HAIR and not surface.casts
             label[k] = LABELS["face"] if thin else simple[surface.material]
-    return np.asarray(_grouped(label, camera, subpixels)[:, :, 0], np.uint8)
+    return np.asarray(_central(label, camera, subpixels), np.uint8)
 
 
 def worn_planes(
@@ -200,7 +214,7 @@ def worn_planes(
     place[(cover[..., LOWER] < 1 / 255) | ~np.isfinite(cloth_value[..., 0]), 2:] = 0
     others = cover[..., [SKIN, HAIR, LOWER, OTHER]]
     dull = others[..., [0, 1, 3]].sum(axis=2) > 1 / 255  # cloth has no albedo of its own
-    depth = np.asarray(_grouped(hits.depth, camera, subpixels)[:, :, 0], np.float32)
+    depth = _central(hits.depth, camera, subpixels)
     return Worn(
         np.round(255 * others).astype(np.uint8),
         garment,
@@ -213,11 +227,8 @@ def worn_planes(
     )
 
 
-def shop_planes(
-    surfaces: list[Surface], camera: Camera, lights: Lights, subpixels: int, samples: int
-) -> Shop:
+def shop_planes(tracer: Tracer, camera: Camera, lights: Lights, subpixels: int, samples: int) -> Shop:
     """Render a laid-out garment."""
-    tracer = Tracer(surfaces)
     hits = tracer.trace(camera, subpixels, lights, samples)
     cover = _average(hits.cover[:, GARMENT], camera, subpixels)
     total = np.maximum(cover, 1e-4)
@@ -232,8 +243,7 @@ def shop_planes(
 class ShopDepth:
     """How near the frontmost cloth is at every spot of a shop photo: decides what it shows."""
 
-    def __init__(self, surfaces: list[Surface], camera: Camera) -> None:
-        tracer = Tracer(surfaces)
+    def __init__(self, tracer: Tracer, camera: Camera) -> None:
         hits = tracer.trace(camera, 2, None, 0)
         values, _ = _values_at(hits, tracer, GARMENT, NECK + 3)
         depth = np.where(hits.surface >= 0, values[:, Y], np.inf)

@@ -22,6 +22,7 @@ class Arm:
     hand: Vector | None = None  # None: the hand follows the forearm
     twist: float = 0.0  # degrees about the forearm, positive turns the palm to the front
     curl: float = 28.0  # degrees by which a finger's middle joint is bent
+    close: float = 0.8  # 0: fingers spread, 1: side by side
 
 
 @dataclass
@@ -120,6 +121,10 @@ def _aim_arm(model: BodyModel, heads: Floats, local: dict[str, Floats], side: st
         more = arm.curl * (0.55 + 0.15 * int(finger))
         for joint, share in (("1", 0.6), ("2", 1.0), ("3", 0.7)):
             local[f"finger{finger}-{joint}.{side}"] = rotation(across, -more * share)
+    palm = np.cross(head("finger3-1") - head("wrist"), across)
+    for finger, spread in (("2", 5.0), ("4", -4.0), ("5", -9.0)):  # the rest pose spreads the fingers
+        turn = rotation(palm, arm.close * (spread if side == "L" else -spread))
+        local[f"finger{finger}-1.{side}"] = turn @ local[f"finger{finger}-1.{side}"]
     thumb = head("finger1-3") - head("finger1-1")
     local[f"finger1-2.{side}"] = rotation(np.cross(across, thumb), 0.4 * arm.curl)
 
@@ -157,8 +162,9 @@ def _before_chest(rng: Generator) -> Arm:
     return Arm(
         (rng.uniform(0.25, 0.45), rng.uniform(-0.35, -0.1), -1),
         (rng.uniform(-0.6, -0.2), rng.uniform(-0.9, -0.6), rng.uniform(0.35, 0.9)),
-        twist=rng.uniform(0, 40),
-        curl=rng.uniform(35, 60),
+        twist=rng.uniform(-40, 40),
+        curl=rng.uniform(40, 75),
+        close=rng.uniform(0.5, 1.2),
     )
 
 
@@ -183,9 +189,10 @@ def _raised(rng: Generator) -> Arm:
     """The hand at the hair, the collar or waving."""
     return Arm(
         (rng.uniform(0.45, 0.8), rng.uniform(-0.45, -0.2), rng.uniform(-0.8, -0.1)),
-        (rng.uniform(-0.35, 0.25), rng.uniform(-0.4, -0.1), 1),
-        twist=rng.uniform(-20, 40),
-        curl=rng.uniform(15, 45),
+        (rng.uniform(-0.45, 0.25), rng.uniform(-0.4, -0.1), 1),
+        twist=rng.uniform(-60, 40),
+        curl=rng.uniform(20, 65),
+        close=rng.uniform(0.4, 1.2),
     )
 
 

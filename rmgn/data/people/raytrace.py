@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -69,10 +71,15 @@ class Tracer:
     def __init__(self, surfaces: list[Surface]) -> None:
         self.surfaces = surfaces
         self._all = _structure(surfaces)
-        solid = [s for s in surfaces if s.casts and not s.see_through]
         self._hair = [s for s in surfaces if s.casts and s.see_through]
-        self._solid = _structure(solid)
-        self._strands = _structure(self._hair) if self._hair else None
+
+    @functools.cached_property
+    def _solid(self) -> Any:
+        return _structure([s for s in self.surfaces if s.casts and not s.see_through])
+
+    @functools.cached_property
+    def _strands(self) -> Any:
+        return _structure(self._hair) if self._hair else None
 
     def trace(self, camera: Camera, subpixels: int, lights: Lights | None, samples: int) -> Hits:
         """Follow the camera's rays through up to eight layers; without lights nothing is shaded."""
@@ -199,7 +206,7 @@ class Tracer:
         return texel[:, 3]
 
 
-def _structure(surfaces: list[Surface]):  # type: ignore[no-untyped-def]
+def _structure(surfaces: list[Surface]) -> Any:
     try:
         from embreex.mesh_construction import TriangleMesh
         from embreex.rtcore_scene import EmbreeScene

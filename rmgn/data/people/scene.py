@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -17,6 +19,7 @@ from rmgn.data.people.camera import Camera
 from rmgn.data.people.collar import Collar, make_collar
 from rmgn.data.people.garment import Garment, make_garment
 from rmgn.data.people.head import HeadStyle, draw_head, eye_surface, skin_surface, strand_surfaces
+from rmgn.data.people.keypoints import keypoints
 from rmgn.data.people.layers import LABELS, VISIBLE, Sample, Shop, Worn
 from rmgn.data.people.light import Lights, make_lights, read_surroundings, shop_lights, studio
 from rmgn.data.people.lower import LowerStyle, draw_lower, make_lower
@@ -91,10 +94,10 @@ def draw_camera(rng: Generator, vertices: Floats, size: tuple[int, int]) -> tupl
     return camera, {"turn": turn, "distance": distance, "extent": extent, "height": float(height - middle)}
 
 
-def draw_light(rng: Generator, assets: Assets, towards_camera: Floats) -> tuple[Lights, str]:
+def draw_light(rng: Generator, rooms: Sequence[Path], towards_camera: Floats) -> tuple[Lights, str]:
     """A studio, or one of the surroundings turned at random."""
-    if assets.surroundings and rng.random() < 0.45:
-        path = assets.surroundings[rng.integers(len(assets.surroundings))]
+    if rooms and rng.random() < 0.45:
+        path = rooms[int(rng.integers(len(rooms)))]
         room = read_surroundings(path)
         room = np.roll(room, int(rng.integers(room.shape[1])), axis=1)
         return make_lights(room, towards_camera, rng), path.stem
@@ -182,7 +185,7 @@ def dressed_surfaces(
     bottom = hip - lower_style.length + 0.04
     hidden = hidden | (rest[:, 2] < person.lower.waist - 0.03) & (rest[:, 2] > bottom) & ~arm
     lower = person.lower
-    shown = np.asarray(~_hidden(lower.vertices, worked.garment, 0.04)[lower.triangles].all(axis=1))
+    shown = np.asarray(~_hidden(lower.vertices, worked.garment, 0.022)[lower.triangles].all(axis=1))
     if worked.style.tuck:
         shown[:] = True
     cloth = np.column_stack([lower.cloth[:, 0], lower.facing, lower.cloth[:, 1]])
@@ -194,8 +197,13 @@ def dressed_surfaces(
     return [body, below, *garment_surfaces(worked, flat=False), eyes, *strands]
 
 
-def make_sample(rng: Generator, size: tuple[int, int], assets: Assets) -> Sample:
-    """Draw and render a sample, size (height, width); raises `Rejected`."""
+def make_sample(
+    rng: Generator, size: tuple[int, int], assets: Assets, rooms: Sequence[Path] | None = None
+) -> Sample:
+    """Draw and render a sample, size (height, width); raises `Rejected`.
+
+    rooms: the surroundings that may light it; by default all of the assets.
+    """
     model = body_model()
     shape = draw_shape(rng)
     feminine = shape["gender"] > 0.5
@@ -208,7 +216,7 @@ def make_sample(rng: Generator, size: tuple[int, int], assets: Assets) -> Sample
     camera, view = draw_camera(rng, person.vertices, size)
     head = draw_head(rng, assets, feminine, shape["age"])
     strands = strand_surfaces(model, person, head, assets)
-    lights, light_name = draw_light(rng, assets, -camera.forward)
+    lights, light_name = draw_light(rng, assets.surroundings if rooms is None else rooms, -camera.forward)
     worn: list[Worn] = []
     shops: list[Shop] = []
     made: list[dict[str, Any]] = []
@@ -216,9 +224,9 @@ def make_sample(rng: Generator, size: tuple[int, int], assets: Assets) -> Sample
         tuck = bool(rng.random() < 0.3)
         style = draw_style(rng, feminine, tuck)
         if tuck:
-            style = replace(style, hem=lower_style.waist - 0.035, tail=0.0)
+            style = replace(style, hem=lower_style.waist - 0.018, tail=0.0)
         worked = make_worked(model, person, style, rng, size)
-        flat = garment_surfaces(worked, flat=True)
+        flat = Tracer(garment_surfaces(worked, flat=True))
         depth = ShopDepth(flat, worked.camera)
         surfaces = dressed_surfaces(model, person, worked, strands, head, assets, lower_style)
         layer = worn_planes(model, Tracer(surfaces), camera, lights, SUBPIXELS, SAMPLES, depth)
@@ -285,32 +293,3 @@ def _inspect(worn: Worn) -> None:
             raise Rejected("hand through the cloth")
         if label != LABELS["background"]:
             raise Rejected("body or trousers through the cloth")
-
-
-def keypoints(model: BodyModel, person: Wearer, camera: Camera) -> list[list[float]]:
-    """COCO's 17 key points in pixels: x, y, and 1 if inside the picture."""
-    rest = person.body.vertices
-    skin = person.vertices
-
-    def bone(name: str) -> Floats:
-        i = model.index[name]
-        return np.asarray(person.bones[i, :, :3] @ person.body.heads[i] + person.bones[i, :, 3])
-
-    def extreme(mask: npt.NDArray[np.bool_], axis: int, sign: int) -> Floats:
-        ids = np.flatnonzero(mask)
-        return np.asarray(skin[ids[np.argmax(sign * rest[ids, axis])]])
-
-    eyes = [skin[np.unique(model.groups[f"helper-{s}-eye"])].mean(axis=0) for s in "lr"]
-    level = rest[np.unique(model.groups["helper-l-eye"]), 2].mean()
-    head = np.zeros(len(rest), bool)
-    head[:BODY_VERTICES] = np.abs(rest[:BODY_VERTICES, 2] - level) < 0.05
-    head &= np.abs(rest[:, 0]) < 0.12
-    nose = head & (np.abs(rest[:, 0]) < 0.015)
-    points = [extreme(nose, 1, -1), *eyes, extreme(head, 0, 1), extreme(head, 0, -1)]
-    for name in ("upperarm01", "lowerarm01", "wrist", "upperleg01", "lowerleg01", "foot"):
-        points += [bone(f"{name}.{s}") for s in "LR"]
-    pixels, _ = camera.project(np.array(points))
-    inside = np.asarray(((pixels >= 0) & (pixels < [camera.width, camera.height])).all(axis=1))
-    return [
-        [round(float(x), 2), round(float(y), 2), float(i)] for (x, y), i in zip(pixels, inside, strict=True)
-    ]

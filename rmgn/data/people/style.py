@@ -15,8 +15,10 @@ class Style:
     neck: str = "crew"  # crew, scoop, v, boat, square
     neck_width: float = 0.075  # half the opening
     neck_depth: float = 0.055  # below the base of the neck, in front
+    back_depth: float = 0.012  # likewise behind
     sleeve: float = 0.33  # share of the arm; 0 for none
     sleeve_flare: float = 0.0  # extra width at the cuff
+    puff: float = 0.0  # extra width in the middle of the sleeve
     armhole: float = 0.10  # depth of a sleeveless top's armhole below the shoulder joint
     strap: float = 0.13  # from the middle to the outer edge of a sleeveless top's shoulder
     seam: str = "set-in"  # set-in, drop, raglan
@@ -26,7 +28,7 @@ class Style:
     ease: float = 0.01  # distance from the body
     oversize: float = 0.0  # more of it towards hem and cuffs
     tuck: bool = False
-    collar: str = "none"  # none, stand, turtle, fold
+    collar: str = "none"  # none, stand, turtle, fold, hood
     collar_height: float = 0.028  # of the part that stands
     leaf: float = 0.045  # of the part that is folded over it
     placket: str = "none"  # none, short, full
@@ -39,11 +41,13 @@ class Style:
 _KINDS = {
     "tee": 0.30,
     "long": 0.16,
-    "tank": 0.12,
+    "tank": 0.10,
+    "camisole": 0.05,
     "blouse": 0.10,
     "shirt": 0.10,
     "polo": 0.07,
-    "jumper": 0.15,
+    "jumper": 0.13,
+    "hoodie": 0.06,
 }
 _NECKS = {
     "crew": ((0.068, 0.085), (0.045, 0.075)),
@@ -75,36 +79,53 @@ def draw_style(rng: Generator, feminine: bool, tuck: bool) -> Style:
     collar = {
         "shirt": "stand" if rng.random() < 0.12 else "fold",
         "polo": "fold",
+        "hoodie": "hood",
         "jumper": "turtle" if rng.random() < 0.25 else "none",
         "blouse": "fold" if neck == "crew" and rng.random() < 0.3 else "none",
     }.get(kind, "none")
     (narrow, broad), (shallow, deep) = _NECKS[neck]
     if kind in ("shirt", "polo"):
         narrow, broad, shallow, deep = 0.060, 0.068, 0.03, 0.06
+    if kind == "camisole":
+        neck = str(rng.choice(["scoop", "square", "v"]))
+        narrow, broad, shallow, deep = 0.095, 0.112, 0.12, 0.17
+    if kind == "hoodie":
+        narrow, broad, shallow, deep = 0.066, 0.074, 0.055, 0.075
     if collar == "turtle":
         neck, narrow, broad, shallow, deep = "crew", 0.058, 0.066, 0.02, 0.035
     sleeve = {
         "tee": rng.choice([0.16, 0.28, 0.34, 0.40, 0.5], p=[0.1, 0.3, 0.35, 0.15, 0.1]),
         "long": rng.choice([0.72, 0.97, 0.99], p=[0.2, 0.3, 0.5]),
         "tank": 0.0,
+        "camisole": 0.0,
         "blouse": rng.choice([0.3, 0.55, 0.75, 0.97], p=[0.25, 0.2, 0.25, 0.3]),
         "shirt": rng.choice([0.36, 0.75, 0.98], p=[0.3, 0.1, 0.6]),
         "polo": rng.choice([0.32, 0.38, 0.97], p=[0.5, 0.35, 0.15]),
         "jumper": rng.choice([0.5, 0.98], p=[0.1, 0.9]),
+        "hoodie": 0.99,
     }[kind]
     if sleeve > 0:
         sleeve = float(sleeve * rng.uniform(0.95, 1.01))
-    tight = rng.random() < {"tee": 0.35, "long": 0.45, "tank": 0.55, "jumper": 0.1}.get(kind, 0.1)
+    if kind == "camisole" and not feminine:
+        return draw_style(rng, feminine, tuck)  # another kind
+    tight = rng.random() < {"tee": 0.35, "long": 0.45, "tank": 0.55, "camisole": 0.5, "jumper": 0.1}.get(
+        kind, 0.1
+    )
     ease = rng.uniform(0.003, 0.007) if tight else rng.uniform(0.007, 0.016)
     oversize = (
         0.0 if tight else float(rng.choice([rng.uniform(0, 0.012), rng.uniform(0.012, 0.034)], p=[0.6, 0.4]))
     )
     flared = kind == "blouse" and rng.random() < 0.5
+    puffed = kind == "blouse" and feminine and rng.random() < 0.4
     hem = rng.choice(
         [rng.uniform(-0.06, 0.0), rng.uniform(0.0, 0.06), rng.uniform(0.06, 0.15)], p=[0.5, 0.35, 0.15]
     )
-    if kind == "tank" and feminine and rng.random() < 0.15:
+    if kind in ("tank", "camisole") and feminine and rng.random() < 0.15:
         hem = rng.uniform(0.15, 0.2)
+    height = rng.uniform(0.022, 0.034)
+    if collar in ("turtle", "hood"):
+        height *= rng.uniform(1.5, 2.5) if collar == "turtle" else 1.6
+    strap = {"tank": rng.uniform(0.03, 0.07), "camisole": rng.uniform(0.012, 0.022)}.get(kind, 0.05)
     placket = {"shirt": "full", "polo": "short"}.get(kind, "none")
     if kind == "blouse" and rng.random() < 0.4:
         placket = "full"
@@ -115,9 +136,11 @@ def draw_style(rng: Generator, feminine: bool, tuck: bool) -> Style:
         neck_width=width,
         neck_depth=float(rng.uniform(shallow, deep)),
         sleeve=float(sleeve),
+        back_depth=float(rng.uniform(0.06, 0.15)) if kind == "camisole" else 0.012,
         sleeve_flare=float(rng.uniform(0.0, 0.035)) if flared else 0.0,
+        puff=float(rng.uniform(0.015, 0.045)) if puffed else 0.0,
         armhole=float(rng.uniform(0.08, 0.14)),
-        strap=float(rng.uniform(0.03, 0.07)) + width if kind == "tank" else 0.13,
+        strap=width + strap,
         seam="raglan" if kind in ("jumper", "long") and rng.random() < 0.25 else
         "drop" if oversize > 0.015 and rng.random() < 0.5 else "set-in",
         hem=float(hem),
@@ -127,8 +150,9 @@ def draw_style(rng: Generator, feminine: bool, tuck: bool) -> Style:
         oversize=oversize,
         tuck=tuck,
         collar=collar,
-        collar_height=float(rng.uniform(0.035, 0.085) if collar == "turtle" else rng.uniform(0.022, 0.034)),
-        leaf=float(rng.uniform(0.036, 0.055)),
+        collar_height=float(height),
+
+        leaf=float(rng.uniform(0.06, 0.09) if collar == "hood" else rng.uniform(0.036, 0.055)),
         placket=placket,
         bend=float(10 ** rng.uniform(-6.2, -4.6)),
         crease=float(rng.choice([0.0, rng.uniform(0, 0.03), rng.uniform(0.03, 0.06)], p=[0.3, 0.45, 0.25])),

@@ -208,7 +208,7 @@ def lay_flat(
     cons = constraints(coarse.vertices, coarse.quads)
     sleeve = np.clip(0.5 + coarse.seam / 0.1, 0, 1)
     depth = style.bulge * (1 - 0.4 * sleeve)
-    x = lay(x, cons, front, 260, depth)
+    x = lay(x, cons, front, 200, depth)
     x = _even_flat(coarse, x, 8)
     x = np.asarray(matrix @ x)
     cons = constraints(fine.vertices, fine.quads)

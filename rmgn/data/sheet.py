@@ -1,0 +1,87 @@
+"""A contact sheet of layers: `python -m rmgn.data.sheet LAYERS sheet.jpg --count 48 [--show truth]`.
+
+Shows consecutive samples, nothing chosen. `--show people` has one dressed picture a sample, `shop` both shop
+photos, `truth` for both garments the shop photo, the person, the photo warped by the true flow, the parse.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rmgn.data.dress import Dressed, dress
+from rmgn.data.generated import GeneratedPeople
+
+_UNSEEN = torch.tensor([1.0, -1.0, 1.0]).view(3, 1, 1)  # magenta: garment that the shop photo does not show
+_COLOURS = np.random.default_rng(4).uniform(-1, 1, (256, 3))
+
+
+def _tile(picture: Tensor) -> npt.NDArray[np.uint8]:
+    """[3, H, W] in [-1, 1] to BGR uint8."""
+    levels = ((picture + 1) * 127.5).round().clamp(0, 255).byte()
+    return np.ascontiguousarray(levels.permute(1, 2, 0).numpy()[:, :, ::-1])
+
+
+def _truth(dressed: Dressed, k: int) -> list[npt.NDArray[np.uint8]]:
+    photo, person = dressed.garment[0, k], dressed.person[0, k]
+    grid = dressed.flow[0, k].permute(1, 2, 0)[None]
+    warped = F.grid_sample(photo[None], grid, align_corners=False)[0]
+    around = torch.where(dressed.worn_mask[0, k] > 0.5, _UNSEEN, torch.ones_like(warped))
+    warped = torch.where(dressed.visible[0, k], warped, around)
+    parse = torch.from_numpy(_COLOURS[dressed.parse[0, k].numpy()]).permute(2, 0, 1).float()
+    return [_tile(p) for p in (photo, person, warped, parse)]
+
+
+def contact_sheet(
+    people: GeneratedPeople, count: int, columns: int, show: str = "people"
+) -> npt.NDArray[np.uint8]:
+    """The first `count` samples as one BGR picture, `columns` tiles wide."""
+    tiles = []
+    for index in range(min(count, len(people))):
+        dressed = dress(people.collate([people[index]]), noise_seed=index)
+        if show == "people":
+            tiles.append(_tile(dressed.person[0, index % 2]))
+        elif show == "shop":
+            tiles += [_tile(dressed.garment[0, k]) for k in (0, 1)]
+        else:
+            tiles += [tile for k in (0, 1) for tile in _truth(dressed, k)]
+    tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % columns)
+    rows = [np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)]
+    return np.ascontiguousarray(np.vstack(rows))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="python -m rmgn.data.sheet", description=__doc__.split("\n")[0])
+    parser.add_argument("layers", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--count", type=int, default=48)
+    parser.add_argument("--columns", type=int, default=12)
+    parser.add_argument("--show", choices=("people", "shop", "truth"), default="people")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--assets", type=Path)
+    args = parser.parse_args(argv)
+    try:
+        people = GeneratedPeople(args.layers, seed=args.seed, flip=False, assets=args.assets)
+    except ValueError as error:
+        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        return 2
+    sheet = contact_sheet(people, args.count, args.columns, args.show)
+    quality = [cv2.IMWRITE_JPEG_QUALITY, 85] if args.out.suffix in (".jpg", ".jpeg") else []
+    if not cv2.imwrite(str(args.out), sheet, quality):
+        print(f"{parser.prog}: error: cannot write {args.out}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

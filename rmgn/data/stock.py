@@ -1,0 +1,68 @@
+"""What prints and backdrops are taken from, in two parts that share nothing: to train on and to test on."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from rmgn.data.people.assets import assets
+from rmgn.data.people.light import read_surroundings
+
+U8 = npt.NDArray[np.uint8]
+T = TypeVar("T")
+
+_WORDS = (
+    "CLUB", "STUDIO", "SPORT", "LOVE", "CITY", "WEST", "HAPPY", "OCEAN", "NORTH", "DREAM", "1984",
+    "77", "TEAM", "RIVER", "WILD", "SUNNY", "COFFEE", "PARIS", "TOKYO", "OSLO", "AMORE", "VIDA", "HELLO",
+    "NOVA", "GOOD DAY", "Привет", "Αγάπη", "Ελλάδα", "Москва", "слово", "Ωκεανός", "свобода",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Stock:
+    """Photographs (sRGB [h, w, 3]) to print and to stand before, TrueType fonts, and words."""
+
+    photos: Sequence[U8] = ()
+    fonts: Sequence[str] = ()
+    words: Sequence[str] = _WORDS
+
+
+def part(items: Sequence[T], split: str) -> Sequence[T]:
+    """Every fourth item is held back for `eval`, the others are for `train`; all of them if there are few."""
+    if len(items) < 4:
+        return items
+    return [item for k, item in enumerate(items) if (k % 4 == 3) == (split == "eval")]
+
+
+def find_fonts() -> list[str]:
+    """TrueType fonts on this machine; none without Pillow, which draws them."""
+    try:
+        import PIL.ImageFont  # noqa: F401
+    except ImportError:
+        return []
+    places = [
+        Path("/usr/share/fonts"),
+        Path("/usr/local/share/fonts"),
+        Path.home() / ".fonts",
+        Path("/Library/Fonts"),
+    ]
+    found = sorted(str(f) for place in places if place.is_dir() for f in place.rglob("*.ttf"))
+    return [f for f in found if "Symbol" not in f and "Emoji" not in f]
+
+
+@functools.lru_cache(maxsize=4)
+def stock(root: Path | None, split: str = "train") -> Stock:
+    """The stock of an assets folder (or None) and of this machine."""
+    photos = []
+    for path in part(assets(root).surroundings, split):
+        picture = read_surroundings(path)
+        level = float(np.median(picture[picture.shape[0] // 3 : -picture.shape[0] // 4]))
+        display = np.clip(picture * 0.3 / max(level, 1e-6), 0, 1) ** (1 / 2.2)
+        photos.append(np.round(display * 255).astype(np.uint8))
+    return Stock(photos, part(find_fonts(), split), part(_WORDS, split))
