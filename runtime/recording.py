@@ -79,12 +79,12 @@ def check_target(path: Path) -> None:
 
 def check_writable(path: Path) -> None:
     """Raise InputError where no file can be written to `path`."""
-    if path.is_dir():
-        raise InputError(f"{path} is a folder, not a file to write")
-    if not path.parent.is_dir():
-        raise InputError(f"cannot write {path}: there is no folder {path.parent}")
     probe = partial(path)
     try:
+        if path.is_dir():
+            raise InputError(f"{path} is a folder, not a file to write")
+        if not path.parent.is_dir():
+            raise InputError(f"cannot write {path}: there is no folder {path.parent}")
         probe.touch()
         probe.unlink()
     except OSError as error:
