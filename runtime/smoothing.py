@@ -32,6 +32,10 @@ class Smoothing:
         if self._person is not None:
             change = cv2.blur(np.abs(person - self._person)[0].mean(axis=0), (7, 7))
             keep = KEPT_AT_REST * (1 - smoothstep(STILL, MOVING, change))
-            planes = tuple(new + keep * (old - new) for new, old in zip(planes, self._smooth, strict=True))
+            planes = tuple(
+                # A frame that overflowed in half must not stay for ever: NaN times 0 is NaN.
+                new + keep * (np.where(np.isfinite(old), old, new) - new)
+                for new, old in zip(planes, self._smooth, strict=True)
+            )
         self._person, self._smooth = person, planes
         return planes
