@@ -220,7 +220,13 @@ class Mirror:
         if self._options.record and not self._recorded and self._recorder is None:
             self._start_recording(self._options.record)
         if self._recorder:
-            self._recorder.add(result.image, result.captured_at)
+            try:
+                self._recorder.add(result.image, result.captured_at)
+            except InputError as error:
+                if self._recorder.path == self._options.record:
+                    raise
+                self._recorder = None  # begun by a key: the mirror goes on
+                self._pipeline.notices.set("key", str(error))
 
     def _refresh(self, window: screen.Window, fresh: bool) -> bool:
         """Draw the window, now and then even without a fresh result, and obey its keys; False to quit."""
@@ -260,9 +266,9 @@ class Mirror:
         self._recorder = Recorder(path, rate or DEFAULT_FPS, live=not self._lossless)
 
     def _stop_recording(self) -> None:
-        if self._recorder and (path := self._recorder.finish()):
+        recorder, self._recorder = self._recorder, None
+        if recorder and (path := recorder.finish()):
             self._recorded.append(path)
-        self._recorder = None
 
 
 def interrupt(_signal: int, _frame: object) -> NoReturn:
