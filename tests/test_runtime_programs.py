@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from runtime import bundles, mirror, pictures, screen
+from runtime import bundles, mirror, pictures, screen, tryon
 from runtime.failure import InputError
 from runtime.pipeline import Result
 from runtime.recording import LONGEST_GAP_S, Recorder
@@ -253,6 +253,24 @@ def test_many_photos(files: Path, bundle: Path, tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "line 1" in done.stderr
     assert not (tmp_path / "none").exists()
+
+
+def test_many_photos_are_checked_before_any_is_made(files: Path, bundle: Path, tmp_path: Path) -> None:
+    people = tmp_path / "people"
+    people.mkdir()
+    for name in ("one.png", "one.jpg"):
+        pictures.write(people / name, scene(0))
+    pairs = tmp_path / "pairs.txt"
+    pairs.write_text("one.png shirt.png\ntwo.png shirt.png\n")
+    for flags, message in (
+        (("--garment", files / "shirt.png"), "would both be written as one_shirt.png"),
+        (("--garment", files, "--mask", files / "shirt_mask.png"), "give a folder of masks"),
+        (("--garment", files, "--pairs", pairs), "two.png does not exist"),
+    ):
+        arguments = ("--person", people, *flags, "--bundle", bundle, "--out", tmp_path / "out")
+        with pytest.raises(InputError, match=re.escape(message)):
+            tryon.main([str(argument) for argument in arguments])
+    assert not (tmp_path / "out").exists()
 
 
 def test_video_files_are_read_whole_or_at_their_pace(files: Path) -> None:
