@@ -112,9 +112,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         check_target(options.record)
     if options.stats:
         check_writable(options.stats)
-    photos = ([options.garment] if options.garment else []) + (
-        pictures.listing(options.garments) if options.garments else []
-    )
+    photos = [options.garment] if options.garment else []
+    if options.garments:
+        # The garment given may be one of the folder's, and is there once.
+        known = {photo.resolve() for photo in photos}
+        photos += [photo for photo in pictures.listing(options.garments) if photo.resolve() not in known]
     bundle = bundles.choose(options.bundle, options.size)
     window = None if options.headless else screen.Window()
     with engines.open(bundle, options.engine) as session:

@@ -331,6 +331,9 @@ def test_the_default_bundle(bundle: Path, tmp_path: Path, monkeypatch: pytest.Mo
     assert bundles.choose(None, None).folder == tmp_path / "models" / "lite-256"
     monkeypatch.setenv("RMGN_BUNDLE", str(bundle))
     assert bundles.choose(None, None).folder == bundle
+    monkeypatch.setenv("RMGN_BUNDLE", "no/such")
+    with pytest.raises(InputError, match="the variable RMGN_BUNDLE names no/such"):
+        bundles.choose(None, None)
 
 
 @pytest.mark.parametrize("address", ["rtsp://user:secret@", "rtsp://user:p@secret@", "RTSP://user:secret@"])
