@@ -168,6 +168,7 @@ class Mirror:
 
     def run(self) -> None:
         """Run until the source ends, enough frames are done, or the user quits."""
+        handlers = {signal.SIGINT: signal.getsignal(signal.SIGINT), signal.SIGTERM: interrupt}
         signal.signal(signal.SIGTERM, interrupt)
         limits = [limit for limit in (self._options.frames, self._source.length) if limit is not None]
         progress = tqdm(
@@ -190,10 +191,17 @@ class Mirror:
                 self._recorder.abandon()
             raise
         finally:
+            # A second Ctrl-C would leave threads running, and so the process, and half a recording.
+            for each in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(each, signal.SIG_IGN)
             self._pipeline.stop()
             if self._window:
                 self._window.close()
-            self._stop_recording()
+            try:
+                self._stop_recording()
+            finally:
+                for each, handler in handlers.items():
+                    signal.signal(each, handler)
 
     def report(self, about: dict[str, Any]) -> None:
         """Print what was measured; write --stats."""

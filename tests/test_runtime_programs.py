@@ -135,9 +135,13 @@ def test_frames_limits_and_pictures_end_after_one_round(files: Path, bundle: Pat
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "signals",
+    [[signal.SIGINT], [signal.SIGTERM], [signal.SIGINT, signal.SIGINT]],
+    ids=["Ctrl-C", "terminated", "Ctrl-C by the impatient"],
+)
 def test_an_interrupted_recording_is_whole(
-    how: signal.Signals, files: Path, bundle: Path, tmp_path: Path
+    signals: list[signal.Signals], files: Path, bundle: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out.mp4"
     flags = (
@@ -157,7 +161,9 @@ def test_an_interrupted_recording_is_whole(
         while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
             time.sleep(0.05)
         time.sleep(0.5)
-        process.send_signal(how)
+        for one in signals:
+            process.send_signal(one)
+            time.sleep(0.01)
         output, errors = process.communicate(timeout=20)
     assert process.returncode == 0, errors
     assert "Traceback" not in errors
