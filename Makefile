@@ -18,6 +18,9 @@ export RMGN_OPENCV ?= headless
 endif
 endif
 
+# Threads that wait sleep: several processes on few cores would else spin against each other.
+export OMP_WAIT_POLICY ?= PASSIVE
+
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py $(wildcard runtime/cpp/*)
 

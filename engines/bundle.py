@@ -83,7 +83,9 @@ def load(folder: str | Path) -> Bundle:
     try:
         content = json.loads(manifest.read_text(encoding="utf-8"))
         version = content.pop("format_version")
-    except (ValueError, KeyError, AttributeError) as error:
+    except OSError as error:
+        raise EngineError(f"cannot read {manifest}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise EngineError(f"{manifest} is damaged ({error}). Export the bundle again.") from error
     if version != FORMAT_VERSION:
         raise EngineError(
@@ -94,7 +96,9 @@ def load(folder: str | Path) -> Bundle:
         content["graphs"] = {name: _graph(graph) for name, graph in content["graphs"].items()}
         bundle = Bundle(folder=folder, **content)
         missing = {"garment", "tryon"} - set(bundle.graphs)
-    except (KeyError, TypeError, AttributeError) as error:
+        if not missing:
+            _check_shapes(bundle)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise EngineError(f"{manifest} is damaged ({error}). Export the bundle again.") from error
     if missing:
         raise EngineError(
@@ -118,8 +122,26 @@ def _verify(bundle: Bundle, name: str) -> None:
         )
 
 
+def _check_shapes(bundle: Bundle) -> None:
+    """Raise ValueError where the graphs do not take and give what the rest of the program counts on."""
+    plane = (1, 1, bundle.height, bundle.width)
+    picture, flow = (1, 3, *plane[2:]), (1, 2, *plane[2:])
+    garment = {"garment": picture, "garment_mask": plane}
+    encoded = {spec.name: spec.shape for spec in bundle.graphs["garment"].outputs}
+    dressed = {"flow": flow, "rendered": picture, "composite_mask": plane, "tryon": picture}
+    for name, inputs, outputs in (
+        ("garment", garment, encoded),
+        ("tryon", {"person": picture, **garment, **encoded}, dressed),
+    ):
+        graph = bundle.graphs[name]
+        for wanted, specs in ((inputs, graph.inputs), (outputs, graph.outputs)):
+            found = {spec.name: spec.shape for spec in specs}
+            if found != wanted:
+                raise ValueError(f"the graph {name} has {found} where {wanted} belongs")
+
+
 def _graph(content: Mapping[str, Any]) -> Graph:
     def specs(key: str) -> tuple[TensorSpec, ...]:
-        return tuple(TensorSpec(**{**spec, "shape": tuple(spec["shape"])}) for spec in content[key])
+        return tuple(TensorSpec(**{**spec, "shape": tuple(map(int, spec["shape"]))}) for spec in content[key])
 
-    return Graph(content["file"], content["sha256"], specs("inputs"), specs("outputs"))
+    return Graph(str(content["file"]), content["sha256"], specs("inputs"), specs("outputs"))

@@ -155,6 +155,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (CheckpointError, EngineError, OSError) as error:
         print(f"build_engine: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     return 0
 
 

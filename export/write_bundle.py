@@ -3,7 +3,6 @@
 import dataclasses
 import datetime
 import importlib.metadata
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -86,9 +85,15 @@ def write_bundle(
             provenance={"exported": _exported(), **(provenance or {})},
         )
         (work / MANIFEST).write_text(bundle.to_json(), encoding="utf-8")
+        replaced = Path(folder) / "replaced"
         if out.exists():
-            out.rename(Path(folder) / "replaced")
-        shutil.move(work, out)
+            out.rename(replaced)
+        try:
+            work.rename(out)
+        except BaseException:
+            if replaced.exists():
+                replaced.rename(out)
+            raise
     return load(out)
 
 

@@ -38,11 +38,15 @@ class ModelConfig:
 
     @classmethod
     def from_json(cls, text: str) -> "ModelConfig":
-        """Inverse of `to_json`. Raises ValueError for a field that this version does not know."""
+        """Inverse of `to_json`. Raises ValueError for fields or generators unknown to this version."""
         fields: dict[str, Any] = json.loads(text)
+        if not isinstance(fields, dict):
+            raise ValueError(f"model settings must be a JSON object, not {text[:40]}")
         unknown = set(fields) - {field.name for field in dataclasses.fields(cls)}
         if unknown:
             raise ValueError(f"unknown model settings {', '.join(sorted(unknown))}: made by a newer version?")
+        if fields.get("generator", "rmgn") not in ("rmgn", "pfafn"):
+            raise ValueError(f"unknown generator {fields['generator']!r}: made by a newer version?")
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
         return cls(**values)
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -83,6 +82,8 @@ WORDS = {
     **{f"[{i}]": block for i, block in enumerate(RMGN_BLOCKS)},
 }
 
+SPECTRAL_NORM = ("_orig", "_u", "_v")
+
 
 def released(warp_state: State, generator_state: State) -> RMGN:
     """Build the model that released state dicts belong to, in evaluation mode.
@@ -98,7 +99,12 @@ def released(warp_state: State, generator_state: State) -> RMGN:
     for name, ours in model.state_dict().items():
         source, names = (warp, WARP_NAMES) if name.startswith("warp.") else (generator, RMGN_NAMES)
         key = _pfafn_name(name) if name.startswith("generator.unet.") else _translate(name, names)
-        tensor, keys = _take(source, key)
+        try:
+            tensor, keys = _take(source, key)
+        except ValueError as error:
+            problems.append(f"misshapen {error}, expected {list(ours.shape)} and its vectors")
+            used |= {key + suffix for suffix in SPECTRAL_NORM}
+            continue
         used |= keys
         if tensor is None:
             if key.endswith("num_batches_tracked"):  # absent from checkpoints of old PyTorch versions
@@ -136,12 +142,16 @@ def read_state(path: str | Path) -> State:
             f"{path} holds more than tensors and is not loaded, since that could run code. Save its "
             "state_dict alone with torch.save where you trust it."
         ) from error
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
+    except Exception as error:  # damaged files make torch's readers stumble in every way
         raise CheckpointError(f"{path} is not a PyTorch checkpoint, or is cut short: {error}") from error
     for wrapper in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+    if not isinstance(content, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
+    ):
         raise CheckpointError(f"{path} holds no state dict of tensors")
     return content
 
@@ -155,7 +165,7 @@ def _recognise(warp: State, generator: State) -> ModelConfig:
     for kind, output in (("rmgn", "generator.conv_final.weight"), ("pfafn", "model.model.6.weight")):
         if output in generator:
             config = ModelConfig(generator="rmgn" if kind == "rmgn" else "pfafn")
-            return dataclasses.replace(config, composite=generator[output].shape[0] == 4)
+            return dataclasses.replace(config, composite=generator[output].shape[:1] != (3,))
     raise CheckpointError(
         "the generator checkpoint is neither RMGN's (generator.conv_final.*) nor PF-AFN's (model.model.6.*). "
         f"Its first keys are {', '.join(list(generator)[:3]) or 'none'}."
@@ -201,13 +211,18 @@ def _pfafn_name(name: str) -> str:
 
 
 def _take(state: State, key: str) -> tuple[Tensor | None, set[str]]:
-    """The tensor of `key`, spectral norm folded, and the keys that it was made of."""
+    """The tensor of `key`, spectral norm folded, and the keys that it was made of.
+
+    Raises ValueError naming the parts of a spectral norm that do not fit each other.
+    """
     if key in state:
         return state[key], {key}
-    parts = [f"{key}_orig", f"{key}_u", f"{key}_v"]
+    parts = [key + suffix for suffix in SPECTRAL_NORM]
     if not all(part in state for part in parts):
         return None, set()
     weight, u, v = (state[part].double() for part in parts)
+    if weight.dim() < 2 or u.shape != weight.shape[:1] or v.shape != weight[0].flatten().shape:
+        raise ValueError(", ".join(f"{part} {list(state[part].shape)}" for part in parts))
     sigma = u @ weight.flatten(1) @ v
     return (weight / sigma).float(), set(parts)
 
@@ -233,6 +248,9 @@ def main(argv: list[str] | None = None) -> int:
     except (CheckpointError, OSError) as error:
         print(f"rmgn.convert: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     count = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     print(f"{args.out}: {model.config.generator.upper()}, {count:.1f} M parameters")
     return 0

@@ -24,6 +24,8 @@ def choose(folder: Path | None, size: tuple[int, int] | None) -> Bundle:
     """
     if folder is None and os.environ.get(VARIABLE):
         folder = Path(os.environ[VARIABLE])
+        if not bundles_in(folder):
+            raise InputError(f"the variable {VARIABLE} names {folder}, and there is no bundle")
     places = [folder] if folder else [SHIPPED, BUILT]
     chosen = next((place for place in places if bundles_in(place)), folder)
     if chosen is None:

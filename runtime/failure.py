@@ -34,6 +34,9 @@ def run(program: Callable[[Sequence[str] | None], None], argv: Sequence[str] | N
     except (InputError, EngineError) as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
+    except OSError as error:  # no access, a name too long, a full disk: it names the file
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

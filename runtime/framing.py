@@ -35,18 +35,22 @@ class Framing:
         """aspect: width / height of the network's input."""
         self._mode = mode
         self._aspect = aspect
-        self._find_face = FaceFinder() if mode == "auto" else None
+        self._size = (0, 0)
+        self._start_again()
+
+    def _start_again(self) -> None:
+        self._find_face = FaceFinder() if self._mode == "auto" else None
         self._frame = 0
         self._last_seen = -PATIENCE
         self._target: Crop | None = None
         self._filter = OneEuro()
-        self._size = (0, 0)
 
     def crop(self, image: Pixels) -> Crop:
         """The box (x, y, width, height) of this frame, in continuous pixels; may reach outside the frame."""
         height, width = image.shape[:2]
         if (height, width) != self._size:
-            self._size, self._target, self._filter = (height, width), None, OneEuro()
+            self._size = (height, width)
+            self._start_again()  # nothing of the frames before holds in this one
         if self._find_face is None:
             return box(width, height, self._aspect, around=self._mode == "full")
         if self._frame % DETECTION_INTERVAL == 0:
@@ -116,7 +120,8 @@ class FaceFinder:
     def __call__(self, image: Pixels) -> Crop | None:
         """The face's box in a frame. After a face is lost, the next call searches the whole frame."""
         scale = min(1.0, DETECTION_HEIGHT / image.shape[0])
-        small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         gray = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)
         left, top = 0, 0
         least, most = 20, round(LARGEST_FACE * gray.shape[0])

@@ -65,7 +65,7 @@ def prepare(name: str, photo: Pixels, silhouette: Pixels, height: int, width: in
     """As `load`, from pixels: photo uint8 [h, w, 3] BGR, silhouette uint8 [h, w], not zero on the garment."""
     shrink = LARGEST_SIDE / max(photo.shape[:2])
     if shrink < 1:
-        size = (round(photo.shape[1] * shrink), round(photo.shape[0] * shrink))
+        size = (max(1, round(photo.shape[1] * shrink)), max(1, round(photo.shape[0] * shrink)))
         photo = np.asarray(cv2.resize(photo, size, interpolation=cv2.INTER_AREA), np.uint8)
         silhouette = np.asarray(cv2.resize(silhouette, size, interpolation=cv2.INTER_AREA), np.uint8)
     photo, silhouette = letterbox(photo, silhouette, width / height)

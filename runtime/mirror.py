@@ -112,9 +112,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         check_target(options.record)
     if options.stats:
         check_writable(options.stats)
-    photos = ([options.garment] if options.garment else []) + (
-        pictures.listing(options.garments) if options.garments else []
-    )
+    photos = [options.garment] if options.garment else []
+    if options.garments:
+        # The garment given may be one of the folder's, and is there once.
+        known = {photo.resolve() for photo in photos}
+        photos += [photo for photo in pictures.listing(options.garments) if photo.resolve() not in known]
     bundle = bundles.choose(options.bundle, options.size)
     window = None if options.headless else screen.Window()
     with engines.open(bundle, options.engine) as session:
@@ -166,6 +168,7 @@ class Mirror:
 
     def run(self) -> None:
         """Run until the source ends, enough frames are done, or the user quits."""
+        handlers = {signal.SIGINT: signal.getsignal(signal.SIGINT), signal.SIGTERM: interrupt}
         signal.signal(signal.SIGTERM, interrupt)
         limits = [limit for limit in (self._options.frames, self._source.length) if limit is not None]
         progress = tqdm(
@@ -188,10 +191,17 @@ class Mirror:
                 self._recorder.abandon()
             raise
         finally:
+            # A second Ctrl-C would leave threads running, and so the process, and half a recording.
+            for each in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(each, signal.SIG_IGN)
             self._pipeline.stop()
             if self._window:
                 self._window.close()
-            self._stop_recording()
+            try:
+                self._stop_recording()
+            finally:
+                for each, handler in handlers.items():
+                    signal.signal(each, handler)
 
     def report(self, about: dict[str, Any]) -> None:
         """Print what was measured; write --stats."""
@@ -220,7 +230,13 @@ class Mirror:
         if self._options.record and not self._recorded and self._recorder is None:
             self._start_recording(self._options.record)
         if self._recorder:
-            self._recorder.add(result.image, result.captured_at)
+            try:
+                self._recorder.add(result.image, result.captured_at)
+            except InputError as error:
+                if self._recorder.path == self._options.record:
+                    raise
+                self._recorder = None  # begun by a key: the mirror goes on
+                self._pipeline.notices.set("key", str(error))
 
     def _refresh(self, window: screen.Window, fresh: bool) -> bool:
         """Draw the window, now and then even without a fresh result, and obey its keys; False to quit."""
@@ -260,9 +276,9 @@ class Mirror:
         self._recorder = Recorder(path, rate or DEFAULT_FPS, live=not self._lossless)
 
     def _stop_recording(self) -> None:
-        if self._recorder and (path := self._recorder.finish()):
+        recorder, self._recorder = self._recorder, None
+        if recorder and (path := recorder.finish()):
             self._recorded.append(path)
-        self._recorder = None
 
 
 def interrupt(_signal: int, _frame: object) -> NoReturn:

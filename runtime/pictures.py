@@ -17,10 +17,16 @@ def read(path: Path, alpha: bool = False) -> Pixels:
 
     The camera's orientation tag is obeyed. Raises InputError for a missing file or one that is no picture.
     """
-    if not path.is_file():
-        raise InputError(f"{path} does not exist" if not path.exists() else f"{path} is not a file")
-    data = np.fromfile(path, np.uint8)
-    picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    try:
+        if not path.is_file():
+            raise InputError(f"{path} does not exist" if not path.exists() else f"{path} is not a file")
+        data = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    except cv2.error as error:  # OpenCV refuses more pixels than CV_IO_MAX_IMAGE_PIXELS
+        raise InputError(f"{path} is too large a picture for OpenCV") from error
     if picture is None:
         raise InputError(f"{path} is not a picture that OpenCV can read")
     if alpha:
@@ -60,10 +66,17 @@ def partial(path: Path) -> Path:
 
 
 def listing(folder: Path) -> list[Path]:
-    """The picture files of a folder, by name. Raises InputError where there are none."""
+    """The picture files of a folder, by name, without hidden ones. Raises InputError where there are none."""
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder")
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    try:
+        found = sorted(
+            path
+            for path in folder.iterdir()
+            if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+        )
+    except OSError as error:
+        raise InputError(f"cannot read {folder}: {error.strerror}") from error
     if not found:
         raise InputError(f"{folder} holds no pictures ({', '.join(sorted(SUFFIXES))})")
     return found

@@ -12,6 +12,8 @@ from runtime.pictures import partial
 
 Pixels = NDArray[np.uint8]
 
+# A camera that was away longer leaves a cut, not an hour of one picture, which would take minutes to write.
+LONGEST_GAP_S = 10.0
 CODECS = {".mp4": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
 
 
@@ -27,7 +29,8 @@ class Recorder:
         self.path = path
         self._fps = fps
         self._live = live
-        self._whole = partial(path)
+        # Absolute, since FFmpeg takes what stands before a colon for a protocol: 12:30.mp4.
+        self._whole = partial(path.absolute())
         self._writer: cv2.VideoWriter | None = None
         self._size = (0, 0)
         self._started = 0.0
@@ -47,6 +50,8 @@ class Recorder:
                 raise InputError(f"{self.path} cannot be written: OpenCV has no video encoder for it")
         copies = 1
         if self._live:
+            due = (at - self._started) - self._written / self._fps
+            self._started += max(0.0, due - LONGEST_GAP_S)
             copies = max(0, round((at - self._started) * self._fps) + 1 - self._written)
         fitted = fit_inside(image, self._size)
         for _ in range(copies):
@@ -54,12 +59,18 @@ class Recorder:
         self._written += copies
 
     def finish(self) -> Path | None:
-        """Close the video and give it its name; None where it has no frame. Finishing twice is harmless."""
+        """Close the video and give it its name; None where it has no frame. Finishing twice is harmless.
+
+        Raises InputError where the file cannot take its name, as when its folder has vanished.
+        """
         if self._writer is None:
             return None
         self._writer.release()
         self._writer = None
-        self._whole.replace(self.path)
+        try:
+            self._whole.replace(self.path)
+        except OSError as error:
+            raise InputError(f"cannot write {self.path}: {error.strerror}") from error
         return self.path
 
     def abandon(self) -> None:
@@ -79,12 +90,12 @@ def check_target(path: Path) -> None:
 
 def check_writable(path: Path) -> None:
     """Raise InputError where no file can be written to `path`."""
-    if path.is_dir():
-        raise InputError(f"{path} is a folder, not a file to write")
-    if not path.parent.is_dir():
-        raise InputError(f"cannot write {path}: there is no folder {path.parent}")
     probe = partial(path)
     try:
+        if path.is_dir():
+            raise InputError(f"{path} is a folder, not a file to write")
+        if not path.parent.is_dir():
+            raise InputError(f"cannot write {path}: there is no folder {path.parent}")
         probe.touch()
         probe.unlink()
     except OSError as error:

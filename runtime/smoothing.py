@@ -32,6 +32,12 @@ class Smoothing:
         if self._person is not None:
             change = cv2.blur(np.abs(person - self._person)[0].mean(axis=0), (7, 7))
             keep = KEPT_AT_REST * (1 - smoothstep(STILL, MOVING, change))
-            planes = tuple(new + keep * (old - new) for new, old in zip(planes, self._smooth, strict=True))
+            planes = tuple(blend(new, old, keep) for new, old in zip(planes, self._smooth, strict=True))
         self._person, self._smooth = person, planes
         return planes
+
+
+def blend(new: Planes, old: Planes, keep: Planes) -> Planes:
+    """`keep` of the old and the rest of the new. Where the old overflowed, the new: NaN times 0 is NaN."""
+    kept = np.where(np.isfinite(old), old, new)
+    return np.asarray(new + keep * (kept - new), np.float32)

@@ -53,7 +53,7 @@ class Camera(Source):
 
     def __init__(self, address: int | str) -> None:
         """address: an index, or an RTSP or HTTP address. Raises InputError where nothing answers."""
-        self.name = f"camera {address}" if isinstance(address, int) else re.sub(r"//[^/@]*@", "//", address)
+        self.name = f"camera {address}" if isinstance(address, int) else re.sub(r"//[^/]*@", "//", address)
         self._address = address
         self._index = 0
         self._times: deque[float] = deque(maxlen=60)
@@ -65,9 +65,10 @@ class Camera(Source):
     @property
     def measured_fps(self) -> float | None:
         """The rate at which frames really come; what cameras claim is often wrong."""
-        if len(self._times) < 10:
+        times = self._times.copy()  # the reading thread may empty it at any time
+        if len(times) < 10 or times[-1] <= times[0]:
             return None
-        return (len(self._times) - 1) / (self._times[-1] - self._times[0])
+        return (len(times) - 1) / (times[-1] - times[0])
 
     def read(self) -> Frame:
         with self._lock:
@@ -114,7 +115,8 @@ class VideoFile(Source):
 
     def __init__(self, path: Path, realtime: bool) -> None:
         """Raises InputError where the file is no video."""
-        self._capture = cv2.VideoCapture(str(path))
+        # Absolute, since FFmpeg takes what stands before a colon for a protocol: 12:30.mp4.
+        self._capture = cv2.VideoCapture(str(path.absolute()))
         self._next = self._decode()
         if self._next is None:
             raise InputError(f"{path} is not a video or picture that OpenCV can read")
@@ -203,7 +205,7 @@ def open_source(text: str, realtime: bool) -> Source:
     """
     if re.fullmatch(r"\d+", text):
         return Camera(int(text))
-    if re.match(r"(rtsp|rtsps|http|https)://", text):
+    if re.match(r"(rtsp|rtsps|http|https)://", text, re.IGNORECASE):
         return Camera(text)
     path = Path(text)
     if path.is_dir():

@@ -45,7 +45,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     pairs = pair_up(args.person, args.garment, args.pairs)
     if many and args.out.exists() and not args.out.is_dir():
         raise InputError(f"{args.out} is a file; many results need a folder")
-    if not many:
+    if args.mask is not None and args.mask.is_file() and args.garment.is_dir():
+        raise InputError(
+            f"--mask {args.mask} is one garment's; for a folder of garments give a folder of masks"
+        )
+    if many:
+        check_names(pairs)
+    else:
         check_writable(args.out)
     bundle = bundles.choose(args.bundle, bundles.parse_size(args.size) if args.size else None)
     with engines.open(bundle, args.engine) as session:
@@ -65,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                     args.out.mkdir(parents=True, exist_ok=True)
                 except OSError as error:
                     raise InputError(f"cannot write {args.out}: {error.strerror}") from error
-            pictures.write(args.out / f"{person.stem}_{garment.stem}.png" if many else args.out, photo)
+            pictures.write(args.out / result_name(person, garment) if many else args.out, photo)
     print(f"{len(pairs)} pictures in {args.out}" if many else f"{args.out}")
 
 
@@ -85,6 +91,24 @@ def pair_up(person: Path, garment: Path, pairs: Path | None) -> list[tuple[Path,
     if wrong is not None or not lines:
         raise InputError(f"{pairs} is not a list of `person.jpg garment.jpg` lines (see line {wrong or 1})")
     return [(person / line[0], garment / line[1]) for line in lines]
+
+
+def result_name(person: Path, garment: Path) -> str:
+    """Name of a result among many."""
+    return f"{person.stem}_{garment.stem}.png"
+
+
+def check_names(pairs: list[tuple[Path, Path]]) -> None:
+    """Raise InputError where a file is missing, or where one result would overwrite another's."""
+    made: dict[str, tuple[Path, Path]] = {}
+    for pair in pairs:
+        for path in pair:
+            if not path.is_file():
+                raise InputError(f"{path} does not exist")
+        name = result_name(*pair)
+        if made.setdefault(name, pair) != pair:
+            both = " and ".join(f"{person.name} in {garment.name}" for person, garment in (made[name], pair))
+            raise InputError(f"{both} would both be written as {name}; rename one of the files")
 
 
 def mask_of(garment: Path, mask: Path | None) -> Path | None:

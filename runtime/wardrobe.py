@@ -4,9 +4,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from engines import EngineError
 from runtime.dresser import Fitted
-from runtime.failure import InputError
 from runtime.notices import Notices
 
 RETRY_S = 1.0
@@ -60,11 +58,13 @@ class Wardrobe:
                 wanted = self._wanted
             try:
                 fitted = self._prepare(self._paths[wanted])
-            except (InputError, EngineError, OSError, ValueError, RuntimeError) as error:
-                # The garment before stays on. The file may be mended: it is tried until another is wanted.
+            except Exception as error:  # whatever a decoder or an engine raises: the garment before stays on
                 self._notices.set("garment", str(error))
                 with self._changed:
+                    # The file may be mended: it is tried until another is wanted.
                     self._changed.wait_for(lambda: self._closed or self._wanted != wanted, RETRY_S)  # noqa: B023
+                    if self._wanted == self._index:
+                        self._notices.clear("garment")
                 continue
             self._notices.clear("garment")
             with self._changed:

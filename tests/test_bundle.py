@@ -83,6 +83,22 @@ def damage_field(folder: Path) -> None:
     (folder / "bundle.json").write_text(json.dumps(content))
 
 
+def damage_shape(folder: Path) -> None:
+    content = json.loads((folder / "bundle.json").read_text())
+    (folder / "bundle.json").write_text(json.dumps({**content, "height": 512}))
+
+
+def rename_output(folder: Path) -> None:
+    text = (folder / "bundle.json").read_text()
+    (folder / "bundle.json").write_text(text.replace('"name": "flow"', '"name": "stream"'))
+
+
+def name_no_file(folder: Path) -> None:
+    content = json.loads((folder / "bundle.json").read_text())
+    content["graphs"]["tryon"]["file"] = None
+    (folder / "bundle.json").write_text(json.dumps(content))
+
+
 def escape(folder: Path) -> None:
     text = (folder / "bundle.json").read_text()
     (folder / "bundle.json").write_text(text.replace('"tryon.onnx"', '"../tryon.onnx"'))
@@ -93,13 +109,29 @@ def escape(folder: Path) -> None:
     [
         (lambda folder: (folder / "bundle.json").unlink(), "is not a bundle: it has no bundle.json"),
         (lambda folder: (folder / "bundle.json").write_text("{"), "bundle.json is damaged"),
+        (lambda folder: (folder / "bundle.json").write_text("[]"), "bundle.json is damaged"),
+        (damage_shape, "bundle.json is damaged .the graph garment has"),
+        (rename_output, "bundle.json is damaged .the graph tryon has"),
+        (name_no_file, "which is not in the bundle"),
         (damage_version, "has format version 99, this program reads version 1"),
         (damage_field, "bundle.json is damaged"),
         (lambda folder: (folder / "tryon.onnx").unlink(), "names tryon.onnx, which is not in the bundle"),
         (lambda folder: (folder / "tryon.onnx").write_bytes(b"?"), "tryon.onnx .* its SHA-256 differs"),
         (escape, "which is not in the bundle"),
     ],
-    ids=["no manifest", "no json", "version", "field", "no graph", "changed graph", "path outside"],
+    ids=[
+        "no manifest",
+        "no json",
+        "no object",
+        "shape",
+        "output",
+        "no file",
+        "version",
+        "field",
+        "no graph",
+        "changed graph",
+        "path outside",
+    ],
 )
 def test_broken_bundles_are_refused(copy: Path, damage: Callable[[Path], None], message: str) -> None:
     damage(copy)

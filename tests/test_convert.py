@@ -1,5 +1,6 @@
 """Released checkpoints through the converter, whole and broken."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,6 +62,18 @@ def test_every_wrong_key_is_listed(warp: State, pfafn: State) -> None:
     assert "(3 keys differ)" in text
 
 
+def test_spectral_norm_that_does_not_fit_is_listed(
+    warp: State, released_state: Callable[[str], State]
+) -> None:
+    generator = dict(released_state("rmgn_generator"))
+    name = "generator.AADResBlk_up_3.conv_1.weight"
+    generator[f"{name}_u"] = torch.ones(3)
+    with pytest.raises(CheckpointError) as error:
+        convert.released(warp, generator)
+    assert "(1 keys differ)" in str(error.value)
+    assert f"misshapen {name}_orig [64, 128, 3, 3], {name}_u [3], {name}_v [1152]" in str(error.value)
+
+
 def test_batch_counters_may_be_absent(warp: State, pfafn: State) -> None:
     old = {key: value for key, value in pfafn.items() if not key.endswith("num_batches_tracked")}
     convert.released(warp, old)
@@ -82,10 +95,12 @@ class Payload:
     [
         (b"no checkpoint", "is not a PyTorch checkpoint, or is cut short|holds more than tensors"),
         (None, "does not exist"),
+        (b"\x80\x02}q\x00X\x05\x00", "is not a PyTorch checkpoint, or is cut short"),
         ([1, 2], "holds no state dict"),
+        ({0: torch.zeros(1)}, "holds no state dict"),
         (Payload(), "is not loaded, since that could run code"),
     ],
-    ids=["text", "absent", "no dict", "code"],
+    ids=["text", "absent", "cut pickle", "no dict", "numbered", "code"],
 )
 def test_bad_files_leave_one_sentence_and_no_output(
     content: object, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -98,6 +113,6 @@ def test_bad_files_leave_one_sentence_and_no_output(
     out = tmp_path / "out.safetensors"
     assert convert.main(["--warp", str(file), "--generator", str(file), "--out", str(out)]) == 2
     error = capsys.readouterr().err
-    assert pytest.importorskip("re").search(message, error), error
+    assert re.search(message, error), error
     assert "Traceback" not in error
     assert not out.exists()

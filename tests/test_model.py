@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from rmgn import PRESETS, RMGN, ModelConfig, checkpoint
 from rmgn.checkpoint import CheckpointError
@@ -139,3 +140,7 @@ def test_bad_checkpoints_are_named(tmp_path: Path) -> None:
     (tmp_path / "text.safetensors").write_text("not a checkpoint")
     with pytest.raises(CheckpointError, match=r"text.safetensors is not a safetensors file .*rmgn.convert"):
         checkpoint.load(tmp_path / "text.safetensors")
+    for config, message in (("[]", "must be a JSON object"), ('{"generator": "x"}', "unknown generator 'x'")):
+        save_file({"a": torch.zeros(1)}, tmp_path / "foreign.safetensors", {"config": config})
+        with pytest.raises(CheckpointError, match=f"foreign.safetensors does not fit .*{message}"):
+            checkpoint.load(tmp_path / "foreign.safetensors")

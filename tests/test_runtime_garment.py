@@ -1,5 +1,7 @@
 """Garments: the mask from a plain background, letterboxing, the cloth, and what is refused."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 from runtime import garment, pictures
 from runtime.failure import InputError
 from runtime.garment_mask import plain_background_mask
+from runtime.recording import check_writable
 
 Pixels = NDArray[np.uint8]
 
@@ -127,3 +130,41 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
         garment.load(photo, small, 64, 48)
     with pytest.raises(InputError, match="is empty"):
         garment.load(photo, blank, 64, 48)
+
+
+def test_listing_is_the_pictures_alone(tmp_path: Path) -> None:
+    """Not what other programs hide beside them, nor a folder of a picture's name, nor other files."""
+    for name in ("b.png", "a.JPG", "._a.jpg", ".b.partial.png", "notes.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / "c.png").mkdir()
+    assert [path.name for path in pictures.listing(tmp_path)] == ["a.JPG", "b.png"]
+    with pytest.raises(InputError, match="holds no pictures"):
+        pictures.listing(tmp_path / "c.png")
+
+
+def test_a_picture_of_too_many_pixels_is_told(tmp_path: Path) -> None:
+    """A file of a few bytes that claims 2.5 gigapixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0)
+    parts = (chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(bytes(1000))), chunk(b"IEND", b""))
+    (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    with pytest.raises(InputError, match="too large a picture"):
+        pictures.read(tmp_path / "bomb.png")
+
+
+def test_names_that_no_file_can_have_are_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot read .*: File name too long"):
+        pictures.read(tmp_path / f"{'x' * 300}.png")
+    with pytest.raises(InputError, match=r"cannot write .*: File name too long"):
+        check_writable(tmp_path / f"{'x' * 300}.png")
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 3), (1, 5000), (5000, 1)])
+def test_tiny_and_thin_garments_are_prepared(shape: tuple[int, int]) -> None:
+    """Longer than LARGEST_SIDE and one pixel thin: reduced, and still one pixel thin."""
+    worn = garment.prepare("ribbon", np.zeros((*shape, 3), np.uint8), np.full(shape, 255, np.uint8), 64, 48)
+    assert worn.mask.shape == (1, 1, 64, 48)
+    assert max(worn.photo.shape) <= 4 * garment.LARGEST_SIDE

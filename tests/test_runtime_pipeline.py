@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 import engines
 from runtime.dresser import Dresser, Fitted, fit
 from runtime.failure import InputError
-from runtime.framing import Framing, OneEuro, box, person_box
+from runtime.framing import MODES, FaceFinder, Framing, OneEuro, box, person_box
 from runtime.garment import prepare
 from runtime.matte import fade_inner_edges, matte, show_through
 from runtime.notices import Notices
@@ -257,6 +257,36 @@ def test_garments_change_in_the_background_and_broken_ones_are_told(session: eng
     wardrobe.close()
 
 
+def test_going_back_from_a_broken_garment_ends_its_notice(session: engines.Session) -> None:
+    """Whatever it raises, here an error of OpenCV's; the thread lives on and prepares the third one."""
+
+    def prepare_named(path: Path) -> Fitted:
+        if path.name == "broken":
+            cv2.cvtColor(np.zeros((0, 0, 3), np.uint8), cv2.COLOR_BGR2GRAY)
+        return fit(session, prepare(*square_garment(path.name), HEIGHT, WIDTH))
+
+    notices = Notices()
+    wardrobe = Wardrobe([Path("first"), Path("broken"), Path("third")], prepare_named, notices)
+    assert wardrobe.take() is not None
+    wardrobe.start()
+    try:
+        for step, troubled in ((1, True), (-1, False), (1, True), (-1, False)):
+            wardrobe.select(step)
+            deadline = time.monotonic() + 5
+            while bool(notices.current()) != troubled and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert bool(notices.current()) == troubled
+        wardrobe.select(-1)
+        third = None
+        while third is None and time.monotonic() < deadline:
+            third = wardrobe.take()
+            time.sleep(0.01)
+        assert third is not None
+        assert third.garment.name == "third"
+    finally:
+        wardrobe.close()
+
+
 @pytest.mark.parametrize(("width", "height"), [(1280, 720), (720, 1280), (640, 480), (31, 999)])
 def test_crops_have_the_aspect_and_the_middle(width: int, height: int) -> None:
     for around in (False, True):
@@ -305,6 +335,42 @@ def test_smoothing_acts_at_rest_and_not_in_motion() -> None:
     smoothing.reset()
     (fresh,) = smoothing(-person, 1 - plane)
     np.testing.assert_array_equal(fresh, 1 - plane)
+
+
+def test_smoothing_forgets_a_frame_that_overflowed() -> None:
+    person, plane = np.zeros((1, 3, HEIGHT, WIDTH), np.float32), np.ones((1, 1, HEIGHT, WIDTH), np.float32)
+    smoothing = Smoothing()
+    for bad in (np.nan, np.inf):
+        smoothing.reset()
+        smoothing(person, plane * np.float32(bad))
+        (after,) = smoothing(person, plane)
+        np.testing.assert_array_equal(after, plane)
+        assert after.dtype == np.float32
+
+
+def test_framing_starts_again_with_frames_of_another_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a folder of photos: the face is looked for at once, and nowhere near the one before."""
+    searched: list[tuple[tuple[int, ...], bool]] = []
+
+    def find(finder: FaceFinder, image: Pixels) -> tuple[float, float, float, float]:
+        searched.append((image.shape, finder._last is None))
+        finder._last = (0.6 * image.shape[1], 20.0, 60.0, 60.0)
+        return finder._last
+
+    monkeypatch.setattr(FaceFinder, "__call__", find)
+    framing = Framing("auto", WIDTH / HEIGHT)
+    for shape in ((480, 1280, 3), (480, 1280, 3), (480, 400, 3)):
+        x, _, wide, _ = framing.crop(np.zeros(shape, np.uint8))
+        assert x <= 0.6 * shape[1] <= x + wide
+    assert searched == [((480, 1280, 3), True), ((480, 400, 3), True)]
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 3), (1, 3000), (3000, 1), (240, 1)])
+@pytest.mark.parametrize("mode", MODES)
+def test_framing_takes_any_shape(shape: tuple[int, int], mode: str) -> None:
+    _, _, wide, tall = Framing(mode, WIDTH / HEIGHT).crop(np.zeros((*shape, 3), np.uint8))
+    assert wide / tall == pytest.approx(WIDTH / HEIGHT)
+    assert min(wide, tall) > 0
 
 
 def test_matte_is_zero_where_nothing_changed_and_one_where_the_garment_is() -> None:

@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from runtime import bundles, pictures
+from runtime import bundles, mirror, pictures, screen, tryon
 from runtime.failure import InputError
-from runtime.recording import Recorder
+from runtime.pipeline import Result
+from runtime.recording import LONGEST_GAP_S, Recorder
 from runtime.sources import Camera, SourceLost, Stills, VideoFile, open_source
 
 Pixels = NDArray[np.uint8]
@@ -134,9 +135,13 @@ def test_frames_limits_and_pictures_end_after_one_round(files: Path, bundle: Pat
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "signals",
+    [[signal.SIGINT], [signal.SIGTERM], [signal.SIGINT, signal.SIGINT]],
+    ids=["Ctrl-C", "terminated", "Ctrl-C by the impatient"],
+)
 def test_an_interrupted_recording_is_whole(
-    how: signal.Signals, files: Path, bundle: Path, tmp_path: Path
+    signals: list[signal.Signals], files: Path, bundle: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out.mp4"
     flags = (
@@ -156,7 +161,9 @@ def test_an_interrupted_recording_is_whole(
         while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
             time.sleep(0.05)
         time.sleep(0.5)
-        process.send_signal(how)
+        for one in signals:
+            process.send_signal(one)
+            time.sleep(0.01)
         output, errors = process.communicate(timeout=20)
     assert process.returncode == 0, errors
     assert "Traceback" not in errors
@@ -254,6 +261,24 @@ def test_many_photos(files: Path, bundle: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
+def test_many_photos_are_checked_before_any_is_made(files: Path, bundle: Path, tmp_path: Path) -> None:
+    people = tmp_path / "people"
+    people.mkdir()
+    for name in ("one.png", "one.jpg"):
+        pictures.write(people / name, scene(0))
+    pairs = tmp_path / "pairs.txt"
+    pairs.write_text("one.png shirt.png\ntwo.png shirt.png\n")
+    for flags, message in (
+        (("--garment", files / "shirt.png"), "would both be written as one_shirt.png"),
+        (("--garment", files, "--mask", files / "shirt_mask.png"), "give a folder of masks"),
+        (("--garment", files, "--pairs", pairs), "two.png does not exist"),
+    ):
+        arguments = ("--person", people, *flags, "--bundle", bundle, "--out", tmp_path / "out")
+        with pytest.raises(InputError, match=re.escape(message)):
+            tryon.main([str(argument) for argument in arguments])
+    assert not (tmp_path / "out").exists()
+
+
 def test_video_files_are_read_whole_or_at_their_pace(files: Path) -> None:
     clip = files / "clip.mp4"
     every = open_source(str(clip), realtime=False)
@@ -312,11 +337,15 @@ def test_the_default_bundle(bundle: Path, tmp_path: Path, monkeypatch: pytest.Mo
     assert bundles.choose(None, None).folder == tmp_path / "models" / "lite-256"
     monkeypatch.setenv("RMGN_BUNDLE", str(bundle))
     assert bundles.choose(None, None).folder == bundle
+    monkeypatch.setenv("RMGN_BUNDLE", "no/such")
+    with pytest.raises(InputError, match="the variable RMGN_BUNDLE names no/such"):
+        bundles.choose(None, None)
 
 
-def test_passwords_in_addresses_are_not_shown() -> None:
-    with pytest.raises(InputError) as failure:
-        Camera("rtsp://user:secret@127.0.0.1:9/stream")
+@pytest.mark.parametrize("address", ["rtsp://user:secret@", "rtsp://user:p@secret@", "RTSP://user:secret@"])
+def test_passwords_in_addresses_are_not_shown(address: str) -> None:
+    with pytest.raises(InputError, match="cannot be opened") as failure:
+        open_source(f"{address}127.0.0.1:9/stream", realtime=True)
     assert "secret" not in str(failure.value)
 
 
@@ -328,3 +357,112 @@ def test_live_recordings_keep_the_time(tmp_path: Path) -> None:
     assert recorder.finish() == tmp_path / "out.mp4"
     assert recorder.finish() is None
     assert len(decode(tmp_path / "out.mp4")) == 11
+
+
+def test_recordings_leave_out_what_a_camera_was_away_for(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path / "out.mp4", fps=10, live=True)
+    for at in (0.0, 0.1, 3600.0, 3600.1):
+        recorder.add(np.zeros((32, 48, 3), np.uint8), at)
+    recorder.finish()
+    assert len(decode(tmp_path / "out.mp4")) == 2 + round(LONGEST_GAP_S * 10) + 2
+
+
+def test_a_recording_whose_folder_vanished_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "stick"
+    folder.mkdir()
+    recorder = Recorder(folder / "out.mp4", fps=10, live=False)
+    recorder.add(np.zeros((32, 48, 3), np.uint8))
+    shutil.rmtree(folder)
+    with pytest.raises(InputError, match=r"cannot write .*out\.mp4"):
+        recorder.finish()
+    assert recorder.finish() is None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no colons in file names there")
+@pytest.mark.parametrize("name", ["2026T12:30.mp4", "50% größer %03d.mp4"])
+def test_videos_of_any_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FFmpeg would take a colon for the end of a protocol, and %03d for a series of pictures."""
+    monkeypatch.chdir(tmp_path)
+    recorder = Recorder(Path(name), fps=12, live=False)
+    recorder.add(scene(0))
+    assert recorder.finish() == Path(name)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert open_source(name, realtime=False).read() is not None
+
+
+class ScriptedWindow:
+    """Stands in for the screen alone: keeps what it is shown, and presses a key after every third view."""
+
+    def __init__(self, keys: str) -> None:
+        self.views: list[Pixels] = []
+        self.closed = False
+        self._keys = list(keys)
+        self._due = 3
+
+    def show(self, view: Pixels) -> None:
+        self.views.append(view)
+
+    def key(self) -> str:
+        if len(self.views) < self._due:
+            return ""
+        self._due = len(self.views) + 3
+        return self._keys.pop(0)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_the_window_and_its_keys(
+    files: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Next garment, compare and back, screenshot, record and stop, quit."""
+    shop = tmp_path / "shop"
+    shop.mkdir()
+    photo = pictures.read(files / "shirt.png")
+    for name, colour in (("1red", (40, 40, 200)), ("2green", (40, 200, 40))):
+        pictures.write(shop / f"{name}.png", np.where(photo == 250, photo, np.array(colour, np.uint8)))
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    window = ScriptedWindow("nccsrrq")
+    monkeypatch.setattr(screen, "Window", lambda: window)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        person = files / "people" / "person0.png"
+        mirror.main([*map(str, ("--source", person, "--garments", shop, "--bundle", bundle))])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+    assert window.closed
+    first, last = window.views[0], window.views[-1]
+    assert first.shape == last.shape == (180, 320, 3)
+    np.testing.assert_array_equal(first[90, 160], (40, 40, 200))
+    np.testing.assert_array_equal(last[90, 160], (40, 200, 40))
+    # As in a mirror: the scene's bar, on its left, shows on the right. The other half is the plain camera.
+    assert (last[150, 300:] == 30).all()
+    assert (last[150, :20] == 120).all()
+    (compared, *_) = [view for view in window.views if view.shape == (180, 640, 3)]
+    assert (compared[90, 160] == 120).all()
+    assert compared[90, 480].max() == 200
+    # The garment's photo in the top right corner, rates in the top left one.
+    inset = last[2:38, -29:-2]
+    assert (inset == (40, 200, 40)).all(axis=2).mean() > 0.1
+    assert (last[:20, :100] == 255).any()
+
+    (screenshot,) = here.glob("mirror-*.png")
+    (recording,) = here.glob("mirror-*.mp4")
+    assert len(list(here.iterdir())) == 2
+    assert (pictures.read(screenshot)[150, :20] == 30).all(), "not mirrored"
+    assert decode(recording)
+
+
+def test_what_is_wrong_stands_in_red() -> None:
+    picture = np.full((360, 640, 3), 90, np.uint8)
+    result = Result(0, picture, picture, None, None, 0.0, 0.0)
+    quiet = screen.view(result, ["30 fps"], [], compare=False)
+    told = screen.view(result, ["30 fps"], ["camera 0 is gone, trying again", "[größer]"], compare=False)
+    changed = (quiet != told).any(axis=2)
+    assert changed[300:].any()
+    assert not changed[:300].any()
+    assert (told[changed][:, 2].astype(int) - told[changed][:, 0]).max() > 60
+    assert (picture == 90).all(), "drawn on a copy"
