@@ -33,7 +33,7 @@ def develop(picture: Tensor, numbers: Tensor) -> Tensor:
     picture = picture.clamp_max(knee) + (1 - knee) * (1 - torch.exp(-over / (1 - knee)))
     grey = picture.mean(dim=1, keepdim=True)
     picture = (grey + (picture - grey) * value["saturation"]).clamp(0, 1)
-    shown = display(picture) ** value["gamma"]
+    shown = display(picture)
     curve = shown * shown * (3 - 2 * shown)
     return (shown + value["contrast"] * (curve - shown)).clamp(0, 1)
 

@@ -5,6 +5,7 @@ Runs on any device. Pictures are [B, 3, H, W]; colours are linear until the came
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -262,22 +263,28 @@ def _trims(albedo: Tensor, cloth: Cloth, band: Tensor, number: Batch) -> Tensor:
 def _person(batch: Batch, worn: Batch, light: Tensor, mirror: Tensor) -> tuple[Tensor, Tensor]:
     """All but the garment, weighted by its cover: picture [N, 3, H, W] and cover [N, 1, H, W]."""
     n, h, w, _ = worn["cover"].shape
+    cover = worn["cover"].float() / 255
+    diffuse = torch.zeros(n, h, w, 3, device=light.device)
 
-    def each(name: str) -> Tensor:
-        return batch[name].repeat_interleave(2, 0)
+    def paint(k: int, colour: Callable[[Tensor, Tensor], Tensor]) -> None:
+        """Add material k where there is some: colour(owner [P], where [N, H, W]) gives its albedo [P, 3]."""
+        where = worn["cover"][..., k] > 0
+        diffuse[where] += cover[..., k][where].unsqueeze(1) * colour(where.nonzero()[:, 0], where)
 
-    cover = worn["cover"].movedim(-1, 1).float() / 255
-    skin, hair, lower, other = (cover[:, k : k + 1] for k in range(4))
-    detail = unpack(worn["albedo"]).movedim(-1, 1)
-    tone = each("skin").view(n, 3, 1, 1) * detail.clamp_min(1e-3) ** each("skin_power").view(n, 1, 1, 1)
-    strands = each("hair").view(n, 3, 1, 1) * detail.clamp_min(1e-3) ** 0.75  # flatter than the drawn locks
-    diffuse = skin * tone + hair * strands + other * detail
-    below = worn["cover"][..., 2] > 0
-    cloth = torch.zeros(n, h, w, 3, device=light.device)
-    cloth[below] = _lower_colour(batch, below.nonzero()[:, 0] // 2, worn["place"][below])
-    diffuse = diffuse + lower * cloth.movedim(-1, 1)
-    shine = 0.6 * skin + 0.15 * hair + 0.3 * lower + other
-    return diffuse * light + shine * mirror, cover.sum(dim=1, keepdim=True)
+    def skin(owner: Tensor, where: Tensor) -> Tensor:
+        detail = unpack(worn["albedo"][where]).clamp_min(1e-3)
+        return batch["skin"][owner // 2] * detail ** batch["skin_power"][owner // 2].unsqueeze(1)
+
+    def hair(owner: Tensor, where: Tensor) -> Tensor:  # flatter than the drawn locks
+        return batch["hair"][owner // 2] * unpack(worn["albedo"][where]).clamp_min(1e-3) ** 0.75
+
+    paint(0, skin)
+    paint(1, hair)
+    paint(2, lambda owner, where: _lower_colour(batch, owner // 2, worn["place"][where]))
+    paint(3, lambda _, where: unpack(worn["albedo"][where]))
+    shine = cover @ torch.tensor([0.6, 0.15, 0.3, 1.0], device=cover.device)
+    picture = diffuse.movedim(-1, 1) * light + shine.unsqueeze(1) * mirror
+    return picture, cover.sum(dim=-1).unsqueeze(1)
 
 
 def _lower_colour(batch: Batch, owner: Tensor, place: Tensor) -> Tensor:
@@ -317,7 +324,8 @@ def _shop_photo(
     light, mirror = unpack(shop["shop_light"]).unsqueeze(1), unpack(shop["shop_gloss"]).unsqueeze(1)
     picture = display((fabric * light + 0.7 * gloss * mirror) * torch.exp(value["exposure"]))
     table = torch.cat([value["white"] + value["tint"], value["white"], value["white"] - value["tint"]], dim=1)
-    wide = F.avg_pool2d(F.avg_pool2d(cover, 9, 1, 4), 9, 1, 4)
+    wide = F.avg_pool2d(F.avg_pool2d(cover, 4, ceil_mode=True), 5, 1, 2)
+    wide = F.interpolate(wide, cover.shape[2:], mode="bilinear", align_corners=False)
     shadow = F.pad(wide, (0, 0, 4, 0))[:, :, : cover.shape[2]] * (1 - cover)
     ground = (table * (1 - value["shadow"] * shadow)).clamp(0, 1)
     picture = picture * cover + ground * (1 - cover)

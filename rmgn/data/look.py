@@ -67,7 +67,6 @@ class Look:
 
 CAMERA = (
     "exposure", "red", "blue", "contrast", "saturation", "blur", "noise", "jpeg", "shadow", "shadow_x",
-    "gamma",
 )  # fmt: skip
 SHOP = ("white", "tint", "shadow", "exposure", "blur", "noise")
 
@@ -188,7 +187,6 @@ def draw_look(rng: Generator, meta: dict[str, object], size: tuple[int, int], st
         "jpeg": float(rng.choice([0.0, rng.uniform(0.15, 1.0)], p=[0.6, 0.4])),
         "shadow": rng.uniform(0, 0.35) if rng.random() < 0.6 else 0.0,
         "shadow_x": rng.normal(0, 0.06),
-        "gamma": rng.normal(1.0, 0.04),
     }
     shop = [
         {

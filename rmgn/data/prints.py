@@ -53,8 +53,9 @@ def text_mask(rng: Generator, stock: Stock, width: int, height: int) -> U8:
 
         word = _word(rng, stock, ascii_only=False)
         face = faces[int(rng.integers(len(faces)))]
-        if not word.isascii():
-            face = next((f for f in faces if "DejaVu" in f), face)
+        if not word.isascii():  # few fonts have Greek and Cyrillic letters; this family has
+            known = [f for f in faces if "DejaVuSans" in f]
+            face, word = (known[0], word) if known else (face, _word(rng, stock, ascii_only=True))
         font = ImageFont.truetype(face, 48)
         left, top, right, bottom = font.getbbox(word)
         image = Image.new("L", (max(1, int(right - left) + 4), max(1, int(bottom - top) + 4)))

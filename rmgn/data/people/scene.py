@@ -23,12 +23,12 @@ from rmgn.data.people.keypoints import keypoints
 from rmgn.data.people.layers import LABELS, VISIBLE, Sample, Shop, Worn
 from rmgn.data.people.light import Lights, make_lights, read_surroundings, shop_lights, studio
 from rmgn.data.people.lower import LowerStyle, draw_lower, make_lower
-from rmgn.data.people.mesh import Floats
+from rmgn.data.people.mesh import Floats, vertex_normals
 from rmgn.data.people.planes import ShopDepth, parts_plane, shop_planes, worn_planes
 from rmgn.data.people.pose import draw_pose
 from rmgn.data.people.raytrace import GARMENT, LOWER, Surface, Tracer
 from rmgn.data.people.style import Style, draw_style
-from rmgn.data.people.wear import Wearer, lay_flat, put_on, refine, settle, torn, wearer
+from rmgn.data.people.wear import Wearer, lay_flat, put_on, refine, settle, sleeve_lift, torn, wearer
 
 SUBPIXELS, SAMPLES = 3, 6  # 54 of 72 lights for every pixel
 
@@ -80,10 +80,10 @@ def draw_camera(rng: Generator, vertices: Floats, size: tuple[int, int]) -> tupl
     turn = float(np.clip(rng.normal(0, 17), -40, 40))
     near = rng.random() < 0.3
     distance = rng.uniform(1.1, 1.9) if near else rng.uniform(2.2, 4.0)
-    extent = rng.uniform(0.9, 1.25)
+    extent = rng.uniform(0.82, 1.2)
     skin = vertices[:BODY_VERTICES]
     top = float(skin[:, 2].max())
-    middle = top + extent * rng.uniform(0.02, 0.09) - extent / 2
+    middle = top + extent * rng.uniform(-0.03, 0.09) - extent / 2
     height = middle + (rng.uniform(-0.15, 0.45) if near else rng.normal(0, 0.12))
     aside = float(np.median(skin[:, 0])) + rng.normal(0, 0.03)
     angle = np.deg2rad(turn)
@@ -108,12 +108,15 @@ def garment_surfaces(worked: Worked, flat: bool) -> list[Surface]:
     """The garment, laid out or worn, with its collar; values have the columns that `planes` names."""
     g = worked.garment
     columns = [worked.flat, g.facing[:, None], g.seam[:, None], np.zeros((len(g.vertices), 1)), g.outline]
+    vertices = worked.flat if flat else worked.worn
+    level = vertices + sleeve_lift(g, worked.style) if flat else vertices  # lifting is no slope
     cloth = Surface(
-        worked.flat if flat else worked.worn,
+        vertices,
         g.trimmed(),
         GARMENT,
         values=np.column_stack(columns).astype(np.float32),
         trim=g.outline.max(axis=1),
+        normals=vertex_normals(level, g.triangles),
     )
     collar, collar_worn, collar_flat = worked.collar, worked.collar_worn, worked.collar_flat
     if collar is None or collar_worn is None or collar_flat is None:
@@ -145,7 +148,7 @@ def make_worked(
     coarse = make_garment(model, person.body, style)
     fine, matrix = refine(coarse)
     worn = put_on(model, person, coarse, fine, matrix, style, rng)
-    spread = rng.uniform(0.38, 0.5) if style.sleeve > 0.5 else rng.uniform(0.45, 0.75)
+    spread = rng.uniform(0.2, 0.48) if style.sleeve > 0.5 else rng.uniform(0.42, 0.75)
     flat = lay_flat(model, person.body, coarse, fine, matrix, style, float(spread))
     if not (np.isfinite(worn).all() and np.isfinite(flat).all()):
         raise Rejected("cloth exploded")

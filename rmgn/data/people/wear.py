@@ -213,7 +213,13 @@ def lay_flat(
     x = np.asarray(matrix @ x)
     cons = constraints(fine.vertices, fine.quads)
     x = lay(x, cons, np.asarray(matrix @ front) > 0.5, 30, np.asarray(matrix @ depth), bend=0.3)
-    return _even_flat(fine, x, 12)
+    x = _even_flat(fine, x, 12)
+    return x - sleeve_lift(fine, style)
+
+
+def sleeve_lift(garment: Garment, style: Style) -> Floats:
+    """[N, 3] how far sleeves lie before the torso in a shop photo, since they may hang over it."""
+    return np.outer(1.6 * style.bulge * np.clip(garment.seam / 0.08, 0, 1), [0.0, 1.0, 0.0])
 
 
 def _even_flat(garment: Garment, x: Floats, rounds: int) -> Floats:
