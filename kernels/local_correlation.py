@@ -10,6 +10,7 @@ from kernels.triton_runtime import accumulator, constexpr, jit, power_of_two, ru
 
 # Pixels of a program. A program holds all displacements of its pixels, 64 x 64 sums for the 7x7 window.
 BLOCK_PIXELS = 64
+WARPS = 8  # with 4 a thread would hold more sums than it has registers
 BACKWARD_CHANNELS = 32  # of a backward program, which reads the window's gradients once for all of them
 
 
@@ -137,7 +138,7 @@ def local_correlation_op(garment: Tensor, person: Tensor, radius: int, slope: fl
     out = garment.new_empty(batch, (2 * radius + 1) ** 2, height, width)
     sizes = _sizes(garment, radius)
     grid = (triton.cdiv(height * width, sizes["BLOCK_P"]), batch)
-    _forward_kernel[grid](garment, person, out, channels, height, width, slope, **sizes)
+    _forward_kernel[grid](garment, person, out, channels, height, width, slope, **sizes, num_warps=WARPS)
     return out
 
 
@@ -161,7 +162,7 @@ def local_correlation_backward_op(
         into = torch.empty_like(other)
         _backward_kernel[grid](
             grad, out, other, into, channels, height, width, slope,
-            SIGN=sign, **sizes, BLOCK_C=BACKWARD_CHANNELS,
+            SIGN=sign, **sizes, BLOCK_C=BACKWARD_CHANNELS, num_warps=WARPS,
         )  # fmt: skip
         results.append(into)
     return results[0], results[1]

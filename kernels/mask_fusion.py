@@ -10,7 +10,10 @@ from kernels.triton_runtime import accumulator, constexpr, jit, power_of_two, ru
 EPSILON = 1e-5
 # A plane up to this many pixels is held by one program, which then reads h once.
 WHOLE_PLANE = 4096
-BLOCK_PIXELS, BLOCK_CHANNELS = 128, 16
+PLANE_WARPS = 8  # with 4 a thread's share of six such planes spills
+BLOCK_PIXELS, BLOCK_CHANNELS = 128, 8
+# Offsets inside a sample are 32-bit, which halves the registers that addresses take; samples start at 64-bit
+# offsets.
 
 
 def instance_norm(h: Tensor, epsilon: float = EPSILON) -> Tensor:
@@ -93,7 +96,7 @@ def _statistics_kernel(
     for start in range(0, pixels, BLOCK_P):
         pixel = start + tl.arange(0, BLOCK_P)
         inside = pixel < pixels
-        value = tl.load(at + pixel.to(tl.int64) * sp, mask=inside, other=0.0).to(ACC)
+        value = tl.load(at + pixel * sp, mask=inside, other=0.0).to(ACC)
         n = tl.minimum(pixels - start, BLOCK_P).to(ACC)
         block_mean = tl.sum(value, axis=0) / n
         off = tl.where(inside, value - block_mean, 0.0)
@@ -136,7 +139,7 @@ def _mask_kernel(
         mu = tl.load(mean + batch * channels + channel, mask=some, other=0.0)
         r = tl.load(rstd + batch * channels + channel, mask=some, other=0.0)
         w = tl.load(weight + channel, mask=some, other=0.0).to(ACC)
-        at = batch * sb + channel.to(tl.int64)[:, None] * sc + pixel.to(tl.int64)[None, :] * sp
+        at = batch * sb + channel[:, None] * sc + pixel[None, :] * sp
         value = tl.load(h + at, mask=some[:, None] & inside[None, :], other=0.0).to(ACC)
         logit += tl.sum((value - mu[:, None]) * (w * r)[:, None], axis=0)
     logit += tl.load(bias).to(ACC)
@@ -175,7 +178,7 @@ def _blend_kernel(
     mu = tl.load(mean + batch * channels + channel, mask=some, other=0.0)
     r = tl.load(rstd + batch * channels + channel, mask=some, other=0.0)
     m = tl.load(mask + batch * pixels + pixel, mask=inside, other=0.0).to(ACC)[None, :]
-    at = batch * sb + channel.to(tl.int64)[:, None] * sc + pixel.to(tl.int64)[None, :] * sp
+    at = batch * sb + channel[:, None] * sc + pixel[None, :] * sp
     n = (tl.load(h + at, mask=both, other=0.0).to(ACC) - mu[:, None]) * r[:, None]
     scale_person = tl.load(gamma_person + at, mask=both, other=0.0).to(ACC)
     scale_garment = tl.load(gamma_garment + at, mask=both, other=0.0).to(ACC)
@@ -213,7 +216,7 @@ def _plane_kernel(
     batch = tl.program_id(1).to(tl.int64)
     pixel = tl.arange(0, BLOCK_P)
     inside = pixel < pixels
-    at = batch * sb + channel * sc + pixel.to(tl.int64) * sp
+    at = batch * sb + channel * sc + pixel * sp
     value = tl.load(h + at, mask=inside, other=0.0).to(ACC)
     mu = tl.sum(value, axis=0) / pixels
     off = tl.where(inside, value - mu, 0.0)
@@ -267,7 +270,7 @@ def _mask_gradient_kernel(
         both = some[:, None] & inside[None, :]
         mu = tl.load(mean + batch * channels + channel, mask=some, other=0.0)
         r = tl.load(rstd + batch * channels + channel, mask=some, other=0.0)
-        at = batch * sb + channel.to(tl.int64)[:, None] * sc + pixel.to(tl.int64)[None, :] * sp
+        at = batch * sb + channel[:, None] * sc + pixel[None, :] * sp
         n = (tl.load(h + at, mask=both, other=0.0).to(ACC) - mu[:, None]) * r[:, None]
         scale = tl.load(gamma_garment + at, mask=both, other=0.0).to(ACC)
         scale -= tl.load(gamma_person + at, mask=both, other=0.0).to(ACC)
@@ -324,7 +327,7 @@ def _backward_kernel(
     for start in range(0, pixels, BLOCK_P):
         pixel = start + tl.arange(0, BLOCK_P)
         inside = pixel < pixels
-        at = batch * sb + channel * sc + pixel.to(tl.int64) * sp
+        at = batch * sb + channel * sc + pixel * sp
         where = batch * pixels + pixel
         n = (tl.load(h + at, mask=inside, other=0.0).to(ACC) - mu) * r
         n = tl.where(inside, n, 0.0)
@@ -335,7 +338,9 @@ def _backward_kernel(
         tl.store(grad_beta_person + at, g_person.to(grad_beta_person.dtype.element_ty), mask=inside)
         tl.store(grad_beta_garment + at, g_garment.to(grad_beta_garment.dtype.element_ty), mask=inside)
         tl.store(grad_gamma_person + at, (g_person * n).to(grad_gamma_person.dtype.element_ty), mask=inside)
-        tl.store(grad_gamma_garment + at, (g_garment * n).to(grad_gamma_garment.dtype.element_ty), mask=inside)
+        tl.store(
+            grad_gamma_garment + at, (g_garment * n).to(grad_gamma_garment.dtype.element_ty), mask=inside
+        )
         dn = g_person * tl.load(gamma_person + at, mask=inside, other=0.0).to(ACC)
         dn += g_garment * tl.load(gamma_garment + at, mask=inside, other=0.0).to(ACC)
         if RESIDUAL:
@@ -353,7 +358,7 @@ def _backward_kernel(
     for start in range(0, pixels, BLOCK_P):
         pixel = start + tl.arange(0, BLOCK_P)
         inside = pixel < pixels
-        at = batch * sb + channel * sc + pixel.to(tl.int64) * sp
+        at = batch * sb + channel * sc + pixel * sp
         where = batch * pixels + pixel
         n = (tl.load(h + at, mask=inside, other=0.0).to(ACC) - mu) * r
         g = tl.load(grad + at, mask=inside, other=0.0).to(ACC)
@@ -403,8 +408,14 @@ def mask_fusion_op(
     Returns fused [B, C, H, W], the computed mask [B, 1, H, W] (empty where it was given), and mean and
     reciprocal deviation [B, C] of the planes of h, float32 or float64.
     """
+    if h[0].numel() >= 2**31:
+        raise ValueError(
+            f"a sample of {tuple(h.shape[1:])} has more elements than the kernel's 32-bit offsets"
+        )
     layout = _layout(h)
-    maps = [t.contiguous(memory_format=layout) for t in (gamma_person, beta_person, gamma_garment, beta_garment)]
+    maps = [
+        t.contiguous(memory_format=layout) for t in (gamma_person, beta_person, gamma_garment, beta_garment)
+    ]
     h = h.contiguous(memory_format=layout)
     batch, channels, height, width = h.shape
     pixels = height * width
@@ -415,7 +426,7 @@ def mask_fusion_op(
     if mask is not None and pixels <= WHOLE_PLANE:
         _plane_kernel[(channels, batch)](
             h, *maps, mask.contiguous(), mean, rstd, out, channels, pixels, EPSILON, *strides,
-            RESIDUAL=residual, ACC=acc, BLOCK_P=max(16, power_of_two(pixels)),
+            RESIDUAL=residual, ACC=acc, BLOCK_P=max(16, power_of_two(pixels)), num_warps=PLANE_WARPS,
         )  # fmt: skip
         return out, h.new_empty(0), mean, rstd
     _statistics_kernel[(channels, batch)](
@@ -482,7 +493,9 @@ def mask_fusion_backward_op(
     """
     layout = _layout(h)
     h, grad = h.contiguous(memory_format=layout), grad.contiguous(memory_format=layout)
-    maps = [t.contiguous(memory_format=layout) for t in (gamma_person, beta_person, gamma_garment, beta_garment)]
+    maps = [
+        t.contiguous(memory_format=layout) for t in (gamma_person, beta_person, gamma_garment, beta_garment)
+    ]
     mask = mask.contiguous()
     batch, channels, height, width = h.shape
     pixels = height * width
@@ -497,14 +510,24 @@ def mask_fusion_backward_op(
     )  # fmt: skip
     grads = [torch.empty_like(h, memory_format=layout) for _ in range(5)]
     grad_weight = torch.empty(batch, channels, dtype=mean.dtype, device=h.device)
+    weights = mean if mask_weight is None else mask_weight  # any pointer where it is not read
     _backward_kernel[(channels, batch)](
-        grad, h, maps[0], maps[2], mask, mean, rstd, through_mask, mean if mask_weight is None else mask_weight,
-        *grads, grad_weight, channels, pixels, *strides, RESIDUAL=residual, LOGIT=logit, ACC=acc,
+        grad, h, maps[0], maps[2], mask, mean, rstd, through_mask, weights, *grads, grad_weight,
+        channels, pixels, *strides, RESIDUAL=residual, LOGIT=logit, ACC=acc,
         BLOCK_P=_plane_block(pixels),
     )  # fmt: skip
     empty = h.new_empty(0)
     if mask_weight is None:
-        return grads[0], grads[1], grads[2], grads[3], grads[4], through_mask.to(mask.dtype), empty, empty.clone()
+        return (
+            grads[0],
+            grads[1],
+            grads[2],
+            grads[3],
+            grads[4],
+            through_mask.to(mask.dtype),
+            empty,
+            empty.clone(),
+        )
     weight, bias = grad_weight.sum(0).to(mask_weight.dtype), through_mask.sum().view(1).to(mask_weight.dtype)
     return grads[0], grads[1], grads[2], grads[3], grads[4], empty, weight, bias
 

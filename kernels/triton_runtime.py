@@ -30,7 +30,17 @@ except ImportError:  # no wheels for this platform, such as aarch64
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
-__all__ = ["AVAILABLE", "INTERPRETED", "accumulator", "constexpr", "jit", "power_of_two", "runs_on", "tl", "triton"]
+__all__ = [
+    "AVAILABLE",
+    "INTERPRETED",
+    "accumulator",
+    "constexpr",
+    "jit",
+    "power_of_two",
+    "runs_on",
+    "tl",
+    "triton",
+]
 
 
 def runs_on(tensor: Tensor) -> bool:
@@ -38,7 +48,12 @@ def runs_on(tensor: Tensor) -> bool:
 
     Never while exporting: a graph is to hold standard operators alone.
     """
-    return AVAILABLE and tensor.is_cuda and not torch.onnx.is_in_onnx_export() and not torch.compiler.is_exporting()
+    return (
+        AVAILABLE
+        and tensor.is_cuda
+        and not torch.onnx.is_in_onnx_export()
+        and not torch.compiler.is_exporting()
+    )
 
 
 def accumulator(dtype: torch.dtype) -> Any:
