@@ -267,3 +267,12 @@ def test_compile_refuses_what_it_cannot(tmp_path: Path) -> None:
         )
         assert done.returncode == 2
         assert message in done.stderr
+
+
+def test_benchmark_cases_agree_with_eager_torch() -> None:
+    command = [sys.executable, "-m", "benchmarks.kernels", "--interpret", "--tiny"]
+    interpreted = {**os.environ, "TRITON_INTERPRET": "1"}
+    root = Path(__file__).parent.parent
+    done = subprocess.run(command, env=interpreted, cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "19 cases agree" in done.stdout
