@@ -1,8 +1,17 @@
 """Correlation of two feature maps over a window of displacements, as optical-flow networks use it."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from kernels.triton_runtime import accumulator, constexpr, jit, power_of_two, runs_on, tl, triton
+
+# Pixels of a program. A program holds all displacements of its pixels, 64 x 64 sums for the 7x7 window.
+BLOCK_PIXELS = 64
+WARPS = 8  # with 4 a thread would hold more sums than it has registers
+BACKWARD_CHANNELS = 32  # of a backward program, which reads the window's gradients once for all of them
 
 
 def local_correlation(garment: Tensor, person: Tensor, radius: int = 3, slope: float = 0.1) -> Tensor:
@@ -13,6 +22,15 @@ def local_correlation(garment: Tensor, person: Tensor, radius: int = 3, slope: f
     slope: of the LeakyReLU for negative values.
     Returns [B, (2·radius + 1)², H, W] in the dtype of the inputs.
     """
+    if runs_on(garment):
+        return local_correlation_op(garment, person, radius, slope)
+    return local_correlation_reference(garment, person, radius, slope)
+
+
+def local_correlation_reference(
+    garment: Tensor, person: Tensor, radius: int = 3, slope: float = 0.1
+) -> Tensor:
+    """`local_correlation` in plain torch: the specification of the kernel."""
     height, width = garment.shape[-2:]
     window = 2 * radius + 1
     padded = F.pad(person, [radius] * 4)
@@ -22,3 +40,149 @@ def local_correlation(garment: Tensor, person: Tensor, radius: int = 3, slope: f
         for dx in range(window)
     ]
     return F.leaky_relu(torch.stack(products, dim=1), slope)
+
+
+@jit
+def _forward_kernel(
+    garment,  # [B, C, H, W] contiguous
+    person,  # [B, C, H, W] contiguous
+    out,  # [B, WINDOW², H, W] contiguous
+    channels,
+    height,
+    width,
+    slope,
+    RADIUS: constexpr,
+    ACC: constexpr,
+    BLOCK_P: constexpr,
+    BLOCK_D: constexpr,
+):
+    WINDOW: constexpr = 2 * RADIUS + 1
+    pixels = height * width
+    pixel = tl.program_id(0) * BLOCK_P + tl.arange(0, BLOCK_P)
+    batch = tl.program_id(1).to(tl.int64)
+    shift = tl.arange(0, BLOCK_D)
+    inside = pixel < pixels
+    y = (pixel // width)[None, :] + (shift // WINDOW - RADIUS)[:, None]
+    x = (pixel % width)[None, :] + (shift % WINDOW - RADIUS)[:, None]
+    wanted = (shift < WINDOW * WINDOW)[:, None] & inside[None, :]
+    there = wanted & (y >= 0) & (y < height) & (x >= 0) & (x < width)
+    total = tl.zeros([BLOCK_D, BLOCK_P], dtype=ACC)
+    for channel in range(channels):
+        plane = (batch * channels + channel) * pixels
+        a = tl.load(garment + plane + pixel, mask=inside, other=0.0).to(ACC)
+        b = tl.load(person + plane + y * width + x, mask=there, other=0.0).to(ACC)
+        total += a[None, :] * b
+    total = total / channels
+    total = tl.where(total > 0, total, total * slope)
+    at = out + (batch * (WINDOW * WINDOW) + shift.to(tl.int64)[:, None]) * pixels + pixel[None, :]
+    tl.store(at, total.to(out.dtype.element_ty), mask=wanted)
+
+
+@jit
+def _backward_kernel(
+    grad,  # [B, WINDOW², H, W] contiguous
+    out,  # [B, WINDOW², H, W] contiguous, for the sign of what went into the LeakyReLU
+    other,  # [B, C, H, W] contiguous, the operand that is not differentiated
+    into,  # [B, C, H, W] contiguous
+    channels,
+    height,
+    width,
+    slope,
+    SIGN: constexpr,  # 1: gradient of garment, read at the displacement; -1: of person, against it
+    RADIUS: constexpr,
+    ACC: constexpr,
+    BLOCK_P: constexpr,
+    BLOCK_D: constexpr,
+    BLOCK_C: constexpr,
+):
+    WINDOW: constexpr = 2 * RADIUS + 1
+    pixels = height * width
+    pixel = tl.program_id(0) * BLOCK_P + tl.arange(0, BLOCK_P)
+    first = tl.program_id(1) * BLOCK_C
+    batch = tl.program_id(2).to(tl.int64)
+    shift = tl.arange(0, BLOCK_D)
+    inside = pixel < pixels
+    y = (pixel // width)[None, :] + SIGN * (shift // WINDOW - RADIUS)[:, None]
+    x = (pixel % width)[None, :] + SIGN * (shift % WINDOW - RADIUS)[:, None]
+    there = (shift < WINDOW * WINDOW)[:, None] & inside[None, :]
+    there = there & (y >= 0) & (y < height) & (x >= 0) & (x < width)
+    neighbour = y * width + x
+    # The output that joins this pixel with its neighbour lies at the garment's pixel.
+    where = pixel[None, :] + tl.zeros([BLOCK_D, 1], dtype=tl.int32) if SIGN == 1 else neighbour
+    at = (batch * (WINDOW * WINDOW) + shift.to(tl.int64)[:, None]) * pixels + where
+    g = tl.load(grad + at, mask=there, other=0.0).to(ACC)
+    o = tl.load(out + at, mask=there, other=0.0).to(ACC)
+    g = tl.where(o > 0, g, g * slope) / channels
+    for channel in range(first, tl.minimum(first + BLOCK_C, channels)):
+        plane = (batch * channels + channel) * pixels
+        value = tl.load(other + plane + neighbour, mask=there, other=0.0).to(ACC)
+        total = tl.sum(g * value, axis=0)
+        tl.store(into + plane + pixel, total.to(into.dtype.element_ty), mask=inside)
+
+
+def _sizes(tensor: Tensor, radius: int) -> dict[str, Any]:
+    pixels = tensor.shape[2] * tensor.shape[3]
+    return {
+        "RADIUS": radius,
+        "ACC": accumulator(tensor.dtype),
+        "BLOCK_P": min(BLOCK_PIXELS, max(16, power_of_two(pixels))),
+        "BLOCK_D": power_of_two((2 * radius + 1) ** 2),
+    }
+
+
+@torch.library.custom_op("rmgn::local_correlation", mutates_args=())
+def local_correlation_op(garment: Tensor, person: Tensor, radius: int, slope: float) -> Tensor:
+    """`local_correlation` as an operator."""
+    garment, person = garment.contiguous(), person.contiguous()
+    batch, channels, height, width = garment.shape
+    out = garment.new_empty(batch, (2 * radius + 1) ** 2, height, width)
+    sizes = _sizes(garment, radius)
+    grid = (triton.cdiv(height * width, sizes["BLOCK_P"]), batch)
+    _forward_kernel[grid](garment, person, out, channels, height, width, slope, **sizes, num_warps=WARPS)
+    return out
+
+
+@local_correlation_op.register_fake
+def _(garment: Tensor, person: Tensor, radius: int, slope: float) -> Tensor:  # noqa: ARG001
+    batch, _, height, width = garment.shape
+    return garment.new_empty(batch, (2 * radius + 1) ** 2, height, width)
+
+
+@torch.library.custom_op("rmgn::local_correlation_backward", mutates_args=())
+def local_correlation_backward_op(
+    grad: Tensor, out: Tensor, garment: Tensor, person: Tensor, radius: int, slope: float
+) -> tuple[Tensor, Tensor]:
+    """Gradients of `rmgn::local_correlation` for garment and person."""
+    grad, out, garment, person = (t.contiguous() for t in (grad, out, garment, person))
+    batch, channels, height, width = garment.shape
+    sizes = _sizes(garment, radius)
+    grid = (triton.cdiv(height * width, sizes["BLOCK_P"]), triton.cdiv(channels, BACKWARD_CHANNELS), batch)
+    results = []
+    for sign, other in ((1, person), (-1, garment)):
+        into = torch.empty_like(other)
+        _backward_kernel[grid](
+            grad, out, other, into, channels, height, width, slope,
+            SIGN=sign, **sizes, BLOCK_C=BACKWARD_CHANNELS, num_warps=WARPS,
+        )  # fmt: skip
+        results.append(into)
+    return results[0], results[1]
+
+
+@local_correlation_backward_op.register_fake
+def _(
+    grad: Tensor, out: Tensor, garment: Tensor, person: Tensor, radius: int, slope: float  # noqa: ARG001
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    return garment.new_empty(garment.shape), person.new_empty(person.shape)
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    garment, person, ctx.radius, ctx.slope = inputs
+    ctx.save_for_backward(output, garment, person)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    out, garment, person = ctx.saved_tensors
+    return (*local_correlation_backward_op(grad, out, garment, person, ctx.radius, ctx.slope), None, None)
+
+
+local_correlation_op.register_autograd(_backward, setup_context=_setup)

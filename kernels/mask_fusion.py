@@ -1,9 +1,19 @@
 """Regional mask feature fusion, equations (4) to (6) of the RMGN paper."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from kernels.triton_runtime import accumulator, constexpr, jit, power_of_two, runs_on, tl, triton
+
 EPSILON = 1e-5
+# A plane up to this many pixels is held by one program, which then reads h once.
+WHOLE_PLANE = 4096
+PLANE_WARPS = 8  # with 4 a thread's share of six such planes spills
+BLOCK_PIXELS, BLOCK_CHANNELS = 128, 8
+# Offsets inside a sample are 32-bit, which halves the registers that addresses take; samples start at 64-bit
+# offsets.
 
 
 def instance_norm(h: Tensor, epsilon: float = EPSILON) -> Tensor:
@@ -42,6 +52,526 @@ def mask_fusion(
     residual: see `denormalise`.
     Returns the fused features [B, C, H, W] and the mask [B, 1, H, W] in [0, 1].
     """
+    if runs_on(h):
+        fused, mask, _, _ = mask_fusion_op(
+            h, *person, *garment, None, mask_weight.flatten(), mask_bias, residual
+        )
+        return fused, mask
     n = instance_norm(h)
     mask = torch.sigmoid(torch.nn.functional.conv2d(n, mask_weight, mask_bias))
     return blend(denormalise(n, *person, residual), denormalise(n, *garment, residual), mask), mask
+
+
+def fuse_with_mask(
+    h: Tensor, person: tuple[Tensor, Tensor], garment: tuple[Tensor, Tensor], mask: Tensor, residual: bool
+) -> Tensor:
+    """As `mask_fusion` with a mask [B, 1, H, W] computed elsewhere; returns the fused features alone."""
+    if runs_on(h):
+        return mask_fusion_op(h, *person, *garment, mask, None, None, residual)[0]
+    n = instance_norm(h)
+    return blend(denormalise(n, *person, residual), denormalise(n, *garment, residual), mask)
+
+
+@jit
+def _statistics_kernel(
+    h,  # [B, C, P] by strides
+    mean,  # [B, C]
+    rstd,  # [B, C]
+    channels,
+    pixels,
+    epsilon,
+    sb,
+    sc,
+    sp,
+    ACC: constexpr,
+    BLOCK_P: constexpr,
+):
+    """Welford's parallel form over blocks of a plane: counts, means and squared deviations are merged."""
+    channel = tl.program_id(0).to(tl.int64)
+    batch = tl.program_id(1).to(tl.int64)
+    at = h + batch * sb + channel * sc
+    count = tl.zeros([1], dtype=ACC)
+    centre = tl.zeros([1], dtype=ACC)
+    deviation = tl.zeros([1], dtype=ACC)
+    for start in range(0, pixels, BLOCK_P):
+        pixel = start + tl.arange(0, BLOCK_P)
+        inside = pixel < pixels
+        value = tl.load(at + pixel * sp, mask=inside, other=0.0).to(ACC)
+        n = tl.minimum(pixels - start, BLOCK_P).to(ACC)
+        block_mean = tl.sum(value, axis=0) / n
+        off = tl.where(inside, value - block_mean, 0.0)
+        delta = block_mean - centre
+        total = count + n
+        deviation += tl.sum(off * off, axis=0) + delta * delta * count * n / total
+        centre += delta * n / total
+        count = total
+    one = tl.arange(0, 1)
+    out = batch * channels + channel + one
+    tl.store(mean + out, centre)
+    tl.store(rstd + out, 1.0 / tl.sqrt(deviation / pixels + epsilon))
+
+
+@jit
+def _mask_kernel(
+    h,
+    mean,
+    rstd,
+    weight,  # [C]
+    bias,  # [1]
+    mask,  # [B, P]
+    channels,
+    pixels,
+    sb,
+    sc,
+    sp,
+    ACC: constexpr,
+    BLOCK_P: constexpr,
+    BLOCK_C: constexpr,
+):
+    """σ(Σ w·n + b), the sum over channels of the normalised h."""
+    pixel = tl.program_id(0) * BLOCK_P + tl.arange(0, BLOCK_P)
+    batch = tl.program_id(1).to(tl.int64)
+    inside = pixel < pixels
+    logit = tl.zeros([BLOCK_P], dtype=ACC)
+    for start in range(0, channels, BLOCK_C):
+        channel = start + tl.arange(0, BLOCK_C)
+        some = channel < channels
+        mu = tl.load(mean + batch * channels + channel, mask=some, other=0.0)
+        r = tl.load(rstd + batch * channels + channel, mask=some, other=0.0)
+        w = tl.load(weight + channel, mask=some, other=0.0).to(ACC)
+        at = batch * sb + channel[:, None] * sc + pixel[None, :] * sp
+        value = tl.load(h + at, mask=some[:, None] & inside[None, :], other=0.0).to(ACC)
+        logit += tl.sum((value - mu[:, None]) * (w * r)[:, None], axis=0)
+    logit += tl.load(bias).to(ACC)
+    m = 1.0 / (1.0 + tl.exp(-logit))
+    tl.store(mask + batch * pixels + pixel, m.to(mask.dtype.element_ty), mask=inside)
+
+
+@jit
+def _blend_kernel(
+    h,
+    gamma_person,
+    beta_person,
+    gamma_garment,
+    beta_garment,
+    mask,  # [B, P]
+    mean,
+    rstd,
+    out,
+    channels,
+    pixels,
+    sb,
+    sc,
+    sp,
+    RESIDUAL: constexpr,
+    ACC: constexpr,
+    BLOCK_P: constexpr,
+    BLOCK_C: constexpr,
+):
+    """Equations (4) and (6) from statistics and mask; one read of every operand, one write."""
+    pixel = tl.program_id(0) * BLOCK_P + tl.arange(0, BLOCK_P)
+    channel = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
+    batch = tl.program_id(2).to(tl.int64)
+    some = channel < channels
+    inside = pixel < pixels
+    both = some[:, None] & inside[None, :]
+    mu = tl.load(mean + batch * channels + channel, mask=some, other=0.0)
+    r = tl.load(rstd + batch * channels + channel, mask=some, other=0.0)
+    m = tl.load(mask + batch * pixels + pixel, mask=inside, other=0.0).to(ACC)[None, :]
+    at = batch * sb + channel[:, None] * sc + pixel[None, :] * sp
+    n = (tl.load(h + at, mask=both, other=0.0).to(ACC) - mu[:, None]) * r[:, None]
+    scale_person = tl.load(gamma_person + at, mask=both, other=0.0).to(ACC)
+    scale_garment = tl.load(gamma_garment + at, mask=both, other=0.0).to(ACC)
+    if RESIDUAL:
+        scale_person += 1.0
+        scale_garment += 1.0
+    person = n * scale_person + tl.load(beta_person + at, mask=both, other=0.0).to(ACC)
+    garment = n * scale_garment + tl.load(beta_garment + at, mask=both, other=0.0).to(ACC)
+    tl.store(out + at, (person + m * (garment - person)).to(out.dtype.element_ty), mask=both)
+
+
+@jit
+def _plane_kernel(
+    h,
+    gamma_person,
+    beta_person,
+    gamma_garment,
+    beta_garment,
+    mask,
+    mean,
+    rstd,
+    out,
+    channels,
+    pixels,
+    epsilon,
+    sb,
+    sc,
+    sp,
+    RESIDUAL: constexpr,
+    ACC: constexpr,
+    BLOCK_P: constexpr,
+):
+    """Statistics and blend of a whole plane that one program holds; the mask is given."""
+    channel = tl.program_id(0).to(tl.int64)
+    batch = tl.program_id(1).to(tl.int64)
+    pixel = tl.arange(0, BLOCK_P)
+    inside = pixel < pixels
+    at = batch * sb + channel * sc + pixel * sp
+    value = tl.load(h + at, mask=inside, other=0.0).to(ACC)
+    mu = tl.sum(value, axis=0) / pixels
+    off = tl.where(inside, value - mu, 0.0)
+    r = 1.0 / tl.sqrt(tl.sum(off * off, axis=0) / pixels + epsilon)
+    tl.store(mean + batch * channels + channel, mu)
+    tl.store(rstd + batch * channels + channel, r)
+    n = off * r
+    m = tl.load(mask + batch * pixels + pixel, mask=inside, other=0.0).to(ACC)
+    scale_person = tl.load(gamma_person + at, mask=inside, other=0.0).to(ACC)
+    scale_garment = tl.load(gamma_garment + at, mask=inside, other=0.0).to(ACC)
+    if RESIDUAL:
+        scale_person += 1.0
+        scale_garment += 1.0
+    person = n * scale_person + tl.load(beta_person + at, mask=inside, other=0.0).to(ACC)
+    garment = n * scale_garment + tl.load(beta_garment + at, mask=inside, other=0.0).to(ACC)
+    tl.store(out + at, (person + m * (garment - person)).to(out.dtype.element_ty), mask=inside)
+
+
+@jit
+def _mask_gradient_kernel(
+    grad,
+    grad_mask,  # [B, P], or any pointer where HAS_GRAD_MASK is false
+    h,
+    gamma_person,
+    beta_person,
+    gamma_garment,
+    beta_garment,
+    mask,
+    mean,
+    rstd,
+    into,  # [B, P] in the accumulator's dtype
+    channels,
+    pixels,
+    sb,
+    sc,
+    sp,
+    HAS_GRAD_MASK: constexpr,
+    LOGIT: constexpr,
+    ACC: constexpr,
+    BLOCK_P: constexpr,
+    BLOCK_C: constexpr,
+):
+    """dL/dM = Σ over channels of dL/dout·(hI - hP); with LOGIT times M·(1 - M), before the sigmoid."""
+    pixel = tl.program_id(0) * BLOCK_P + tl.arange(0, BLOCK_P)
+    batch = tl.program_id(1).to(tl.int64)
+    inside = pixel < pixels
+    total = tl.zeros([BLOCK_P], dtype=ACC)
+    for start in range(0, channels, BLOCK_C):
+        channel = start + tl.arange(0, BLOCK_C)
+        some = channel < channels
+        both = some[:, None] & inside[None, :]
+        mu = tl.load(mean + batch * channels + channel, mask=some, other=0.0)
+        r = tl.load(rstd + batch * channels + channel, mask=some, other=0.0)
+        at = batch * sb + channel[:, None] * sc + pixel[None, :] * sp
+        n = (tl.load(h + at, mask=both, other=0.0).to(ACC) - mu[:, None]) * r[:, None]
+        scale = tl.load(gamma_garment + at, mask=both, other=0.0).to(ACC)
+        scale -= tl.load(gamma_person + at, mask=both, other=0.0).to(ACC)
+        shift = tl.load(beta_garment + at, mask=both, other=0.0).to(ACC)
+        shift -= tl.load(beta_person + at, mask=both, other=0.0).to(ACC)
+        total += tl.sum(tl.load(grad + at, mask=both, other=0.0).to(ACC) * (n * scale + shift), axis=0)
+    where = batch * pixels + pixel
+    if HAS_GRAD_MASK:
+        total += tl.load(grad_mask + where, mask=inside, other=0.0).to(ACC)
+    if LOGIT:
+        m = tl.load(mask + where, mask=inside, other=0.0).to(ACC)
+        total *= m * (1.0 - m)
+    tl.store(into + where, total, mask=inside)
+
+
+@jit
+def _backward_kernel(
+    grad,
+    h,
+    gamma_person,
+    gamma_garment,
+    mask,
+    mean,
+    rstd,
+    grad_logit,  # [B, P], or any pointer where LOGIT is false
+    weight,  # [C], likewise
+    grad_h,
+    grad_gamma_person,
+    grad_beta_person,
+    grad_gamma_garment,
+    grad_beta_garment,
+    grad_weight,  # [B, C] in the accumulator's dtype
+    channels,
+    pixels,
+    sb,
+    sc,
+    sp,
+    RESIDUAL: constexpr,
+    LOGIT: constexpr,
+    ACC: constexpr,
+    BLOCK_P: constexpr,
+):
+    """A program a plane: the gradients of γ and β while summing over the plane, then that of h.
+
+    dL/dn = g·((1 - M)·sP + M·sI) + dL/dlogit·w; dL/dh = rstd·(dn - mean(dn) - n·mean(dn·n)).
+    """
+    channel = tl.program_id(0).to(tl.int64)
+    batch = tl.program_id(1).to(tl.int64)
+    mu = tl.load(mean + batch * channels + channel)
+    r = tl.load(rstd + batch * channels + channel)
+    sum_dn = tl.zeros([BLOCK_P], dtype=ACC)
+    sum_dn_n = tl.zeros([BLOCK_P], dtype=ACC)
+    sum_weight = tl.zeros([BLOCK_P], dtype=ACC)
+    for start in range(0, pixels, BLOCK_P):
+        pixel = start + tl.arange(0, BLOCK_P)
+        inside = pixel < pixels
+        at = batch * sb + channel * sc + pixel * sp
+        where = batch * pixels + pixel
+        n = (tl.load(h + at, mask=inside, other=0.0).to(ACC) - mu) * r
+        n = tl.where(inside, n, 0.0)
+        g = tl.load(grad + at, mask=inside, other=0.0).to(ACC)
+        m = tl.load(mask + where, mask=inside, other=0.0).to(ACC)
+        g_person = g * (1.0 - m)
+        g_garment = g * m
+        tl.store(grad_beta_person + at, g_person.to(grad_beta_person.dtype.element_ty), mask=inside)
+        tl.store(grad_beta_garment + at, g_garment.to(grad_beta_garment.dtype.element_ty), mask=inside)
+        tl.store(grad_gamma_person + at, (g_person * n).to(grad_gamma_person.dtype.element_ty), mask=inside)
+        tl.store(
+            grad_gamma_garment + at, (g_garment * n).to(grad_gamma_garment.dtype.element_ty), mask=inside
+        )
+        dn = g_person * tl.load(gamma_person + at, mask=inside, other=0.0).to(ACC)
+        dn += g_garment * tl.load(gamma_garment + at, mask=inside, other=0.0).to(ACC)
+        if RESIDUAL:
+            dn += g
+        if LOGIT:
+            d = tl.load(grad_logit + where, mask=inside, other=0.0)
+            dn += d * tl.load(weight + channel).to(ACC)
+            sum_weight += d * n
+        sum_dn += dn
+        sum_dn_n += dn * n
+    mean_dn = tl.sum(sum_dn, axis=0) / pixels
+    mean_dn_n = tl.sum(sum_dn_n, axis=0) / pixels
+    if LOGIT:
+        tl.store(grad_weight + batch * channels + channel, tl.sum(sum_weight, axis=0))
+    for start in range(0, pixels, BLOCK_P):
+        pixel = start + tl.arange(0, BLOCK_P)
+        inside = pixel < pixels
+        at = batch * sb + channel * sc + pixel * sp
+        where = batch * pixels + pixel
+        n = (tl.load(h + at, mask=inside, other=0.0).to(ACC) - mu) * r
+        g = tl.load(grad + at, mask=inside, other=0.0).to(ACC)
+        m = tl.load(mask + where, mask=inside, other=0.0).to(ACC)
+        dn = g * (1.0 - m) * tl.load(gamma_person + at, mask=inside, other=0.0).to(ACC)
+        dn += g * m * tl.load(gamma_garment + at, mask=inside, other=0.0).to(ACC)
+        if RESIDUAL:
+            dn += g
+        if LOGIT:
+            d = tl.load(grad_logit + where, mask=inside, other=0.0)
+            dn += d * tl.load(weight + channel).to(ACC)
+        value = r * (dn - mean_dn - n * mean_dn_n)
+        tl.store(grad_h + at, value.to(grad_h.dtype.element_ty), mask=inside)
+
+
+def _layout(h: Tensor) -> torch.memory_format:
+    last = h.shape[1] > 1 and h.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if last else torch.contiguous_format
+
+
+def _strides(h: Tensor) -> tuple[int, int, int]:
+    """Strides of batch, channel and pixel: both layouts number their pixels in one run."""
+    channels, pixels = h.shape[1], h.shape[2] * h.shape[3]
+    if _layout(h) == torch.channels_last:
+        return channels * pixels, 1, channels
+    return channels * pixels, pixels, 1
+
+
+def _plane_block(pixels: int) -> int:
+    return min(1024, max(16, power_of_two(pixels)))
+
+
+@torch.library.custom_op("rmgn::mask_fusion", mutates_args=())
+def mask_fusion_op(
+    h: Tensor,
+    gamma_person: Tensor,
+    beta_person: Tensor,
+    gamma_garment: Tensor,
+    beta_garment: Tensor,
+    mask: Tensor | None,
+    mask_weight: Tensor | None,
+    mask_bias: Tensor | None,
+    residual: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The fusion as an operator: with `mask` [B, 1, H, W], or with mask_weight [C] and mask_bias [1].
+
+    Returns fused [B, C, H, W], the computed mask [B, 1, H, W] (empty where it was given), and mean and
+    reciprocal deviation [B, C] of the planes of h, float32 or float64.
+    """
+    if h[0].numel() >= 2**31:
+        raise ValueError(
+            f"a sample of {tuple(h.shape[1:])} has more elements than the kernel's 32-bit offsets"
+        )
+    layout = _layout(h)
+    maps = [
+        t.contiguous(memory_format=layout) for t in (gamma_person, beta_person, gamma_garment, beta_garment)
+    ]
+    h = h.contiguous(memory_format=layout)
+    batch, channels, height, width = h.shape
+    pixels = height * width
+    wide = torch.float64 if h.dtype == torch.float64 else torch.float32
+    mean, rstd = (torch.empty(batch, channels, dtype=wide, device=h.device) for _ in range(2))
+    out = torch.empty_like(h, memory_format=layout)
+    strides, acc = _strides(h), accumulator(h.dtype)
+    if mask is not None and pixels <= WHOLE_PLANE:
+        _plane_kernel[(channels, batch)](
+            h, *maps, mask.contiguous(), mean, rstd, out, channels, pixels, EPSILON, *strides,
+            RESIDUAL=residual, ACC=acc, BLOCK_P=max(16, power_of_two(pixels)), num_warps=PLANE_WARPS,
+        )  # fmt: skip
+        return out, h.new_empty(0), mean, rstd
+    _statistics_kernel[(channels, batch)](
+        h, mean, rstd, channels, pixels, EPSILON, *strides, ACC=acc, BLOCK_P=_plane_block(pixels)
+    )
+    block_p = min(BLOCK_PIXELS, max(16, power_of_two(pixels)))
+    blocks = triton.cdiv(pixels, block_p)
+    block_c = min(BLOCK_CHANNELS, power_of_two(channels))
+    if mask is None:
+        assert mask_weight is not None
+        assert mask_bias is not None
+        used = computed = torch.empty(batch, 1, height, width, dtype=h.dtype, device=h.device)
+        _mask_kernel[(blocks, batch)](
+            h, mean, rstd, mask_weight.contiguous(), mask_bias, used, channels, pixels, *strides,
+            ACC=acc, BLOCK_P=block_p, BLOCK_C=block_c,
+        )  # fmt: skip
+    else:
+        used, computed = mask.contiguous(), h.new_empty(0)
+    _blend_kernel[(blocks, triton.cdiv(channels, block_c), batch)](
+        h, *maps, used, mean, rstd, out, channels, pixels, *strides,
+        RESIDUAL=residual, ACC=acc, BLOCK_P=block_p, BLOCK_C=block_c,
+    )  # fmt: skip
+    return out, computed, mean, rstd
+
+
+@mask_fusion_op.register_fake
+def _(
+    h: Tensor,
+    gamma_person: Tensor,  # noqa: ARG001
+    beta_person: Tensor,  # noqa: ARG001
+    gamma_garment: Tensor,  # noqa: ARG001
+    beta_garment: Tensor,  # noqa: ARG001
+    mask: Tensor | None,
+    mask_weight: Tensor | None,  # noqa: ARG001
+    mask_bias: Tensor | None,  # noqa: ARG001
+    residual: bool,  # noqa: ARG001
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    batch, channels, height, width = h.shape
+    wide = torch.float64 if h.dtype == torch.float64 else torch.float32
+    mean, rstd = (torch.empty(batch, channels, dtype=wide, device=h.device) for _ in range(2))
+    computed = h.new_empty(batch, 1, height, width) if mask is None else h.new_empty(0)
+    return torch.empty_like(h, memory_format=_layout(h)), computed, mean, rstd
+
+
+@torch.library.custom_op("rmgn::mask_fusion_backward", mutates_args=())
+def mask_fusion_backward_op(
+    grad: Tensor,
+    grad_mask: Tensor | None,
+    h: Tensor,
+    gamma_person: Tensor,
+    beta_person: Tensor,
+    gamma_garment: Tensor,
+    beta_garment: Tensor,
+    mask: Tensor,
+    mask_weight: Tensor | None,
+    mean: Tensor,
+    rstd: Tensor,
+    residual: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of `rmgn::mask_fusion`: h, γP, βP, γI, βI, mask [B, 1, H, W], weight [C], bias [1].
+
+    mask_weight None means that the mask was given: weight and bias then come back empty, otherwise the
+    mask's gradient does.
+    """
+    layout = _layout(h)
+    h, grad = h.contiguous(memory_format=layout), grad.contiguous(memory_format=layout)
+    maps = [
+        t.contiguous(memory_format=layout) for t in (gamma_person, beta_person, gamma_garment, beta_garment)
+    ]
+    mask = mask.contiguous()
+    batch, channels, height, width = h.shape
+    pixels = height * width
+    strides, acc = _strides(h), accumulator(h.dtype)
+    logit = mask_weight is not None
+    through_mask = torch.empty(batch, 1, height, width, dtype=mean.dtype, device=h.device)
+    block_p = min(BLOCK_PIXELS, max(16, power_of_two(pixels)))
+    _mask_gradient_kernel[(triton.cdiv(pixels, block_p), batch)](
+        grad, mask if grad_mask is None else grad_mask.contiguous(), h, *maps, mask, mean, rstd, through_mask,
+        channels, pixels, *strides, HAS_GRAD_MASK=grad_mask is not None, LOGIT=logit, ACC=acc,
+        BLOCK_P=block_p, BLOCK_C=min(BLOCK_CHANNELS, power_of_two(channels)),
+    )  # fmt: skip
+    grads = [torch.empty_like(h, memory_format=layout) for _ in range(5)]
+    grad_weight = torch.empty(batch, channels, dtype=mean.dtype, device=h.device)
+    weights = mean if mask_weight is None else mask_weight  # any pointer where it is not read
+    _backward_kernel[(channels, batch)](
+        grad, h, maps[0], maps[2], mask, mean, rstd, through_mask, weights, *grads, grad_weight,
+        channels, pixels, *strides, RESIDUAL=residual, LOGIT=logit, ACC=acc,
+        BLOCK_P=_plane_block(pixels),
+    )  # fmt: skip
+    empty = h.new_empty(0)
+    if mask_weight is None:
+        return (
+            grads[0],
+            grads[1],
+            grads[2],
+            grads[3],
+            grads[4],
+            through_mask.to(mask.dtype),
+            empty,
+            empty.clone(),
+        )
+    weight, bias = grad_weight.sum(0).to(mask_weight.dtype), through_mask.sum().view(1).to(mask_weight.dtype)
+    return grads[0], grads[1], grads[2], grads[3], grads[4], empty, weight, bias
+
+
+@mask_fusion_backward_op.register_fake
+def _(
+    grad: Tensor,  # noqa: ARG001
+    grad_mask: Tensor | None,  # noqa: ARG001
+    h: Tensor,
+    gamma_person: Tensor,  # noqa: ARG001
+    beta_person: Tensor,  # noqa: ARG001
+    gamma_garment: Tensor,  # noqa: ARG001
+    beta_garment: Tensor,  # noqa: ARG001
+    mask: Tensor,
+    mask_weight: Tensor | None,
+    mean: Tensor,  # noqa: ARG001
+    rstd: Tensor,  # noqa: ARG001
+    residual: bool,  # noqa: ARG001
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    a, b, c, d, e = (torch.empty_like(h, memory_format=_layout(h)) for _ in range(5))
+    if mask_weight is None:
+        return a, b, c, d, e, mask.new_empty(mask.shape), h.new_empty(0), h.new_empty(0)
+    return a, b, c, d, e, h.new_empty(0), mask_weight.new_empty(mask_weight.shape), mask_weight.new_empty(1)
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    *tensors, mask, weight, _bias, ctx.residual = inputs
+    _, computed, mean, rstd = output
+    ctx.given = mask is not None
+    ctx.save_for_backward(*tensors, mask if ctx.given else computed, weight, mean, rstd)
+    ctx.mark_non_differentiable(mean, rstd)
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx: Any, grad: Tensor | None, grad_mask: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+    *tensors, mask, weight, mean, rstd = ctx.saved_tensors
+    if grad is None:
+        grad = torch.zeros_like(tensors[0])
+    *grads, to_mask, to_weight, to_bias = mask_fusion_backward_op(
+        grad, None if ctx.given else grad_mask, *tensors, mask, weight, mean, rstd, ctx.residual
+    )
+    if ctx.given:
+        return (*grads, to_mask, None, None, None)
+    return (*grads, None, to_weight, to_bias, None)
+
+
+mask_fusion_op.register_autograd(_backward, setup_context=_setup)

@@ -1,0 +1,66 @@
+"""Triton where it is installed; every kernel module imports without it.
+
+Kernels run natively on a CUDA device, and on CPU tensors in Triton's interpreter when TRITON_INTERPRET=1 is
+set before the first import. Everything else takes the plain-torch references.
+"""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+try:
+    import triton
+    import triton.language as tl
+
+    AVAILABLE = True
+    constexpr: Any = tl.constexpr
+    jit: Callable[..., Any] = triton.jit
+except ImportError:  # no wheels for this platform, such as aarch64
+    triton = tl = None
+    AVAILABLE = False
+    constexpr = object
+
+    def jit(function: Callable[..., Any]) -> Any:
+        """Leave the kernel as it is: nothing will launch it."""
+        return function
+
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+
+__all__ = [
+    "AVAILABLE",
+    "INTERPRETED",
+    "accumulator",
+    "constexpr",
+    "jit",
+    "power_of_two",
+    "runs_on",
+    "tl",
+    "triton",
+]
+
+
+def runs_on(tensor: Tensor) -> bool:
+    """Whether the model should take the Triton kernel for this tensor.
+
+    Never while exporting: a graph is to hold standard operators alone.
+    """
+    return (
+        AVAILABLE
+        and tensor.is_cuda
+        and not torch.onnx.is_in_onnx_export()
+        and not torch.compiler.is_exporting()
+    )
+
+
+def accumulator(dtype: torch.dtype) -> Any:
+    """The Triton dtype to sum in: float64 for float64, otherwise float32."""
+    return tl.float64 if dtype == torch.float64 else tl.float32
+
+
+def power_of_two(n: int) -> int:
+    """The smallest power of two that is at least n."""
+    return 1 << max(0, n - 1).bit_length()

@@ -1,0 +1,278 @@
+"""The Triton kernels against float64 references: natively on a GPU, in the interpreter elsewhere."""
+
+import itertools
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+pytest.importorskip("triton", reason="Triton has no wheels for this platform")
+
+from kernels.flow_warp import (
+    compose_flow_reference,
+    flow_warp_op,
+    flow_warp_reference,
+    identity_flow,
+)
+from kernels.local_correlation import local_correlation_op, local_correlation_reference
+from kernels.mask_fusion import WHOLE_PLANE, fuse_with_mask, mask_fusion, mask_fusion_op
+
+DEVICES = [
+    pytest.param("cuda", marks=pytest.mark.gpu),
+    pytest.param(
+        "cpu",
+        marks=pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") != "1", reason="a GPU is used instead"),
+    ),
+]
+DTYPES = [torch.float32, torch.float16, torch.bfloat16]
+# One pixel; odd sides; more channels than a block; a plane larger than a block of pixels; batch > 1.
+SHAPES = [(1, 1, 1, 1), (2, 3, 5, 7), (1, 19, 9, 13), (2, 5, 17, 33)]
+
+
+@pytest.fixture(autouse=True)
+def unwritten_is_nan() -> Iterator[None]:
+    """torch.empty is filled with NaN, so that what a kernel leaves out shows."""
+    torch.manual_seed(0)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def assert_as_good_as_torch(
+    kernel: Callable[..., Any], reference: Callable[..., Any], inputs: list[Tensor], dtype: torch.dtype
+) -> None:
+    """Outputs and gradients: at most twice the error of plain torch in this dtype, and a few roundings.
+
+    Both are held against the reference in float64.
+    """
+    rounding = 4 * torch.finfo(dtype).eps
+
+    def run(function: Callable[..., Any], cast: torch.dtype) -> list[Tensor]:
+        # Flows and offsets are float32 in every dtype of the features.
+        leaves = [
+            t.to(cast if t.dtype == dtype or cast == torch.float64 else t.dtype).requires_grad_()
+            for t in inputs
+        ]
+        results = function(*leaves)
+        results = list(results) if isinstance(results, tuple) else [results]
+        generator = torch.Generator().manual_seed(1)
+        cotangents = [torch.randn(r.shape, generator=generator).to(r) for r in results]
+        grads = torch.autograd.grad(results, leaves, cotangents)
+        return [t.detach().double().cpu() for t in (*results, *grads)]
+
+    exact, plain, ours = run(reference, torch.float64), run(reference, dtype), run(kernel, dtype)
+    for index, (truth, theirs, mine) in enumerate(zip(exact, plain, ours, strict=True)):
+        scale = max(1.0, truth.abs().max().item())
+        allowed = 2 * (theirs - truth).abs().max().item() + rounding * scale
+        error = (mine - truth).abs().max().item()
+        assert error <= allowed, f"result {index}: {error} > {allowed}"
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("padding", ["border", "zeros"])
+def test_flow_warp(device: str, dtype: torch.dtype, shape: tuple[int, ...], padding: Any) -> None:
+    batch, _, height, width = shape
+    features = torch.randn(shape, device=device).to(dtype)
+    flow = (torch.rand(batch, 2, height + 2, max(1, width - 1), device=device) * 2 - 1) * 1.3
+    assert_as_good_as_torch(
+        lambda f, g: flow_warp_op(f, g, padding, "flow"),
+        lambda f, g: flow_warp_reference(f, g, padding),
+        [features, flow],
+        dtype,
+    )
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("rule", ["centres", "corners"])
+def test_compose_flow(device: str, shape: tuple[int, ...], rule: Any) -> None:
+    batch, _, height, width = shape
+    flow = identity_flow(height, width, device=device) + 0.1 * torch.randn(
+        batch, 2, height, width, device=device
+    )
+    offset = 2 * torch.randn(batch, 2, height, width, device=device)
+    assert_as_good_as_torch(
+        lambda f, o: flow_warp_op(f, o, "border", rule),
+        lambda f, o: compose_flow_reference(f, o, rule),
+        [flow, offset],
+        torch.float32,
+    )
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("radius", [1, 3])
+def test_local_correlation(device: str, dtype: torch.dtype, shape: tuple[int, ...], radius: int) -> None:
+    garment, person = torch.randn(2, *shape, device=device).to(dtype).unbind()
+    assert_as_good_as_torch(
+        lambda a, b: local_correlation_op(a, b, radius, 0.1),
+        lambda a, b: local_correlation_reference(a, b, radius, 0.1),
+        [garment, person],
+        dtype,
+    )
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("shape", [(2, 3, 2, 2), *SHAPES[1:]], ids=str)
+@pytest.mark.parametrize(("residual", "channels_last"), [*itertools.product([True, False], repeat=2)])
+def test_mask_fusion(
+    device: str, dtype: torch.dtype, shape: tuple[int, ...], residual: bool, channels_last: bool
+) -> None:
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    maps = [t.to(dtype).contiguous(memory_format=layout) for t in torch.randn(5, *shape, device=device)]
+    weight, bias = torch.randn(shape[1], device=device).to(dtype), torch.randn(1, device=device).to(dtype)
+
+    def reference(h: Tensor, gp: Tensor, bp: Tensor, gi: Tensor, bi: Tensor, w: Tensor, b: Tensor) -> Any:
+        if device == "cuda" and h.dtype != torch.float64:
+            h, gp, bp, gi, bi, w, b = (t.cpu() for t in (h, gp, bp, gi, bi, w, b))
+        return mask_fusion(h.cpu(), (gp, bp), (gi, bi), w.view(1, -1, 1, 1), b, residual)
+
+    assert_as_good_as_torch(
+        lambda *t: mask_fusion_op(*t[:5], None, *t[5:], residual)[:2], reference, [*maps, weight, bias], dtype
+    )
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(
+    "shape", [(2, 3, 5, 7), (1, 2, WHOLE_PLANE // 64 + 1, 64)], ids=["held", "two passes"]
+)
+@pytest.mark.parametrize("residual", [True, False])
+def test_mask_fusion_with_a_given_mask(device: str, shape: tuple[int, ...], residual: bool) -> None:
+    maps = list(torch.randn(5, *shape, device=device))
+    mask = torch.rand(shape[0], 1, *shape[2:], device=device)
+    assert_as_good_as_torch(
+        lambda *t: mask_fusion_op(*t, None, None, residual)[0],
+        lambda h, gp, bp, gi, bi, m: fuse_with_mask(h.cpu(), (gp, bp), (gi, bi), m, residual),
+        [*maps, mask],
+        torch.float32,
+    )
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_statistics_of_half_are_float32(device: str) -> None:
+    """A plane around 300: its sum and its squares overflow in half."""
+    h = (300 + torch.randn(1, 2, 65, 64, device=device)).half()
+    zeros, ones = torch.zeros_like(h), torch.ones_like(h)
+    mask = torch.zeros(1, 1, 65, 64, device=device).half()
+    fused = mask_fusion_op(h, ones, zeros, ones, zeros, mask, None, None, False)[0]
+    expected = torch.nn.functional.instance_norm(h.double())
+    torch.testing.assert_close(fused.double(), expected, atol=4e-3, rtol=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered")  # NumPy, in the interpreter; infinity is clamped
+@pytest.mark.parametrize("device", DEVICES)
+@settings(max_examples=25, deadline=None)
+@given(
+    x=st.floats(-1e30, 1e30),
+    y=st.sampled_from([-1.0, 1.0, -1 - 1e-7, 0.0, 3e38, -3e38]),
+    padding=st.sampled_from(["border", "zeros"]),
+)
+def test_no_position_gives_nan(device: str, x: float, y: float, padding: str) -> None:
+    features = torch.randn(1, 2, 4, 6, device=device, requires_grad=True)
+    flow = torch.tensor([x, y], device=device).view(1, 2, 1, 1).expand(1, 2, 3, 3).requires_grad_()
+    out = flow_warp_op(features, flow, padding, "flow")
+    grads = torch.autograd.grad(out.sum(), [features, flow])
+    assert all(t.isfinite().all() for t in (out, *grads))
+    if padding == "border":
+        assert out.min() >= features.min()
+        assert out.max() <= features.max()
+
+
+@pytest.mark.skipif(
+    os.environ.get("TRITON_INTERPRET") != "1", reason="gradients are checked in the interpreter"
+)
+def test_gradients_in_float64() -> None:
+    gradcheck = partial(torch.autograd.gradcheck, fast_mode=True)
+
+    def leaf(*shape: int) -> Tensor:
+        return torch.randn(*shape, dtype=torch.double).requires_grad_()
+
+    for padding in ("border", "zeros"):
+        flow = ((torch.rand(2, 2, 3, 4, dtype=torch.double) * 2 - 1) * 1.3).requires_grad_()
+        assert gradcheck(lambda f, g, p=padding: flow_warp_op(f, g, p, "flow"), (leaf(2, 3, 4, 5), flow))
+    pair = (leaf(2, 3, 4, 3), leaf(2, 3, 4, 3))
+    assert gradcheck(lambda a, b: local_correlation_op(a, b, 1, 0.1), pair)
+    maps = [leaf(2, 3, 3, 4) for _ in range(5)]
+    conv = (leaf(3), leaf(1))
+    assert gradcheck(lambda *t: mask_fusion_op(*t[:5], None, *t[5:], True)[:2], (*maps, *conv))
+    mask = torch.rand(2, 1, 3, 4, dtype=torch.double).requires_grad_()
+    assert gradcheck(lambda *t: mask_fusion_op(*t, None, None, False)[0], (*maps, mask))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_operators_are_well_formed(device: str) -> None:
+    """Schema, fake kernels, autograd registration, tracing: what torch.compile relies on."""
+    maps = [torch.randn(2, 3, 4, 5, device=device, requires_grad=True) for _ in range(5)]
+    flow = torch.rand(2, 2, 3, 4, device=device, requires_grad=True)
+    weight, bias = (torch.randn(n, device=device, requires_grad=True) for n in (3, 1))
+    mask = torch.rand(2, 1, 4, 5, device=device, requires_grad=True)
+    torch.library.opcheck(flow_warp_op, (maps[0], flow, "border", "flow"))
+    torch.library.opcheck(flow_warp_op, (flow, flow.detach().clone().requires_grad_(), "border", "corners"))
+    torch.library.opcheck(local_correlation_op, (maps[0], maps[1], 1, 0.1))
+    torch.library.opcheck(mask_fusion_op, (*maps, None, weight, bias, True))
+    torch.library.opcheck(mask_fusion_op, (*maps, mask, None, None, False))
+
+
+def test_kernels_compile_ahead_of_time(tmp_path: Path) -> None:
+    """Without a GPU, for one target here; all of them in the slow test."""
+    manifest = _compile(tmp_path, "86")
+    names = {kernel["kernel"] for kernel in manifest}
+    for dtype in ("float32", "float16", "bfloat16"):
+        for operation in ("flow_warp_border", "local_correlation", "regional_mask", "blend_residual"):
+            assert f"{operation}_{dtype}" in names
+    for kernel in manifest:
+        assert kernel["spilled"] == 0
+        assert 0 < kernel["registers"] <= 255
+        assert f".entry {kernel['entry']}(" in (tmp_path / kernel["ptx"]).read_text()
+        assert (tmp_path / kernel["cubin"]).read_bytes()[:4] == b"\x7fELF"
+
+
+@pytest.mark.slow
+def test_kernels_compile_for_every_target(tmp_path: Path) -> None:
+    assert {kernel["sm"] for kernel in _compile(tmp_path, "75,80,86,87,89,90,100,120")} == {
+        75, 80, 86, 87, 89, 90, 100, 120,
+    }  # fmt: skip
+
+
+def _compile(out: Path, targets: str) -> list[dict[str, Any]]:
+    import json
+
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    command = [sys.executable, "-m", "kernels.compile", "--sm", targets, "--out", str(out)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    kernels: list[dict[str, Any]] = json.loads((out / "manifest.json").read_text())["kernels"]
+    return kernels
+
+
+def test_compile_refuses_what_it_cannot(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "kernels.compile", "--out", str(tmp_path)]
+    interpreted = {**os.environ, "TRITON_INTERPRET": "1"}
+    for extra, message in (([], "unset TRITON_INTERPRET"), (["--sm", "ampere"], "is not a list of targets")):
+        done = subprocess.run(
+            [*command, *extra], env=interpreted, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 2
+        assert message in done.stderr
+
+
+def test_benchmark_cases_agree_with_eager_torch() -> None:
+    command = [sys.executable, "-m", "benchmarks.kernels", "--interpret", "--tiny"]
+    interpreted = {**os.environ, "TRITON_INTERPRET": "1"}
+    root = Path(__file__).parent.parent
+    done = subprocess.run(command, env=interpreted, cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "19 cases agree" in done.stdout
