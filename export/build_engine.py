@@ -21,6 +21,8 @@ from export.write_bundle import check_out, write_bundle
 from rmgn import PRESETS, RMGN
 from rmgn.checkpoint import CheckpointError, load
 
+LEAST_PSNR = 40.0  # dB against float32 PyTorch, for every output; half precision reaches about 50
+
 
 def size(text: str) -> tuple[int, int]:
     """Parse "256x192" (height x width); both must be multiples of 32."""
@@ -107,6 +109,12 @@ def build(args: argparse.Namespace, console: Console) -> Bundle:
     console.print(_table(rows))
     for backend, reason in skipped.items():
         console.print(f"not compared: {backend}: {reason}", markup=False, soft_wrap=True)
+    wrong = sorted({row.engine for row in rows if not row.psnr >= LEAST_PSNR})
+    if wrong:
+        raise EngineError(
+            f"the results of {' and '.join(wrong)} differ from PyTorch's: below {LEAST_PSNR} dB in the table. "
+            f"Do not use {out} with it; another version of that library may help."
+        )
     return bundle
 
 
@@ -128,6 +136,8 @@ def _build_plans(bundle: Bundle, targets: list[tuple[int, int]] | None, progress
             try:
                 path = tensorrt_engine.build_plan(bundle, graph, library, targets, update)
             except EngineError as error:
+                if targets:  # asked for by name
+                    raise
                 progress.remove_task(task)
                 messages.append(f"{library}: no engine for {graph}: {error}")
                 continue

@@ -35,6 +35,7 @@ from runtime.wardrobe import Wardrobe
 
 DEFAULT_FPS = 30.0
 REDRAW_S = 0.2  # for notices while no frame comes
+PATIENCE_S = 1.0  # before the window says that it waits for the first one
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ class Mirror:
         self._recorder: Recorder | None = None
         self._recorded: list[Path] = []
         self._compare = False
-        self._drawn_at = 0.0
+        self._drawn_at = time.monotonic() + PATIENCE_S
         self._last: Result | None = None
 
     def run(self) -> None:
@@ -241,8 +242,12 @@ class Mirror:
     def _refresh(self, window: screen.Window, fresh: bool) -> bool:
         """Draw the window, now and then even without a fresh result, and obey its keys; False to quit."""
         now = time.monotonic()
-        if self._last is not None and (fresh or now - self._drawn_at > REDRAW_S):
+        due = fresh or now - self._drawn_at > REDRAW_S
+        if due:
             self._drawn_at = now
+        if due and self._last is None:
+            window.show(screen.waiting(self._pipeline.notices.current()), sizes=False)
+        elif due and self._last is not None:
             recording = "  REC" if self._recorder else ""
             lines = [f"{self._stats.rate:.1f} fps  {self._last.latency_ms:.0f} ms{recording}"]
             if self._last.garment is not None:

@@ -32,19 +32,20 @@ class Window:
             raise InputError(
                 "this OpenCV opens no windows; install opencv-python or use --headless"
             ) from error
-        self._sized = False
+        self._shown = self._sized = False
 
-    def show(self, view: Pixels) -> None:
-        """Show a view; the first one sizes the window."""
-        if not self._sized:
+    def show(self, view: Pixels, sizes: bool = True) -> None:
+        """Show a view; the first one that `sizes` the window does so."""
+        if sizes and not self._sized:
             cv2.resizeWindow(TITLE, view.shape[1], view.shape[0])
             self._sized = True
         cv2.imshow(TITLE, view)
+        self._shown = True
 
     def key(self) -> str:
         """The key pressed since the last call, "q" once the window was closed, or ""."""
         code = cv2.waitKey(1)
-        closed = self._sized and cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE) < 1
+        closed = self._shown and cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE) < 1
         if closed or code == ESCAPE:
             return "q"
         return chr(code & 0xFF) if code >= 0 else ""
@@ -62,13 +63,25 @@ def view(result: Result, lines: Sequence[str], notices: Sequence[str], compare: 
     canvas = np.ascontiguousarray(canvas)
     if result.garment is not None:
         draw_inset(canvas, result.garment.photo)
+    write_lines(canvas, lines, notices)
+    return canvas
+
+
+def waiting(notices: Sequence[str]) -> Pixels:
+    """What stands in the window before the first frame, so that a dark picture explains itself."""
+    canvas = np.full((720, 1280, 3), 40, np.uint8)
+    write_lines(canvas, ["waiting for the first picture"], notices)
+    return canvas
+
+
+def write_lines(canvas: Pixels, lines: Sequence[str], notices: Sequence[str]) -> None:
+    """Lines from the top in white, notices from the bottom in red."""
     line_height = max(14, canvas.shape[0] // 28)
     for row, text in enumerate(lines):
         draw_text(canvas, text, (line_height // 2, (row + 1) * line_height), line_height, WHITE)
     for row, text in enumerate(notices):
         bottom = canvas.shape[0] - line_height // 2 - row * line_height
         draw_text(canvas, text, (line_height // 2, bottom), line_height, RED)
-    return canvas
 
 
 def draw_inset(canvas: Pixels, photo: Pixels) -> None:

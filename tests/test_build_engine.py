@@ -82,6 +82,19 @@ def test_mistakes_are_one_sentence(arguments: list[str], message: str, tmp_path:
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 
+def test_an_engine_that_computes_something_else_fails_the_build(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tensorrt_engine, "_import", lambda _: None)
+    rows = [
+        Difference("sloppy", "tryon", 1.0, 0.5, float("nan")),
+        Difference("good", "tryon", 0.0, 0.0, 60.0),
+    ]
+    monkeypatch.setattr(build_engine, "report", lambda *_: (rows, {}))
+    assert build_engine.main(["--size", "32x32", "--out", str(tmp_path / "bundle")]) == 2
+    assert "build_engine: the results of sloppy differ from PyTorch's" in capsys.readouterr().err
+
+
 def test_parity_counts_what_it_says() -> None:
     """A flow that is off by one pixel in x, a mask that is off by a tenth."""
     flow, mask = np.zeros((1, 2, 4, 8), np.float32), np.zeros((1, 1, 4, 8), np.float32)

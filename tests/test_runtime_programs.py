@@ -399,8 +399,9 @@ class ScriptedWindow:
         self._keys = list(keys)
         self._due = 3
 
-    def show(self, view: Pixels) -> None:
-        self.views.append(view)
+    def show(self, view: Pixels, sizes: bool = True) -> None:
+        if sizes:
+            self.views.append(view)
 
     def key(self) -> str:
         if len(self.views) < self._due:
@@ -454,6 +455,14 @@ def test_the_window_and_its_keys(
     assert len(list(here.iterdir())) == 2
     assert (pictures.read(screenshot)[150, :20] == 30).all(), "not mirrored"
     assert decode(recording)
+
+
+def test_a_window_without_a_picture_says_why() -> None:
+    quiet, told = screen.waiting([]), screen.waiting(["camera 0 cannot be opened"])
+    assert (quiet[:60] == 255).any(), "that it waits"
+    changed = (quiet != told).any(axis=2)
+    assert changed[600:].any()
+    assert not changed[:600].any()
 
 
 def test_what_is_wrong_stands_in_red() -> None:
