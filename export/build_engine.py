@@ -111,9 +111,10 @@ def build(args: argparse.Namespace, console: Console) -> Bundle:
         console.print(f"not compared: {backend}: {reason}", markup=False, soft_wrap=True)
     wrong = sorted({row.engine for row in rows if not row.psnr >= LEAST_PSNR})
     if wrong:
+        names = " and ".join(wrong)
         raise EngineError(
-            f"the results of {' and '.join(wrong)} differ from PyTorch's: below {LEAST_PSNR} dB in the table. "
-            f"Do not use {out} with it; another version of that library may help."
+            f"the results of {names} differ from PyTorch's, under {LEAST_PSNR} dB in the table: "
+            f"do not use {out} with it; another version of that library may help."
         )
     return bundle
 
