@@ -15,7 +15,7 @@ from rmgn.data.people.garment import CUFF, HEM, NECK, make_garment
 from rmgn.data.people.lower import LowerStyle, make_lower
 from rmgn.data.people.mesh import boundary_loops, subdivision, unique_pairs
 from rmgn.data.people.pose import Arm, Pose, draw_pose, transforms
-from rmgn.data.people.scene import draw_shape
+from rmgn.data.people.scene import draw_shape, shop_camera
 from rmgn.data.people.style import Style, draw_style
 from rmgn.data.people.wear import refine, settle, wearer
 
@@ -140,3 +140,11 @@ def test_accessories_lie_where_they_belong() -> None:
         draw_accessories(np.random.default_rng(k), "hanging-hanging", ("hanging",) * 2) for k in range(40)
     ]
     assert not any(d.phone for d in drawn)
+
+
+@pytest.mark.parametrize("roll", [-6.0, 0.0, 4.0])
+def test_shop_photos_hold_the_whole_garment(roll: float) -> None:
+    points = np.random.default_rng(0).uniform(-0.4, 0.4, (400, 3)) * [1, 0.1, 1.3] + [0.1, 0, 0.3]
+    pixels, _ = shop_camera(points, (256, 192), 1.03, roll).project(points)
+    assert pixels.min() > 0
+    assert (pixels.max(axis=0) < [192, 256]).all()

@@ -257,6 +257,8 @@ class ShopDepth:
         """Whether places of the garment, given as values [H, W, ...], are frontmost in the shop photo."""
         points = np.nan_to_num(value[..., [X, Y, Z]].astype(np.float64))
         pixels, _ = self._camera.project(points.reshape(-1, 3))
-        at = np.clip((2 * pixels).astype(int), 0, [self._depth.shape[1] - 1, self._depth.shape[0] - 1])
+        limit = np.array(self._depth.shape[::-1])
+        inside = ((pixels > 0) & (2 * pixels < limit)).all(axis=1).reshape(value.shape[:2])
+        at = np.clip((2 * pixels).astype(int), 0, limit - 1)
         front = self._depth[at[:, 1], at[:, 0]].reshape(value.shape[:2])
-        return np.asarray(np.isfinite(value[..., X]) & (points[..., 1] - front < 0.006))
+        return np.asarray(inside & np.isfinite(value[..., X]) & (points[..., 1] - front < 0.006))

@@ -135,10 +135,11 @@ def garment_surfaces(worked: Worked, flat: bool) -> list[Surface]:
 
 def shop_camera(shown: Floats, size: tuple[int, int], margin: float, roll: float) -> Camera:
     """An orthographic camera that has all points `shown` in its picture, tilted by `roll` degrees."""
-    low, high = shown.min(axis=0), shown.max(axis=0)
-    half = (high - low) / 2
-    extent = max(half[2], half[0] * size[0] / size[1]) * margin
-    centre = (low + high) / 2
+    centre = (shown.min(axis=0) + shown.max(axis=0)) / 2
+    c, s = np.cos(np.deg2rad(roll)), np.sin(np.deg2rad(roll))
+    x, z = (shown - centre)[:, [0, 2]].T
+    wide, tall = np.abs(c * x + s * z).max(), np.abs(c * z - s * x).max()
+    extent = max(tall, wide * size[0] / size[1]) * margin
     return Camera.look(centre - [0, 2, 0], centre, float(extent), size, orthographic=True, roll=roll)
 
 
