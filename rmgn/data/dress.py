@@ -87,9 +87,9 @@ def dress(batch: Batch, noise_seed: int = 0, camera: bool = True) -> Dressed:
     cloth = _cloth(on_person, x, z, worn["garment"])
     flat = _cloth(on_table, flat_x, flat_z, shop["shop_garment"])
     colours = fabric_colour(Cloth(*(torch.cat(pair) for pair in zip(cloth, flat, strict=True))), looks)
-    fabric = torch.zeros(2, n, h, w, 3, device=colours.device)
-    fabric[torch.stack([on_person, on_table])] = colours
-    worn_fabric, flat_fabric = fabric.movedim(-1, 2)
+    fabric = torch.zeros(3, 2, n, h, w, device=colours.device)
+    fabric[:, torch.stack([on_person, on_table])] = colours
+    worn_fabric, flat_fabric = fabric.permute(1, 2, 0, 3, 4)
     gloss = looks["numbers"][:, NUMBERS.index("gloss")].view(n, 1, 1, 1)
 
     light, mirror = unpack(worn["light"]).movedim(-1, 1), unpack(worn["gloss"])[:, None]
@@ -177,41 +177,44 @@ def flows(x: Tensor, z: Tensor, garment: Tensor, place: Tensor) -> tuple[Tensor,
     return torch.where(there.unsqueeze(1), grid, torch.zeros_like(grid)), visible.unsqueeze(1)
 
 
-def _look_up(texture: Tensor, owner: Tensor, u: Tensor, v: Tensor) -> Tensor:
-    """Bilinear lookup [P, C] in its owner's texture, uint8 [N, C, h, w], at (u, v) in [-1, 1]; 0 outside."""
-    n = len(texture)
-    layer = (2 * owner + 1) / n - 1  # the very middle of the owner's layer: nothing of its neighbours
-    grid = torch.stack([u, v, layer.to(u.dtype)], dim=-1).view(1, 1, 1, -1, 3)
-    volume = texture.movedim(1, 0).unsqueeze(0).float() / 255
-    return F.grid_sample(volume, grid, mode="bilinear", align_corners=False)[0, :, 0, 0].T
+def _look_up(texture: Tensor, owner: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Bilinear lookup [C, P] in its owner's texture, uint8 [N, C, h, w], at texels (x, y), centres at .5.
+
+    The textures lie below one another in one picture, so they need a margin of one texel.
+    """
+    n, c, h, w = texture.shape
+    tall = texture.movedim(1, 0).reshape(1, c, n * h, w).float() / 255
+    grid = torch.stack([2 * x / w - 1, 2 * (y + owner * h) / (n * h) - 1], dim=-1).view(1, 1, -1, 2)
+    return F.grid_sample(tall, grid, mode="bilinear", align_corners=False)[0, :, 0]
 
 
 def _sample_tile(tile: Tensor, owner: Tensor, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Repeating tiles at (s, t) in metres, t upwards: shares of two colours and weave, [P, 1] each."""
+    """Repeating tiles at (s, t) in metres, t upwards: shares of two colours and weave, [P] each."""
     size = tile.shape[-1]
     padded = F.pad(tile.float(), (1, 1, 1, 1), mode="circular").to(tile.dtype)
-    place = torch.stack([s, -t]) / (TILE * TEXEL)
-    u, v = ((place - place.floor()) * size + 1) / (size + 2) * 2 - 1
-    texel = _look_up(padded, owner, u, v)
-    second, third, weave = (texel[:, k : k + 1] for k in range(3))
-    return second, third, weave * (255 / 128)
+    across, along = s / (TILE * TEXEL), -t / (TILE * TEXEL)
+    texel = _look_up(padded, owner, (across - across.floor()) * size + 1, (along - along.floor()) * size + 1)
+    return texel[0], texel[1], texel[2] * (255 / 128)
 
 
 def _sample_overlay(overlay: Tensor, owner: Tensor, x: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
-    """Overlays at x from the middle, `down` (negative) below the top: linear colour [P, 3] and opacity."""
-    over = _look_up(overlay, owner, x / (WIDTH * TEXEL / 2), -down / (HEIGHT * TEXEL / 2) - 1)
-    return linear(over[:, :3]), over[:, 3:]
+    """Overlays at x from the middle, `down` (negative) below the top: linear colour [3, P], opacity [P]."""
+    h, w = overlay.shape[2:]
+    column, row = (x / (WIDTH * TEXEL) + 0.5) * w, -down / (HEIGHT * TEXEL) * h
+    column, row = column.clamp(-0.5, w + 0.5), row.clamp(-0.5, h + 0.5)
+    over = _look_up(F.pad(overlay, (1, 1, 1, 1)), owner, column + 1, row + 1)
+    return linear(over[:3]), over[3]
 
 
 def fabric_colour(cloth: Cloth, look: Batch) -> Tensor:
-    """Linear albedo [P, 3] of each pixel's cloth.
+    """Linear albedo [3, P] of each pixel's cloth.
 
     look: tile uint8 [N, 4, T, T], palette [N, 3, 3], band [N, 3], overlay uint8 [N, 4, h, w], numbers
     [N, len(NUMBERS)], front [N, 2] (z of hem and neckline), sleeve_angle [N] in radians.
     """
     owner = cloth.owner
-    number = dict(zip(NUMBERS, look["numbers"][owner].unbind(1), strict=True))
-    bottom, top = look["front"][owner].unbind(1)
+    number = dict(zip(NUMBERS, look["numbers"].T[:, owner], strict=True))
+    bottom, top = look["front"].T[:, owner]
     panel = cloth.code & PANEL
     back = (cloth.code & BACK) > 0
     sleeve = (panel == SLEEVE_LEFT) | (panel == SLEEVE_RIGHT)
@@ -226,12 +229,12 @@ def fabric_colour(cloth: Cloth, look: Batch) -> Tensor:
     second, third, weave = _sample_tile(look["tile"], owner, along_x + apart, along_z + apart)
 
     share = (cloth.z - bottom) / (top - bottom)
-    block = ((share < number["block_low"]) & (number["block_low"] < 1)).unsqueeze(1)
-    stripe_block = block & (share > number["block_high"]).unsqueeze(1)
-    contrast = (sleeve & (number["sleeve_contrast"] > 0.5)).unsqueeze(1)
-    collar = ((panel == COLLAR) & (number["collar_contrast"] > 0.5)).unsqueeze(1)
-    ground, stripe, accent = look["palette"][owner].unbind(1)
-    band = look["band"][owner]
+    block = (share < number["block_low"]) & (number["block_low"] < 1)
+    stripe_block = block & (share > number["block_high"])
+    contrast = sleeve & (number["sleeve_contrast"] > 0.5)
+    collar = (panel == COLLAR) & (number["collar_contrast"] > 0.5)
+    ground, stripe, accent = look["palette"].permute(1, 2, 0)[:, :, owner]
+    band = look["band"].T[:, owner]
     base = torch.where(block, torch.where(stripe_block, accent, stripe), ground)
     base = torch.where(contrast, stripe, torch.where(collar, band, base))
     patterned = ~(block | contrast | collar)
@@ -239,17 +242,17 @@ def fabric_colour(cloth: Cloth, look: Batch) -> Tensor:
     albedo = base * (1 - second - third) + stripe * second + accent * third
 
     colour, opacity = _sample_overlay(look["overlay"], owner, cloth.x, down)
-    opacity = opacity * (~back & (panel == 0)).unsqueeze(1)
+    opacity = opacity * (~back & (panel == 0))
     return _trims((albedo * (1 - opacity) + colour * opacity) * weave, cloth, band, number)
 
 
 def _trims(albedo: Tensor, cloth: Cloth, band: Tensor, number: Batch) -> Tensor:
     """Bands, stitches and the shadow lines of edges and seams."""
     kind = (cloth.code & OUTLINE) >> OUTLINE_SHIFT
-    width = torch.stack([number["neck_band"], number["hem_band"], number["cuff_band"]], dim=1)
-    width = width.gather(1, kind.long().clamp_max(2).unsqueeze(1)).squeeze(1)
+    width = torch.where(kind == 0, number["neck_band"], number["hem_band"])
+    width = torch.where(kind == 2, number["cuff_band"], width)
     banded = width > 0
-    inside = (((width - cloth.edge) / 0.003 + 0.5).clamp(0, 1) * banded).unsqueeze(1)
+    inside = ((width - cloth.edge) / 0.003 + 0.5).clamp(0, 1) * banded
     albedo = albedo * (1 - inside) + band * inside
     line_at = torch.where(banded, width, number["stitch"])
     line = torch.where(banded, 0.35, 0.22 * (line_at > 0)) * torch.exp(
@@ -257,7 +260,7 @@ def _trims(albedo: Tensor, cloth: Cloth, band: Tensor, number: Batch) -> Tensor:
     )
     line = line + 0.18 * torch.exp(-(cloth.edge / 0.0025).square())
     line = line + number["seam_line"] * torch.exp(-(cloth.seam / 0.0022).square())
-    return albedo * (1 - line.clamp(0, 0.6)).unsqueeze(1)
+    return albedo * (1 - line.clamp(0, 0.6))
 
 
 def _person(batch: Batch, worn: Batch, light: Tensor, mirror: Tensor) -> tuple[Tensor, Tensor]:
@@ -280,7 +283,7 @@ def _person(batch: Batch, worn: Batch, light: Tensor, mirror: Tensor) -> tuple[T
 
     paint(0, skin)
     paint(1, hair)
-    paint(2, lambda owner, where: _lower_colour(batch, owner // 2, worn["place"][where]))
+    paint(2, lambda owner, where: _lower_colour(batch, owner // 2, worn["place"][where]).T)
     paint(3, lambda _, where: unpack(worn["albedo"][where]))
     shine = cover @ torch.tensor([0.6, 0.15, 0.3, 1.0], device=cover.device)
     picture = diffuse.movedim(-1, 1) * light + shine.unsqueeze(1) * mirror
@@ -288,10 +291,10 @@ def _person(batch: Batch, worn: Batch, light: Tensor, mirror: Tensor) -> tuple[T
 
 
 def _lower_colour(batch: Batch, owner: Tensor, place: Tensor) -> Tensor:
-    """Linear albedo [P, 3] of trousers and skirts; owner [P], place int32 [P, 4]."""
+    """Linear albedo [3, P] of trousers and skirts; owner [P], place int32 [P, 4]."""
     x, down = ((place[:, 2:].float() - PLACE_ZERO) * PLACE_UNIT).unbind(1)
     second, third, weave = _sample_tile(batch["lower_tile"], owner, x, down)
-    ground, stripe, accent = batch["lower_palette"][owner].unbind(1)
+    ground, stripe, accent = batch["lower_palette"].permute(1, 2, 0)[:, :, owner]
     cloth = (ground * (1 - second - third) + stripe * second + accent * third) * weave
     colour, opacity = _sample_overlay(batch["lower_overlay"], owner, x, down)
     return cloth * (1 - opacity) + colour * opacity

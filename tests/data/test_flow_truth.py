@@ -37,7 +37,7 @@ def _colours(
         planes[there][:, 2] * 2.5e-4, planes[there][:, 3] * 2.5e-4,
     )  # fmt: skip
     picture = torch.zeros(*there.shape, 3)
-    picture[there] = display(fabric_colour(cloth, look))
+    picture[there] = display(fabric_colour(cloth, look)).T
     return picture.permute(2, 0, 1)
 
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
 
+from rmgn.data.people.accessories import Accessories, accessory_surfaces, draw_accessories
 from rmgn.data.people.body import BODY_VERTICES, body_model, skin
 from rmgn.data.people.camera import Camera
 from rmgn.data.people.cloth import constraints
 from rmgn.data.people.collar import make_collar
 from rmgn.data.people.garment import CUFF, HEM, NECK, make_garment
+from rmgn.data.people.lower import LowerStyle, make_lower
 from rmgn.data.people.mesh import boundary_loops, subdivision, unique_pairs
 from rmgn.data.people.pose import Arm, Pose, draw_pose, transforms
-from rmgn.data.people.scene import draw_shape
+from rmgn.data.people.scene import draw_shape, shop_camera
 from rmgn.data.people.style import Style, draw_style
-from rmgn.data.people.wear import refine, settle
+from rmgn.data.people.wear import refine, settle, wearer
 
 
 def test_zero_pose_leaves_the_body_alone() -> None:
@@ -117,3 +120,31 @@ def test_projection_inverts_rays() -> None:
     np.testing.assert_allclose(pixels, np.stack([x.ravel(), y.ravel()], axis=1), atol=1e-3)
     assert depth.min() > 1
     assert BODY_VERTICES == 13380
+
+
+def test_accessories_lie_where_they_belong() -> None:
+    model = body_model()
+    body = model.rest({})
+    arm = Arm((0.35, -0.2, -1), (-0.4, -0.8, 0.6))
+    lower = make_lower(model, body, LowerStyle(), np.random.default_rng(0))
+    person = wearer(model, body, Pose("chest-chest", arm, arm), lower)
+    worn = Accessories(glasses=True, necklace=0.08, watch="L", phone="R")
+    surfaces = accessory_surfaces(model, person, worn)
+    skin_points = cKDTree(person.vertices[:BODY_VERTICES])
+    assert len(surfaces) == 5 + 3
+    for surface in surfaces:
+        assert np.isfinite(surface.vertices).all()
+        assert surface.triangles.max() < len(surface.vertices)
+        assert skin_points.query(surface.vertices)[0].max() < 0.12
+    drawn = [
+        draw_accessories(np.random.default_rng(k), "hanging-hanging", ("hanging",) * 2) for k in range(40)
+    ]
+    assert not any(d.phone for d in drawn)
+
+
+@pytest.mark.parametrize("roll", [-6.0, 0.0, 4.0])
+def test_shop_photos_hold_the_whole_garment(roll: float) -> None:
+    points = np.random.default_rng(0).uniform(-0.4, 0.4, (400, 3)) * [1, 0.1, 1.3] + [0.1, 0, 0.3]
+    pixels, _ = shop_camera(points, (256, 192), 1.03, roll).project(points)
+    assert pixels.min() > 0
+    assert (pixels.max(axis=0) < [192, 256]).all()

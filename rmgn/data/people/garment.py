@@ -262,6 +262,8 @@ def _push_out(
     offset = offset + style.sleeve_flare * down * (0.3 + down)
     if style.puff:
         offset = offset + style.puff * np.sin(np.pi * np.clip(down / style.sleeve, 0, 1)) ** 2 * (arm > 0.5)
+    upward = np.clip((normalised(normal)[:, 2] - 0.2) / 0.5, 0, 1)
+    offset = offset * (1 - 0.75 * upward) + 0.004 * upward  # cloth rests on the shoulders
     if style.tuck:  # what goes into the waistband lies close
         inside = np.clip((marks.hip[2] + style.hem + 0.06 - v[:, 2]) / 0.04, 0, 1) * (arm < 0.4)
         offset = offset * (1 - inside) + 0.003 * inside

@@ -66,7 +66,7 @@ def draw_head(rng: Generator, assets: Assets, feminine: bool, age: float) -> Hea
         iris=int(rng.choice(len(_IRIS), p=[0.35, 0.35, 0.14, 0.08, 0.08])),
         flip=bool(rng.random() < 0.5),
         length=float(rng.uniform(0.6, 1.35)),
-        volume=float(rng.choice([rng.uniform(-0.004, 0.004), rng.uniform(0.004, 0.018)], p=[0.6, 0.4])),
+        volume=float(rng.choice([rng.uniform(0.001, 0.005), rng.uniform(0.005, 0.018)], p=[0.6, 0.4])),
         wave=float(rng.choice([0.0, rng.uniform(0.002, 0.01)], p=[0.5, 0.5])),
         wave_length=float(rng.uniform(0.03, 0.09)),
         seed=int(rng.integers(1 << 30)),

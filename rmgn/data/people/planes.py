@@ -179,7 +179,9 @@ def _label_plane(
     simple = {GARMENT: LABELS["garment"], HAIR: LABELS["hair"], LOWER: LABELS["lower"], OTHER: LABELS["face"]}
     for g, surface in enumerate(tracer.surfaces):
         k = np.flatnonzero(hits.surface == g)
-        if surface.material == SKIN:
+        if surface.label is not None:
+            label[k] = surface.label
+        elif surface.material == SKIN:
             corner = surface.triangles[hits.triangle[k], hits.bary[k].argmax(axis=1)]
             label[k] = body_parts(model)[0][corner]
         else:
@@ -213,7 +215,8 @@ def worn_planes(
     place[garment[..., 0] == 0, :2] = 0
     place[(cover[..., LOWER] < 1 / 255) | ~np.isfinite(cloth_value[..., 0]), 2:] = 0
     others = cover[..., [SKIN, HAIR, LOWER, OTHER]]
-    dull = others[..., [0, 1, 3]].sum(axis=2) > 1 / 255  # cloth has no albedo of its own
+    own = others[..., [0, 1, 3]].sum(axis=2, keepdims=True)  # cloth has no albedo of its own
+    albedo = np.where(own > 1 / 255, _average(hits.albedo, camera, subpixels) / np.maximum(own, 1e-4), 0)
     depth = _central(hits.depth, camera, subpixels)
     return Worn(
         np.round(255 * others).astype(np.uint8),
@@ -221,7 +224,7 @@ def worn_planes(
         place,
         pack_light(mean(hits.light)),
         pack_light(mean(hits.gloss))[..., 0],
-        np.where(dull[..., None], pack_light(mean(hits.albedo)), 0).astype(np.uint8),
+        pack_light(albedo),
         _label_plane(model, hits, tracer, camera, subpixels),
         (np.round(depth * 250) * 4).astype(np.uint16),
     )
@@ -254,6 +257,8 @@ class ShopDepth:
         """Whether places of the garment, given as values [H, W, ...], are frontmost in the shop photo."""
         points = np.nan_to_num(value[..., [X, Y, Z]].astype(np.float64))
         pixels, _ = self._camera.project(points.reshape(-1, 3))
-        at = np.clip((2 * pixels).astype(int), 0, [self._depth.shape[1] - 1, self._depth.shape[0] - 1])
+        limit = np.array(self._depth.shape[::-1])
+        inside = ((pixels > 0) & (2 * pixels < limit)).all(axis=1).reshape(value.shape[:2])
+        at = np.clip((2 * pixels).astype(int), 0, limit - 1)
         front = self._depth[at[:, 1], at[:, 0]].reshape(value.shape[:2])
-        return np.asarray(np.isfinite(value[..., X]) & (points[..., 1] - front < 0.006))
+        return np.asarray(inside & np.isfinite(value[..., X]) & (points[..., 1] - front < 0.006))

@@ -33,6 +33,7 @@ class Pose:
     left: Arm
     right: Arm
     bones: dict[str, tuple[Vector, float]] = field(default_factory=dict)
+    left_first: bool = True  # whether the name's first part is the left arm's
     thighs: tuple[Vector, Vector] = ((0.05, 0, -1), (-0.05, 0, -1))  # world directions, left and right
 
 
@@ -248,7 +249,8 @@ def draw_pose(rng: Generator) -> Pose:
     chances = np.array([chance for _, chance in _PAIRS])
     first, second = _PAIRS[rng.choice(len(_PAIRS), p=chances / chances.sum())][0]
     arms = _folded(rng) if first == "folded" else (_SINGLE[first](rng), _SINGLE[second](rng))
-    if rng.random() < 0.5:
+    left_first = bool(rng.random() < 0.5)
+    if not left_first:
         arms = arms[::-1]
     sway = float(rng.normal(0, 3.5))  # contrapposto: the hip tilts, the spine undoes it
     apart, step = rng.uniform(-0.01, 0.10), rng.normal(0, 0.07)
@@ -264,4 +266,4 @@ def draw_pose(rng: Generator) -> Pose:
         "neck02": ((1, 0, 0), float(rng.normal(0, 4))),
         "head": ((float(rng.normal()), float(rng.normal()), float(rng.normal())), float(rng.normal(0, 7))),
     }
-    return Pose(f"{first}-{second}", arms[0], arms[1], bones, thighs)
+    return Pose(f"{first}-{second}", arms[0], arms[1], bones, left_first, thighs)

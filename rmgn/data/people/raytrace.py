@@ -39,6 +39,7 @@ class Surface:
     texture: F32 | None = None  # [h, w, 4] albedo relative to the material's own and opacity
     trim: npt.NDArray[np.floating] | None = None  # [N] the surface ends where this is positive
     casts: bool = True  # False for what is too thin to cast a shadow
+    label: int | None = None  # parse label, if not that of its material
     normals: npt.NDArray[np.floating] = field(default_factory=lambda: np.empty(0))
 
     def __post_init__(self) -> None:
@@ -58,7 +59,7 @@ class Hits:
     cover: F32  # [rays, materials]
     light: F32  # [rays, 3] weighted by cover
     gloss: F32  # [rays]
-    albedo: F32  # [rays, 3]
+    albedo: F32  # [rays, 3] of what is not cloth
     surface: npt.NDArray[np.int16]  # first surface that is mostly opaque, -1 for none
     triangle: npt.NDArray[np.int32]
     bary: F32  # [rays, 2]
@@ -119,7 +120,8 @@ class Tracer:
             material = self._materials[which[seen]]
             rays = active[seen]
             hits.cover[rays, material] += weight[seen]
-            hits.albedo[rays] += weight[seen, None] * texel[seen, :3]
+            own = (material != GARMENT) & (material != LOWER)  # cloth gets its colours later
+            hits.albedo[rays] += (weight[seen] * own)[:, None] * texel[seen, :3]
             if lights is not None and len(seen):
                 shade = (point[seen], normal[seen], -toward[seen], material)
                 light, gloss = self._shade(*shade, _subset(rays, camera.width, subpixels), lights, samples)

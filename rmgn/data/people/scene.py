@@ -13,6 +13,7 @@ import numpy.typing as npt
 from numpy.random import Generator
 from scipy.spatial import cKDTree
 
+from rmgn.data.people.accessories import accessory_surfaces, draw_accessories
 from rmgn.data.people.assets import Assets
 from rmgn.data.people.body import BODY_VERTICES, BodyModel, body_model
 from rmgn.data.people.camera import Camera
@@ -134,10 +135,11 @@ def garment_surfaces(worked: Worked, flat: bool) -> list[Surface]:
 
 def shop_camera(shown: Floats, size: tuple[int, int], margin: float, roll: float) -> Camera:
     """An orthographic camera that has all points `shown` in its picture, tilted by `roll` degrees."""
-    low, high = shown.min(axis=0), shown.max(axis=0)
-    half = (high - low) / 2
-    extent = max(half[2], half[0] * size[0] / size[1]) * margin
-    centre = (low + high) / 2
+    centre = (shown.min(axis=0) + shown.max(axis=0)) / 2
+    c, s = np.cos(np.deg2rad(roll)), np.sin(np.deg2rad(roll))
+    x, z = (shown - centre)[:, [0, 2]].T
+    wide, tall = np.abs(c * x + s * z).max(), np.abs(c * z - s * x).max()
+    extent = max(tall, wide * size[0] / size[1]) * margin
     return Camera.look(centre - [0, 2, 0], centre, float(extent), size, orthographic=True, roll=roll)
 
 
@@ -197,6 +199,8 @@ def dressed_surfaces(
     )
     body = skin_surface(model, person, head, assets, hidden)
     eyes = eye_surface(model, person, head)
+    if worked.style.sleeve > 0.6:  # a long sleeve covers the watch
+        strands = [s for s in strands if s.label not in (LABELS["left arm"], LABELS["right arm"])]
     return [body, below, *garment_surfaces(worked, flat=False), eyes, *strands]
 
 
@@ -218,7 +222,11 @@ def make_sample(
     person = wearer(model, body, pose, make_lower(model, body, lower_style, rng))
     camera, view = draw_camera(rng, person.vertices, size)
     head = draw_head(rng, assets, feminine, shape["age"])
-    strands = strand_surfaces(model, person, head, assets)
+    names = pose.name.split("-")
+    worn_things = draw_accessories(
+        rng, pose.name, (names[0], names[1]) if pose.left_first else (names[1], names[0])
+    )
+    strands = [*strand_surfaces(model, person, head, assets), *accessory_surfaces(model, person, worn_things)]
     lights, light_name = draw_light(rng, assets.surroundings if rooms is None else rooms, -camera.forward)
     worn: list[Worn] = []
     shops: list[Shop] = []
@@ -246,7 +254,8 @@ def make_sample(
     joints = keypoints(model, person, camera)
     meta = {
         "size": list(size), "shape": shape, "pose": pose.name, "camera": view, "light": light_name,
-        "head": asdict(head), "lower": asdict(lower_style), "garments": made, "keypoints": joints,
+        "head": asdict(head), "accessories": asdict(worn_things), "lower": asdict(lower_style),
+        "garments": made, "keypoints": joints,
     }  # fmt: skip
     parts = parts_plane(model, person.vertices, person.normals, camera)
     return Sample((worn[0], worn[1]), (shops[0], shops[1]), parts, meta)
