@@ -6,6 +6,8 @@ It lies in the bundle's folder `plans/` beside a manifest that says so, and is n
 
 import importlib
 import json
+import subprocess
+import sys
 import types
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -73,10 +75,14 @@ def build_plan(
     else:
         targets = capabilities or ([here] if here else RTX_CAPABILITIES)
 
-    plan = _build(trt, bundle.path(graph), targets if library == "tensorrt_rtx" else None, progress)
     path = plan_path(bundle, graph, library)
     path.parent.mkdir(exist_ok=True)
-    _write(path, plan)
+    partial = path.with_name(f".{path.name}.part")
+    try:
+        _build(library, bundle.path(graph), partial, targets if library == "tensorrt_rtx" else (), progress)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
     manifest = PlanManifest(
         bundle=bundle.digest(),
         graph=graph,
@@ -134,57 +140,22 @@ def _import(library: str) -> types.ModuleType | None:
 
 
 def _build(
-    trt: Any, onnx: Path, capabilities: Sequence[tuple[int, int]] | None, progress: Progress | None
-) -> bytes:
-    logger = trt.Logger(trt.Logger.ERROR)
-    builder = trt.Builder(logger)
-    # TensorRT 11 knows no other networks and has dropped the flag's effect; 10.x must be told.
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(network, logger)
-    if not parser.parse_from_file(str(onnx)):
-        errors = "; ".join(str(parser.get_error(i)) for i in range(parser.num_errors))
-        raise EngineError(f"{trt.__name__} {trt.__version__} cannot read {onnx}: {errors}")
-    config = builder.create_builder_config()
-    if capabilities is not None:
-        config.num_compute_capabilities = len(capabilities)
-        for index, (major, minor) in enumerate(capabilities):
-            name = f"SM{major}{minor}"
-            if not hasattr(trt.ComputeCapability, name):
-                raise EngineError(
-                    f"{trt.__name__} {trt.__version__} does not build for compute capability {major}.{minor}"
-                )
-            config.set_compute_capability(getattr(trt.ComputeCapability, name), index)
-    if progress is not None:
-        config.progress_monitor = _monitor(trt, progress)
-    plan = builder.build_serialized_network(network, config)
-    if plan is None:
-        raise EngineError(f"{trt.__name__} {trt.__version__} could not build {onnx}; its messages are above")
-    return bytes(plan)
-
-
-def _monitor(trt: Any, progress: Progress) -> Any:
-    """TensorRT's progress callbacks, as calls of `progress` for the outermost phase."""
-
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.IProgressMonitor.__init__(self)
-            self.outermost, self.steps = "", 1
-
-        def phase_start(self, phase: str, parent: str | None, steps: int) -> None:
-            if parent is None:
-                self.outermost, self.steps = phase, steps
-                progress(phase, 0, steps)
-
-        def step_complete(self, phase: str, step: int) -> bool:
-            if phase == self.outermost:
-                progress(phase, step + 1, self.steps)
-            return True
-
-        def phase_finish(self, phase: str) -> None:
-            if phase == self.outermost:
-                progress(phase, self.steps, self.steps)
-
-    return Monitor()
+    library: str, onnx: Path, plan: Path, capabilities: Sequence[tuple[int, int]], progress: Progress | None
+) -> None:
+    """Run engines.tensorrt_build in a process of its own, which says why."""
+    targets = ",".join(f"{major}.{minor}" for major, minor in capabilities)
+    command = [sys.executable, "-m", "engines.tensorrt_build", library, str(onnx), str(plan)]
+    with subprocess.Popen(command + [targets] * bool(targets), stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        message: Any = None
+        for line in child.stdout:
+            message = json.loads(line)
+            if progress is not None and isinstance(message, list):
+                progress(*message)
+    if child.returncode:
+        if isinstance(message, dict):
+            raise EngineError(message["error"])
+        raise EngineError(f"{library} ended with code {child.returncode} while building {onnx}")
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -1,0 +1,89 @@
+"""Build one plan, as a program of its own: engines.tensorrt_engine starts it and reads its progress.
+
+    python -m engines.tensorrt_build tensorrt_rtx tryon.onnx tryon.plan 8.6,8.9
+
+TensorRT-RTX leaves an alternative signal stack behind that it has freed, so that the next signal that Python
+handles crashes the process; and a builder that dies takes only this process along. Progress goes to stdout, a
+JSON list [phase, steps done, steps in all] a line; the last line of a failure is {"error": "..."}.
+"""
+
+import importlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+class BuildError(Exception):
+    """TensorRT refused; the message says what."""
+
+
+def build(library: str, onnx: Path, plan: Path, capabilities: Sequence[tuple[int, int]]) -> None:
+    """Write the plan of `onnx`; without capabilities, for the GPU at hand. Raises BuildError."""
+    trt = importlib.import_module(library)
+    named = f"{library} {trt.__version__}"
+    logger = trt.Logger(trt.Logger.ERROR)
+    builder = trt.Builder(logger)
+    # TensorRT 11 knows no other networks; 10.x must be told.
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse_from_file(str(onnx)):
+        errors = "; ".join(str(parser.get_error(i)) for i in range(parser.num_errors))
+        raise BuildError(f"{named} cannot read {onnx}: {errors}")
+    config = builder.create_builder_config()
+    if capabilities:
+        config.num_compute_capabilities = len(capabilities)
+        for index, (major, minor) in enumerate(capabilities):
+            if not hasattr(trt.ComputeCapability, f"SM{major}{minor}"):
+                raise BuildError(f"{named} does not build for compute capability {major}.{minor}")
+            config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{major}{minor}"), index)
+    monitor = _monitor(trt)
+    config.progress_monitor = monitor
+    built = builder.build_serialized_network(network, config)
+    if built is None:
+        raise BuildError(f"{named} could not build {onnx}; its messages are above")
+    plan.write_bytes(bytes(built))
+
+
+def _monitor(trt: Any) -> Any:
+    """Prints the progress of the outermost phase."""
+
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self.outermost, self.steps = "", 1
+
+        def phase_start(self, phase: str, parent: str | None, steps: int) -> None:
+            if parent is None:
+                self.outermost, self.steps = phase, steps
+                self.tell(0)
+
+        def step_complete(self, phase: str, step: int) -> bool:
+            if phase == self.outermost:
+                self.tell(step + 1)
+            return True
+
+        def phase_finish(self, phase: str) -> None:
+            if phase == self.outermost:
+                self.tell(self.steps)
+
+        def tell(self, done: int) -> None:
+            print(json.dumps([self.outermost, done, self.steps]), flush=True)
+
+    return Monitor()
+
+
+def main(argv: Sequence[str]) -> int:
+    library, onnx, plan, *rest = argv
+    targets = [item.split(".") for item in rest[0].split(",")] if rest else []
+    try:
+        build(library, Path(onnx), Path(plan), [(int(major), int(minor)) for major, minor in targets])
+    except BuildError as error:
+        print(json.dumps({"error": str(error)}), flush=True)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
