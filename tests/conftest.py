@@ -156,7 +156,7 @@ def identity_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., P
 @pytest.fixture(scope="session")
 def real_photos() -> Path:
     """The folder of real evaluation photos, which never come with the project; skips without them."""
-    folder = Path(os.environ.get("RMGN_REALDATA", HERE.parent.parent / "shared" / "realdata"))
-    if not folder.is_dir():
+    folder = os.environ.get("RMGN_REALDATA")
+    if not folder or not Path(folder).is_dir():
         pytest.skip("real photos are absent; RMGN_REALDATA names their folder")
-    return folder
+    return Path(folder)
