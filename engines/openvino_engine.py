@@ -1,6 +1,7 @@
 """OpenVINO on the CPU: the faster of the CPU engines where it is installed."""
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import openvino as ov
@@ -21,7 +22,11 @@ class OpenVinoEngine(Engine):
         try:
             # As exported: on CPUs with bfloat16 instructions OpenVINO would else compute in those.
             options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-            compiled = ov.Core().compile_model(str(bundle.path(graph)), "CPU", options)
+            # Compiling replaces the calling thread's alternative signal stack by one that dies with the model;
+            # on the main thread the next signal that Python handles would then crash the process.
+            with ThreadPoolExecutor(1) as thread:
+                task = thread.submit(ov.Core().compile_model, str(bundle.path(graph)), "CPU", options)
+            compiled = task.result()
             self._request: ov.InferRequest | None = compiled.create_infer_request()
         except Exception as error:  # OpenVINO raises plain RuntimeErrors of many kinds
             raise EngineError(f"OpenVINO cannot load {bundle.path(graph)}: {error}") from error

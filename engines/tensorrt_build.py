@@ -2,9 +2,8 @@
 
     python -m engines.tensorrt_build tensorrt_rtx tryon.onnx tryon.plan 8.6,8.9
 
-TensorRT-RTX leaves an alternative signal stack behind that it has freed, so that the next signal that Python
-handles crashes the process; and a builder that dies takes only this process along. Progress goes to stdout, a
-JSON list [phase, steps done, steps in all] a line; the last line of a failure is {"error": "..."}.
+A builder that dies takes only this process along, and its memory goes back. Progress goes to
+stdout, a JSON list [phase, steps done, steps in all] a line; the last line of a failure is {"error": "..."}.
 """
 
 import importlib

@@ -142,7 +142,7 @@ def _import(library: str) -> types.ModuleType | None:
 def _build(
     library: str, onnx: Path, plan: Path, capabilities: Sequence[tuple[int, int]], progress: Progress | None
 ) -> None:
-    """Run engines.tensorrt_build in a process of its own, which says why."""
+    """Run engines.tensorrt_build, which says why it is a process of its own."""
     targets = ",".join(f"{major}.{minor}" for major, minor in capabilities)
     command = [sys.executable, "-m", "engines.tensorrt_build", library, str(onnx), str(plan)]
     with subprocess.Popen(command + [targets] * bool(targets), stdout=subprocess.PIPE, text=True) as child:

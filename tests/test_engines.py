@@ -2,11 +2,12 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 import engines
 from engines import EngineError, tensorrt_engine
@@ -85,6 +86,28 @@ def test_closed_engine_refuses(bundle32: Path) -> None:
     session.close()
     with pytest.raises(EngineError, match="closed"):
         session.run(np.zeros((1, 3, 128, 96), np.float32))
+
+
+@pytest.mark.parametrize("backend", RUNNING)
+def test_signals_are_handled_while_and_after_an_engine_lives(bundle32: Path, backend: str) -> None:
+    """Ctrl-C and dying children reach Python; an engine must leave the main thread's signal stack alone."""
+    pytest.importorskip(backend)
+    code = f"""
+import faulthandler, signal
+import engines
+faulthandler.enable()
+caught = []
+signal.signal(signal.SIGINT, lambda *_: caught.append(1))
+sessions = [engines.open({str(bundle32)!r}, {backend!r}) for _ in range(2)]
+signal.raise_signal(signal.SIGINT)
+for session in sessions:
+    session.close()
+del session, sessions
+signal.raise_signal(signal.SIGINT)
+assert len(caught) == 2
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_report_covers_every_output_and_gives_reasons(lite: RMGN, bundle32: Path) -> None:
@@ -171,4 +194,3 @@ def test_released_network_at_full_size(released_state, half: bool, tmp_path: Pat
     rows, _ = report(model, bundle)
     assert {row.engine for row in rows} >= {"onnxruntime"}
     assert all(row.psnr > (45 if half else 80) for row in rows), rows
-    assert torch.is_grad_enabled()
