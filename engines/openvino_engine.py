@@ -22,7 +22,7 @@ class OpenVinoEngine(Engine):
         try:
             # As exported: on CPUs with bfloat16 instructions OpenVINO would else compute in those.
             options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-            # Compiling replaces the calling thread's alternative signal stack by one that dies with the model;
+            # Compiling replaces its thread's alternative signal stack by one that dies with the model;
             # on the main thread the next signal that Python handles would then crash the process.
             with ThreadPoolExecutor(1) as thread:
                 task = thread.submit(ov.Core().compile_model, str(bundle.path(graph)), "CPU", options)
