@@ -5,18 +5,16 @@ from collections.abc import Mapping
 import onnxruntime as ort
 
 from engines.bundle import Bundle
-from engines.protocol import Array, Engine, EngineError
+from engines.protocol import Array, Engine, EngineError, HostEngine
 
 
-class OnnxRuntimeEngine(Engine):
+class OnnxRuntimeEngine(HostEngine):
     """One graph in an ONNX Runtime session."""
 
     backend = "onnxruntime"
 
     def __init__(self, bundle: Bundle, graph: str) -> None:
-        self.inputs = bundle.graphs[graph].inputs
-        self.outputs = bundle.graphs[graph].outputs
-        self._bound: dict[str, Array] = {}
+        super().__init__(bundle.graphs[graph].inputs, bundle.graphs[graph].outputs)
         options = ort.SessionOptions()
         options.log_severity_level = 3
         try:
@@ -26,20 +24,13 @@ class OnnxRuntimeEngine(Engine):
         except Exception as error:  # ONNX Runtime's own exception classes share no public base
             raise EngineError(f"ONNX Runtime cannot load {bundle.path(graph)}: {error}") from error
 
-    def bind(self, feeds: Mapping[str, Array]) -> None:
-        self.check(feeds)
-        self._bound = {**self._bound, **feeds}
-
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        if self._session is None:
-            raise EngineError("this engine is closed")
-        self.check(feeds)
-        merged = {**self._bound, **feeds}
-        self.require(merged)
+    def infer(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        assert self._session is not None
         names = [spec.name for spec in self.outputs]
-        return dict(zip(names, self._session.run(names, merged), strict=True))
+        return dict(zip(names, self._session.run(names, dict(feeds)), strict=True))
 
     def close(self) -> None:
+        super().close()
         self._session = None
 
 

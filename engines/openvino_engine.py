@@ -7,18 +7,16 @@ import numpy as np
 import openvino as ov
 
 from engines.bundle import Bundle
-from engines.protocol import Array, Engine, EngineError
+from engines.protocol import Array, Engine, EngineError, HostEngine
 
 
-class OpenVinoEngine(Engine):
+class OpenVinoEngine(HostEngine):
     """One graph compiled for the CPU, tuned for the latency of a single frame."""
 
     backend = "openvino"
 
     def __init__(self, bundle: Bundle, graph: str) -> None:
-        self.inputs = bundle.graphs[graph].inputs
-        self.outputs = bundle.graphs[graph].outputs
-        self._bound: dict[str, Array] = {}
+        super().__init__(bundle.graphs[graph].inputs, bundle.graphs[graph].outputs)
         try:
             # As exported: on CPUs with bfloat16 instructions OpenVINO would else compute in those.
             options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
@@ -31,20 +29,13 @@ class OpenVinoEngine(Engine):
         except Exception as error:  # OpenVINO raises plain RuntimeErrors of many kinds
             raise EngineError(f"OpenVINO cannot load {bundle.path(graph)}: {error}") from error
 
-    def bind(self, feeds: Mapping[str, Array]) -> None:
-        self.check(feeds)
-        self._bound = {**self._bound, **{name: np.ascontiguousarray(value) for name, value in feeds.items()}}
-
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        if self._request is None:
-            raise EngineError("this engine is closed")
-        self.check(feeds)
-        merged = {**self._bound, **feeds}
-        self.require(merged)
-        results = self._request.infer(merged, share_inputs=True)
+    def infer(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        assert self._request is not None
+        results = self._request.infer(dict(feeds), share_inputs=True)
         return {spec.name: np.array(results[spec.name]) for spec in self.outputs}
 
     def close(self) -> None:
+        super().close()
         self._request = None
 
 

@@ -67,3 +67,32 @@ class Engine(ABC):
         missing = [spec.name for spec in self.inputs if spec.name not in names]
         if missing:
             raise ValueError(f"missing input {', '.join(missing)}: bind it or feed it")
+
+
+class HostEngine(Engine):
+    """An engine whose inputs stay in host memory: what the CPU backends share."""
+
+    def __init__(self, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
+        self.inputs = inputs
+        self.outputs = outputs
+        self._bound: dict[str, Array] = {}
+        self._closed = False
+
+    @abstractmethod
+    def infer(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Compute all outputs from complete, checked feeds; never called once closed."""
+
+    def bind(self, feeds: Mapping[str, Array]) -> None:
+        self.check(feeds)
+        self._bound = {**self._bound, **{name: np.ascontiguousarray(value) for name, value in feeds.items()}}
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        if self._closed:
+            raise EngineError("this engine is closed")
+        self.check(feeds)
+        merged = {**self._bound, **feeds}
+        self.require(merged)
+        return self.infer(merged)
+
+    def close(self) -> None:
+        self._closed = True

@@ -6,10 +6,10 @@ import torch
 
 import kernels  # noqa: F401 - registers the operators that a program may call
 from engines.bundle import Bundle
-from engines.protocol import Array, Engine, EngineError
+from engines.protocol import Array, Engine, EngineError, HostEngine
 
 
-class TorchEngine(Engine):
+class TorchEngine(HostEngine):
     """One program on the CPU."""
 
     backend = "torch"
@@ -18,9 +18,7 @@ class TorchEngine(Engine):
         program = f"{graph}.torch"
         if program not in bundle.graphs:
             raise EngineError(f"{bundle.folder} holds no torch programs; export it again with --torch")
-        self.inputs = bundle.graphs[program].inputs
-        self.outputs = bundle.graphs[program].outputs
-        self._bound: dict[str, torch.Tensor] = {}
+        super().__init__(bundle.graphs[program].inputs, bundle.graphs[program].outputs)
         try:
             self._module: torch.nn.Module | None = torch.export.load(bundle.path(program)).module()
         except Exception as error:  # whatever torch raises for a program of another version
@@ -29,21 +27,14 @@ class TorchEngine(Engine):
                 "export the bundle again"
             ) from error
 
-    def bind(self, feeds: Mapping[str, Array]) -> None:
-        self.check(feeds)
-        self._bound = {**self._bound, **{name: torch.from_numpy(value) for name, value in feeds.items()}}
-
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        if self._module is None:
-            raise EngineError("this engine is closed")
-        self.check(feeds)
-        merged = {**self._bound, **{name: torch.from_numpy(value) for name, value in feeds.items()}}
-        self.require(merged)
+    def infer(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        assert self._module is not None
         with torch.inference_mode():
-            results = self._module(*(merged[spec.name] for spec in self.inputs))
+            results = self._module(*(torch.from_numpy(feeds[spec.name]) for spec in self.inputs))
         return {spec.name: result.numpy() for spec, result in zip(self.outputs, results, strict=True)}
 
     def close(self) -> None:
+        super().close()
         self._module = None
 
 

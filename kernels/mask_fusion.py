@@ -148,6 +148,21 @@ def _mask_kernel(
 
 
 @jit
+def _store_blend(
+    n, m, gamma_person, beta_person, gamma_garment, beta_garment, out, at, some, RESIDUAL, ACC
+):  # fmt: skip
+    """Equations (4) and (6) for normalised features n under the mask m, at the offsets `at`."""
+    scale_person = tl.load(gamma_person + at, mask=some, other=0.0).to(ACC)
+    scale_garment = tl.load(gamma_garment + at, mask=some, other=0.0).to(ACC)
+    if RESIDUAL:
+        scale_person += 1.0
+        scale_garment += 1.0
+    person = n * scale_person + tl.load(beta_person + at, mask=some, other=0.0).to(ACC)
+    garment = n * scale_garment + tl.load(beta_garment + at, mask=some, other=0.0).to(ACC)
+    tl.store(out + at, (person + m * (garment - person)).to(out.dtype.element_ty), mask=some)
+
+
+@jit
 def _blend_kernel(
     h,
     gamma_person,
@@ -180,14 +195,9 @@ def _blend_kernel(
     m = tl.load(mask + batch * pixels + pixel, mask=inside, other=0.0).to(ACC)[None, :]
     at = batch * sb + channel[:, None] * sc + pixel[None, :] * sp
     n = (tl.load(h + at, mask=both, other=0.0).to(ACC) - mu[:, None]) * r[:, None]
-    scale_person = tl.load(gamma_person + at, mask=both, other=0.0).to(ACC)
-    scale_garment = tl.load(gamma_garment + at, mask=both, other=0.0).to(ACC)
-    if RESIDUAL:
-        scale_person += 1.0
-        scale_garment += 1.0
-    person = n * scale_person + tl.load(beta_person + at, mask=both, other=0.0).to(ACC)
-    garment = n * scale_garment + tl.load(beta_garment + at, mask=both, other=0.0).to(ACC)
-    tl.store(out + at, (person + m * (garment - person)).to(out.dtype.element_ty), mask=both)
+    _store_blend(
+        n, m, gamma_person, beta_person, gamma_garment, beta_garment, out, at, both, RESIDUAL, ACC
+    )  # fmt: skip
 
 
 @jit
@@ -225,14 +235,9 @@ def _plane_kernel(
     tl.store(rstd + batch * channels + channel, r)
     n = off * r
     m = tl.load(mask + batch * pixels + pixel, mask=inside, other=0.0).to(ACC)
-    scale_person = tl.load(gamma_person + at, mask=inside, other=0.0).to(ACC)
-    scale_garment = tl.load(gamma_garment + at, mask=inside, other=0.0).to(ACC)
-    if RESIDUAL:
-        scale_person += 1.0
-        scale_garment += 1.0
-    person = n * scale_person + tl.load(beta_person + at, mask=inside, other=0.0).to(ACC)
-    garment = n * scale_garment + tl.load(beta_garment + at, mask=inside, other=0.0).to(ACC)
-    tl.store(out + at, (person + m * (garment - person)).to(out.dtype.element_ty), mask=inside)
+    _store_blend(
+        n, m, gamma_person, beta_person, gamma_garment, beta_garment, out, at, inside, RESIDUAL, ACC
+    )  # fmt: skip
 
 
 @jit

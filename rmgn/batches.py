@@ -1,7 +1,6 @@
 """Training batches from generated people: the same layers dressed anew each time, resumable at any step."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -76,13 +75,6 @@ def held_out_batches(people: GeneratedPeople, held_out: int, batch: int, workers
     loader = DataLoader(subset, max(1, batch // 2), num_workers=workers, collate_fn=people.collate)
     for step, items in enumerate(loader):
         yield pairs(items, noise_seed=step)
-
-
-def open_people(
-    folder: Path, seed: int = 0, flip: bool = True, assets: Path | None = None
-) -> GeneratedPeople:
-    """The data set over a folder of layers. Raises ValueError where there are none."""
-    return GeneratedPeople(folder, seed=seed, flip=flip, assets=assets)
 
 
 def pairs(items: dict[str, Tensor], noise_seed: int) -> Pairs:

@@ -29,6 +29,7 @@ from rmgn import batches, checkpoint
 from rmgn.batches import Pairs
 from rmgn.checkpoint import CheckpointError
 from rmgn.config import PRESETS
+from rmgn.data.generated import GeneratedPeople
 from rmgn.model import RMGN
 from rmgn.perceptual import EfficientNetLite0, Perceptual, Vgg19
 from rmgn.run_folder import RunFolder
@@ -46,7 +47,7 @@ def train(
     config: TrainConfig, data: Path, out: Path, init: Path | None, workers: int, assets: Path | None
 ) -> None:
     """Run or resume the training that `config` describes."""
-    people = batches.open_people(data, config.seed, assets=assets)
+    people = GeneratedPeople(data, config.seed, assets=assets)
     if len(people) <= config.held_out:
         raise TrainingError(f"{data} has {len(people)} samples, of which {config.held_out} would be held out")
     accelerator = Accelerator(mixed_precision=config.precision, gradient_accumulation_steps=config.accumulate)
