@@ -86,8 +86,9 @@ class Sample:
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Sample:
         """The sample with `change` applied to every tensor, such as `lambda x: x.to(device)`."""
-        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{k: change(v) for k, v in values.items() if isinstance(v, Tensor)})
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        changed: dict[str, Any] = {k: change(v) for k, v in values.items() if isinstance(v, Tensor)}
+        return replace(self, **changed)
 
     def to(self, device: torch.device | str) -> Sample:
         """The sample on a device."""
