@@ -1,4 +1,4 @@
-"""Validate generated data: `python -m rmgn.data.check DIR` (layers, or pictures in their plain layout).
+"""Validate a data set: `python -m rmgn.data.check DIR`, generated (layers or pictures) or any known layout.
 
 Prints one line a problem and a summary; exit status 1 if there is any problem, 2 for a bad argument.
 """
@@ -14,10 +14,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
+from tqdm import tqdm
 
+from rmgn.data.datasets import recognise
+from rmgn.data.folder_check import check_folder
 from rmgn.data.people import layers
 from rmgn.data.people.layers import EDGE_UNIT, LABELS, PANEL, VISIBLE, Sample
 from rmgn.data.pictures import FOLDERS
+from rmgn.data.plain import Generated
 
 _KNOWN = np.array(sorted(LABELS.values()))
 
@@ -119,15 +123,28 @@ def _picture_problems(folder: Path, stem: str) -> Iterator[str]:
         yield f"{stem}: flow outside [-1, 1]"
 
 
+def _check_layout(folder: Path) -> int:
+    try:
+        report = check_folder(
+            recognise(folder), lambda entries: iter(tqdm(entries, unit="pair", leave=False))
+        )
+    except ValueError as error:
+        print(f"rmgn.data.check: error: {error}", file=sys.stderr)
+        return 2
+    for problem in report.problems:
+        print(problem)
+    print(f"{report.summary}; {len(report.problems)} problems")
+    return 1 if report.problems else 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m rmgn.data.check", description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args(argv).folder
-    pictures, samples = (folder / "keypoints").is_dir(), sorted(folder.glob("[0-9]*.zip"))
+    pictures, samples = Generated.find(folder) is not None, sorted(folder.glob("[0-9]*.zip"))
     if not pictures and not samples:
-        print(f"rmgn.data.check: error: neither layers nor pictures in {folder}", file=sys.stderr)
-        return 2
+        return _check_layout(folder)
     problems = list(check_pictures(folder) if pictures else check_layers(folder))
     for problem in problems:
         print(problem)

@@ -87,8 +87,12 @@ class Sample:
     def map(self, change: Callable[[Tensor], Tensor]) -> Sample:
         """The sample with `change` applied to every tensor, such as `lambda x: x.to(device)`."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        changed: dict[str, Any] = {k: change(v) for k, v in values.items() if isinstance(v, Tensor)}
-        return replace(self, **changed)
+        return self.replace(**{k: change(v) for k, v in values.items() if isinstance(v, Tensor)})
+
+    def replace(self, **changed: Tensor) -> Sample:
+        """The sample with some of its tensors exchanged."""
+        values: dict[str, Any] = changed
+        return replace(self, **values)
 
     def to(self, device: torch.device | str) -> Sample:
         """The sample on a device."""

@@ -1,0 +1,136 @@
+"""What is missing or broken in a data set's folder, by file: `rmgn.data.check` for all but generated data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from rmgn.data import read
+from rmgn.data.labels import UNKNOWN
+from rmgn.data.layout import Entry, Layout
+from rmgn.data.sample import Label
+
+SHAPE = 4 / 3  # height / width of every picture
+_KINDS = ("paired", "unpaired")
+_OPTIONAL = {"parse": "parse maps", "keypoints": "key points", "dense": "dense pose", "flow": "true flow"}
+
+
+@dataclass
+class Report:
+    """What a check found: one line a problem, and one that says what is there."""
+
+    problems: list[str] = field(default_factory=list)
+    summary: str = ""
+
+
+def check_folder(layout: Layout, progress: Callable[[list[Entry]], Iterator[Entry]] = iter) -> Report:
+    """Look at every file of every pair of every split once."""
+    report = Report()
+    seen: set[Path] = set()
+    parts = []
+    if not layout.splits():
+        report.problems.append(f"{layout.home}: neither train nor test pairs")
+    for split in layout.splits():
+        entries: dict[tuple[str, str], Entry] = {}
+        refusals = []
+        for kind in _KINDS:
+            try:
+                found = layout.pairs(split, kind).entries
+            except ValueError as error:
+                refusals.append(str(error))
+                continue
+            entries.update({(entry.person_name, entry.garment_name): entry for entry in found})
+            parts.append(f"{split} {len(found)} {kind}")
+        if len(refusals) == len(_KINDS):
+            report.problems.extend(dict.fromkeys(refusals))
+        for entry in progress(list(entries.values())):
+            report.problems.extend(_entry_problems(layout, entry, seen))
+        has = [name for part, name in _OPTIONAL.items() if any(getattr(e, part) for e in entries.values())]
+        if has:
+            parts.append(f"{split} has {', '.join(has)}")
+    report.summary = f"{layout.name}: {'; '.join(parts) or 'no pairs'}"
+    return report
+
+
+def _entry_problems(layout: Layout, entry: Entry, seen: set[Path]) -> Iterator[str]:
+    """Problems of a pair's files, those left out that were looked at before."""
+    tests: list[tuple[Path | None, Callable[[Path], Iterator[str]]]] = [
+        (entry.person, _picture),
+        (entry.garment, _picture),
+        (entry.mask, lambda path: _mask(path, entry.garment)),
+        (entry.parse, lambda path: _parse(path, layout, entry.person)),
+        (entry.keypoints, lambda path: _keypoints(path, layout, entry.person)),
+        (entry.dense, _dense),
+        (entry.flow, _flow),
+    ]
+    for path, test in tests:
+        if path is None or path in seen:
+            continue
+        seen.add(path)
+        if not path.parent.is_dir():
+            if path.parent not in seen:
+                seen.add(path.parent)
+                yield f"{path.parent}: no such folder"
+            continue
+        try:
+            yield from test(path)
+        except ValueError as error:
+            yield str(error)
+
+
+def _picture(path: Path) -> Iterator[str]:
+    height, width = read.picture(path).shape[:2]
+    if abs(height / width / SHAPE - 1) > 0.02:
+        yield f"{path}: {height}x{width} is not of the shape 4:3 (height to width)"
+
+
+def _mask(path: Path, garment: Path) -> Iterator[str]:
+    level = read.picture(path)[:, :, 0]
+    if garment.is_file() and level.shape != (size := read.picture_size(garment)):
+        yield f"{path}: {level.shape[0]}x{level.shape[1]}, its garment {size[0]}x{size[1]}"
+    between = ((level > 40) & (level < 215)).mean()
+    if between > 0.05:
+        yield f"{path}: {between:.0%} of it is neither black nor white"
+    share = (level >= 128).mean()
+    if not 0.02 < share < 0.95:
+        yield f"{path}: {share:.1%} of it is garment"
+    elif (level[[0, -1]][:, [0, -1]] >= 128).all():
+        yield f"{path}: all corners are garment: black and white exchanged?"
+
+
+def _parse(path: Path, layout: Layout, person: Path) -> Iterator[str]:
+    numbers = read.numbers(path)
+    if person.is_file() and numbers.shape != (size := read.picture_size(person)):
+        yield f"{path}: {numbers.shape[0]}x{numbers.shape[1]}, its person {size[0]}x{size[1]}"
+    labels = layout.labels[numbers]
+    unknown = labels == UNKNOWN
+    if unknown.any():
+        strange = ", ".join(str(n) for n in np.unique(numbers[unknown])[:5])
+        yield f"{path}: labels that {layout.name} does not have: {strange} ({unknown.mean():.1%} of it)"
+    if (labels == Label.UPPER).mean() < 0.005:
+        yield f"{path}: hardly any upper clothes"
+
+
+def _keypoints(path: Path, layout: Layout, person: Path) -> Iterator[str]:
+    points = read.points(path)
+    there = points[points[:, 2] > 0]
+    if not len(there):
+        yield f"{path}: no key point seen"
+    elif layout.point_size or person.is_file():
+        height, width = layout.point_size or read.picture_size(person)
+        if (there[:, 0] > width).any() or (there[:, 1] > height).any():
+            yield f"{path}: key points outside of {height}x{width}"
+
+
+def _dense(path: Path) -> Iterator[str]:
+    if not read.dense_parts(path).any():
+        yield f"{path}: nobody in it"
+
+
+def _flow(path: Path) -> Iterator[str]:
+    grid, visible = read.flow_arrays(path)
+    if not np.isfinite(grid).all() or np.abs(grid[:, visible]).max(initial=0) > 1:
+        yield f"{path}: flow outside of [-1, 1]"

@@ -1,0 +1,163 @@
+"""What a published folder layout has to tell: where a pair's files lie. One subclass a layout."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+from rmgn.data.labels import Table
+
+Names = tuple[str, str]  # person, garment
+PICTURES = (".jpg", ".png", ".jpeg")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The files of one pair. What the data set does not have is None; a path may still lead to no file."""
+
+    person_name: str
+    garment_name: str
+    person: Path
+    garment: Path
+    mask: Path
+    parse: Path | None = None
+    keypoints: Path | None = None
+    dense: Path | None = None
+    flow: Path | None = None
+    other: Entry | None = None  # the same person in another garment
+
+
+class Pairs(NamedTuple):
+    """Pairs of a data set and whether the persons wear the garments."""
+
+    entries: list[Entry]
+    paired: bool
+
+
+class Layout(ABC):
+    """A folder in a published layout.
+
+    home: where the layout begins, as `find` gave it.
+    """
+
+    name: ClassVar[str]
+    known_by: ClassVar[str]  # what a folder of this layout contains, for messages
+    labels: ClassVar[Table]
+    point_size: ClassVar[tuple[int, int] | None] = None  # (height, width) of key points if not the picture's
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+
+    @classmethod
+    @abstractmethod
+    def find(cls, path: Path) -> Path | None:
+        """The folder that has this layout: `path` or one just below it; None if there is none."""
+
+    @abstractmethod
+    def splits(self) -> tuple[str, ...]:
+        """Which of "train" and "test" are there."""
+
+    @abstractmethod
+    def entry(self, split: str, person: str, garment: str) -> Entry:
+        """Where the files of one pair lie."""
+
+    @abstractmethod
+    def paired(self, split: str) -> list[Names]:
+        """Every person with the garment it wears."""
+
+    def unpaired(self, split: str) -> list[Names]:
+        """Every person with a garment to put on: the set's own list, or else garments passed around."""
+        return exchange(self.paired(split))
+
+    def pairs(self, split: str, pairs: str | Path) -> Pairs:
+        """The pairs of a split: "paired", "unpaired", or those of a list (person and garment a line)."""
+        if split not in self.splits():
+            has = " and ".join(self.splits()) or "nothing"
+            raise ValueError(f"{self.home}: {self.name} has {has} here, no {split}")
+        if pairs in ("paired", "unpaired"):
+            names = self.paired(split) if pairs == "paired" else self.unpaired(split)
+            paired = pairs == "paired"
+        else:
+            names = read_pairs(Path(pairs))
+            paired = set(names) <= self._worn(split)
+        if not names:
+            raise ValueError(f"{self.home}: no {pairs} pairs of {split} in this {self.name} folder")
+        return Pairs([self.entry(split, *pair) for pair in names], paired)
+
+    def _worn(self, split: str) -> set[Names]:
+        try:
+            return set(self.paired(split))
+        except ValueError:  # this set does not say who wears what
+            return set()
+
+
+def read_pairs(path: Path) -> list[Names]:
+    """A list of pairs: person and garment a line, apart by blanks; further columns are left aside."""
+    return [(line[0], line[1]) for line in read_columns(path, 2)]
+
+
+def read_columns(path: Path, least: int) -> list[list[str]]:
+    """Words of every line that is not empty; `ValueError` for a line of fewer than `least`."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not a readable list: {error}") from error
+    lines = [(number, line.split()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    short = next(((number, words) for number, words in lines if len(words) < least), None)
+    if short:
+        raise ValueError(f"{path}, line {short[0]}: {len(short[1])} names instead of {least}")
+    return [words for _, words in lines]
+
+
+def exchange(pairs: Sequence[Names]) -> list[Names]:
+    """Give every person the garment of the person half the list away, or the next one that differs."""
+    count = len(pairs)
+    exchanged = []
+    for index, (person, own) in enumerate(pairs):
+        order = (pairs[(index + count // 2 + step) % count][1] for step in range(count))
+        other = next((garment for garment in order if garment != own), None)
+        if other is None:
+            raise ValueError("unpaired samples need at least two garments")
+        exchanged.append((person, other))
+    return exchanged
+
+
+def expected(home: Path, folders: Iterable[str], *names: str) -> Path | None:
+    """Where a file should be: in the first of `folders` that exists, by the first of `names` that does.
+
+    Without any of the folders None; without any of the names the path of the first.
+    """
+    folder = next((home / f for f in folders if (home / f).is_dir()), None)
+    if folder is None:
+        return None
+    return next((folder / name for name in names if (folder / name).is_file()), folder / names[0])
+
+
+def needed(home: Path, folders: Sequence[str], *names: str) -> Path:
+    """As `expected`, for what every set must have: without the folder, the path in the first of them."""
+    return expected(home, folders, *names) or home / folders[0] / names[0]
+
+
+def pictures(folder: Path) -> list[str]:
+    """Names of the pictures in a folder, sorted; none if it is not there."""
+    if not folder.is_dir():
+        return []
+    return sorted(p.name for p in folder.iterdir() if p.suffix.lower() in PICTURES and p.name[0] != ".")
+
+
+def stem(name: str) -> str:
+    """A name without its suffix; its folders stay."""
+    return name.rpartition(".")[0] or name
+
+
+def first_with(path: Path, below: Iterable[str], *marks: str) -> Path | None:
+    """`path`, or the first of the folders `below` it, that contains one of `marks`."""
+    for home in (path, *(path / name for name in below)):
+        if any((home / mark).exists() for mark in marks):
+            return home
+    return None

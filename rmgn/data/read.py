@@ -1,0 +1,240 @@
+"""Read one file of a data set. Every function raises a `ValueError` that names the file and its fault.
+
+`size` is always (height, width) of what is returned; pictures of another shape than that (by more than 2 %)
+are refused rather than stretched.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from rmgn.data.labels import UNKNOWN, Table
+from rmgn.data.sample import DENSE_PARTS, POINTS, Label
+
+Size = tuple[int, int]
+U8 = npt.NDArray[np.uint8]
+F32 = npt.NDArray[np.float32]
+
+_BODY_25 = [0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18]  # OpenPose's 25 points to its 18
+_COCO = [0, 0, 6, 8, 10, 5, 7, 9, 12, 14, 16, 11, 13, 15, 2, 1, 4, 3]  # COCO's 17 likewise; the neck is made
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}") from error
+
+
+def picture(path: Path) -> U8:
+    """A picture as it is: [H, W, 3] RGB."""
+    decoded = cv2.imdecode(np.frombuffer(_bytes(path) or b"\0", np.uint8), cv2.IMREAD_COLOR)
+    if decoded is None:
+        raise ValueError(f"{path}: not a picture, or damaged")
+    return np.ascontiguousarray(decoded[:, :, ::-1])
+
+
+def picture_size(path: Path) -> Size:
+    """Height and width of a picture, from its header alone."""
+    try:
+        with Image.open(io.BytesIO(_bytes(path))) as opened:
+            return opened.height, opened.width
+    except OSError as error:
+        raise ValueError(f"{path}: not a picture, or damaged") from error
+
+
+def rgb(path: Path, size: Size) -> Tensor:
+    """A picture as float32 [3, H, W] in [-1, 1]."""
+    pixels = picture(path)
+    if pixels.shape[:2] != size:
+        _same_shape(path, pixels.shape[:2], size)
+        smaller = pixels.shape[0] > size[0]
+        how = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+        pixels = np.asarray(cv2.resize(pixels, (size[1], size[0]), interpolation=how), np.uint8)
+    return torch.from_numpy(pixels).permute(2, 0, 1).float() / 127.5 - 1
+
+
+def mask(path: Path, size: Size) -> Tensor:
+    """A mask as float32 [1, H, W], 0 or 1; grey edges (JPEG) are cut at one half."""
+    level = picture(path)[:, :, 0]
+    if level.shape != size:
+        _same_shape(path, level.shape, size)
+        level = np.asarray(cv2.resize(level, (size[1], size[0]), interpolation=cv2.INTER_AREA), np.uint8)
+    return torch.from_numpy(level >= 128).float()[None]
+
+
+def numbers(path: Path) -> U8:
+    """A map of numbers, such as labels: [H, W]. A palette's colours are for looking at and are left aside."""
+    try:
+        with Image.open(io.BytesIO(_bytes(path))) as opened:
+            values = np.asarray(opened)
+    except OSError as error:
+        raise ValueError(f"{path}: not a picture, or damaged") from error
+    if values.ndim == 3:
+        if (values[:, :, :3] != values[:, :, :1]).any():
+            raise ValueError(f"{path}: a coloured picture instead of one number a pixel")
+        values = values[:, :, 0]
+    return values.astype(np.uint8)
+
+
+def parse(path: Path, size: Size, table: Table) -> Tensor:
+    """A parse map as uint8 [H, W] of `Label`s; numbers that the table does not know become accessories."""
+    labels = table[_nearest(path, numbers(path), size)]
+    labels[labels == UNKNOWN] = Label.ACCESSORY
+    return torch.from_numpy(labels)
+
+
+def dense_parts(path: Path) -> U8:
+    """DensePose's parts 0 to 24 as the file has them: [H, W].
+
+    Understood are NumPy arrays and one-channel pictures of parts, DensePose's `_IUV` pictures (part in blue,
+    as OpenCV writes them) and detectron2's rendering `dp_segm` at alpha 1 (parula colours on black).
+    """
+    if path.suffix == ".npy":
+        try:
+            parts = np.load(io.BytesIO(_bytes(path)), allow_pickle=False)
+        except ValueError as error:
+            raise ValueError(f"{path}: not a NumPy array: {error}") from error
+        parts = parts.reshape(parts.shape[-2:])
+    else:
+        pixels = picture(path)
+        blue = pixels[:, :, 2]
+        coded = blue.max(initial=0) < DENSE_PARTS
+        parts = blue if coded else _from_colours(pixels)
+    if parts.max(initial=0) >= DENSE_PARTS or parts.min(initial=0) < 0:
+        raise ValueError(f"{path}: body parts up to {parts.max():g}, DensePose has 0 to {DENSE_PARTS - 1}")
+    return np.asarray(parts, np.uint8)
+
+
+def dense(path: Path, size: Size) -> Tensor:
+    """DensePose's parts as uint8 [H, W]."""
+    return torch.from_numpy(_nearest(path, dense_parts(path), size).copy())
+
+
+def _from_colours(pixels: U8) -> U8:
+    """The part whose colour in detectron2's rendering is nearest: JPEG errs by less than the steps."""
+    scale = (np.arange(DENSE_PARTS, dtype=np.float32) * (255 / (DENSE_PARTS - 1))).astype(np.uint8)
+    colours = cv2.applyColorMap(scale[:, None], cv2.COLORMAP_PARULA)[:, 0, ::-1].astype(np.int32)
+    colours[0] = 0
+    best = np.zeros(pixels.shape[:2], np.uint8)
+    least = np.full(pixels.shape[:2], 1 << 30, np.int32)
+    for part, colour in enumerate(colours):
+        distance = ((pixels - colour) ** 2).sum(axis=2, dtype=np.int32)
+        nearer = distance < least
+        best[nearer], least[nearer] = part, distance[nearer]
+    return best
+
+
+def points(path: Path) -> F32:
+    """Key points as the file has them, in OpenPose's order: [18, 3], x, y, confidence; 0 where not seen.
+
+    Understood are OpenPose's JSON with 18 or 25 points (nobody in it: no point seen), DressCode's, and COCO's
+    17 points as a plain list.
+    """
+    try:
+        content: Any = json.loads(_bytes(path))
+        if isinstance(content, dict) and "people" in content:
+            content = _openpose(content["people"])
+        elif isinstance(content, dict):
+            content = content["keypoints"]
+        table = np.asarray(content, np.float32)
+    except (ValueError, KeyError, TypeError) as error:
+        if str(error).startswith(str(path)):
+            raise
+        raise ValueError(f"{path}: not a file of key points: {error}") from error
+    if table.ndim != 2 or len(table) not in (17, POINTS, 25) or table.shape[1] < 3:
+        raise ValueError(f"{path}: key points of shape {table.shape}; expected 17, 18 or 25 of x, y, score")
+    if not np.isfinite(table).all():
+        raise ValueError(f"{path}: key points that are not numbers")
+    return openpose_order(table)
+
+
+def openpose_order(table: F32) -> F32:
+    """COCO's 17, OpenPose's 25 or 18 points [N, 3 or more] in the order of the 18; what was not seen is 0."""
+    seen = (table[:, 2] > 0) & (table[:, :2] > 0).all(axis=1)
+    table = np.where(seen[:, None], table[:, :3], 0).astype(np.float32)
+    if len(table) == 25:
+        return table[_BODY_25]
+    return _from_coco(table) if len(table) == 17 else table
+
+
+def _openpose(people: Any) -> Any:
+    if not people:
+        return np.zeros((POINTS, 3), np.float32)
+    first = people[0]
+    flat = first["pose_keypoints_2d"] if "pose_keypoints_2d" in first else first["pose_keypoints"]
+    return np.asarray(flat, np.float32).reshape(-1, 3)
+
+
+def _from_coco(coco: F32) -> F32:
+    """COCO's 17 points as OpenPose's 18; the neck is midway between the shoulders."""
+    table = coco[_COCO]
+    shoulders = coco[[5, 6]]
+    table[1] = shoulders.mean(axis=0) if (shoulders[:, 2] > 0).all() else 0
+    return table
+
+
+def keypoints(path: Path, own: Size, size: Size) -> Tensor:
+    """Key points as float32 [18, 3] for a picture of `size`; `own` is the size that they were measured at."""
+    scale = np.array([size[1] / own[1], size[0] / own[0], 1], np.float32)
+    return torch.from_numpy(points(path) * scale)
+
+
+def flow_arrays(path: Path) -> tuple[F32, npt.NDArray[np.bool_]]:
+    """True flow as the file has it: grid [2, H, W] and where it is visible [H, W]."""
+    try:
+        with np.load(io.BytesIO(_bytes(path)), allow_pickle=False) as file:
+            flow, visible = file["flow"].astype(np.float32), file["visible"].astype(bool)
+    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+        if str(error).startswith(str(path)):
+            raise
+        raise ValueError(f"{path}: not a file of flow: {error}") from error
+    if flow.ndim != 3 or flow.shape != (2, *visible.shape):
+        raise ValueError(f"{path}: flow {flow.shape} and visible {visible.shape} do not belong together")
+    return flow, visible
+
+
+def flow(path: Path, size: Size) -> tuple[Tensor, Tensor]:
+    """True flow as float32 [2, H, W] and where it is visible as float32 [1, H, W], 0 or 1."""
+    grid, visible = flow_arrays(path)
+    if visible.shape != size:
+        _same_shape(path, visible.shape, size)
+        grid, visible = _resize_flow(grid, visible, size)
+    return torch.from_numpy(grid), torch.from_numpy(visible).float()[None]
+
+
+def _resize_flow(grid: F32, visible: npt.NDArray[np.bool_], size: Size) -> tuple[F32, npt.NDArray[np.bool_]]:
+    """Flow averaged over the visible pixels of each new one; visible where most of them are."""
+    how = cv2.INTER_AREA if visible.shape[0] > size[0] else cv2.INTER_LINEAR
+    planes = np.stack([*(grid * visible), visible.astype(np.float32)], axis=2)
+    planes = cv2.resize(planes, (size[1], size[0]), interpolation=how)
+    share = planes[:, :, 2]
+    resized = (planes[:, :, :2] / np.maximum(share, 1e-6)[:, :, None]).transpose(2, 0, 1)
+    return np.ascontiguousarray(resized), share > 0.5
+
+
+def _nearest(path: Path, values: U8, size: Size) -> U8:
+    if values.shape != size:
+        _same_shape(path, values.shape, size)
+        values = np.asarray(cv2.resize(values, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT))
+    return values
+
+
+def _same_shape(path: Path, own: tuple[int, ...], size: Size) -> None:
+    if abs(own[0] * size[1] / (own[1] * size[0]) - 1) > 0.02:
+        raise ValueError(
+            f"{path}: {own[0]}x{own[1]} is not of the shape of {size[0]}x{size[1]}: crop it first"
+        )
