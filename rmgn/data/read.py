@@ -27,6 +27,7 @@ U8 = npt.NDArray[np.uint8]
 F32 = npt.NDArray[np.float32]
 
 _BODY_25 = [0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18]  # OpenPose's 25 points to its 18
+_SURE = 8  # a colour's distance that JPEG causes within a part; parts are at least 12 apart
 _COCO = [0, 0, 6, 8, 10, 5, 7, 9, 12, 14, 16, 11, 13, 15, 2, 1, 4, 3]  # COCO's 17 likewise; the neck is made
 
 
@@ -113,7 +114,10 @@ def dense_parts(path: Path) -> U8:
         pixels = picture(path)
         blue = pixels[:, :, 2]
         coded = blue.max(initial=0) < DENSE_PARTS
-        parts = blue if coded else _from_colours(pixels)
+        try:
+            parts = blue if coded else _from_colours(pixels)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
     if parts.max(initial=0) >= DENSE_PARTS or parts.min(initial=0) < 0:
         raise ValueError(f"{path}: body parts up to {parts.max():g}, DensePose has 0 to {DENSE_PARTS - 1}")
     return np.asarray(parts, np.uint8)
@@ -125,7 +129,11 @@ def dense(path: Path, size: Size) -> Tensor:
 
 
 def _from_colours(pixels: U8) -> U8:
-    """The part whose colour in detectron2's rendering is nearest: JPEG errs by less than the steps."""
+    """The part whose colour in detectron2's rendering is nearest.
+
+    Where parts meet, JPEG mixes their colours to a third part's: what is far from all colours takes the part
+    of the nearest pixel that is not.
+    """
     scale = (np.arange(DENSE_PARTS, dtype=np.float32) * (255 / (DENSE_PARTS - 1))).astype(np.uint8)
     colours = cv2.applyColorMap(scale[:, None], cv2.COLORMAP_PARULA)[:, 0, ::-1].astype(np.int32)
     colours[0] = 0
@@ -135,7 +143,14 @@ def _from_colours(pixels: U8) -> U8:
         distance = ((pixels - colour) ** 2).sum(axis=2, dtype=np.int32)
         nearer = distance < least
         best[nearer], least[nearer] = part, distance[nearer]
-    return best
+    mixed = least > _SURE**2
+    if mixed.all():
+        raise ValueError("not in the colours of detectron2's parts")
+    kind = cv2.DIST_LABEL_PIXEL
+    nearest = cv2.distanceTransformWithLabels(mixed.astype(np.uint8), cv2.DIST_L2, 5, labelType=kind)[1]
+    of = np.zeros(nearest.max() + 1, np.uint8)
+    of[nearest[~mixed]] = best[~mixed]
+    return np.asarray(of[nearest])
 
 
 def points(path: Path) -> F32:
