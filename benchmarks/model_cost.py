@@ -4,7 +4,8 @@
     python -m benchmarks.model_cost --preset lite --config '{"pyramid_width": 32}'
 
 Counts convolutions (torch's flop counter) and the local correlation (window · channels · pixels); a garment
-is encoded once and not part of a frame. The time is eager PyTorch's, the least of a few runs, garment encoded.
+is encoded once and is not part of a frame. The time is eager PyTorch's,
+the least of a few runs, garment encoded.
 """
 
 import argparse
