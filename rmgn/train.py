@@ -47,7 +47,7 @@ def train(
     config: TrainConfig, data: Path, out: Path, init: Path | None, workers: int, assets: Path | None
 ) -> None:
     """Run or resume the training that `config` describes."""
-    people = GeneratedPeople(data, config.seed, assets=assets)
+    people = GeneratedPeople(data, config.seed, assets=assets, size=(config.height, config.width))
     if len(people) <= config.held_out:
         raise TrainingError(f"{data} has {len(people)} samples, of which {config.held_out} would be held out")
     accelerator = Accelerator(mixed_precision=config.precision, gradient_accumulation_steps=config.accumulate)

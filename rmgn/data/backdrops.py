@@ -17,11 +17,11 @@ U8 = npt.NDArray[np.uint8]
 
 def _gradient(rng: Generator, size: tuple[int, int], colour: F32, depth: float) -> F32:
     """An even wall, a little darker towards one side and the corners."""
-    h, w = size
-    y, x = np.mgrid[:h, :w].astype(np.float32) / [[[h]], [[w]]] - 0.5
+    y, x = (np.arange(n, dtype=np.float32) / n - 0.5 for n in size)
     slope = rng.normal(0, 1, 2)
-    slope /= np.linalg.norm(slope)
-    field = 1 + depth * (slope[0] * x + slope[1] * y) - depth * rng.uniform(0, 1.2) * (x**2 + y**2)
+    slope *= depth / np.linalg.norm(slope)
+    corners = depth * rng.uniform(0, 1.2)
+    field = (1 + slope[1] * y - corners * y**2)[:, None] + (slope[0] * x - corners * x**2)
     return np.asarray(colour * field[:, :, None], np.float32)
 
 

@@ -135,25 +135,25 @@ def _checks(rng: Generator) -> tuple[F32, F32]:
 
 
 def _scattered(rng: Generator, draw: Callable[[U8, tuple[int, int], Generator], None], count: int) -> F32:
-    """Call `draw` at random places of a canvas that wraps around."""
-    canvas = np.zeros((TILE, TILE), np.uint8)
-    for x, y in rng.integers(0, TILE, (count, 2)):
-        big = np.zeros((64, 64), np.uint8)
-        draw(big, (32, 32), rng)
-        rows, columns = (y + np.arange(64) - 32) % TILE, (x + np.arange(64) - 32) % TILE
-        where = np.ix_(rows, columns)
-        canvas[where] = np.maximum(canvas[where], big)
-    return np.asarray(canvas / np.float32(255), np.float32)
+    """Call `draw` at random places of a canvas that wraps around; it reaches at most 32 texels."""
+    reach = 32
+    canvas = np.zeros((TILE + 2 * reach, TILE + 2 * reach), np.uint8)
+    for x, y in (rng.integers(0, TILE, (count, 2)) + reach).tolist():
+        draw(canvas, (x, y), rng)
+    for _ in range(2):  # what crosses an edge comes in on the other side
+        canvas[TILE : TILE + reach] = np.maximum(canvas[TILE : TILE + reach], canvas[:reach])
+        canvas[reach : 2 * reach] = np.maximum(canvas[reach : 2 * reach], canvas[-reach:])
+        canvas = canvas.T
+    return np.asarray(canvas[reach:-reach, reach:-reach] / np.float32(255), np.float32)
 
 
 def _dots(rng: Generator) -> tuple[F32, F32]:
     step, radius = int(rng.choice([8, 16, 32, 64])), rng.uniform(0.15, 0.38)
-    y, x = np.mgrid[:TILE, :TILE]
-    shift = (y // step % 2) * step / 2
+    y, x = np.mgrid[: 2 * step, :step].astype(np.float32)
+    shift = (y // step) * step / 2
     distance = np.hypot((x + shift) % step - step / 2, y % step - step / 2)
-    return np.clip(radius * step - distance + 0.5, 0, 1).astype(np.float32), np.zeros(
-        (TILE, TILE), np.float32
-    )
+    dots = np.clip(radius * step - distance + 0.5, 0, 1)
+    return np.tile(dots, (TILE // (2 * step), TILE // step)), np.zeros((TILE, TILE), np.float32)
 
 
 def _florals(rng: Generator) -> tuple[F32, F32]:
@@ -187,8 +187,8 @@ def _blobs(rng: Generator) -> tuple[F32, F32]:
 
 def _zigzag(rng: Generator) -> tuple[F32, F32]:
     repeats, teeth = int(rng.choice([6, 10, 16])), int(rng.choice([8, 16, 32]))
-    y, x = np.mgrid[:TILE, :TILE] / TILE
-    wave = (y * repeats + 0.8 * np.abs((x * teeth) % 1 - 0.5)) % 1
+    x = np.arange(TILE, dtype=np.float32) / TILE
+    wave = (x[:, None] * repeats + 0.8 * np.abs((x * teeth) % 1 - 0.5)) % 1
     first = np.clip((0.25 - np.abs(wave - 0.5)) * TILE / repeats + 0.5, 0, 1)
     return first.astype(np.float32), np.zeros((TILE, TILE), np.float32)
 
@@ -208,13 +208,14 @@ _PATTERNS: dict[str, tuple[Callable[[Generator], tuple[F32, F32]], float]] = {
 
 def _weave(rng: Generator, coarse: float) -> F32:
     """Brightness of the cloth's surface: threads, knit ribs, slub."""
-    y, x = np.mgrid[:TILE, :TILE]
-    weave = _noise(rng, 0.7) * rng.uniform(0.01, 0.04)
+    weave = _noise(rng, 0.7) * np.float32(rng.uniform(0.01, 0.04))
+    x, y = np.arange(TILE, dtype=np.float32), np.arange(TILE, dtype=np.float32)[:, None]
     kind = rng.random()
     if kind < 0.15 * (1 + 3 * coarse):  # ribs along the grain
         weave = weave + rng.uniform(0.04, 0.14) * np.sin(x * 2 * np.pi / rng.choice([2.0, 4.0, 8.0]))
     elif kind < 0.25 * (1 + coarse):  # knit
-        weave = weave + rng.uniform(0.03, 0.1) * np.sin(y * np.pi / 2 + np.abs((x % 8) - 4))
+        knit = np.sin(y[:4] * np.pi / 2 + np.abs((x[:8] % 8) - 4))
+        weave = weave + rng.uniform(0.03, 0.1) * np.tile(knit, (TILE // 4, TILE // 8))
     elif kind < 0.35:
         weave = weave + _noise(rng, 5, 0.8) * 0.03
     return np.asarray(weave, np.float32)
@@ -222,6 +223,8 @@ def _weave(rng: Generator, coarse: float) -> F32:
 
 def _soft(share: F32) -> F32:
     """Edges a little softer than a texel, against aliasing."""
+    if not share.any():
+        return share
     soft = cv2.GaussianBlur(np.pad(share, 1, mode="wrap").astype(np.float32), (3, 3), 0.6)
     return np.ascontiguousarray(soft[1:-1, 1:-1], np.float32)
 

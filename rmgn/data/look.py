@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -63,6 +64,7 @@ class Look:
     backdrop: U8  # [H, W, 3]
     camera: F32  # [len(CAMERA)]
     shop: F32  # [2, len(SHOP)]
+    grain: npt.NDArray[np.int64]  # [2] where noise begins, of the person's and of the shop's pictures
 
 
 CAMERA = (
@@ -210,10 +212,23 @@ def draw_look(rng: Generator, meta: dict[str, object], size: tuple[int, int], st
         draw_backdrop(rng, size, stock.photos),
         np.array([camera[n] for n in CAMERA], np.float32),
         np.array([[s[n] for n in SHOP] for s in shop], np.float32),
+        rng.integers(0, 2**31, 2),
     )
 
 
-def half_texture(texture: U8) -> U8:
-    """A texture [C, H, W] at half its resolution, for small pictures: no aliasing, less memory."""
-    smaller = cv2.resize(texture.transpose(1, 2, 0), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-    return np.ascontiguousarray(smaller.transpose(2, 0, 1))
+def texture_for(height: int, texture: U8) -> U8:
+    """A texture [C, H, W] as fine as pictures of that height can show: no aliasing, less memory."""
+    factor = 1 << max(0, (512 // height).bit_length() - 1)
+    if factor == 1:
+        return np.ascontiguousarray(texture)
+    size = (texture.shape[2] // factor, texture.shape[1] // factor)
+    return np.stack([cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in texture])
+
+
+def scaled(numbers: F32, names: Sequence[str], scale: int) -> F32:
+    """Numbers [..., len(names)] of a camera whose pixels are `scale` times as large."""
+    numbers = np.array(numbers, np.float32)
+    for name in ("blur", "noise", "jpeg"):
+        if name in names:
+            numbers[..., names.index(name)] /= scale
+    return numbers

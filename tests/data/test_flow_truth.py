@@ -15,6 +15,7 @@ from rmgn.data.look import NUMBERS
 from rmgn.data.people.assets import assets
 from rmgn.data.people.body import body_model
 from rmgn.data.people.camera import Camera
+from rmgn.data.people.layers import PLACE_ZERO
 from rmgn.data.people.light import make_lights, shop_lights, studio
 from rmgn.data.people.lower import LowerStyle, make_lower
 from rmgn.data.people.planes import ShopDepth, shop_planes, worn_planes
@@ -33,7 +34,7 @@ def _colours(
     """Unlit sRGB colours [3, H, W] of garment planes [H, W, 4], 0 elsewhere."""
     there = planes[..., 0] > 0
     cloth = Cloth(
-        torch.zeros(int(there.sum()), dtype=torch.long), x[there], z[there], planes[there][:, 1].int(),
+        slice(0, 1), x[there], z[there], planes[there][:, 1].int(),
         planes[there][:, 2] * 2.5e-4, planes[there][:, 3] * 2.5e-4,
     )  # fmt: skip
     picture = torch.zeros(*there.shape, 3)
@@ -71,7 +72,7 @@ def test_warped_shop_photo_is_the_worn_garment(pattern: str) -> None:
     }
     place = torch.cat([place[:, :3].float(), torch.deg2rad(torch.tensor([[worked.roll]])).float()], dim=1)
     planes, photo_planes = torch.from_numpy(worn.garment), torch.from_numpy(shop.garment)
-    x, z = worn_place(torch.from_numpy(worn.place.astype(np.int32))[None])
+    x, z = worn_place(torch.from_numpy((worn.place ^ PLACE_ZERO).view(np.int16))[None])
     truth = _colours(planes, x[0], z[0], look)
     flat_x, flat_z = shop_place(photo_planes[None, ..., 0], place)
     photo = _colours(photo_planes, flat_x[0], flat_z[0], look)
