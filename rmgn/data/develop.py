@@ -38,7 +38,8 @@ def develop(picture: Tensor, numbers: Tensor) -> Tensor:
     grey = picture.mean(dim=1, keepdim=True)
     shown = display(torch.lerp(grey, picture, value["saturation"]))
     curve = (3 - 2 * shown).mul_(shown).mul_(shown)
-    return torch.lerp(shown, curve, value["contrast"]).clamp_(0, 1)
+    shown = torch.lerp(shown, curve, value["contrast"])
+    return (shown * (1 - value["fade"]) + value["fade"]).clamp_(0, 1)
 
 
 @functools.lru_cache(maxsize=2)
@@ -60,7 +61,9 @@ def through_camera(picture: Tensor, numbers: Tensor, noise: Tensor) -> Tensor:
     """Blur, sensor noise [N, 3, H, W] and JPEG, each in its own strength for every picture."""
     n = len(picture)
     value = {name: numbers[:, k] for k, name in enumerate(CAMERA)}
-    picture = blur(picture, value["blur"])
+    picture = _coarse(blur(picture, value["blur"]), value["coarse"].view(n, 1, 1, 1))
+    # Denoisers leave blotches: noise of neighbours in common.
+    noise = torch.lerp(noise, 2 * F.avg_pool2d(noise, 3, 1, 1), value["blotch"].view(n, 1, 1, 1))
     strength = value["noise"].view(n, 1, 1, 1) * (0.5 + picture.clamp_min(0).sqrt())
     picture = torch.addcmul(picture, noise, strength).clamp_(0, 1)
     lossy = value["jpeg"] > 0
@@ -68,6 +71,12 @@ def through_camera(picture: Tensor, numbers: Tensor, noise: Tensor) -> Tensor:
         picture = picture.clone()
         picture[lossy] = jpeg(picture[lossy], value["jpeg"][lossy])
     return picture
+
+
+def _coarse(picture: Tensor, amount: Tensor) -> Tensor:
+    """Towards a picture of half the pixels each way, enlarged; amount [N, 1, 1, 1] in [0, 1]."""
+    few = F.interpolate(F.avg_pool2d(picture, 2), picture.shape[2:], mode="bilinear", align_corners=False)
+    return torch.lerp(picture, few, amount)
 
 
 def blur(picture: Tensor, sigma: Tensor, reach: int = 3) -> Tensor:

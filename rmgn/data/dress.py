@@ -105,7 +105,8 @@ def _dress(batch: Batch, noise_seed: int, camera: bool) -> Dressed:
     cover = cover + worn["garment"][..., 0].unsqueeze(1) / 255
     numbers = batch["camera"].repeat_interleave(2, 0)
     behind = _backdrop(batch["backdrop"], cover, numbers)
-    linear_picture = picture + person + behind * (1 - cover).clamp(0, 1)
+    gain = batch["gain"].repeat_interleave(2, 0).view(n, 1, 1, 1)
+    linear_picture = (picture + person) * gain + behind * (1 - cover).clamp(0, 1)
     people = develop(linear_picture, numbers)
     if camera:
         people = through_camera(people, numbers, grain(batch["grain"][:, 0] + noise_seed, people))

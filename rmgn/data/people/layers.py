@@ -78,6 +78,11 @@ def pack_light(light: npt.NDArray[np.floating]) -> U8:
     return np.round(255 * np.sqrt(np.clip(light / LIGHT_MAX, 0, 1))).astype(np.uint8)
 
 
+def unpack_light(coded: U8) -> npt.NDArray[np.float32]:
+    """What `pack_light` packed."""
+    return np.square(coded, dtype=np.float32) * np.float32(LIGHT_MAX / 255**2)
+
+
 def pack_place(metres: npt.NDArray[np.floating]) -> U16:
     """Flat coordinates in steps of `PLACE_UNIT` around `PLACE_ZERO`."""
     return np.clip(np.round(metres / PLACE_UNIT) + PLACE_ZERO, 1, 65535).astype(np.uint16)
