@@ -6,10 +6,12 @@ import functools
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import scipy.sparse as sp
 from scipy.spatial import ConvexHull, cKDTree
 
 from rmgn.data.people.body import BODY_VERTICES, Body, BodyModel
+from rmgn.data.people.cloth import Constraints, constraints
 from rmgn.data.people.mesh import (
     Floats,
     Ints,
@@ -51,9 +53,18 @@ class Garment:
     def even(self) -> sp.csr_matrix:
         return smoothing(len(self.vertices), self.quads)
 
+    @functools.cached_property
+    def constraints(self) -> Constraints:
+        return constraints(self.vertices, self.quads)
+
+    @functools.cached_property
+    def inside(self) -> npt.NDArray[np.bool_]:
+        """[N] whether a vertex lies within the outline."""
+        return np.asarray((self.outline < 0).all(axis=1))
+
     def trimmed(self) -> Ints:
         """The triangles without those that lie wholly beyond the outline."""
-        outside = self.outline.max(axis=1) > 0
+        outside = (self.outline > 0).any(axis=1)
         return self.triangles[~outside[self.triangles].all(axis=1)]
 
 

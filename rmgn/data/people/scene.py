@@ -25,7 +25,7 @@ from rmgn.data.people.layers import LABELS, VISIBLE, Sample, Shop, Worn
 from rmgn.data.people.light import Lights, make_lights, read_surroundings, shop_lights, studio
 from rmgn.data.people.lower import LowerStyle, draw_lower, make_lower
 from rmgn.data.people.mesh import Floats, vertex_normals
-from rmgn.data.people.planes import ShopDepth, parts_plane, shop_planes, worn_planes
+from rmgn.data.people.planes import parts_plane, shop_planes, worn_planes
 from rmgn.data.people.pose import draw_pose
 from rmgn.data.people.raytrace import GARMENT, LOWER, Surface, Tracer
 from rmgn.data.people.style import Style, draw_style
@@ -158,7 +158,7 @@ def make_worked(
         raise Rejected("cloth torn")
     roll = float(rng.normal(0, 2)) if rng.random() < 0.3 else 0.0
     collar = make_collar(fine, style)
-    shown = flat[fine.outline.max(axis=1) < 0]
+    shown = flat[fine.inside]
     strips = {}
     if collar is not None:
         neck, head = (model.index[b] for b in ("neck01", "head"))
@@ -238,12 +238,12 @@ def make_sample(
             style = replace(style, hem=lower_style.waist - 0.018, tail=0.0)
         worked = make_worked(model, person, style, rng, size)
         flat = Tracer(garment_surfaces(worked, flat=True))
-        depth = ShopDepth(flat, worked.camera)
+        shop, depth = shop_planes(flat, worked.camera, shop_lights(rng), SUBPIXELS, 4)
         surfaces = dressed_surfaces(model, person, worked, strands, head, assets, lower_style)
         layer = worn_planes(model, Tracer(surfaces), camera, lights, SUBPIXELS, SAMPLES, depth)
         _inspect(layer)
         worn.append(layer)
-        shops.append(shop_planes(flat, worked.camera, shop_lights(rng), SUBPIXELS, 4))
+        shops.append(shop)
         half = worked.camera.half_height
         made.append({
             "style": asdict(style),

@@ -11,7 +11,7 @@ from numpy.random import Generator
 from scipy.spatial import cKDTree
 
 from rmgn.data.people.body import BODY_VERTICES, Body, BodyModel, skin
-from rmgn.data.people.cloth import Constraints, Material, Obstacle, constraints, drape, lay
+from rmgn.data.people.cloth import STRETCH, Constraints, Material, Obstacle, drape, lay
 from rmgn.data.people.garment import Garment, pins
 from rmgn.data.people.lower import Lower
 from rmgn.data.people.mesh import Floats, smoothing, subdivision, vertex_normals
@@ -157,14 +157,14 @@ def put_on(
     start = skin(coarse.vertices, coarse.weights, person.bones)
     x = drape(
         start,
-        constraints(coarse.vertices, coarse.quads),
+        coarse.constraints,
         Material(bend=style.bend),
         _obstacles(model, person, coarse, style),
         pins(coarse, style),
         rounds=20,
         steps=12,
     )
-    cons = _creased(fine.vertices, constraints(fine.vertices, fine.quads), style.crease, rng)
+    cons = _creased(fine.vertices, fine.constraints, style.crease, rng)
     obstacles = _obstacles(model, person, fine, style)
     x = drape(
         np.asarray(matrix @ x),
@@ -205,14 +205,12 @@ def lay_flat(
         normal = coarse.even @ normal
     front = normal[:, 1] < 0
     x = (x - [0, float(x[:, 1].mean()), 0]) * [1.05, 0.25 + 6 * max(0.0, style.bulge - 0.035), 1]
-    cons = constraints(coarse.vertices, coarse.quads)
     sleeve = np.clip(0.5 + coarse.seam / 0.1, 0, 1)
     depth = style.bulge * (1 - 0.4 * sleeve)
-    x = lay(x, cons, front, 200, depth)
+    x = lay(x, coarse.constraints, front, 200, depth)
     x = _even_flat(coarse, x, 8)
     x = np.asarray(matrix @ x)
-    cons = constraints(fine.vertices, fine.quads)
-    x = lay(x, cons, np.asarray(matrix @ front) > 0.5, 30, np.asarray(matrix @ depth), bend=0.3)
+    x = lay(x, fine.constraints, np.asarray(matrix @ front) > 0.5, 30, np.asarray(matrix @ depth), bend=0.3)
     x = _even_flat(fine, x, 12)
     return x - sleeve_lift(fine, style)
 
@@ -234,8 +232,8 @@ def _even_flat(garment: Garment, x: Floats, rounds: int) -> Floats:
 
 def torn(garment: Garment, x: Floats) -> int:
     """How many edges inside the outline are stretched by more than half and 4 mm."""
-    lines = constraints(garment.vertices, garment.quads)
-    pairs, rest = lines.pairs[lines.kinds == 0], lines.lengths[lines.kinds == 0]
-    inside = (garment.outline.max(axis=1) < 0)[pairs].all(axis=1)
+    lines = garment.constraints
+    pairs, rest = lines.pairs[lines.kinds == STRETCH], lines.lengths[lines.kinds == STRETCH]
+    inside = garment.inside[pairs].all(axis=1)
     length = np.linalg.norm(x[pairs[:, 0]] - x[pairs[:, 1]], axis=1)
     return int((inside & (length > 1.5 * rest + 0.004)).sum())
