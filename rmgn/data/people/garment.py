@@ -185,7 +185,7 @@ def run_of(quads: Ints, loop: Ints) -> Ints:
     return loop if ((a == loop[0]) & (b == loop[1])).any() else loop[::-1]
 
 
-def _signed_distance(v: Floats, quads: Ints, level: Floats) -> Floats:
+def signed_distance(v: Floats, quads: Ints, level: Floats) -> Floats:
     """[N] distance to the line where `level` is zero, with the sign of `level`; ±1 where there is no line."""
     a, b = quads, np.roll(quads, -1, axis=1)
     crossing = (level[a] > 0) != (level[b] > 0)
@@ -229,7 +229,7 @@ def make_garment(model: BodyModel, body: Body, style: Style) -> Garment:
         arm, neck, cuff = (np.concatenate([f, f[source]]) for f in (arm, neck, cuff))
     x = np.clip(np.abs(v[:, 0]) / 0.17, 0, 1)
     below = np.where(arm > 0.4, -1, hem + style.tail * x**2 - v[:, 2])
-    outline = np.stack([_signed_distance(v, quads, level) for level in (neck, below, cuff)], axis=1)
+    outline = np.stack([signed_distance(v, quads, level) for level in (neck, below, cuff)], axis=1)
 
     even = smoothing(len(v), quads)
     for _ in range(12):
@@ -248,7 +248,7 @@ def make_garment(model: BodyModel, body: Body, style: Style) -> Garment:
     facing = vertex_normals(v, triangles(quads))[:, 1]
     for _ in range(6):
         facing = even @ facing
-    return Garment(v, quads, weights, outline, _signed_distance(v, quads, seam), facing)
+    return Garment(v, quads, weights, outline, signed_distance(v, quads, seam), facing)
 
 
 def _push_out(

@@ -28,8 +28,9 @@ from rmgn.data.people.mesh import Floats, vertex_normals
 from rmgn.data.people.planes import parts_plane, shop_planes, worn_planes
 from rmgn.data.people.pose import draw_pose
 from rmgn.data.people.raytrace import GARMENT, LOWER, Surface, Tracer
+from rmgn.data.people.shop import Presentation, draw_presentation, lay_out, sleeve_lift
 from rmgn.data.people.style import Style, draw_style
-from rmgn.data.people.wear import Wearer, lay_flat, put_on, refine, settle, sleeve_lift, torn, wearer
+from rmgn.data.people.wear import Wearer, put_on, refine, settle, torn, wearer
 
 SUBPIXELS, SAMPLES = 3, 6  # 54 of 72 lights for every pixel
 
@@ -48,6 +49,7 @@ class Worked:
     flat: Floats
     camera: Camera
     roll: float  # of the shop photo, degrees
+    show: Presentation
     collar: Collar | None = None
     collar_worn: Floats | None = None
     collar_flat: Floats | None = None
@@ -110,7 +112,7 @@ def garment_surfaces(worked: Worked, flat: bool) -> list[Surface]:
     g = worked.garment
     columns = [worked.flat, g.facing[:, None], g.seam[:, None], np.zeros((len(g.vertices), 1)), g.outline]
     vertices = worked.flat if flat else worked.worn
-    level = vertices + sleeve_lift(g, worked.style) if flat else vertices  # lifting is no slope
+    level = vertices + sleeve_lift(g, worked.style, worked.show) if flat else vertices  # lifting is no slope
     cloth = Surface(
         vertices,
         g.trimmed(),
@@ -150,8 +152,8 @@ def make_worked(
     coarse = make_garment(model, person.body, style)
     fine, matrix = refine(coarse)
     worn = put_on(model, person, coarse, fine, matrix, style, rng)
-    spread = rng.uniform(0.2, 0.48) if style.sleeve > 0.5 else rng.uniform(0.42, 0.75)
-    flat = lay_flat(model, person.body, coarse, fine, matrix, style, float(spread))
+    show = draw_presentation(rng, style)
+    flat = lay_out(model, person.body, coarse, fine, matrix, style, show)
     if not (np.isfinite(worn).all() and np.isfinite(flat).all()):
         raise Rejected("cloth exploded")
     if torn(fine, worn) > 250:
@@ -167,8 +169,8 @@ def make_worked(
         strips["collar_worn"] = collar.worn(worn, at[1] - at[0], body, person.normals)
         strips["collar_flat"] = collar.flat(flat)
         shown = np.concatenate([shown, strips["collar_flat"]])
-    camera = shop_camera(shown, size, float(rng.uniform(1.03, 1.16)), roll)
-    return Worked(style, fine, worn, flat, camera, roll, collar, **strips)
+    camera = shop_camera(shown, size, float(rng.uniform(1.02, 1.12)), roll)
+    return Worked(style, fine, worn, flat, camera, roll, show, collar, **strips)
 
 
 def _hidden(points: Floats, garment: Garment, margin: float) -> npt.NDArray[np.bool_]:
@@ -247,7 +249,8 @@ def make_sample(
         half = worked.camera.half_height
         made.append({
             "style": asdict(style),
-            "shop": {"centre": worked.camera.eye[[0, 2]].tolist(), "half_height": half, "roll": worked.roll},
+            "shop": {"centre": worked.camera.eye[[0, 2]].tolist(), "half_height": half, "roll": worked.roll,
+                     **asdict(worked.show)},
             "sleeve_angle": _sleeve_angle(worked),
             "front": _front_extent(worked),
         })  # fmt: skip

@@ -1,4 +1,4 @@
-"""From a garment's rest mesh to the garment worn in a pose, and laid out for its shop photo."""
+"""From a garment's rest mesh to the garment worn in a pose."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from numpy.random import Generator
 from scipy.spatial import cKDTree
 
 from rmgn.data.people.body import BODY_VERTICES, Body, BodyModel, skin
-from rmgn.data.people.cloth import STRETCH, Constraints, Material, Obstacle, drape, lay
+from rmgn.data.people.cloth import STRETCH, Constraints, Material, Obstacle, drape
 from rmgn.data.people.garment import Garment, pins
 from rmgn.data.people.lower import Lower
 from rmgn.data.people.mesh import Floats, smoothing, subdivision, vertex_normals
-from rmgn.data.people.pose import Arm, Pose, transforms
+from rmgn.data.people.pose import Pose, transforms
 from rmgn.data.people.style import Style
 
 
@@ -189,44 +189,6 @@ def put_on(
         away = obstacle.normals[near]
         depth = obstacle.thickness[near] - ((x[obstacle.cloth] - obstacle.points[near]) * away).sum(axis=1)
         x[obstacle.cloth] += np.clip(depth, 0, 0.02)[:, None] * away
-    return x
-
-
-def lay_flat(
-    model: BodyModel, body: Body, coarse: Garment, fine: Garment, matrix: sp.csr_matrix, style: Style,
-    spread: float,
-) -> Floats:  # fmt: skip
-    """The garment as its shop photo shows it: [N, 3] fine vertices, x and z in the picture plane, y depth."""
-    arm = Arm((spread, 0, -1), (spread * 0.8, 0, -1))
-    bones = transforms(model, body.heads, Pose("shop", arm, arm))
-    x = skin(coarse.vertices, coarse.weights, bones)
-    normal = vertex_normals(x, coarse.triangles)
-    for _ in range(3):
-        normal = coarse.even @ normal
-    front = normal[:, 1] < 0
-    x = (x - [0, float(x[:, 1].mean()), 0]) * [1.05, 0.25 + 6 * max(0.0, style.bulge - 0.035), 1]
-    sleeve = np.clip(0.5 + coarse.seam / 0.1, 0, 1)
-    depth = style.bulge * (1 - 0.4 * sleeve)
-    x = lay(x, coarse.constraints, front, 200, depth)
-    x = _even_flat(coarse, x, 8)
-    x = np.asarray(matrix @ x)
-    x = lay(x, fine.constraints, np.asarray(matrix @ front) > 0.5, 30, np.asarray(matrix @ depth), bend=0.3)
-    x = _even_flat(fine, x, 12)
-    return x - sleeve_lift(fine, style)
-
-
-def sleeve_lift(garment: Garment, style: Style) -> Floats:
-    """[N, 3] how far sleeves lie before the torso in a shop photo, since they may hang over it."""
-    return np.outer(1.6 * style.bulge * np.clip(garment.seam / 0.08, 0, 1), [0.0, 1.0, 0.0])
-
-
-def _even_flat(garment: Garment, x: Floats, rounds: int) -> Floats:
-    """Smooth without shrinking in the plane: a stripe across a ragged atlas looks ragged on the person."""
-    even = garment.even
-    for _ in range(rounds):
-        for share in (0.5, -0.52):
-            x = x + share * (even @ x - x) * [1, 0, 1]
-        x = x + 0.3 * (even @ x - x) * [0, 1, 0]
     return x
 
 
