@@ -62,12 +62,14 @@ def constraints(vertices: Floats, quads: Ints) -> Constraints:
     every = np.concatenate([lines, diagonals, across])
     kinds = np.repeat(np.array([STRETCH, SHEAR, BEND], np.int8), [len(lines), len(diagonals), len(across)])
     lengths = np.linalg.norm(vertices[every[:, 0]] - vertices[every[:, 1]], axis=1)
-    order = np.argsort(np.minimum(every[:, 0], every[:, 1]), kind="stable")  # neighbours in memory, for the cache
-    order = _interleaved(order)
+    order = np.argsort(
+        np.minimum(every[:, 0], every[:, 1]), kind="stable"
+    )  # neighbours in memory, for the cache
+    order = interleaved(order)
     return Constraints(every[order].astype(np.int32), lengths[order], kinds[order])
 
 
-def _interleaved(order: Ints) -> Ints:
+def interleaved(order: Ints) -> Ints:
     """One from each of `_STREAMS` distant parts of the order in turn.
 
     Gauss-Seidel along a line of neighbours waits for each result; this is 2.5 times as fast.

@@ -99,7 +99,7 @@ def make_collar(garment: Garment, style: Style) -> Collar | None:
     """The collar of a style, or None if it has none or its neckline is no closed line."""
     if style.collar == "none":
         return None
-    ring, angle = _neckline_points(garment)
+    ring, angle = _neckline_points(garment, style)
     if ring is None or angle is None:
         return None
     folded = style.collar in FOLDED
@@ -118,7 +118,7 @@ def make_collar(garment: Garment, style: Style) -> Collar | None:
     return Collar(ring, angle, triangles(quads), edge, facing, rows, style)
 
 
-def _neckline_points(garment: Garment) -> tuple[sp.csr_matrix | None, Floats | None]:
+def _neckline_points(garment: Garment, style: Style) -> tuple[sp.csr_matrix | None, Floats | None]:
     """Evenly spaced points of the line where the neck's outline distance is zero, as weights of vertices."""
     level = garment.outline[:, NECK]
     quads = garment.quads
@@ -129,6 +129,11 @@ def _neckline_points(garment: Garment) -> tuple[sp.csr_matrix | None, Floats | N
         return None, None
     share = level[a] / (level[a] - level[b])
     points = garment.vertices[a] * (1 - share)[:, None] + garment.vertices[b] * share[:, None]
+    if style.opening > 0:  # the line runs on down the front's edges
+        high = points[:, 2] > points[:, 2].max() - style.neck_depth - 0.02
+        if high.sum() < 20:
+            return None, None
+        a, b, share, points = a[high], b[high], share[high], points[high]
     centre = 0.5 * (points.min(axis=0) + points.max(axis=0))
     angle = np.arctan2(points[:, 0] - centre[0], -(points[:, 1] - centre[1])) % (2 * np.pi)
     order = np.argsort(angle)

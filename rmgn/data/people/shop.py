@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import scipy.sparse as sp
 from numpy.random import Generator
 
@@ -19,7 +18,6 @@ from rmgn.data.people.garment import CUFF, HEM, Garment, signed_distance
 from rmgn.data.people.mesh import Floats, vertex_normals
 from rmgn.data.people.pose import Arm, Pose, transforms
 from rmgn.data.people.style import Style
-
 
 _THIN = 0.45  # how much of the thickness remains in which the cloth was laid
 
@@ -70,7 +68,7 @@ def lay_out(
     facing = np.asarray(matrix @ np.where(front, -1.0, 1.0))
     x = lay(x, fine.constraints, facing < 0, 30, np.asarray(matrix @ depth), bend=0.3)
     x = _even_flat(fine, x, 12)
-    x = _straighten(fine, x, facing) * [1, _THIN, 1]
+    x = _straighten(fine, x, facing, style) * [1, _THIN, 1]
     x = x + _relief(fine, x, facing, show) * [0, 1, 0]
     return np.asarray(x - sleeve_lift(fine, style, show))
 
@@ -91,7 +89,7 @@ def _even_flat(garment: Garment, x: Floats, rounds: int) -> Floats:
     return x
 
 
-def _straighten(garment: Garment, x: Floats, facing: Floats) -> Floats:
+def _straighten(garment: Garment, x: Floats, facing: Floats, style: Style) -> Floats:
     """Shops straighten hems and cuffs: each becomes a gentle curve, the back's hidden behind the front's."""
     x = x.copy()
     sleeve = garment.seam > 0
@@ -116,9 +114,12 @@ def _straighten(garment: Garment, x: Floats, facing: Floats) -> Floats:
         u = (s - middle) / half
         # The line on which the outline ends: where a rim vertex would be if it lay on it.
         end = t - garment.outline[:, column]
-        fit = np.polynomial.Polynomial.fit(u[rim & (facing < 0)], end[rim & (facing < 0)], degree, [-1, 1])
-        for half_mesh, lift in ((facing < 0, 0.0), (facing >= 0, 0.004 if column == HEM else 0.0)):
+        front = facing < 0
+        fit = None
+        for half_mesh, lift in ((front, 0.0), (~front, 0.004 if column == HEM else 0.0)):
             own = rim & half_mesh
+            if fit is None or (column == HEM and style.dip > 0):  # a hem that is longer behind shows there
+                fit, lift = np.polynomial.Polynomial.fit(u[own], end[own], degree, [-1, 1]), 0.0
             order = np.argsort(u[own])
             at, off = u[own][order], (fit(u[own]) - lift - end[own])[order]
             bins = np.linspace(-1, 1, 41)
@@ -129,7 +130,7 @@ def _straighten(garment: Garment, x: Floats, facing: Floats) -> Floats:
             move = np.interp(u, (0.5 * (bins[1:] + bins[:-1]))[has], mean[has])
             fade = np.clip(1 - gap / 0.1, 0, 1) ** 2 * (3 - 2 * np.clip(1 - gap / 0.1, 0, 1))
             chosen = part & half_mesh
-            x[np.ix_(chosen, [0, 2])] += (move * fade)[chosen, None] * along
+            x += (move * fade * chosen)[:, None] * [along[0], 0, along[1]]
     for _ in range(3):
         for share in (0.5, -0.52):
             x = x + share * (garment.even @ x - x) * [1, 0, 1]

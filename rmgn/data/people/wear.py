@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 
 from rmgn.data.people.body import BODY_VERTICES, Body, BodyModel, skin
 from rmgn.data.people.cloth import STRETCH, Constraints, Material, Obstacle, drape
-from rmgn.data.people.garment import Garment, pins
+from rmgn.data.people.garment import CUFF, HEM, Garment, pins
 from rmgn.data.people.lower import Lower
 from rmgn.data.people.mesh import Floats, smoothing, subdivision, vertex_normals
 from rmgn.data.people.pose import Pose, transforms
@@ -140,13 +140,18 @@ def refine(garment: Garment) -> tuple[Garment, sp.csr_matrix]:
     return fine, matrix
 
 
-def _creased(vertices: Floats, cons: Constraints, amount: float, rng: Generator) -> Constraints:
-    """Let the cloth be a little longer here than there: it then buckles into small folds."""
-    middle = 0.5 * (vertices[cons.pairs[:, 0]] + vertices[cons.pairs[:, 1]])
+def _creased(garment: Garment, style: Style, rng: Generator) -> Constraints:
+    """Let the cloth be a little longer here than there: it then buckles into small folds, and ruffles."""
+    cons = garment.constraints
+    middle = 0.5 * (garment.vertices[cons.pairs[:, 0]] + garment.vertices[cons.pairs[:, 1]])
     noise = np.zeros(len(middle))
     for _ in range(6):
         noise += np.sin(middle @ (rng.normal(size=3) / 0.06) + rng.uniform(0, 2 * np.pi))
-    return cons._replace(lengths=cons.lengths * (1 + amount * (1 + 0.25 * noise)))
+    longer = 1 + style.crease * (1 + 0.25 * noise)
+    if style.ruffle > 0:
+        rim = np.abs(garment.outline[:, [HEM, CUFF]]).min(axis=1)
+        longer += style.ruffle * np.clip(1 - rim[cons.pairs].mean(axis=1) / 0.05, 0, 1)
+    return cons._replace(lengths=cons.lengths * longer)
 
 
 def put_on(
@@ -164,7 +169,7 @@ def put_on(
         rounds=20,
         steps=12,
     )
-    cons = _creased(fine.vertices, fine.constraints, style.crease, rng)
+    cons = _creased(fine, style, rng)
     obstacles = _obstacles(model, person, fine, style)
     x = drape(
         np.asarray(matrix @ x),
