@@ -60,7 +60,7 @@ class Garment:
     @functools.cached_property
     def inside(self) -> npt.NDArray[np.bool_]:
         """[N] whether a vertex lies within the outline."""
-        return np.all(self.outline < 0, axis=1)
+        return self.outline.max(axis=1) < 0
 
     def trimmed(self) -> Ints:
         """The triangles without those that lie wholly beyond the outline."""

@@ -172,13 +172,16 @@ def make_worked(
         strips["collar_flat"] = collar.flat(flat)
         shown = np.concatenate([shown, strips["collar_flat"]])
     if style.opening > 0:
-        strips["inner_hides"], strips["inner"] = inner_top(model, person, rng)
+        strips["inner_hides"], strips["inner"] = inner_top(model, person, fine, rng)
     camera = shop_camera(shown, size, float(rng.uniform(1.02, 1.12)), roll)
     return Worked(style, fine, worn, flat, camera, roll, show, collar, **strips)
 
 
-def inner_top(model: BodyModel, person: Wearer, rng: Generator) -> tuple[Garment, Surface]:
-    """A close plain top under an open front, posed with the body: its cut, and what is seen of it."""
+def inner_top(model: BodyModel, person: Wearer, over: Garment, rng: Generator) -> tuple[Garment, Surface]:
+    """A close plain top under the open garment `over`, posed with the body: its cut, and its surface.
+
+    Below the cloth it is sunk in, as is the body that it hides: nothing can then poke through.
+    """
     hip = person.body.heads[model.index["upperleg01.L"]][2]
     neck = str(rng.choice(["crew", "scoop", "v"]))
     style = Style(
@@ -189,8 +192,12 @@ def inner_top(model: BodyModel, person: Wearer, rng: Generator) -> tuple[Garment
     tone = rng.choice([0.75, 0.6, 0.25, 0.03], p=[0.5, 0.15, 0.15, 0.2])
     colour = np.append(tone * (1 + rng.normal(0, 0.03, 3)), 1.0).astype(np.float32)
     tris = garment.trimmed()
+    gap, near = cKDTree(over.vertices).query(garment.vertices)
+    under = np.clip(-over.outline.max(axis=1)[near] / 0.015, 0, 1) * (gap < 0.09)
+    normals = vertex_normals(garment.vertices, garment.triangles)
+    sunk = garment.vertices - (0.001 + 0.009 * under)[:, None] * normals
     surface = Surface(
-        skin(garment.vertices, garment.weights, person.bones),
+        skin(sunk, garment.weights, person.bones),
         tris,
         OTHER,
         uv=np.zeros((len(tris), 3, 2)),
