@@ -64,7 +64,7 @@ class Garment:
 
     def trimmed(self) -> Ints:
         """The triangles without those that lie wholly beyond the outline."""
-        outside = (self.outline > 0).any(axis=1)
+        outside = self.outline.max(axis=1) > 0
         return self.triangles[~outside[self.triangles].all(axis=1)]
 
 
