@@ -16,7 +16,7 @@ from rmgn.data.fabrics import draw_colour, draw_denim, draw_palette, draw_tile, 
 from rmgn.data.people.layers import Sample
 from rmgn.data.prints import add_print
 from rmgn.data.rooms import someone
-from rmgn.data.sewn import add_hoodie_front, add_placket, add_pocket, lower_overlay
+from rmgn.data.sewn import add_hoodie_front, add_placket, add_pocket, add_zip, lower_overlay
 from rmgn.data.stock import Stock
 
 F32 = npt.NDArray[np.float32]
@@ -112,7 +112,9 @@ def draw_garment(rng: Generator, style: dict[str, object], length: float, stock:
     quiet = pattern in ("plain", "heather")
     if rng.random() < (chance / 0.55 if quiet else 0.05 * (not formal)):
         printed = add_print(canvas, rng, length, stock, palette[0])
-    if placket != "none":
+    if placket == "zip":
+        add_zip(canvas, rng, length)
+    elif placket != "none":
         add_placket(canvas, rng, length if placket == "full" else rng.uniform(0.12, 0.17))
     if rng.random() < (0.35 if kind in ("shirt", "polo") else 0.05):
         add_pocket(canvas, rng)
