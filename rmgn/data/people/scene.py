@@ -356,5 +356,7 @@ def _inspect(worn: Worn) -> None:
             continue
         if label in (LABELS["left arm"], LABELS["right arm"]):
             raise Rejected("hand through the cloth")
+        if label == LABELS["background"] and area < 4e-4 * other.size and (worn.depth[island == k] > 0).any():
+            raise Rejected("belt or strap through the cloth")
         if label != LABELS["background"]:
             raise Rejected("body or trousers through the cloth")
