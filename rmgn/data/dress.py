@@ -105,7 +105,8 @@ def _dress(batch: Batch, noise_seed: int, camera: bool) -> Dressed:
     cover = cover + worn["garment"][..., 0].unsqueeze(1) / 255
     numbers = batch["camera"].repeat_interleave(2, 0)
     behind = _backdrop(batch["backdrop"], cover, numbers)
-    linear_picture = picture + person + behind * (1 - cover).clamp(0, 1)
+    gain = batch["gain"].repeat_interleave(2, 0).view(n, 1, 1, 1)
+    linear_picture = (picture + person) * gain + behind * (1 - cover).clamp(0, 1)
     people = develop(linear_picture, numbers)
     if camera:
         people = through_camera(people, numbers, grain(batch["grain"][:, 0] + noise_seed, people))
@@ -114,7 +115,7 @@ def _dress(batch: Batch, noise_seed: int, camera: bool) -> Dressed:
     photo = _shop_photo(flat_fabric, gloss, shop, batch["shop"].flatten(0, 1))
     if camera:
         value = {name: batch["shop"][..., k].flatten() for k, name in enumerate(SHOP)}
-        photo = blur(photo, value["blur"])
+        photo = blur(photo, value["blur"], 2)
         noise = grain(batch["grain"][:, 1] + noise_seed, photo)
         photo = (photo + noise.mul_(value["noise"].view(n, 1, 1, 1))).clamp_(0, 1)
     flow, visible = flows(x, z, worn["garment"], looks["shop_place"])
@@ -265,11 +266,11 @@ def fabric_colour(cloth: Cloth, look: Batch) -> Tensor:
     collar = (panel == COLLAR) & (number["collar_contrast"] > 0.5)
     ground, stripe, accent = look["palette"].permute(1, 2, 0)[:, :, owner]
     band = look["band"].T[:, owner]
-    base = torch.where(block, torch.where(stripe_block, accent, stripe), ground)
-    base = torch.where(contrast, stripe, torch.where(collar, band, base))
     patterned = ~(block | contrast | collar)
-    second, third = second * patterned, third * patterned
-    albedo = base * (1 - second - third) + stripe * second + accent * third
+    second = torch.where(patterned, second, ((block & ~stripe_block & ~collar) | contrast).float())
+    third = torch.where(patterned, third, (stripe_block & ~collar & ~contrast).float())
+    ground = torch.where(collar & ~contrast, band, ground)
+    albedo = ground * (1 - second - third) + stripe * second + accent * third
 
     colour, opacity = _sample_overlay(look["overlay"], owner, cloth.x, down)
     opacity = opacity * (~back & (panel == 0))

@@ -20,19 +20,21 @@ TEXEL = 0.002  # metres
 F32 = npt.NDArray[np.float32]
 U8 = npt.NDArray[np.uint8]
 
-# sRGB colours that clothes are sold in, most of them muted; black, white, grey and navy lead.
+# sRGB colours that clothes are sold in, and how often: black, white, navy and grey lead, few are bright.
 _SOLD = np.array(
     [
-        (18, 18, 20), (28, 28, 32), (245, 245, 243), (250, 247, 240), (232, 232, 230), (28, 35, 60),
-        (22, 28, 48), (120, 122, 125), (170, 172, 175), (75, 78, 84), (110, 25, 40),
-        (190, 30, 40), (225, 190, 190),
-        (235, 205, 205), (130, 160, 190), (190, 210, 228), (90, 98, 76), (60, 75, 60), (210, 190, 158),
-        (228, 216, 195), (150, 110, 80), (95, 70, 55), (215, 160, 60), (240, 205, 90), (40, 90, 85),
-        (30, 120, 110), (150, 125, 170), (90, 60, 110), (220, 110, 90), (235, 120, 60), (45, 85, 160),
-        (60, 110, 200),
+        (18, 18, 20, 8), (28, 28, 32, 6), (40, 40, 43, 3), (245, 245, 243, 7), (250, 247, 240, 4),
+        (232, 232, 230, 3), (28, 35, 60, 5), (22, 28, 48, 4), (38, 48, 78, 2), (120, 122, 125, 2.5),
+        (170, 172, 175, 3), (75, 78, 84, 3), (210, 190, 158, 2.5), (228, 216, 195, 2.5), (150, 110, 80, 1.5),
+        (95, 70, 55, 2), (130, 160, 190, 2), (190, 210, 228, 3), (70, 98, 138, 2), (45, 85, 160, 1.5),
+        (110, 25, 40, 2.5), (165, 32, 42, 2), (225, 190, 190, 2), (235, 205, 205, 2), (190, 120, 125, 1),
+        (90, 98, 76, 2.5), (60, 75, 60, 2), (165, 175, 155, 1.5), (40, 90, 85, 1.2), (215, 160, 60, 1.2),
+        (236, 214, 130, 1), (150, 125, 170, 1), (90, 60, 110, 0.8), (220, 110, 90, 1), (205, 95, 50, 0.8),
     ],
     np.float32,
 )  # fmt: skip
+_COLOURS, _OFTEN = _SOLD[:, :3] / 255, _SOLD[:, 3].astype(np.float64) / _SOLD[:, 3].sum(dtype=np.float64)
+_QUIET = 16  # the first of them go with everything
 
 
 def linear(srgb: npt.NDArray[np.floating]) -> F32:
@@ -40,20 +42,23 @@ def linear(srgb: npt.NDArray[np.floating]) -> F32:
     return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4).astype(np.float32)
 
 
-def draw_colour(rng: Generator) -> F32:
-    """One sRGB colour [3] in [0, 1]."""
-    if rng.random() < 0.65:
-        colour = _SOLD[rng.integers(len(_SOLD))] / 255 * rng.uniform(0.9, 1.06) + rng.normal(0, 0.012, 3)
-    else:
-        saturation = rng.choice([rng.uniform(0.05, 0.35), rng.uniform(0.35, 0.95)])
-        hsv = np.array([[[rng.uniform(0, 360), saturation, rng.uniform(0.15, 0.98)]]], np.float32)
+def draw_colour(rng: Generator, quiet: float = 0.0) -> F32:
+    """One sRGB colour [3] in [0, 1], as clothes are sold; `quiet`: the chance that it must be a muted one."""
+    if rng.random() < quiet:
+        colour = _COLOURS[rng.choice(_QUIET, p=_OFTEN[:_QUIET] / _OFTEN[:_QUIET].sum())]
+    elif rng.random() < 0.82:
+        colour = _COLOURS[rng.choice(len(_COLOURS), p=_OFTEN)]
+    else:  # any hue, most often a dull one
+        saturation = rng.beta(1.6, 3.2)
+        hsv = np.array([[[rng.uniform(0, 360), saturation, rng.uniform(0.15, 0.95)]]], np.float32)
         colour = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0, 0]
+    colour = colour * rng.uniform(0.9, 1.06) + rng.normal(0, 0.012, 3)
     return np.clip(colour, 0.02, 0.98).astype(np.float32)
 
 
-def draw_palette(rng: Generator) -> F32:
+def draw_palette(rng: Generator, quiet: float = 0.0) -> F32:
     """Three sRGB colours [3, 3]: the ground, and two that stand out from it or go along with it."""
-    ground = draw_colour(rng)
+    ground = draw_colour(rng, quiet)
     palette = [ground]
     for _ in range(2):
         kind = rng.random()

@@ -22,7 +22,18 @@ from rmgn.data.transform import mirror, shrink
 
 Batch = dict[str, Tensor]
 SPLITS = ("train", "eval")
+_COMPANY = 0.12  # how often somebody else is in the back
 _WIDE = ("place", "depth")  # planes of 16 bits
+
+
+def auto_exposure(sample: Sample) -> float:
+    """How much more light a camera that looks after faces lets in: dim skin is lifted, not all the way."""
+    light, share = 0.0, 1e-3
+    for worn in sample.worn:
+        skin = worn.cover[::4, ::4, 0].astype(np.float32)
+        light += float((layers.unpack_light(worn.light[::4, ::4]).mean(axis=-1) * skin).sum())
+        share += float(skin.sum())
+    return float(np.clip((0.8 / max(light / share, 1e-2)) ** 0.6, 0.85, 1.9))
 
 
 def tensors(sample: Sample, look: Look) -> Batch:
@@ -61,6 +72,7 @@ def tensors(sample: Sample, look: Look) -> Batch:
     for name in ("skin", "hair", "lower_palette"):
         items[name] = torch.from_numpy(np.asarray(getattr(look, name), np.float32))
     items["skin_power"] = torch.tensor(look.skin_power, dtype=torch.float32)
+    items["gain"] = torch.tensor(auto_exposure(sample))
     items["grain"] = torch.from_numpy(look.grain)
     # A look is drawn for the layers' own size; in a smaller picture blur and noise are smaller too.
     scale = look.backdrop.shape[0] // height
@@ -127,7 +139,12 @@ class GeneratedPeople(Dataset[Batch]):
         sample = shrink(sample, self._scale)
         if self._flip and rng.random() < 0.5:
             sample = mirror(sample)
-        return tensors(sample, draw_look(rng, sample.meta, (height, width), stock(self._assets, self._split)))
+        behind = None
+        if rng.random() < _COMPANY:
+            behind = layers.load(self.files[int(rng.integers(len(self.files)))])
+        return tensors(
+            sample, draw_look(rng, sample.meta, (height, width), stock(self._assets, self._split), behind)
+        )
 
     @staticmethod
     def collate(items: list[Batch]) -> Batch:

@@ -18,7 +18,7 @@ from rmgn.data.people.camera import Camera
 from rmgn.data.people.layers import PLACE_ZERO
 from rmgn.data.people.light import make_lights, shop_lights, studio
 from rmgn.data.people.lower import LowerStyle, make_lower
-from rmgn.data.people.planes import ShopDepth, shop_planes, worn_planes
+from rmgn.data.people.planes import shop_planes, worn_planes
 from rmgn.data.people.pose import Arm, Pose
 from rmgn.data.people.raytrace import Tracer
 from rmgn.data.people.scene import draw_shape, garment_surfaces, make_worked
@@ -54,9 +54,9 @@ def test_warped_shop_photo_is_the_worn_garment(pattern: str) -> None:
     flat = Tracer(garment_surfaces(worked, flat=True))
     lights = make_lights(studio(rng, -camera.forward), -camera.forward, rng)
     tracer = Tracer(garment_surfaces(worked, flat=False))
-    worn = worn_planes(model, tracer, camera, lights, 3, 1, ShopDepth(flat, worked.camera))
     fine = replace(worked.camera, width=768, height=1024)
-    shop = shop_planes(flat, fine, shop_lights(rng), 1, 1)
+    shop, depth = shop_planes(flat, fine, shop_lights(rng), 1, 1)
+    worn = worn_planes(model, tracer, camera, lights, 3, 1, depth)
 
     tile, _ = draw_tile(rng, pattern)
     numbers = {**dict.fromkeys(NUMBERS, 0.0), "scale": 1.0, "block_low": 2.0, "stitch": 0.02}
