@@ -55,7 +55,9 @@ class Source:
         return np.asarray(Image.open(self.folder / "garment_mask" / f"{self.stems[n]}.png"))
 
     def parse(self, n: int) -> U8:
-        return np.asarray(Image.open(self.folder / "parse" / f"{self.stems[n]}.png"))
+        """Published sets know no top under an open front: it counts as the garment."""
+        numbers = np.asarray(Image.open(self.folder / "parse" / f"{self.stems[n]}.png"))
+        return np.where(numbers == 5, np.uint8(4), numbers)
 
     def parts(self, n: int) -> U8:
         return np.asarray(Image.open(self.folder / "bodyparts" / f"{self.stems[n][:-2]}.png"))
