@@ -101,6 +101,5 @@ _GENERATED = {
     "left arm": Label.LEFT_ARM,
     "face": Label.FACE,
     "right arm": Label.RIGHT_ARM,
-    "inner": Label.INNER,
 }
 GENERATED = _table({number: _GENERATED[name] for name, number in LAYER_LABELS.items()})

@@ -39,7 +39,6 @@ class Label(IntEnum):
     RIGHT_SHOE = 14
     SOCKS = 15
     ACCESSORY = 16  # bag, scarf, belt, gloves, glasses
-    INNER = 17  # a top seen under the open front of `UPPER`; it goes when the upper clothes are exchanged
 
 
 HEAD = (Label.HAIR, Label.HAT, Label.FACE)
