@@ -131,9 +131,7 @@ def _check_layout(folder: Path) -> int:
     except ValueError as error:
         print(f"rmgn.data.check: error: {error}", file=sys.stderr)
         return 2
-    for problem in report.problems:
-        print(problem)
-    print(f"{report.summary}; {len(report.problems)} problems")
+    print(*report.problems, *report.summary, f"{len(report.problems)} problems", sep="\n")
     return 1 if report.problems else 0
 
 
