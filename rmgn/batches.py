@@ -1,101 +1,223 @@
-"""Training batches from generated people: the same layers dressed anew each time, resumable at any step."""
+"""Training batches of any data set, the same after a stop at any step, shared out between processes."""
 
+from __future__ import annotations
+
+import dataclasses
+import itertools
 from collections.abc import Iterator
-from typing import NamedTuple
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler, Subset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
+from rmgn.data.augment import Augment
+from rmgn.data.datasets import TryOnDataset, open_dataset
 from rmgn.data.dress import dress
 from rmgn.data.generated import GeneratedPeople
+from rmgn.data.labels import GENERATED
+from rmgn.data.read import openpose_order
+from rmgn.data.sample import Sample, collate
+from rmgn.training_config import TrainConfig
 
 
-class Pairs(NamedTuple):
-    """Try-on with known answers. Pictures [B, 3, H, W] in [-1, 1], masks [B, 1, H, W] in [0, 1]."""
+class Source(Protocol):
+    """A data set as training reads it: parts are loaded by workers and made a batch in the main process."""
 
-    person: Tensor  # wears another garment
-    garment: Tensor  # shop photo
-    mask: Tensor  # of the garment, 0 or 1
-    target: Tensor  # the same person in the garment
-    worn_mask: Tensor  # where `target` shows the garment
-    flow: Tensor  # [B, 2, H, W] true sampling grid
-    visible: Tensor  # where `flow` is true
+    per_item: int  # samples that one item gives
 
+    def __len__(self) -> int: ...
 
-class StepSampler(Sampler[int]):
-    """An endless sequence of shuffled epochs that can start at any position; the same for one seed."""
+    def load(self, index: int, epoch: int) -> Any:
+        """One item, in the look or augmentation of an epoch."""
 
-    def __init__(self, length: int, seed: int, start: int = 0) -> None:
-        self.length, self.seed, self.position = length, seed, start
+    def collate(self, items: list[Any]) -> Any:
+        """What workers send."""
 
-    def __iter__(self) -> Iterator[int]:
-        while True:
-            epoch, offset = divmod(self.position, self.length)
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-            for index in torch.randperm(self.length, generator=generator).tolist()[offset:]:
-                self.position += 1
-                yield epoch * self.length + index
+    def batch(self, items: Any, noise_seed: int, device: torch.device) -> Sample:
+        """A batch of `per_item` times as many samples on the device."""
 
 
-class Freshly(torch.utils.data.Dataset[dict[str, Tensor]]):
-    """Layers by a running number: number n is sample n mod length, in the look of epoch n // length."""
+class LayersSource:
+    """Generated layers, dressed anew each epoch; each gives a in the place of b, and b in that of a.
 
-    def __init__(self, people: GeneratedPeople, held_out: int) -> None:
-        self.people, self.length = people, len(people) - held_out
+    others: garments for fake persons a sample; the first is the one that `other_persons` shows, the rest are
+    other samples' of the batch.
+    """
 
-    def __getitem__(self, number: int) -> dict[str, Tensor]:
-        epoch, index = divmod(number, self.length)
+    per_item = 2
+
+    def __init__(self, people: GeneratedPeople, others: int = 1) -> None:
+        self.people, self.others = people, others
+
+    def __len__(self) -> int:
+        return len(self.people)
+
+    def load(self, index: int, epoch: int) -> dict[str, Tensor]:
         self.people.set_epoch(epoch)
         return self.people[index]
 
+    def collate(self, items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        return self.people.collate(items)
+
+    def batch(self, items: dict[str, Tensor], noise_seed: int, device: torch.device) -> Sample:
+        dressed = dress({name: value.to(device) for name, value in items.items()}, noise_seed)
+
+        def both(pair: Tensor) -> Tensor:
+            return torch.cat([pair[:, 0], pair[:, 1]])
+
+        garment, mask, person = (
+            both(dressed.garment),
+            both(dressed.garment_mask).float(),
+            both(dressed.person),
+        )
+        count = len(garment)
+        names = tuple(f"{k}{side}" for side in "ab" for k in range(count // 2))
+        table = torch.from_numpy(GENERATED).to(device)
+        points = torch.stack(
+            [torch.from_numpy(openpose_order(coco.numpy())) for coco in items["keypoints"]]
+        ).to(device)
+        return Sample(
+            person=person,
+            garment=garment,
+            garment_mask=mask,
+            paired=True,
+            person_name=names,
+            garment_name=names,
+            parse=table[both(dressed.parse)],
+            keypoints=torch.cat([points, points]),
+            dense=torch.cat([dressed.parts, dressed.parts]).byte(),
+            worn_mask=both(dressed.worn_mask).float(),
+            flow=both(dressed.flow),
+            visible=both(dressed.visible).float(),
+            other_garments=_others(garment, self.others),
+            other_masks=_others(mask, self.others),
+            other_persons=person.roll(count // 2, dims=0)[:, None],
+        )
+
+
+class FolderSource:
+    """Pairs that lie as files in a known layout."""
+
+    per_item = 1
+
+    def __init__(self, dataset: TryOnDataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def load(self, index: int, epoch: int) -> Sample:
+        self.dataset.set_epoch(epoch)
+        return self.dataset[index]
+
+    def collate(self, items: list[Sample]) -> Sample:
+        return collate(items)
+
+    def batch(self, items: Sample, noise_seed: int, device: torch.device) -> Sample:  # noqa: ARG002
+        return items.to(device)
+
+
+def open_source(folder: Path, config: TrainConfig, assets: Path | None = None) -> Source:
+    """Generated layers, or the training split of a data set in any known layout.
+
+    Raises ValueError for a folder that is not understood or lacks what the stage needs.
+    """
+    others = 0 if config.stage.startswith("pb-") else config.fakes
+    if folder.is_dir() and any(folder.glob("[0-9]*.zip")):
+        return LayersSource(GeneratedPeople(folder, config.seed, assets=assets), max(1, others))
+    size = (config.height, config.width)
+    augment = Augment() if config.augment else None
+    return FolderSource(open_dataset(folder, size=size, others=others, augment=augment, seed=config.seed))
+
+
+def _others(values: Tensor, count: int) -> Tensor:
+    """Other garments of a batch [N, C, H, W], a-sides then b-sides: [N, count, C, H, W], partners first."""
+    half = len(values) // 2
+    if count > 1 and count > half:
+        raise ValueError(f"{count} fake persons need a batch of at least {2 * count}")
+    return torch.stack([values.roll(half + k, dims=0) for k in range(count)], dim=1)
+
+
+class Numbered(Dataset[Any]):
+    """Items of a source by a running number: n is item n mod length in the look of epoch n // length."""
+
+    def __init__(self, source: Source, length: int) -> None:
+        self.source, self.length = source, length
+
+    def __getitem__(self, number: int) -> Any:
+        epoch, index = divmod(number, self.length)
+        return self.source.load(index, epoch)
+
+
+class BatchSampler(Sampler[list[int]]):
+    """Batches of an endless sequence of shuffled epochs: the start-th, and each stride-th from there on.
+
+    The sequence depends on length, size and seed alone, so any number of processes and stops shares it out.
+    """
+
+    def __init__(self, length: int, size: int, seed: int, start: int = 0, stride: int = 1) -> None:
+        self.length, self.size, self.start, self.stride = length, size, start, stride
+        self._order = lru_cache(maxsize=2)(lambda epoch: _permutation(length, seed * 1_000_003 + epoch))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in itertools.count(self.start, self.stride):
+            yield [self.number(k) for k in range(batch * self.size, (batch + 1) * self.size)]
+
+    def number(self, position: int) -> int:
+        """The item at a position, as `Numbered` counts."""
+        epoch, offset = divmod(position, self.length)
+        return epoch * self.length + self._order(epoch)[offset]
+
+
+def _permutation(length: int, seed: int) -> list[int]:
+    order: list[int] = torch.randperm(length, generator=torch.Generator().manual_seed(seed)).tolist()
+    return order
+
 
 def training_batches(
-    people: GeneratedPeople, held_out: int, batch: int, seed: int, start_step: int, workers: int
-) -> Iterator[Pairs]:
-    """Endless batches of `batch` pairs; those from `start_step` on are the same as without a stop before it.
+    source: Source,
+    held_out: int,
+    batch: int,
+    seed: int,
+    start: int,
+    workers: int,
+    device: torch.device | str = "cpu",
+    stride: int = 1,
+) -> Iterator[Sample]:
+    """Endless batches of `batch` samples: the start-th, and each stride-th from there on.
 
-    Each sample of layers gives two pairs, b to a and a to b. The last `held_out` samples are left out.
+    They do not depend on `workers`, nor on where the sequence was entered. The last `held_out` items of the
+    source are left out.
     """
-    samples = max(1, batch // 2)
-    fresh = Freshly(people, held_out)
-    sampler = StepSampler(fresh.length, seed, start_step * samples)
+    length = len(source) - held_out
+    sampler = BatchSampler(length, max(1, batch // source.per_item), seed, start, stride)
     loader = DataLoader(
-        fresh, samples, sampler=sampler, num_workers=workers, collate_fn=people.collate, drop_last=True
+        Numbered(source, length),
+        batch_sampler=sampler,
+        num_workers=workers,
+        collate_fn=source.collate,
+        pin_memory=torch.device(device).type == "cuda",
     )
-    for step, items in enumerate(loader, start_step):
-        yield pairs(items, noise_seed=seed + step)
+    for number, items in zip(itertools.count(start, stride), loader, strict=False):
+        yield source.batch(items, seed + number, torch.device(device))
 
 
-def held_out_batches(people: GeneratedPeople, held_out: int, batch: int, workers: int) -> Iterator[Pairs]:
-    """The last `held_out` samples in one fixed look."""
-    people.set_epoch(0)
-    subset = Subset(people, range(len(people) - held_out, len(people)))
-    loader = DataLoader(subset, max(1, batch // 2), num_workers=workers, collate_fn=people.collate)
-    for step, items in enumerate(loader):
-        yield pairs(items, noise_seed=step)
+def held_out_batches(
+    source: Source, held_out: int, batch: int, device: torch.device | str = "cpu"
+) -> Iterator[Sample]:
+    """The last `held_out` items, in one fixed look."""
+    size = max(1, batch // source.per_item)
+    indices = list(range(len(source) - held_out, len(source)))
+    for step, begin in enumerate(range(0, held_out, size)):
+        items = [source.load(index, 0) for index in indices[begin : begin + size]]
+        yield source.batch(source.collate(items), step, torch.device(device))
 
 
-def pairs(items: dict[str, Tensor], noise_seed: int) -> Pairs:
-    """Dress collated layers: both directions of every sample, B = 2·samples."""
-    dressed = dress(items, noise_seed)
-
-    def both(pair: Tensor) -> Tensor:
-        return torch.cat([pair[:, 0], pair[:, 1]])
-
-    return Pairs(
-        person=torch.cat([dressed.person[:, 1], dressed.person[:, 0]]),
-        garment=both(dressed.garment),
-        mask=both(dressed.garment_mask).float(),
-        target=both(dressed.person),
-        worn_mask=both(dressed.worn_mask).float(),
-        flow=both(dressed.flow),
-        visible=both(dressed.visible).float(),
-    )
-
-
-def resize(batch: Pairs, size: tuple[int, int]) -> Pairs:
+def resize(batch: Sample, size: tuple[int, int]) -> Sample:
     """The batch at a size that divides its own by a whole number; flows are averaged where they are true."""
     height, width = batch.person.shape[-2:]
     scale = height // size[0]
@@ -103,9 +225,31 @@ def resize(batch: Pairs, size: tuple[int, int]) -> Pairs:
         raise ValueError(f"{height}x{width} cannot be reduced to {size[0]}x{size[1]} by a whole number")
     if scale == 1:
         return batch
-    pooled = {name: F.avg_pool2d(value, scale) for name, value in batch._asdict().items()}
-    share = pooled["visible"]
-    pooled["flow"] = F.avg_pool2d(batch.flow * batch.visible, scale) / share.clamp(min=1e-6)
-    pooled["visible"] = (share > 0.5).float()
-    pooled["mask"] = (pooled["mask"] > 0.5).float()
-    return Pairs(**pooled)
+
+    def mean(x: Tensor) -> Tensor:
+        pooled = F.avg_pool2d(x.reshape(-1, *x.shape[-3:]), scale)
+        return pooled.reshape(*x.shape[:-2], *pooled.shape[-2:])
+
+    def majority(x: Tensor) -> Tensor:
+        return (mean(x) > 0.5).float()
+
+    def pick(x: Tensor) -> Tensor:
+        return x[..., scale // 2 :: scale, scale // 2 :: scale]
+
+    rules = {
+        mean: ("person", "garment", "worn_mask", "other_garments", "other_persons"),
+        majority: ("garment_mask", "other_masks", "visible"),
+        pick: ("parse", "dense"),
+    }
+    changed: dict[str, Any] = {}
+    for rule, names in rules.items():
+        for name in names:
+            value = getattr(batch, name)
+            if value is not None:
+                changed[name] = rule(value)
+    if batch.flow is not None and batch.visible is not None:
+        share = mean(batch.visible).clamp(min=1e-6)
+        changed["flow"] = mean(batch.flow * batch.visible) / share
+    if batch.keypoints is not None:
+        changed["keypoints"] = batch.keypoints * batch.keypoints.new_tensor([1 / scale, 1 / scale, 1])
+    return dataclasses.replace(batch, **changed)
