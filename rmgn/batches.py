@@ -128,6 +128,8 @@ def open_source(folder: Path, config: TrainConfig, assets: Path | None = None) -
     """
     others = 0 if config.stage.startswith("pb-") else config.fakes
     if folder.is_dir() and any(folder.glob("[0-9]*.zip")):
+        if others >= config.batch:
+            raise ValueError(f"{others} fake persons of layers need a batch of at least {others + 1}")
         return LayersSource(GeneratedPeople(folder, config.seed, assets=assets), max(1, others))
     size = (config.height, config.width)
     augment = Augment() if config.augment else None
@@ -135,11 +137,13 @@ def open_source(folder: Path, config: TrainConfig, assets: Path | None = None) -
 
 
 def _others(values: Tensor, count: int) -> Tensor:
-    """Other garments of a batch [N, C, H, W], a-sides then b-sides: [N, count, C, H, W], partners first."""
+    """Other garments of a batch [N, C, H, W], a-sides then b-sides: [N, count, C, H, W].
+
+    Each sample's partner first, then the rest of the batch, and again where that is too small.
+    """
     half = len(values) // 2
-    if count > 1 and count > half:
-        raise ValueError(f"{count} fake persons need a batch of at least {2 * count}")
-    return torch.stack([values.roll(half + k, dims=0) for k in range(count)], dim=1)
+    shifts = [half, *(k for k in range(1, len(values)) if k != half)]
+    return torch.stack([values.roll(shifts[k % len(shifts)], dims=0) for k in range(count)], dim=1)
 
 
 class Numbered(Dataset[Any]):

@@ -87,6 +87,9 @@ def load_config(name: str, overrides: dict[str, Any]) -> TrainConfig:
     config = TrainConfig(**values)
     if not 1 <= config.fakes <= 3:
         raise ValueError(f"{file}: fakes must be 1, 2 or 3, not {config.fakes}")
+    for name in ("height", "width"):
+        if getattr(config, name) % 32 or getattr(config, name) < 96:
+            raise ValueError(f"{file}: {name} must be a multiple of 32, at least 96")
     try:
         config.network()
     except ValueError as error:
