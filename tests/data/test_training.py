@@ -263,7 +263,7 @@ def test_a_run_of_an_older_version_goes_on(layers_folder: Path, settings: Path, 
 def test_each_stage_feeds_the_next_and_goes_on_exactly(
     layers_folder: Path, settings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The paper's four stages and distillation; one of each kind is also stopped half way and taken up again."""
+    """The four stages and distillation; one of each kind is also stopped half way and taken up again."""
     settings.write_text(SETTINGS.replace("batch = 2", "batch = 4") + TINY)
 
     def run(stage: str, out: str, steps: int, *arguments: object) -> int:
