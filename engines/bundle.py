@@ -28,7 +28,8 @@ class Bundle:
     """The contents of a `bundle.json`; `folder` is where it was read from.
 
     `graphs` maps "garment" and "tryon" to the portable ONNX graphs and, where they were exported,
-    "garment.torch" and "tryon.torch" to torch programs.
+    "garment.torch" and "tryon.torch" to torch programs and "tryon.fused" to an ONNX graph whose nodes are the
+    project's own kernels, for TensorRT.
     """
 
     folder: Path

@@ -2,6 +2,8 @@
 
     python -m engines.tensorrt_build tensorrt_rtx tryon.onnx tryon.plan 8.6,8.9
 
+A graph with the project's own nodes (`build_engine.py --fused`) is built with their plugins.
+
 A builder that dies takes only this process along, and its memory goes back. Progress goes to
 stdout, a JSON list [phase, steps done, steps in all] a line; the last line of a failure is {"error": "..."}.
 """
@@ -18,8 +20,13 @@ class BuildError(Exception):
     """TensorRT refused; the message says what."""
 
 
-def build(library: str, onnx: Path, plan: Path, capabilities: Sequence[tuple[int, int]]) -> None:
-    """Write the plan of `onnx`; without capabilities, for the GPU at hand. Raises BuildError."""
+def build(
+    library: str, onnx: Path, plan: Path, capabilities: Sequence[tuple[int, int]], fused: bool = False
+) -> None:
+    """Write the plan of `onnx`; without capabilities, for the GPU at hand. Raises BuildError.
+
+    fused: the graph holds nodes of the project's own, which become plugins.
+    """
     trt = importlib.import_module(library)
     named = f"{library} {trt.__version__}"
     logger = trt.Logger(trt.Logger.ERROR)
@@ -27,7 +34,7 @@ def build(library: str, onnx: Path, plan: Path, capabilities: Sequence[tuple[int
     # TensorRT 11 knows no other networks; 10.x must be told.
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
-    if not parser.parse_from_file(str(onnx)):
+    if not (parser.parse(_with_plugins(onnx)) if fused else parser.parse_from_file(str(onnx))):
         errors = "; ".join(str(parser.get_error(i)) for i in range(parser.num_errors))
         raise BuildError(f"{named} cannot read {onnx}: {errors}")
     config = builder.create_builder_config()
@@ -43,6 +50,26 @@ def build(library: str, onnx: Path, plan: Path, capabilities: Sequence[tuple[int
     if built is None:
         raise BuildError(f"{named} could not build {onnx}; its messages are above")
     plan.write_bytes(bytes(built))
+
+
+def _with_plugins(path: Path) -> bytes:
+    """A fused graph for the parser, with the plugins registered that its nodes are to become.
+
+    Without the function bodies: some versions of TensorRT would prefer those to the plugins.
+    """
+    import onnx
+
+    from engines.device import compute_capability
+    from kernels import tensorrt_plugins
+
+    here = compute_capability()
+    if here is None:
+        raise BuildError("plugins are compiled for the GPU at hand, and there is none")
+    tensorrt_plugins.register(importlib.import_module("tensorrt.plugin"), 10 * here[0] + here[1])
+    model = onnx.load(path)
+    del model.functions[:]
+    graph: bytes = model.SerializeToString()
+    return graph
 
 
 def _monitor(trt: Any) -> Any:
@@ -74,10 +101,11 @@ def _monitor(trt: Any) -> Any:
 
 
 def main(argv: Sequence[str]) -> int:
-    library, onnx, plan, *rest = argv
+    library, onnx, plan, *rest = [item for item in argv if item != "--fused"]
     targets = [item.split(".") for item in rest[0].split(",")] if rest else []
     try:
-        build(library, Path(onnx), Path(plan), [(int(major), int(minor)) for major, minor in targets])
+        numbers = [(int(major), int(minor)) for major, minor in targets]
+        build(library, Path(onnx), Path(plan), numbers, "--fused" in argv)
     except BuildError as error:
         print(json.dumps({"error": str(error)}), flush=True)
         return 1

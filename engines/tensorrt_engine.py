@@ -11,6 +11,7 @@ import sys
 import types
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ class PlanManifest:
     compute_capabilities: tuple[str, ...]
     precision: str
     sha256: str
+    fused: bool = False  # from the graph with the project's kernels, which are plugins in it
 
 
 def installed() -> list[str]:
@@ -58,7 +60,7 @@ def build_plan(
 ) -> Path:
     """Build `graph` into a plan and write it with its manifest.
 
-    The network is strongly typed: the graph's own types are the precision. capabilities: which GPUs the
+    TensorRT builds the fused graph where the bundle has one and Triton is here to compile its kernels. The network is strongly typed: the graph's own types are the precision. capabilities: which GPUs the
     plan is for; TensorRT-RTX only, which needs no GPU to build (None: the GPU at hand, or else
     RTX_CAPABILITIES). TensorRT builds for the GPU at hand. Raises EngineError where that fails.
     """
@@ -75,11 +77,13 @@ def build_plan(
     else:
         targets = capabilities or ([here] if here else RTX_CAPABILITIES)
 
+    fused = library == "tensorrt" and f"{graph}.fused" in bundle.graphs and find_spec("triton") is not None
     path = plan_path(bundle, graph, library)
     path.parent.mkdir(exist_ok=True)
     partial = path.with_name(f".{path.name}.part")
     try:
-        _build(library, bundle.path(graph), partial, targets if library == "tensorrt_rtx" else (), progress)
+        names = targets if library == "tensorrt_rtx" else ()
+        _build(library, bundle.path(f"{graph}.fused" if fused else graph), partial, names, progress, fused)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -91,6 +95,7 @@ def build_plan(
         compute_capabilities=tuple(f"{major}.{minor}" for major, minor in targets),
         precision=bundle.precision,
         sha256=sha256(path),
+        fused=fused,
     )
     _write(path.with_suffix(".json"), (json.dumps(asdict(manifest), indent=2) + "\n").encode())
     return path
@@ -140,12 +145,18 @@ def _import(library: str) -> types.ModuleType | None:
 
 
 def _build(
-    library: str, onnx: Path, plan: Path, capabilities: Sequence[tuple[int, int]], progress: Progress | None
+    library: str,
+    onnx: Path,
+    plan: Path,
+    capabilities: Sequence[tuple[int, int]],
+    progress: Progress | None,
+    fused: bool = False,
 ) -> None:
     """Run engines.tensorrt_build, which says why it is a process of its own."""
     targets = ",".join(f"{major}.{minor}" for major, minor in capabilities)
     command = [sys.executable, "-m", "engines.tensorrt_build", library, str(onnx), str(plan)]
-    with subprocess.Popen(command + [targets] * bool(targets), stdout=subprocess.PIPE, text=True) as child:
+    command += ["--fused"] * fused + [targets] * bool(targets)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         message: Any = None
         for line in child.stdout:

@@ -53,6 +53,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--fp16", action="store_true", help="float16 graphs with float32 islands")
     parser.add_argument("--torch", action="store_true", help="also write programs for the torch engine")
     parser.add_argument(
+        "--fused",
+        action="store_true",
+        help="also write the try-on graph with fused kernels, which TensorRT then builds as plugins",
+    )
+    parser.add_argument(
         "--compute-capability",
         type=capabilities,
         metavar="LIST",
@@ -86,12 +91,13 @@ def build(args: argparse.Namespace, console: Console) -> Bundle:
 
     columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
     with Progress(*columns, console=console) as progress:
-        task = progress.add_task("export", total=5 if args.torch else 3)
+        task = progress.add_task("export", total=3 + 2 * args.torch + args.fused)
 
         def step(description: str) -> None:
             progress.update(task, description=description, advance=1)
 
-        bundle = write_bundle(model, out, height, width, args.fp16, args.torch, {"weights": source}, step)
+        provenance = {"weights": source}
+        bundle = write_bundle(model, out, height, width, args.fp16, args.torch, args.fused, provenance, step)
         progress.update(task, description="ONNX bundle", advance=1)
         messages = _build_plans(bundle, args.compute_capability, progress)
         task = progress.add_task("comparing engines with PyTorch", total=1)

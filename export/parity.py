@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 import engines
+from engines import onnxruntime_engine
 from engines.protocol import Array
 from export.graphs import TRYON_OUTPUTS, sample_inputs
 from rmgn import RMGN
@@ -53,7 +54,17 @@ def compare(engine: str, expected: Mapping[str, Array], actual: Mapping[str, Arr
 
 def run_engine(bundle: engines.Bundle, backend: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
     """Outputs of a bundle on one backend. Raises EngineError where it cannot run here."""
-    with engines.open(bundle, backend) as session:
+    return _run(engines.open(bundle, backend), inputs)
+
+
+def run_fused(bundle: engines.Bundle, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Outputs of the bundle's fused try-on graph, its function bodies run by ONNX Runtime."""
+    garment, tryon = (onnxruntime_engine.open_engine(bundle, graph) for graph in ("garment", "tryon.fused"))
+    return _run(engines.Session(bundle, "onnxruntime", garment, tryon, "the fused graph"), inputs)
+
+
+def _run(session: engines.Session, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    with session:
         session.wear(session.encode(inputs["garment"], inputs["garment_mask"]))
         return session.run(inputs["person"])
 
@@ -72,4 +83,6 @@ def report(
             rows += compare(backend, expected, run_engine(bundle, backend, inputs))
         except engines.EngineError as error:
             skipped[backend] = str(error)
+    if "tryon.fused" in bundle.graphs:
+        rows += compare("onnxruntime, fused graph", expected, run_fused(bundle, inputs))
     return rows, skipped

@@ -35,13 +35,15 @@ def write_bundle(
     width: int,
     half: bool = False,
     torch_programs: bool = False,
+    fused: bool = False,
     provenance: Mapping[str, Any] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Bundle:
     """Export `model` into the folder `out`, which appears when complete and replaces an older bundle.
 
     half: float16 graphs with float32 islands, inputs and outputs. torch_programs: also write
-    torch.export programs for the torch engine. progress: called with the name of each step.
+    torch.export programs for the torch engine. fused: also write the try-on graph with the project's
+    kernels as nodes (export.fused_graph), for TensorRT. progress: called with the name of each step.
     Raises EngineError where `out` holds something that is not a bundle.
     """
     check_out(out)
@@ -74,6 +76,12 @@ def write_bundle(
                 graphs[f"{name}.torch"] = dataclasses.replace(
                     graphs[name], file=f"{name}.pt2", sha256=sha256(work / f"{name}.pt2")
                 )
+        if fused:
+            announce("tryon.fused.onnx")
+            path = work / "tryon.fused.onnx"
+            _, module, feeds, outputs = parts[1]  # the garment's graph holds none of these operations
+            export_onnx(module, feeds, outputs, path, fused=True)
+            graphs["tryon.fused"] = dataclasses.replace(graphs["tryon"], file=path.name, sha256=sha256(path))
         bundle = Bundle(
             folder=out,
             model=dataclasses.asdict(model.config),

@@ -126,13 +126,20 @@ def _variant(
     return Variant(f"{name}_{DTYPES[dtype]}", function, signature, constants, warps)
 
 
-def compile_kernel(variant: Variant, sm: int, out: Path) -> Compiled:
-    """Compile one variant for one target and write its PTX and cubin."""
+def compile_variant(variant: Variant, sm: int, **options: Any) -> Any:
+    """Triton's compiled kernel of one variant for one target, such as 86; needs no GPU."""
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
+    # One rounding for a·b + c, by name: the default changes with Triton's versions.
+    options = {"num_warps": variant.warps, "enable_fp_fusion": True, **options}
     source = ASTSource(variant.function, variant.signature, variant.constants)
-    kernel = triton.compile(source, target=GPUTarget("cuda", sm, 32), options={"num_warps": variant.warps})
+    return triton.compile(source, target=GPUTarget("cuda", sm, 32), options=options)
+
+
+def compile_kernel(variant: Variant, sm: int, out: Path) -> Compiled:
+    """Compile one variant for one target and write its PTX and cubin."""
+    kernel = compile_variant(variant, sm)
     stem = f"{variant.name}.sm{sm}"
     (out / f"{stem}.ptx").write_text(kernel.asm["ptx"])
     (out / f"{stem}.cubin").write_bytes(kernel.asm["cubin"])

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kernels.onnx_nodes import emits_nodes, node, sizes
 from kernels.triton_runtime import accumulator, constexpr, jit, power_of_two, runs_on, tl, triton
 
 Padding = Literal["border", "zeros"]
@@ -44,6 +45,8 @@ def flow_warp(features: Tensor, flow: Tensor, padding: Padding = "border") -> Te
     """
     if runs_on(features):
         return flow_warp_op(features, flow, padding, "flow")
+    if emits_nodes():
+        return _FlowWarpNode.apply(features, flow, padding, sizes(features)[:2] + sizes(flow)[2:])  # type: ignore[no-untyped-call]
     return flow_warp_reference(features, flow, padding)
 
 
@@ -56,6 +59,8 @@ def compose_flow(flow: Tensor | None, offset: Tensor, rule: PixelRule = "centres
     """
     if flow is not None and runs_on(offset):
         return flow_warp_op(flow, offset.float(), "border", rule)
+    if flow is not None and emits_nodes():
+        return _ComposeFlowNode.apply(flow, offset.float(), rule, sizes(flow))  # type: ignore[no-untyped-call]
     return compose_flow_reference(flow, offset, rule)
 
 
@@ -88,6 +93,30 @@ def _positions(size: int, rule: PixelRule, device: torch.device | str | None) ->
     return (2 * index + 1) / size - 1 if rule == "centres" else index * _pixel(size, rule) - 1
 
 
+class _FlowWarpNode(torch.autograd.Function):
+    """FlowWarpBorder or FlowWarpZeros in an ONNX graph."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, flow: Tensor, padding: Padding, shape: list[int]) -> Tensor:  # noqa: ARG004
+        return flow_warp_reference(features, flow, padding)
+
+    @staticmethod
+    def symbolic(graph: Any, features: Any, flow: Any, padding: Padding, shape: list[int]) -> Any:
+        return node(graph, f"FlowWarp{padding.capitalize()}", [features, flow], shape)
+
+
+class _ComposeFlowNode(torch.autograd.Function):
+    """ComposeFlowCentres or ComposeFlowCorners in an ONNX graph."""
+
+    @staticmethod
+    def forward(ctx: Any, flow: Tensor, offset: Tensor, rule: PixelRule, shape: list[int]) -> Tensor:  # noqa: ARG004
+        return compose_flow_reference(flow, offset, rule)
+
+    @staticmethod
+    def symbolic(graph: Any, flow: Any, offset: Any, rule: PixelRule, shape: list[int]) -> Any:
+        return node(graph, f"ComposeFlow{rule.capitalize()}", [flow, offset], shape)
+
+
 @jit
 def _source_position(
     field, batch, pixel, inside, field_sb, field_sc, field_sp, height, width, out_width, CORNERS, OFFSET, ACC
@@ -112,6 +141,17 @@ def _source_position(
         x = (x + 1.0) * scale_x - 0.5
         y = (y + 1.0) * scale_y - 0.5
     return x, y, scale_x, scale_y
+
+
+@jit
+def _top_left(x, y, height, width, BORDER):
+    """The corner of a position's four with the least coordinates, and the weights of those opposite it."""
+    margin = 0.0 if BORDER else 2.0  # farther out all corners are outside; this keeps the integers finite
+    x = tl.minimum(tl.maximum(x, -margin), width - 1.0 + margin)
+    y = tl.minimum(tl.maximum(y, -margin), height - 1.0 + margin)
+    left = tl.floor(x)
+    top = tl.floor(y)
+    return left.to(tl.int64), top.to(tl.int64), x - left, y - top
 
 
 @jit
@@ -149,18 +189,7 @@ def _forward_kernel(
         field, batch, pixel.to(tl.int64), inside, field_sb, field_sc, field_sp, height, width, out_width,
         CORNERS, OFFSET, ACC,
     )  # fmt: skip
-    if BORDER:
-        x = tl.minimum(tl.maximum(x, 0.0), width - 1.0)
-        y = tl.minimum(tl.maximum(y, 0.0), height - 1.0)
-    else:  # farther out all corners are outside anyway; this keeps the integers finite
-        x = tl.minimum(tl.maximum(x, -2.0), width + 1.0)
-        y = tl.minimum(tl.maximum(y, -2.0), height + 1.0)
-    x0 = tl.floor(x)
-    y0 = tl.floor(y)
-    wx = x - x0
-    wy = y - y0
-    left = x0.to(tl.int64)
-    top = y0.to(tl.int64)
+    left, top, wx, wy = _top_left(x, y, height, width, BORDER)
     base = features + batch * features_sb + channel.to(tl.int64)[:, None] * features_sc
     some = (channel < channels)[:, None] & inside[None, :]
     total = tl.zeros([BLOCK_C, BLOCK_P], dtype=ACC)
@@ -219,18 +248,7 @@ def _backward_kernel(
     )  # fmt: skip
     free_x = (x > 0) & (x < width - 1.0)  # a clamped coordinate does not move
     free_y = (y > 0) & (y < height - 1.0)
-    if BORDER:
-        x = tl.minimum(tl.maximum(x, 0.0), width - 1.0)
-        y = tl.minimum(tl.maximum(y, 0.0), height - 1.0)
-    else:
-        x = tl.minimum(tl.maximum(x, -2.0), width + 1.0)
-        y = tl.minimum(tl.maximum(y, -2.0), height + 1.0)
-    x0 = tl.floor(x)
-    y0 = tl.floor(y)
-    wx = x - x0
-    wy = y - y0
-    left = x0.to(tl.int64)
-    top = y0.to(tl.int64)
+    left, top, wx, wy = _top_left(x, y, height, width, BORDER)
     slope_x = tl.zeros([BLOCK_P], dtype=ACC)
     slope_y = tl.zeros([BLOCK_P], dtype=ACC)
     for start in range(0, channels, BLOCK_C):

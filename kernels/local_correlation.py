@@ -6,7 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kernels.onnx_nodes import emits_nodes, node, sizes
 from kernels.triton_runtime import accumulator, constexpr, jit, power_of_two, runs_on, tl, triton
+
+RADIUS, SLOPE = 3, 0.1  # of the published network
 
 # Pixels of a program. A program holds all displacements of its pixels, 64 x 64 sums for the 7x7 window.
 BLOCK_PIXELS = 64
@@ -14,7 +17,7 @@ WARPS = 8  # with 4 a thread would hold more sums than it has registers
 BACKWARD_CHANNELS = 32  # of a backward program, which reads the window's gradients once for all of them
 
 
-def local_correlation(garment: Tensor, person: Tensor, radius: int = 3, slope: float = 0.1) -> Tensor:
+def local_correlation(garment: Tensor, person: Tensor, radius: int = RADIUS, slope: float = SLOPE) -> Tensor:
     """LeakyReLU of the mean over channels of garment(y, x) · person(y + dy, x + dx).
 
     garment, person: [B, C, H, W]; `person` is zero outside the picture.
@@ -24,11 +27,13 @@ def local_correlation(garment: Tensor, person: Tensor, radius: int = 3, slope: f
     """
     if runs_on(garment):
         return local_correlation_op(garment, person, radius, slope)
+    if emits_nodes() and (radius, slope) == (RADIUS, SLOPE):
+        return _LocalCorrelationNode.apply(garment, person, sizes(garment))  # type: ignore[no-untyped-call]
     return local_correlation_reference(garment, person, radius, slope)
 
 
 def local_correlation_reference(
-    garment: Tensor, person: Tensor, radius: int = 3, slope: float = 0.1
+    garment: Tensor, person: Tensor, radius: int = RADIUS, slope: float = SLOPE
 ) -> Tensor:
     """`local_correlation` in plain torch: the specification of the kernel."""
     height, width = garment.shape[-2:]
@@ -40,6 +45,19 @@ def local_correlation_reference(
         for dx in range(window)
     ]
     return F.leaky_relu(torch.stack(products, dim=1), slope)
+
+
+class _LocalCorrelationNode(torch.autograd.Function):
+    """LocalCorrelation in an ONNX graph, for the published radius and slope."""
+
+    @staticmethod
+    def forward(ctx: Any, garment: Tensor, person: Tensor, shape: list[int]) -> Tensor:  # noqa: ARG004
+        return local_correlation_reference(garment, person)
+
+    @staticmethod
+    def symbolic(graph: Any, garment: Any, person: Any, shape: list[int]) -> Any:
+        batch, _, *plane = shape
+        return node(graph, "LocalCorrelation", [garment, person], [batch, (2 * RADIUS + 1) ** 2, *plane])
 
 
 @jit

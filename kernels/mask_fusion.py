@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kernels.onnx_nodes import emits_nodes, node, sizes
 from kernels.triton_runtime import accumulator, constexpr, jit, power_of_two, runs_on, tl, triton
 
 EPSILON = 1e-5
@@ -57,6 +58,21 @@ def mask_fusion(
             h, *person, *garment, None, mask_weight.flatten(), mask_bias, residual
         )
         return fused, mask
+    if emits_nodes():
+        weight = mask_weight.flatten()
+        return _MaskFusionNodes.apply(h, *person, *garment, weight, mask_bias, residual, sizes(h))  # type: ignore[no-untyped-call]
+    return mask_fusion_reference(h, person, garment, mask_weight, mask_bias, residual)
+
+
+def mask_fusion_reference(
+    h: Tensor,
+    person: tuple[Tensor, Tensor],
+    garment: tuple[Tensor, Tensor],
+    mask_weight: Tensor,
+    mask_bias: Tensor,
+    residual: bool = True,
+) -> tuple[Tensor, Tensor]:
+    """`mask_fusion` in plain torch: the specification of the kernels."""
     n = instance_norm(h)
     mask = torch.sigmoid(torch.nn.functional.conv2d(n, mask_weight, mask_bias))
     return blend(denormalise(n, *person, residual), denormalise(n, *garment, residual), mask), mask
@@ -70,6 +86,35 @@ def fuse_with_mask(
         return mask_fusion_op(h, *person, *garment, mask, None, None, residual)[0]
     n = instance_norm(h)
     return blend(denormalise(n, *person, residual), denormalise(n, *garment, residual), mask)
+
+
+class _MaskFusionNodes(torch.autograd.Function):
+    """PlaneStatistics, RegionalMask and Blend or BlendResidual in an ONNX graph."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ARG004
+        h: Tensor,
+        gamma_person: Tensor,
+        beta_person: Tensor,
+        gamma_garment: Tensor,
+        beta_garment: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        residual: bool,
+        shape: list[int],  # noqa: ARG004
+    ) -> tuple[Tensor, Tensor]:
+        person, garment = (gamma_person, beta_person), (gamma_garment, beta_garment)
+        return mask_fusion_reference(h, person, garment, weight.view(1, -1, 1, 1), bias, residual)
+
+    @staticmethod
+    def symbolic(graph: Any, h: Any, *rest: Any) -> Any:
+        *maps, weight, bias, residual, shape = rest
+        planes, pixels = shape[:2], [shape[0], 1, *shape[2:]]
+        mean, rstd = node(graph, "PlaneStatistics", [h], planes, planes, dtype=torch.float32)
+        mask = node(graph, "RegionalMask", [h, mean, rstd, weight, bias], pixels)
+        name = "BlendResidual" if residual else "Blend"
+        return node(graph, name, [h, *maps, mask, mean, rstd], shape), mask
 
 
 @jit
@@ -292,6 +337,30 @@ def _mask_gradient_kernel(
 
 
 @jit
+def _normalised_gradient(
+    grad, h, gamma_person, gamma_garment, mask, grad_logit, w, mu, r, at, where, inside, RESIDUAL, LOGIT, ACC
+):  # fmt: skip
+    """Of some pixels of a plane: n, the gradients of both sides, of the logit, and of n.
+
+    dL/dn = g·((1 - M)·sP + M·sI) + dL/dlogit·w; everything is 0 outside the plane.
+    """
+    n = tl.where(inside, (tl.load(h + at, mask=inside, other=0.0).to(ACC) - mu) * r, 0.0)
+    g = tl.load(grad + at, mask=inside, other=0.0).to(ACC)
+    m = tl.load(mask + where, mask=inside, other=0.0).to(ACC)
+    g_person = g * (1.0 - m)
+    g_garment = g * m
+    dn = g_person * tl.load(gamma_person + at, mask=inside, other=0.0).to(ACC)
+    dn += g_garment * tl.load(gamma_garment + at, mask=inside, other=0.0).to(ACC)
+    if RESIDUAL:
+        dn += g
+    d = tl.zeros_like(g)
+    if LOGIT:
+        d = tl.load(grad_logit + where, mask=inside, other=0.0)
+        dn += d * w
+    return n, g_person, g_garment, d, dn
+
+
+@jit
 def _backward_kernel(
     grad,
     h,
@@ -320,12 +389,13 @@ def _backward_kernel(
 ):
     """A program a plane: the gradients of γ and β while summing over the plane, then that of h.
 
-    dL/dn = g·((1 - M)·sP + M·sI) + dL/dlogit·w; dL/dh = rstd·(dn - mean(dn) - n·mean(dn·n)).
+    dL/dh = rstd·(dn - mean(dn) - n·mean(dn·n)), with dn of `_normalised_gradient`.
     """
     channel = tl.program_id(0).to(tl.int64)
     batch = tl.program_id(1).to(tl.int64)
     mu = tl.load(mean + batch * channels + channel)
     r = tl.load(rstd + batch * channels + channel)
+    w = tl.load(weight + channel).to(ACC) if LOGIT else 0.0
     sum_dn = tl.zeros([BLOCK_P], dtype=ACC)
     sum_dn_n = tl.zeros([BLOCK_P], dtype=ACC)
     sum_weight = tl.zeros([BLOCK_P], dtype=ACC)
@@ -333,27 +403,17 @@ def _backward_kernel(
         pixel = start + tl.arange(0, BLOCK_P)
         inside = pixel < pixels
         at = batch * sb + channel * sc + pixel * sp
-        where = batch * pixels + pixel
-        n = (tl.load(h + at, mask=inside, other=0.0).to(ACC) - mu) * r
-        n = tl.where(inside, n, 0.0)
-        g = tl.load(grad + at, mask=inside, other=0.0).to(ACC)
-        m = tl.load(mask + where, mask=inside, other=0.0).to(ACC)
-        g_person = g * (1.0 - m)
-        g_garment = g * m
+        n, g_person, g_garment, d, dn = _normalised_gradient(
+            grad, h, gamma_person, gamma_garment, mask, grad_logit, w, mu, r, at, batch * pixels + pixel,
+            inside, RESIDUAL, LOGIT, ACC,
+        )  # fmt: skip
         tl.store(grad_beta_person + at, g_person.to(grad_beta_person.dtype.element_ty), mask=inside)
         tl.store(grad_beta_garment + at, g_garment.to(grad_beta_garment.dtype.element_ty), mask=inside)
         tl.store(grad_gamma_person + at, (g_person * n).to(grad_gamma_person.dtype.element_ty), mask=inside)
         tl.store(
             grad_gamma_garment + at, (g_garment * n).to(grad_gamma_garment.dtype.element_ty), mask=inside
         )
-        dn = g_person * tl.load(gamma_person + at, mask=inside, other=0.0).to(ACC)
-        dn += g_garment * tl.load(gamma_garment + at, mask=inside, other=0.0).to(ACC)
-        if RESIDUAL:
-            dn += g
-        if LOGIT:
-            d = tl.load(grad_logit + where, mask=inside, other=0.0)
-            dn += d * tl.load(weight + channel).to(ACC)
-            sum_weight += d * n
+        sum_weight += d * n
         sum_dn += dn
         sum_dn_n += dn * n
     mean_dn = tl.sum(sum_dn, axis=0) / pixels
@@ -364,17 +424,10 @@ def _backward_kernel(
         pixel = start + tl.arange(0, BLOCK_P)
         inside = pixel < pixels
         at = batch * sb + channel * sc + pixel * sp
-        where = batch * pixels + pixel
-        n = (tl.load(h + at, mask=inside, other=0.0).to(ACC) - mu) * r
-        g = tl.load(grad + at, mask=inside, other=0.0).to(ACC)
-        m = tl.load(mask + where, mask=inside, other=0.0).to(ACC)
-        dn = g * (1.0 - m) * tl.load(gamma_person + at, mask=inside, other=0.0).to(ACC)
-        dn += g * m * tl.load(gamma_garment + at, mask=inside, other=0.0).to(ACC)
-        if RESIDUAL:
-            dn += g
-        if LOGIT:
-            d = tl.load(grad_logit + where, mask=inside, other=0.0)
-            dn += d * tl.load(weight + channel).to(ACC)
+        n, _gp, _gg, _d, dn = _normalised_gradient(
+            grad, h, gamma_person, gamma_garment, mask, grad_logit, w, mu, r, at, batch * pixels + pixel,
+            inside, RESIDUAL, LOGIT, ACC,
+        )  # fmt: skip
         value = r * (dn - mean_dn - n * mean_dn_n)
         tl.store(grad_h + at, value.to(grad_h.dtype.element_ty), mask=inside)
 
@@ -392,7 +445,7 @@ def _strides(h: Tensor) -> tuple[int, int, int]:
     return channels * pixels, pixels, 1
 
 
-def _plane_block(pixels: int) -> int:
+def plane_block(pixels: int) -> int:
     return min(1024, max(16, power_of_two(pixels)))
 
 
@@ -435,7 +488,7 @@ def mask_fusion_op(
         )  # fmt: skip
         return out, h.new_empty(0), mean, rstd
     _statistics_kernel[(channels, batch)](
-        h, mean, rstd, channels, pixels, EPSILON, *strides, ACC=acc, BLOCK_P=_plane_block(pixels)
+        h, mean, rstd, channels, pixels, EPSILON, *strides, ACC=acc, BLOCK_P=plane_block(pixels)
     )
     block_p = min(BLOCK_PIXELS, max(16, power_of_two(pixels)))
     blocks = triton.cdiv(pixels, block_p)
@@ -519,7 +572,7 @@ def mask_fusion_backward_op(
     _backward_kernel[(channels, batch)](
         grad, h, maps[0], maps[2], mask, mean, rstd, through_mask, weights, *grads, grad_weight,
         channels, pixels, *strides, RESIDUAL=residual, LOGIT=logit, ACC=acc,
-        BLOCK_P=_plane_block(pixels),
+        BLOCK_P=plane_block(pixels),
     )  # fmt: skip
     empty = h.new_empty(0)
     if mask_weight is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Iterator
 from functools import lru_cache
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -127,11 +125,12 @@ def open_source(folder: Path, config: TrainConfig, assets: Path | None = None) -
     Raises ValueError for a folder that is not understood or lacks what the stage needs.
     """
     others = 0 if config.stage.startswith("pb-") else config.fakes
+    size = (config.height, config.width)
     if folder.is_dir() and any(folder.glob("[0-9]*.zip")):
         if others >= config.batch:
             raise ValueError(f"{others} fake persons of layers need a batch of at least {others + 1}")
-        return LayersSource(GeneratedPeople(folder, config.seed, assets=assets), max(1, others))
-    size = (config.height, config.width)
+        people = GeneratedPeople(folder, config.seed, assets=assets, size=size)
+        return LayersSource(people, max(1, others))
     augment = Augment() if config.augment else None
     return FolderSource(open_dataset(folder, size=size, others=others, augment=augment, seed=config.seed))
 
@@ -219,41 +218,3 @@ def held_out_batches(
     for step, begin in enumerate(range(0, held_out, size)):
         items = [source.load(index, 0) for index in indices[begin : begin + size]]
         yield source.batch(source.collate(items), step, torch.device(device))
-
-
-def resize(batch: Sample, size: tuple[int, int]) -> Sample:
-    """The batch at a size that divides its own by a whole number; flows are averaged where they are true."""
-    height, width = batch.person.shape[-2:]
-    scale = height // size[0]
-    if (size[0] * scale, size[1] * scale) != (height, width):
-        raise ValueError(f"{height}x{width} cannot be reduced to {size[0]}x{size[1]} by a whole number")
-    if scale == 1:
-        return batch
-
-    def mean(x: Tensor) -> Tensor:
-        pooled = F.avg_pool2d(x.reshape(-1, *x.shape[-3:]), scale)
-        return pooled.reshape(*x.shape[:-2], *pooled.shape[-2:])
-
-    def majority(x: Tensor) -> Tensor:
-        return (mean(x) > 0.5).float()
-
-    def pick(x: Tensor) -> Tensor:
-        return x[..., scale // 2 :: scale, scale // 2 :: scale]
-
-    rules = {
-        mean: ("person", "garment", "worn_mask", "other_garments", "other_persons"),
-        majority: ("garment_mask", "other_masks", "visible"),
-        pick: ("parse", "dense"),
-    }
-    changed: dict[str, Any] = {}
-    for rule, names in rules.items():
-        for name in names:
-            value = getattr(batch, name)
-            if value is not None:
-                changed[name] = rule(value)
-    if batch.flow is not None and batch.visible is not None:
-        share = mean(batch.visible).clamp(min=1e-6)
-        changed["flow"] = mean(batch.flow * batch.visible) / share
-    if batch.keypoints is not None:
-        changed["keypoints"] = batch.keypoints * batch.keypoints.new_tensor([1 / scale, 1 / scale, 1])
-    return dataclasses.replace(batch, **changed)

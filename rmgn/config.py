@@ -17,6 +17,7 @@ class ModelConfig:
     encoder_widths: tuple[int, ...] = (64, 128, 256, 256, 256)  # one a stage, each halves the resolution
     pyramid_width: int = 256
     flow_widths: tuple[int, ...] = (128, 64, 32)  # hidden convolutions of both flow heads
+    finest_flow_widths: tuple[int, ...] = (128, 64, 32)  # of those of the finest level, where pixels are many
     correlation_radius: int = 3  # 7×7 window
     pixel_rule: Literal["centres", "corners"] = "corners"  # see kernels.identity_flow
 
@@ -35,7 +36,7 @@ class ModelConfig:
 
     def warp_part(self) -> tuple[object, ...]:
         """What the weights of the warp module depend on."""
-        widths = (self.encoder_widths, self.pyramid_width, self.flow_widths)
+        widths = (self.encoder_widths, self.pyramid_width, self.flow_widths, self.finest_flow_widths)
         return (*widths, self.correlation_radius, self.pixel_rule)
 
     def to_json(self) -> str:
@@ -65,14 +66,16 @@ def paper_formulas(config: ModelConfig) -> ModelConfig:
 PRESETS: dict[str, ModelConfig] = {
     # The published widths; takes released weights.
     "paper": ModelConfig(),
-    # Small enough for a CPU: about 1.5 GMAC a frame at 256×192 with the garment cached.
+    # Small enough for a CPU: 25 frames a second on two cores at 256×192 with the garment cached. Widths are
+    # multiples of 16, the block in which CPU engines and tensor cores compute (benchmarks/model_cost.py).
     "lite": ModelConfig(
-        encoder_widths=(12, 24, 40, 56, 64),
-        pyramid_width=24,
-        flow_widths=(24, 16, 12),
+        encoder_widths=(16, 32, 48, 64, 96),
+        pyramid_width=32,
+        flow_widths=(32, 16, 16),
+        finest_flow_widths=(16, 16, 8),
         pixel_rule="centres",
         extractor_widths=(8, 16, 32, 64, 96),
-        fusion_widths=(96, 72, 40, 20, 8),
-        unet_widths=(16, 32, 64, 96, 96),
+        fusion_widths=(96, 64, 32, 16, 8),
+        unet_widths=(12, 24, 40, 64, 96),  # as many multiply-adds as the generator above
     ),
 }

@@ -217,13 +217,13 @@ def schedule(step: int, config: TrainConfig) -> float:
 def training_feed(
     source: Source, config: TrainConfig, step: int, workers: int, accelerator: Accelerator
 ) -> Iterator[Sample]:
-    """Batches of the configured size on the device.
+    """Batches on the device.
 
     Of one sequence each process takes every num_processes-th batch: two processes take the steps of one that
     accumulates twice as many.
     """
     start = step * config.accumulate * accelerator.num_processes + accelerator.process_index
-    for batch in batches.training_batches(
+    return batches.training_batches(
         source,
         config.held_out,
         config.batch,
@@ -232,8 +232,7 @@ def training_feed(
         workers,
         accelerator.device,
         stride=accelerator.num_processes,
-    ):
-        yield batches.resize(batch, (config.height, config.width))
+    )
 
 
 def check_same(state: dict[str, Any], config: TrainConfig, teacher: str | None, out: Path) -> None:

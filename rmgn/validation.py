@@ -19,7 +19,7 @@ def held_out_triplets(
 ) -> Iterator[Triplet]:
     """Triplets of the samples held out, without what a teacher says of them."""
     for sample in batches.held_out_batches(source, config.held_out, batch, device):
-        for triplet in task.triplets(batches.resize(sample, (config.height, config.width))):
+        for triplet in task.triplets(sample):
             yield triplet._replace(guide=None)
 
 

@@ -100,9 +100,9 @@ class FlowNet(nn.Module):
         self.radius = config.correlation_radius
         self.pixel_rule = config.pixel_rule
         window = (2 * config.correlation_radius + 1) ** 2
-        levels = range(len(config.encoder_widths))
-        self.match = nn.ModuleList(flow_head(window, config.flow_widths) for _ in levels)
-        self.refine = nn.ModuleList(flow_head(2 * config.pyramid_width, config.flow_widths) for _ in levels)
+        levels = [config.flow_widths] * (len(config.encoder_widths) - 1) + [config.finest_flow_widths]
+        self.match = nn.ModuleList(flow_head(window, widths) for widths in levels)
+        self.refine = nn.ModuleList(flow_head(2 * config.pyramid_width, widths) for widths in levels)
 
     def forward(self, person: Pyramid, garment: Pyramid) -> Flows:
         flows: list[Tensor] = []

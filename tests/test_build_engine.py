@@ -26,6 +26,7 @@ def test_exports_builds_and_compares(lite: RMGN, tmp_path: Path, capsys: pytest.
         "--size",
         "64x64",
         "--fp16",
+        "--fused",
         "--out",
         str(out),
     ]
@@ -34,7 +35,8 @@ def test_exports_builds_and_compares(lite: RMGN, tmp_path: Path, capsys: pytest.
     bundle = engines.load_bundle(out)
     assert bundle.precision == "float16"
     assert bundle.provenance["weights"] == "checkpoint lite.safetensors"
-    for name in ("onnxruntime", "flow", "rendered", "composite_mask", "tryon", "px"):
+    assert (out / "tryon.fused.onnx").is_file()
+    for name in ("onnxruntime", "fused", "flow", "rendered", "composite_mask", "tryon", "px"):
         assert name in text
     if "tensorrt_rtx" in tensorrt_engine.installed():
         for graph in ("garment", "tryon"):

@@ -25,7 +25,7 @@ def _swapped(count: int, pairs: list[tuple[int, int]]) -> Tensor:
 
 
 _LABELS = _swapped(len(Label), [(label, label + 1) for label in Label if label.name.startswith("LEFT_")])
-_PARTS = _swapped(DENSE_PARTS, [(a, a + 1) for a in range(3, 23, 2)])
+_PARTS = _swapped(DENSE_PARTS, [(a, a + 1) for a in range(3, 25, 2)])
 _POINTS = _swapped(POINTS, [(2, 5), (3, 6), (4, 7), (8, 11), (9, 12), (10, 13), (14, 15), (16, 17)]).long()
 
 
@@ -118,7 +118,7 @@ def move_garment(sample: Sample, move: Affine) -> Sample:
         pixels = ((sample.flow.double() + 1) * scale).flatten(1)
         matrix = move.matrix(size)
         moved = (matrix[:2, :2] @ pixels + matrix[:2, 2:]).view_as(sample.flow) / scale - 1
-        inside = (moved.abs() < 1).all(dim=0, keepdim=True)
+        inside = (moved.abs() < 1 - 0.5 / scale).all(dim=0, keepdim=True)  # between centres of pixels
         changed["flow"] = moved.float()
         changed["visible"] = sample.visible * inside
     return sample.replace(**changed)

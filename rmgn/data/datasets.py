@@ -69,8 +69,7 @@ class FolderDataset(TryOnDataset):
         self.size, self._others = size, others
         by_name = {entry.garment_name: (entry.garment, entry.mask) for entry in pairs.entries}
         self._garments = list(by_name.items())
-        spare = len(self._garments) - 1 - any(e.other is not None for e in pairs.entries)
-        if others > max(spare, 0):
+        if others > max(len(self._garments) - 1, 0):
             raise ValueError(f"{others} other garments wanted of a set of {len(self._garments)}")
 
     def __len__(self) -> int:

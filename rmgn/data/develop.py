@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
@@ -9,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rmgn.data.look import CAMERA
+
+_BANK = 2**21 + 9  # more than two pictures of 512 × 384
 
 
 def linear(srgb: Tensor) -> Tensor:
@@ -19,7 +22,8 @@ def linear(srgb: Tensor) -> Tensor:
 def display(light: Tensor) -> Tensor:
     """Linear to sRGB in [0, 1]."""
     light = light.clamp(0, 1)
-    return torch.where(light <= 0.0031308, light * 12.92, 1.055 * light.clamp_min(1e-6) ** (1 / 2.4) - 0.055)
+    curve = light.pow(1 / 2.4).mul_(1.055).sub_(0.055)
+    return torch.where(light <= 0.0031308, light * 12.92, curve)
 
 
 def develop(picture: Tensor, numbers: Tensor) -> Tensor:
@@ -27,25 +31,41 @@ def develop(picture: Tensor, numbers: Tensor) -> Tensor:
     n = len(picture)
     value = {name: numbers[:, k].view(n, 1, 1, 1) for k, name in enumerate(CAMERA)}
     gains = torch.cat([1 + value["red"], torch.ones_like(value["red"]), 1 + value["blue"]], dim=1)
-    picture = (picture * gains * torch.exp(value["exposure"] + math.log(0.92))).clamp_min(0)
+    picture = (picture * (gains * torch.exp(value["exposure"] + math.log(0.92)))).clamp_min_(0)
     knee = 0.75  # highlights roll off above
-    over = (picture - knee).clamp_min(0)
-    picture = picture.clamp_max(knee) + (1 - knee) * (1 - torch.exp(-over / (1 - knee)))
+    over = (knee - picture).clamp_max_(0)
+    picture = picture.clamp_max_(knee).sub_(torch.expm1(over.div_(1 - knee)), alpha=1 - knee)
     grey = picture.mean(dim=1, keepdim=True)
-    picture = (grey + (picture - grey) * value["saturation"]).clamp(0, 1)
-    shown = display(picture)
-    curve = shown * shown * (3 - 2 * shown)
-    return (shown + value["contrast"] * (curve - shown)).clamp(0, 1)
+    shown = display(torch.lerp(grey, picture, value["saturation"]))
+    curve = (3 - 2 * shown).mul_(shown).mul_(shown)
+    shown = torch.lerp(shown, curve, value["contrast"])
+    return (shown * (1 - value["fade"]) + value["fade"]).clamp_(0, 1)
 
 
-def through_camera(picture: Tensor, numbers: Tensor, generator: torch.Generator) -> Tensor:
-    """Blur, sensor noise and JPEG, each in its own strength for every picture."""
+@functools.lru_cache(maxsize=2)
+def _noise_bank(device: torch.device) -> Tensor:
+    return torch.randn(_BANK, generator=torch.Generator().manual_seed(0)).to(device)
+
+
+def grain(start: Tensor, like: Tensor) -> Tensor:
+    """White noise of deviation 1 for pairs of pictures: start int64 [B], where in a fixed bank it begins.
+
+    The same on every device and in every batch; like [2B, C, H, W].
+    """
+    count = like.numel() // len(start)
+    windows = _noise_bank(like.device).unfold(0, count, 1)
+    return windows.index_select(0, start * 7919 % len(windows)).view(like.shape)
+
+
+def through_camera(picture: Tensor, numbers: Tensor, noise: Tensor) -> Tensor:
+    """Blur, sensor noise [N, 3, H, W] and JPEG, each in its own strength for every picture."""
     n = len(picture)
     value = {name: numbers[:, k] for k, name in enumerate(CAMERA)}
-    picture = blur(picture, value["blur"])
-    noise = torch.randn(picture.shape, generator=generator, device=picture.device)
+    picture = _coarse(blur(picture, value["blur"]), value["coarse"].view(n, 1, 1, 1))
+    # Denoisers leave blotches: noise of neighbours in common.
+    noise = torch.lerp(noise, 2 * F.avg_pool2d(noise, 3, 1, 1), value["blotch"].view(n, 1, 1, 1))
     strength = value["noise"].view(n, 1, 1, 1) * (0.5 + picture.clamp_min(0).sqrt())
-    picture = (picture + noise * strength).clamp(0, 1)
+    picture = torch.addcmul(picture, noise, strength).clamp_(0, 1)
     lossy = value["jpeg"] > 0
     if lossy.any():
         picture = picture.clone()
@@ -53,15 +73,25 @@ def through_camera(picture: Tensor, numbers: Tensor, generator: torch.Generator)
     return picture
 
 
-def blur(picture: Tensor, sigma: Tensor) -> Tensor:
-    """Gaussian blur with one sigma [N] in pixels a picture."""
-    n, c, _, _ = picture.shape
-    steps = torch.arange(-3, 4, device=picture.device).float()
-    kernel = torch.exp(-0.5 * (steps / sigma.view(n, 1)).square())
-    kernel = (kernel / kernel.sum(dim=1, keepdim=True)).repeat_interleave(c, 0)
-    rows = F.pad(picture.reshape(1, n * c, *picture.shape[2:]), (3, 3, 3, 3), mode="replicate")
-    rows = F.conv2d(rows, kernel.view(n * c, 1, 1, 7), groups=n * c)
-    return F.conv2d(rows, kernel.view(n * c, 1, 7, 1), groups=n * c).reshape(picture.shape)
+def _coarse(picture: Tensor, amount: Tensor) -> Tensor:
+    """Towards a picture of half the pixels each way, enlarged; amount [N, 1, 1, 1] in [0, 1]."""
+    few = F.interpolate(F.avg_pool2d(picture, 2), picture.shape[2:], mode="bilinear", align_corners=False)
+    return torch.lerp(picture, few, amount)
+
+
+def blur(picture: Tensor, sigma: Tensor, reach: int = 3) -> Tensor:
+    """Gaussian blur with one sigma [N] in pixels, up to half of `reach`, a picture [N, C, H, W]."""
+    steps = torch.arange(-reach, reach + 1, device=picture.device).float()
+    kernel = torch.exp(-0.5 * (steps / sigma.view(-1, 1)).square())
+    kernel = kernel / kernel.sum(dim=1, keepdim=True)
+    for axis, pad in ((2, (0, 0, reach, reach)), (3, (reach, reach, 0, 0))):
+        size = picture.shape[axis]
+        wide = F.pad(picture, pad, mode="replicate")
+        picture = wide.narrow(axis, reach, size) * kernel[:, reach].view(-1, 1, 1, 1)
+        for k in range(reach):  # faster than a convolution of so few channels
+            both = wide.narrow(axis, k, size) + wide.narrow(axis, 2 * reach - k, size)
+            picture = torch.addcmul(picture, both, kernel[:, k].view(-1, 1, 1, 1))
+    return picture
 
 
 def jpeg(picture: Tensor, strength: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ Runs on any device. Pictures are [B, 3, H, W]; colours are linear until the came
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rmgn.data.canvas import HEIGHT, WIDTH
-from rmgn.data.develop import blur, develop, display, linear, through_camera
+from rmgn.data.develop import blur, develop, display, grain, linear, through_camera
 from rmgn.data.fabrics import TEXEL, TILE
 from rmgn.data.look import CAMERA, NUMBERS, SHOP
 from rmgn.data.people.layers import (
@@ -25,13 +25,14 @@ from rmgn.data.people.layers import (
     OUTLINE_SHIFT,
     PANEL,
     PLACE_UNIT,
-    PLACE_ZERO,
     SLEEVE_LEFT,
     SLEEVE_RIGHT,
     VISIBLE,
 )
 
 Batch = dict[str, Tensor]
+
+_CACHED = 256 * 192  # pixels whose planes stay in a processor's cache together
 
 
 class Dressed(NamedTuple):
@@ -61,7 +62,7 @@ class Dressed(NamedTuple):
 class Cloth(NamedTuple):
     """Where pixels lie on garments: one entry for each of P garment pixels, whatever picture it is in."""
 
-    owner: Tensor  # [P] which garment of the batch
+    owner: Tensor | slice  # [P] which garment of the batch each belongs to; or all to the one of a slice
     x: Tensor  # [P] metres in the flat garment
     z: Tensor  # [P]
     code: Tensor  # [P] int
@@ -72,24 +73,30 @@ class Cloth(NamedTuple):
 def dress(batch: Batch, noise_seed: int = 0, camera: bool = True) -> Dressed:
     """Dress a collated batch (see `GeneratedPeople`) on the device where it lies.
 
+    A sample's pictures depend on its layers and look alone, not on the batch that it is in.
+
+    noise_seed: another one gives other noise.
     camera: False leaves out blur, noise and JPEG, for tests.
     """
-    b, _, h, w, _ = batch["garment"].shape
-    n = 2 * b
-    generator = torch.Generator(device=batch["garment"].device).manual_seed(noise_seed)
+    count, _, h, w, _ = batch["garment"].shape
+    at_once = max(1, _CACHED // (h * w)) if batch["garment"].device.type == "cpu" else count
+    parts = [
+        _dress({name: planes[k : k + at_once] for name, planes in batch.items()}, noise_seed, camera)
+        for k in range(0, count, at_once)
+    ]
+    return parts[0] if len(parts) == 1 else Dressed(*(torch.cat(p) for p in zip(*parts, strict=True)))
+
+
+def _dress(batch: Batch, noise_seed: int, camera: bool) -> Dressed:
+    n = 2 * len(batch["garment"])
     looks = {k: batch[k].flatten(0, 1) for k in _GARMENT_LOOK}
     worn = {k: batch[k].flatten(0, 1) for k in ("garment", "place", "cover", "light", "gloss", "albedo")}
     shop = {k: batch[k].flatten(0, 1) for k in ("shop_garment", "shop_light", "shop_gloss")}
 
-    on_person, on_table = worn["garment"][..., 0] > 0, shop["shop_garment"][..., 0] > 0
     x, z = worn_place(worn["place"])
-    flat_x, flat_z = shop_place(on_table, looks["shop_place"])
-    cloth = _cloth(on_person, x, z, worn["garment"])
-    flat = _cloth(on_table, flat_x, flat_z, shop["shop_garment"])
-    colours = fabric_colour(Cloth(*(torch.cat(pair) for pair in zip(cloth, flat, strict=True))), looks)
-    fabric = torch.zeros(3, 2, n, h, w, device=colours.device)
-    fabric[:, torch.stack([on_person, on_table])] = colours
-    worn_fabric, flat_fabric = fabric.permute(1, 2, 0, 3, 4)
+    worn_fabric = _fabric(worn["garment"], x, z, looks)
+    flat_x, flat_z = shop_place(shop["shop_light"], looks["shop_place"])
+    flat_fabric = _fabric(shop["shop_garment"], flat_x, flat_z, looks)
     gloss = looks["numbers"][:, NUMBERS.index("gloss")].view(n, 1, 1, 1)
 
     light, mirror = unpack(worn["light"]).movedim(-1, 1), unpack(worn["gloss"])[:, None]
@@ -98,13 +105,19 @@ def dress(batch: Batch, noise_seed: int = 0, camera: bool = True) -> Dressed:
     cover = cover + worn["garment"][..., 0].unsqueeze(1) / 255
     numbers = batch["camera"].repeat_interleave(2, 0)
     behind = _backdrop(batch["backdrop"], cover, numbers)
-    linear_picture = picture + person + behind * (1 - cover).clamp(0, 1)
+    gain = batch["gain"].repeat_interleave(2, 0).view(n, 1, 1, 1)
+    linear_picture = (picture + person) * gain + behind * (1 - cover).clamp(0, 1)
     people = develop(linear_picture, numbers)
     if camera:
-        people = through_camera(people, numbers, generator)
+        people = through_camera(people, numbers, grain(batch["grain"][:, 0] + noise_seed, people))
 
     mask = (shop["shop_garment"][..., 0] > 127).unsqueeze(1)
-    photo = _shop_photo(flat_fabric, gloss, shop, batch["shop"].flatten(0, 1), generator if camera else None)
+    photo = _shop_photo(flat_fabric, gloss, shop, batch["shop"].flatten(0, 1))
+    if camera:
+        value = {name: batch["shop"][..., k].flatten() for k, name in enumerate(SHOP)}
+        photo = blur(photo, value["blur"], 2)
+        noise = grain(batch["grain"][:, 1] + noise_seed, photo)
+        photo = (photo + noise.mul_(value["noise"].view(n, 1, 1, 1))).clamp_(0, 1)
     flow, visible = flows(x, z, worn["garment"], looks["shop_place"])
     return Dressed(
         _paired(people) * 2 - 1,
@@ -115,7 +128,7 @@ def dress(batch: Batch, noise_seed: int = 0, camera: bool = True) -> Dressed:
         _paired(visible),
         batch["labels"].long(),
         batch["parts"].long(),
-        batch["depth"].float() / 1000,
+        (batch["depth"].int() & 0xFFFF) / 1000,
     )
 
 
@@ -129,13 +142,12 @@ _GARMENT_LOOK = ("tile", "palette", "band", "overlay", "numbers", "shop_place", 
 
 def unpack(stored: Tensor) -> Tensor:
     """uint8 light, gloss or albedo to linear float."""
-    return (stored.float() / 255).square() * LIGHT_MAX
+    return stored.float().square() * (LIGHT_MAX / 255**2)
 
 
 def worn_place(place: Tensor) -> tuple[Tensor, Tensor]:
-    """Flat x and z in metres, [N, H, W] each, from the plane of a `Worn`: int32 [N, H, W, 4]."""
-    metres = (place[..., :2].float() - PLACE_ZERO) * PLACE_UNIT
-    return metres[..., 0], metres[..., 1]
+    """Flat x and z in metres, [N, H, W] each, from places around their zero: int16 [N, H, W, 4]."""
+    return place[..., 0] * PLACE_UNIT, place[..., 1] * PLACE_UNIT
 
 
 def shop_place(like: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
@@ -152,17 +164,31 @@ def shop_place(like: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
     return cx + half * (c * right - s * up), cz + half * (s * right + c * up)
 
 
-def _cloth(there: Tensor, x: Tensor, z: Tensor, garment: Tensor) -> Cloth:
-    """The pixels [N, H, W] that are garment; garment uint8 [N, H, W, 4]."""
-    planes = garment[there]
-    return Cloth(
-        there.nonzero()[:, 0],
-        x[there],
-        z[there],
-        planes[:, 1].int(),
-        planes[:, 2] * EDGE_UNIT,
-        planes[:, 3] * EDGE_UNIT,
-    )
+def _groups(where: Tensor) -> Iterator[tuple[Tensor | slice, Tensor]]:
+    """The pixels [N, H, W] that are True, as owner and index into N·H·W.
+
+    One group a picture on a CPU, where the owner's numbers are then broadcast and all stays in its cache; one
+    group of all pictures elsewhere, where few large operations are faster.
+    """
+    flat = where.flatten(1)
+    if where.device.type != "cpu":
+        at = flat.flatten().nonzero()[:, 0]
+        yield at // flat.shape[1], at
+        return
+    for k, there in enumerate(flat):
+        yield slice(k, k + 1), there.nonzero()[:, 0] + k * flat.shape[1]
+
+
+def _fabric(garment: Tensor, x: Tensor, z: Tensor, looks: Batch) -> Tensor:
+    """Albedo [N, 3, H, W] of garments in pictures: planes uint8 [N, H, W, 4] and flat places [N, H, W]."""
+    n, h, w, _ = garment.shape
+    colours = torch.zeros(n * h * w, 3, device=garment.device)
+    planes, x, z = garment.view(-1, 4), x.reshape(-1), z.reshape(-1)
+    for owner, at in _groups(garment[..., 0] > 0):
+        _, code, edge, seam = planes[at].T
+        cloth = Cloth(owner, x[at], z[at], code.int(), edge * EDGE_UNIT, seam * EDGE_UNIT)
+        colours[at] = fabric_colour(cloth, looks).T
+    return colours.view(n, h, w, 3).permute(0, 3, 1, 2)
 
 
 def flows(x: Tensor, z: Tensor, garment: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
@@ -177,27 +203,32 @@ def flows(x: Tensor, z: Tensor, garment: Tensor, place: Tensor) -> tuple[Tensor,
     return torch.where(there.unsqueeze(1), grid, torch.zeros_like(grid)), visible.unsqueeze(1)
 
 
-def _look_up(texture: Tensor, owner: Tensor, x: Tensor, y: Tensor) -> Tensor:
+def _look_up(texture: Tensor, owner: Tensor | slice, x: Tensor, y: Tensor) -> Tensor:
     """Bilinear lookup [C, P] in its owner's texture, uint8 [N, C, h, w], at texels (x, y), centres at .5.
 
     The textures lie below one another in one picture, so they need a margin of one texel.
     """
+    if isinstance(owner, slice):
+        texture = texture[owner]
+    else:
+        y = y + owner * texture.shape[2]
     n, c, h, w = texture.shape
     tall = texture.movedim(1, 0).reshape(1, c, n * h, w).float() / 255
-    grid = torch.stack([2 * x / w - 1, 2 * (y + owner * h) / (n * h) - 1], dim=-1).view(1, 1, -1, 2)
+    grid = torch.stack([2 * x / w - 1, 2 * y / (n * h) - 1], dim=-1).view(1, 1, -1, 2)
     return F.grid_sample(tall, grid, mode="bilinear", align_corners=False)[0, :, 0]
 
 
-def _sample_tile(tile: Tensor, owner: Tensor, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _sample_tile(tile: Tensor, owner: Tensor | slice, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Repeating tiles at (s, t) in metres, t upwards: shares of two colours and weave, [P] each."""
     size = tile.shape[-1]
-    padded = F.pad(tile.float(), (1, 1, 1, 1), mode="circular").to(tile.dtype)
+    padded = torch.cat([tile[..., -1:], tile, tile[..., :1]], dim=-1)
+    padded = torch.cat([padded[..., -1:, :], padded, padded[..., :1, :]], dim=-2)
     across, along = s / (TILE * TEXEL), -t / (TILE * TEXEL)
     texel = _look_up(padded, owner, (across - across.floor()) * size + 1, (along - along.floor()) * size + 1)
     return texel[0], texel[1], texel[2] * (255 / 128)
 
 
-def _sample_overlay(overlay: Tensor, owner: Tensor, x: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
+def _sample_overlay(overlay: Tensor, owner: Tensor | slice, x: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
     """Overlays at x from the middle, `down` (negative) below the top: linear colour [3, P], opacity [P]."""
     h, w = overlay.shape[2:]
     column, row = (x / (WIDTH * TEXEL) + 0.5) * w, -down / (HEIGHT * TEXEL) * h
@@ -235,11 +266,11 @@ def fabric_colour(cloth: Cloth, look: Batch) -> Tensor:
     collar = (panel == COLLAR) & (number["collar_contrast"] > 0.5)
     ground, stripe, accent = look["palette"].permute(1, 2, 0)[:, :, owner]
     band = look["band"].T[:, owner]
-    base = torch.where(block, torch.where(stripe_block, accent, stripe), ground)
-    base = torch.where(contrast, stripe, torch.where(collar, band, base))
     patterned = ~(block | contrast | collar)
-    second, third = second * patterned, third * patterned
-    albedo = base * (1 - second - third) + stripe * second + accent * third
+    second = torch.where(patterned, second, ((block & ~stripe_block & ~collar) | contrast).float())
+    third = torch.where(patterned, third, (stripe_block & ~collar & ~contrast).float())
+    ground = torch.where(collar & ~contrast, band, ground)
+    albedo = ground * (1 - second - third) + stripe * second + accent * third
 
     colour, opacity = _sample_overlay(look["overlay"], owner, cloth.x, down)
     opacity = opacity * (~back & (panel == 0))
@@ -267,32 +298,43 @@ def _person(batch: Batch, worn: Batch, light: Tensor, mirror: Tensor) -> tuple[T
     """All but the garment, weighted by its cover: picture [N, 3, H, W] and cover [N, 1, H, W]."""
     n, h, w, _ = worn["cover"].shape
     cover = worn["cover"].float() / 255
-    diffuse = torch.zeros(n, h, w, 3, device=light.device)
+    diffuse = torch.zeros(n * h * w, 3, device=light.device)
+    albedo, place = worn["albedo"].reshape(-1, 3), worn["place"].reshape(-1, 4)
 
-    def paint(k: int, colour: Callable[[Tensor, Tensor], Tensor]) -> None:
-        """Add material k where there is some: colour(owner [P], where [N, H, W]) gives its albedo [P, 3]."""
-        where = worn["cover"][..., k] > 0
-        diffuse[where] += cover[..., k][where].unsqueeze(1) * colour(where.nonzero()[:, 0], where)
+    def detail(at: Tensor) -> Tensor:
+        return unpack(albedo[at]).clamp_min(1e-3)
 
-    def skin(owner: Tensor, where: Tensor) -> Tensor:
-        detail = unpack(worn["albedo"][where]).clamp_min(1e-3)
-        return batch["skin"][owner // 2] * detail ** batch["skin_power"][owner // 2].unsqueeze(1)
+    def skin(who: Tensor | slice, at: Tensor) -> Tensor:
+        return batch["skin"][who] * detail(at) ** batch["skin_power"][who].unsqueeze(1)
 
-    def hair(owner: Tensor, where: Tensor) -> Tensor:  # flatter than the drawn locks
-        return batch["hair"][owner // 2] * unpack(worn["albedo"][where]).clamp_min(1e-3) ** 0.75
+    def hair(who: Tensor | slice, at: Tensor) -> Tensor:  # flatter than the drawn locks
+        return batch["hair"][who] * detail(at) ** 0.75
 
-    paint(0, skin)
-    paint(1, hair)
-    paint(2, lambda owner, where: _lower_colour(batch, owner // 2, worn["place"][where]).T)
-    paint(3, lambda _, where: unpack(worn["albedo"][where]))
+    def lower(who: Tensor | slice, at: Tensor) -> Tensor:
+        return _lower_colour(batch, who, place[at]).T
+
+    def other(_: Tensor | slice, at: Tensor) -> Tensor:
+        return unpack(albedo[at])
+
+    for k, colour in enumerate((skin, hair, lower, other)):
+        share = cover[..., k].reshape(-1, 1)
+        for owner, at in _groups(worn["cover"][..., k] > 0):
+            diffuse[at] += share[at] * colour(_person_of(owner), at)
     shine = cover @ torch.tensor([0.6, 0.15, 0.3, 1.0], device=cover.device)
-    picture = diffuse.movedim(-1, 1) * light + shine.unsqueeze(1) * mirror
+    picture = diffuse.view(n, h, w, 3).permute(0, 3, 1, 2) * light + shine.unsqueeze(1) * mirror
     return picture, cover.sum(dim=-1).unsqueeze(1)
 
 
-def _lower_colour(batch: Batch, owner: Tensor, place: Tensor) -> Tensor:
-    """Linear albedo [3, P] of trousers and skirts; owner [P], place int32 [P, 4]."""
-    x, down = ((place[:, 2:].float() - PLACE_ZERO) * PLACE_UNIT).unbind(1)
+def _person_of(owner: Tensor | slice) -> Tensor | slice:
+    """Which person a garment of the batch is worn by: two garments each."""
+    if isinstance(owner, slice):
+        return slice(owner.start // 2, owner.start // 2 + 1)
+    return owner // 2
+
+
+def _lower_colour(batch: Batch, owner: Tensor | slice, place: Tensor) -> Tensor:
+    """Linear albedo [3, P] of trousers and skirts; owner of each or of all, place int16 [P, 4]."""
+    x, down = (place[:, 2:] * PLACE_UNIT).unbind(1)
     second, third, weave = _sample_tile(batch["lower_tile"], owner, x, down)
     ground, stripe, accent = batch["lower_palette"].permute(1, 2, 0)[:, :, owner]
     cloth = (ground * (1 - second - third) + stripe * second + accent * third) * weave
@@ -302,10 +344,11 @@ def _lower_colour(batch: Batch, owner: Tensor, place: Tensor) -> Tensor:
 
 def _backdrop(backdrop: Tensor, cover: Tensor, numbers: Tensor) -> Tensor:
     """The backdrop uint8 [B, H, W, 3] made linear [2B, 3, H, W], with the person's soft shadow on it."""
-    behind = linear(backdrop.float().movedim(-1, 1) / 255).repeat_interleave(2, 0)
+    levels = linear(torch.arange(256, device=backdrop.device) / 255)
+    behind = levels[backdrop.movedim(-1, 1).int()].repeat_interleave(2, 0)
     n, _, h, w = behind.shape
     strength = numbers[:, CAMERA.index("shadow")].view(n, 1, 1, 1)
-    small = F.avg_pool2d(cover, 8, ceil_mode=True)
+    small = F.avg_pool2d(cover, max(1, h // 32), ceil_mode=True)
     kernel = torch.exp(-torch.linspace(-2, 2, 9, device=cover.device).square())
     kernel = (kernel / kernel.sum()).view(1, 1, 1, 9)
     small = F.conv2d(F.conv2d(small, kernel, padding=(0, 4)), kernel.mT, padding=(4, 0))
@@ -317,9 +360,7 @@ def _backdrop(backdrop: Tensor, cover: Tensor, numbers: Tensor) -> Tensor:
     return behind * (1 - strength * shadow)
 
 
-def _shop_photo(
-    fabric: Tensor, gloss: Tensor, shop: Batch, numbers: Tensor, generator: torch.Generator | None
-) -> Tensor:
+def _shop_photo(fabric: Tensor, gloss: Tensor, shop: Batch, numbers: Tensor) -> Tensor:
     """Shop photos [N, 3, H, W] in [0, 1]; numbers [N, len(SHOP)]."""
     n = len(fabric)
     value = {name: numbers[:, k].view(n, 1, 1, 1) for k, name in enumerate(SHOP)}
@@ -327,14 +368,9 @@ def _shop_photo(
     light, mirror = unpack(shop["shop_light"]).unsqueeze(1), unpack(shop["shop_gloss"]).unsqueeze(1)
     picture = display((fabric * light + 0.7 * gloss * mirror) * torch.exp(value["exposure"]))
     table = torch.cat([value["white"] + value["tint"], value["white"], value["white"] - value["tint"]], dim=1)
-    wide = F.avg_pool2d(F.avg_pool2d(cover, 4, ceil_mode=True), 5, 1, 2)
+    step = max(1, cover.shape[2] // 64)
+    wide = F.avg_pool2d(F.avg_pool2d(cover, step, ceil_mode=True), 5, 1, 2)
     wide = F.interpolate(wide, cover.shape[2:], mode="bilinear", align_corners=False)
-    shadow = F.pad(wide, (0, 0, 4, 0))[:, :, : cover.shape[2]] * (1 - cover)
+    shadow = F.pad(wide, (0, 0, step, 0))[:, :, : cover.shape[2]] * (1 - cover)
     ground = (table * (1 - value["shadow"] * shadow)).clamp(0, 1)
-    picture = picture * cover + ground * (1 - cover)
-    if generator is not None:
-        picture = blur(picture, value["blur"].flatten())
-        picture = picture + value["noise"] * torch.randn(
-            picture.shape, generator=generator, device=picture.device
-        )
-    return picture.clamp(0, 1)
+    return torch.lerp(ground, picture, cover).clamp_(0, 1)

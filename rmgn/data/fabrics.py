@@ -20,19 +20,21 @@ TEXEL = 0.002  # metres
 F32 = npt.NDArray[np.float32]
 U8 = npt.NDArray[np.uint8]
 
-# sRGB colours that clothes are sold in, most of them muted; black, white, grey and navy lead.
+# sRGB colours that clothes are sold in, and how often: black, white, navy and grey lead, few are bright.
 _SOLD = np.array(
     [
-        (18, 18, 20), (28, 28, 32), (245, 245, 243), (250, 247, 240), (232, 232, 230), (28, 35, 60),
-        (22, 28, 48), (120, 122, 125), (170, 172, 175), (75, 78, 84), (110, 25, 40),
-        (190, 30, 40), (225, 190, 190),
-        (235, 205, 205), (130, 160, 190), (190, 210, 228), (90, 98, 76), (60, 75, 60), (210, 190, 158),
-        (228, 216, 195), (150, 110, 80), (95, 70, 55), (215, 160, 60), (240, 205, 90), (40, 90, 85),
-        (30, 120, 110), (150, 125, 170), (90, 60, 110), (220, 110, 90), (235, 120, 60), (45, 85, 160),
-        (60, 110, 200),
+        (18, 18, 20, 8), (28, 28, 32, 6), (40, 40, 43, 3), (245, 245, 243, 7), (250, 247, 240, 4),
+        (232, 232, 230, 3), (28, 35, 60, 5), (22, 28, 48, 4), (38, 48, 78, 2), (120, 122, 125, 2.5),
+        (170, 172, 175, 3), (75, 78, 84, 3), (210, 190, 158, 2.5), (228, 216, 195, 2.5), (150, 110, 80, 1.5),
+        (95, 70, 55, 2), (130, 160, 190, 2), (190, 210, 228, 3), (70, 98, 138, 2), (45, 85, 160, 1.5),
+        (110, 25, 40, 2.5), (165, 32, 42, 2), (225, 190, 190, 2), (235, 205, 205, 2), (190, 120, 125, 1),
+        (90, 98, 76, 2.5), (60, 75, 60, 2), (165, 175, 155, 1.5), (40, 90, 85, 1.2), (215, 160, 60, 1.2),
+        (236, 214, 130, 1), (150, 125, 170, 1), (90, 60, 110, 0.8), (220, 110, 90, 1), (205, 95, 50, 0.8),
     ],
     np.float32,
 )  # fmt: skip
+_COLOURS, _OFTEN = _SOLD[:, :3] / 255, _SOLD[:, 3].astype(np.float64) / _SOLD[:, 3].sum(dtype=np.float64)
+_QUIET = 16  # the first of them go with everything
 
 
 def linear(srgb: npt.NDArray[np.floating]) -> F32:
@@ -40,20 +42,23 @@ def linear(srgb: npt.NDArray[np.floating]) -> F32:
     return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4).astype(np.float32)
 
 
-def draw_colour(rng: Generator) -> F32:
-    """One sRGB colour [3] in [0, 1]."""
-    if rng.random() < 0.65:
-        colour = _SOLD[rng.integers(len(_SOLD))] / 255 * rng.uniform(0.9, 1.06) + rng.normal(0, 0.012, 3)
-    else:
-        saturation = rng.choice([rng.uniform(0.05, 0.35), rng.uniform(0.35, 0.95)])
-        hsv = np.array([[[rng.uniform(0, 360), saturation, rng.uniform(0.15, 0.98)]]], np.float32)
+def draw_colour(rng: Generator, quiet: float = 0.0) -> F32:
+    """One sRGB colour [3] in [0, 1], as clothes are sold; `quiet`: the chance that it must be a muted one."""
+    if rng.random() < quiet:
+        colour = _COLOURS[rng.choice(_QUIET, p=_OFTEN[:_QUIET] / _OFTEN[:_QUIET].sum())]
+    elif rng.random() < 0.82:
+        colour = _COLOURS[rng.choice(len(_COLOURS), p=_OFTEN)]
+    else:  # any hue, most often a dull one
+        saturation = rng.beta(1.6, 3.2)
+        hsv = np.array([[[rng.uniform(0, 360), saturation, rng.uniform(0.15, 0.95)]]], np.float32)
         colour = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0, 0]
+    colour = colour * rng.uniform(0.9, 1.06) + rng.normal(0, 0.012, 3)
     return np.clip(colour, 0.02, 0.98).astype(np.float32)
 
 
-def draw_palette(rng: Generator) -> F32:
+def draw_palette(rng: Generator, quiet: float = 0.0) -> F32:
     """Three sRGB colours [3, 3]: the ground, and two that stand out from it or go along with it."""
-    ground = draw_colour(rng)
+    ground = draw_colour(rng, quiet)
     palette = [ground]
     for _ in range(2):
         kind = rng.random()
@@ -135,25 +140,25 @@ def _checks(rng: Generator) -> tuple[F32, F32]:
 
 
 def _scattered(rng: Generator, draw: Callable[[U8, tuple[int, int], Generator], None], count: int) -> F32:
-    """Call `draw` at random places of a canvas that wraps around."""
-    canvas = np.zeros((TILE, TILE), np.uint8)
-    for x, y in rng.integers(0, TILE, (count, 2)):
-        big = np.zeros((64, 64), np.uint8)
-        draw(big, (32, 32), rng)
-        rows, columns = (y + np.arange(64) - 32) % TILE, (x + np.arange(64) - 32) % TILE
-        where = np.ix_(rows, columns)
-        canvas[where] = np.maximum(canvas[where], big)
-    return np.asarray(canvas / np.float32(255), np.float32)
+    """Call `draw` at random places of a canvas that wraps around; it reaches at most 32 texels."""
+    reach = 32
+    canvas = np.zeros((TILE + 2 * reach, TILE + 2 * reach), np.uint8)
+    for x, y in (rng.integers(0, TILE, (count, 2)) + reach).tolist():
+        draw(canvas, (x, y), rng)
+    for _ in range(2):  # what crosses an edge comes in on the other side
+        canvas[TILE : TILE + reach] = np.maximum(canvas[TILE : TILE + reach], canvas[:reach])
+        canvas[reach : 2 * reach] = np.maximum(canvas[reach : 2 * reach], canvas[-reach:])
+        canvas = canvas.T
+    return np.asarray(canvas[reach:-reach, reach:-reach] / np.float32(255), np.float32)
 
 
 def _dots(rng: Generator) -> tuple[F32, F32]:
     step, radius = int(rng.choice([8, 16, 32, 64])), rng.uniform(0.15, 0.38)
-    y, x = np.mgrid[:TILE, :TILE]
-    shift = (y // step % 2) * step / 2
+    y, x = np.mgrid[: 2 * step, :step].astype(np.float32)
+    shift = (y // step) * step / 2
     distance = np.hypot((x + shift) % step - step / 2, y % step - step / 2)
-    return np.clip(radius * step - distance + 0.5, 0, 1).astype(np.float32), np.zeros(
-        (TILE, TILE), np.float32
-    )
+    dots = np.clip(radius * step - distance + 0.5, 0, 1)
+    return np.tile(dots, (TILE // (2 * step), TILE // step)), np.zeros((TILE, TILE), np.float32)
 
 
 def _florals(rng: Generator) -> tuple[F32, F32]:
@@ -187,8 +192,8 @@ def _blobs(rng: Generator) -> tuple[F32, F32]:
 
 def _zigzag(rng: Generator) -> tuple[F32, F32]:
     repeats, teeth = int(rng.choice([6, 10, 16])), int(rng.choice([8, 16, 32]))
-    y, x = np.mgrid[:TILE, :TILE] / TILE
-    wave = (y * repeats + 0.8 * np.abs((x * teeth) % 1 - 0.5)) % 1
+    x = np.arange(TILE, dtype=np.float32) / TILE
+    wave = (x[:, None] * repeats + 0.8 * np.abs((x * teeth) % 1 - 0.5)) % 1
     first = np.clip((0.25 - np.abs(wave - 0.5)) * TILE / repeats + 0.5, 0, 1)
     return first.astype(np.float32), np.zeros((TILE, TILE), np.float32)
 
@@ -208,13 +213,14 @@ _PATTERNS: dict[str, tuple[Callable[[Generator], tuple[F32, F32]], float]] = {
 
 def _weave(rng: Generator, coarse: float) -> F32:
     """Brightness of the cloth's surface: threads, knit ribs, slub."""
-    y, x = np.mgrid[:TILE, :TILE]
-    weave = _noise(rng, 0.7) * rng.uniform(0.01, 0.04)
+    weave = _noise(rng, 0.7) * np.float32(rng.uniform(0.01, 0.04))
+    x, y = np.arange(TILE, dtype=np.float32), np.arange(TILE, dtype=np.float32)[:, None]
     kind = rng.random()
     if kind < 0.15 * (1 + 3 * coarse):  # ribs along the grain
         weave = weave + rng.uniform(0.04, 0.14) * np.sin(x * 2 * np.pi / rng.choice([2.0, 4.0, 8.0]))
     elif kind < 0.25 * (1 + coarse):  # knit
-        weave = weave + rng.uniform(0.03, 0.1) * np.sin(y * np.pi / 2 + np.abs((x % 8) - 4))
+        knit = np.sin(y[:4] * np.pi / 2 + np.abs((x[:8] % 8) - 4))
+        weave = weave + rng.uniform(0.03, 0.1) * np.tile(knit, (TILE // 4, TILE // 8))
     elif kind < 0.35:
         weave = weave + _noise(rng, 5, 0.8) * 0.03
     return np.asarray(weave, np.float32)
@@ -222,6 +228,8 @@ def _weave(rng: Generator, coarse: float) -> F32:
 
 def _soft(share: F32) -> F32:
     """Edges a little softer than a texel, against aliasing."""
+    if not share.any():
+        return share
     soft = cv2.GaussianBlur(np.pad(share, 1, mode="wrap").astype(np.float32), (3, 3), 0.6)
     return np.ascontiguousarray(soft[1:-1, 1:-1], np.float32)
 

@@ -60,8 +60,8 @@ def _entry_problems(layout: Layout, entry: Entry, seen: set[Path]) -> Iterator[s
     tests: list[tuple[Path | None, Callable[[Path], Iterator[str]]]] = [
         (entry.person, _picture),
         (entry.garment, _picture),
-        (entry.mask, lambda path: _mask(path, entry.garment)),
-        (entry.parse, lambda path: _parse(path, layout, entry.person)),
+        (entry.mask, _mask),
+        (entry.parse, lambda path: _parse(path, layout)),
         (entry.keypoints, lambda path: _keypoints(path, layout, entry.person)),
         (entry.dense, _dense),
         (entry.flow, _flow),
@@ -81,16 +81,18 @@ def _entry_problems(layout: Layout, entry: Entry, seen: set[Path]) -> Iterator[s
             yield str(error)
 
 
+def _shape(path: Path, size: tuple[int, ...]) -> Iterator[str]:
+    if abs(size[0] / size[1] / SHAPE - 1) > 0.02:
+        yield f"{path}: {size[0]}x{size[1]} is not of the shape 4:3 (height to width)"
+
+
 def _picture(path: Path) -> Iterator[str]:
-    height, width = read.picture(path).shape[:2]
-    if abs(height / width / SHAPE - 1) > 0.02:
-        yield f"{path}: {height}x{width} is not of the shape 4:3 (height to width)"
+    yield from _shape(path, read.picture(path).shape)
 
 
-def _mask(path: Path, garment: Path) -> Iterator[str]:
+def _mask(path: Path) -> Iterator[str]:
     level = read.picture(path)[:, :, 0]
-    if garment.is_file() and level.shape != (size := read.picture_size(garment)):
-        yield f"{path}: {level.shape[0]}x{level.shape[1]}, its garment {size[0]}x{size[1]}"
+    yield from _shape(path, level.shape)
     between = ((level > 40) & (level < 215)).mean()
     if between > 0.05:
         yield f"{path}: {between:.0%} of it is neither black nor white"
@@ -101,10 +103,9 @@ def _mask(path: Path, garment: Path) -> Iterator[str]:
         yield f"{path}: all corners are garment: black and white exchanged?"
 
 
-def _parse(path: Path, layout: Layout, person: Path) -> Iterator[str]:
+def _parse(path: Path, layout: Layout) -> Iterator[str]:
     numbers = read.numbers(path)
-    if person.is_file() and numbers.shape != (size := read.picture_size(person)):
-        yield f"{path}: {numbers.shape[0]}x{numbers.shape[1]}, its person {size[0]}x{size[1]}"
+    yield from _shape(path, numbers.shape)
     labels = layout.labels[numbers]
     unknown = labels == UNKNOWN
     if unknown.any():
@@ -119,14 +120,20 @@ def _keypoints(path: Path, layout: Layout, person: Path) -> Iterator[str]:
     there = points[points[:, 2] > 0]
     if not len(there):
         yield f"{path}: no key point seen"
-    elif layout.point_size or person.is_file():
+        return
+    try:
         height, width = layout.point_size or read.picture_size(person)
-        if (there[:, 0] > width).any() or (there[:, 1] > height).any():
-            yield f"{path}: key points outside of {height}x{width}"
+    except ValueError:
+        return  # said of the person already
+    outside = (there[:, 0] > width) | (there[:, 1] > height)
+    if outside.any() and not any(_shape(person, (height, width))):
+        yield f"{path}: {outside.sum()} key points outside of {height}x{width}"
 
 
 def _dense(path: Path) -> Iterator[str]:
-    if not read.dense_parts(path).any():
+    parts = read.dense_parts(path)
+    yield from _shape(path, parts.shape)
+    if not parts.any():
         yield f"{path}: nobody in it"
 
 

@@ -3,90 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-from rmgn.data.look import Look, draw_look, half_texture
+from rmgn.data.look import CAMERA, SHOP, Look, draw_look, scaled, texture_for
 from rmgn.data.people import layers
 from rmgn.data.people.layers import PLACE_ZERO, Sample, Shop, Worn
 from rmgn.data.stock import stock
+from rmgn.data.transform import mirror, shrink
 
 Batch = dict[str, Tensor]
 SPLITS = ("train", "eval")
-_SMALL = 300  # pictures up to this height take textures at half resolution
-
-_LABEL_SWAP = np.arange(256, dtype=np.uint8)
-_LABEL_SWAP[[9, 10, 11, 13]] = [10, 9, 13, 11]
-_PART_SWAP = np.arange(256, dtype=np.uint8)
-for _a, _b in ((3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16), (17, 18), (19, 20), (21, 22)):
-    _PART_SWAP[[_a, _b]] = [_b, _a]
-_POINT_SWAP = [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15]
+_COMPANY = 0.12  # how often somebody else is in the back
+_WIDE = ("place", "depth")  # planes of 16 bits
 
 
-def mirror(sample: Sample) -> Sample:
-    """The sample seen in a mirror. Fabrics are drawn afterwards, so letters stay readable."""
-
-    def flip(plane: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        return np.ascontiguousarray(plane[:, ::-1])
-
-    def codes(garment: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        garment = flip(garment)
-        panel = garment[..., 1] & layers.PANEL
-        sleeve = (panel == layers.SLEEVE_LEFT) | (panel == layers.SLEEVE_RIGHT)
-        garment[..., 1] ^= sleeve.astype(np.uint8) * (layers.SLEEVE_LEFT ^ layers.SLEEVE_RIGHT)
-        return garment
-
-    def worn(w: Worn) -> Worn:
-        flipped = {f.name: flip(getattr(w, f.name)) for f in fields(w)}
-        place = flipped["place"]
-        for k in (0, 2):
-            place[..., k] = np.where(place[..., k] > 0, 2 * PLACE_ZERO - place[..., k].astype(np.int32), 0)
-        return Worn(**{**flipped, "garment": codes(w.garment), "labels": _LABEL_SWAP[flipped["labels"]]})
-
-    def shop(s: Shop) -> Shop:
-        return Shop(codes(s.garment), flip(s.light), flip(s.gloss))
-
-    width = sample.parts.shape[1]
-    meta = {**sample.meta}
-    points = [sample.meta["keypoints"][k] for k in _POINT_SWAP]
-    meta["keypoints"] = [[round(width - x, 2), y, v] for x, y, v in points]
-    meta["garments"] = [{**g, "shop": _mirrored(g["shop"])} for g in meta["garments"]]
-    return replace(
-        sample,
-        worn=(worn(sample.worn[0]), worn(sample.worn[1])),
-        shop=(shop(sample.shop[0]), shop(sample.shop[1])),
-        parts=_PART_SWAP[flip(sample.parts)],
-        meta=meta,
-    )
-
-
-def _mirrored(shop: dict[str, Any]) -> dict[str, Any]:
-    x, z = shop["centre"]
-    return {**shop, "centre": [-x, z], "roll": -shop["roll"]}
+def auto_exposure(sample: Sample) -> float:
+    """How much more light a camera that looks after faces lets in: dim skin is lifted, not all the way."""
+    light, share = 0.0, 1e-3
+    for worn in sample.worn:
+        skin = worn.cover[::4, ::4, 0].astype(np.float32)
+        light += float((layers.unpack_light(worn.light[::4, ::4]).mean(axis=-1) * skin).sum())
+        share += float(skin.sum())
+    return float(np.clip((0.8 / max(light / share, 1e-2)) ** 0.6, 0.85, 1.9))
 
 
 def tensors(sample: Sample, look: Look) -> Batch:
-    """One sample and one look as tensors, ready to be collated; dimension [2] holds garments a and b."""
-    small = sample.parts.shape[0] <= _SMALL
+    """One sample and one look as tensors, ready to be collated; dimension [2] holds garments a and b.
+
+    Planes of 16 bits are int16: `place` around its zero, `depth` with the same bits.
+    """
+    height, width = sample.parts.shape
 
     def texture(t: npt.NDArray[np.uint8]) -> Tensor:
-        return torch.from_numpy(half_texture(t) if small else t)
+        return torch.from_numpy(texture_for(height, t))
 
     def pair(planes: Sequence[npt.NDArray[Any]]) -> Tensor:
         return torch.from_numpy(np.stack(planes))
 
     items: Batch = {
-        f.name: pair([getattr(w, f.name) for w in sample.worn]) for f in fields(Worn) if f.name != "place"
+        f.name: pair([getattr(w, f.name) for w in sample.worn]) for f in fields(Worn) if f.name not in _WIDE
     }
-    items["place"] = pair([w.place.astype(np.int32) for w in sample.worn])
-    items["depth"] = pair([w.depth.astype(np.int32) for w in sample.worn])
+    items["place"] = pair([(w.place ^ PLACE_ZERO).view(np.int16) for w in sample.worn])
+    items["depth"] = pair([w.depth.view(np.int16) for w in sample.worn])
     items.update({f"shop_{f.name}": pair([getattr(s, f.name) for s in sample.shop]) for f in fields(Shop)})
     items["parts"] = torch.from_numpy(sample.parts)
     made = sample.meta["garments"]
@@ -99,13 +66,20 @@ def tensors(sample: Sample, look: Look) -> Batch:
     items["keypoints"] = torch.tensor(sample.meta["keypoints"], dtype=torch.float32)
     for name in ("palette", "band", "numbers"):
         items[name] = pair([np.asarray(getattr(g, name), np.float32) for g in look.garments])
-    for name in ("tile", "overlay"):
-        items[name] = torch.stack([texture(getattr(g, name)) for g in look.garments])
-    items["lower_tile"], items["lower_overlay"] = texture(look.lower_tile), texture(look.lower_overlay)
-    for name in ("skin", "hair", "lower_palette", "camera", "shop"):
+    items["tile"] = torch.stack([texture(g.tile[:3]) for g in look.garments])
+    items["overlay"] = torch.stack([texture(g.overlay) for g in look.garments])
+    items["lower_tile"], items["lower_overlay"] = texture(look.lower_tile[:3]), texture(look.lower_overlay)
+    for name in ("skin", "hair", "lower_palette"):
         items[name] = torch.from_numpy(np.asarray(getattr(look, name), np.float32))
     items["skin_power"] = torch.tensor(look.skin_power, dtype=torch.float32)
-    items["backdrop"] = torch.from_numpy(look.backdrop)
+    items["gain"] = torch.tensor(auto_exposure(sample))
+    items["grain"] = torch.from_numpy(look.grain)
+    # A look is drawn for the layers' own size; in a smaller picture blur and noise are smaller too.
+    scale = look.backdrop.shape[0] // height
+    items["camera"] = torch.from_numpy(scaled(look.camera, CAMERA, scale))
+    items["shop"] = torch.from_numpy(scaled(look.shop, SHOP, scale))
+    backdrop = cv2.resize(look.backdrop, (width, height), interpolation=cv2.INTER_AREA)
+    items["backdrop"] = torch.from_numpy(np.asarray(backdrop, np.uint8))
     return items
 
 
@@ -118,10 +92,20 @@ class GeneratedPeople(Dataset[Batch]):
 
     `split="eval"` draws prints, fonts and backdrops that `"train"` never shows. The look depends on `seed`,
     the epoch (`set_epoch`) and the index alone, not on the worker.
+
+    size: (height, width) that divides the layers' own by a whole number; they are reduced to it before they
+    are dressed (`rmgn.data.transform.shrink`), which costs a fraction. By default their own size.
+    Raises `ValueError` for a folder without layers, an unknown split and a size that does not divide.
     """
 
     def __init__(
-        self, folder: Path, seed: int = 0, flip: bool = True, assets: Path | None = None, split: str = "train"
+        self,
+        folder: Path,
+        seed: int = 0,
+        flip: bool = True,
+        assets: Path | None = None,
+        split: str = "train",
+        size: tuple[int, int] | None = None,
     ) -> None:
         self.files = sorted(folder.glob("[0-9]*.zip"))
         if not self.files:
@@ -130,6 +114,16 @@ class GeneratedPeople(Dataset[Batch]):
             raise ValueError(f"split must be one of {SPLITS}, not {split!r}")
         self._seed, self._flip, self._assets, self._split = seed, flip, assets, split
         self._epoch = 0
+        self._scale = 1 if size is None else self._scale_to(size)
+
+    def _scale_to(self, size: tuple[int, int]) -> int:
+        height, width = layers.load(self.files[0]).parts.shape
+        scale = max(1, height // size[0])
+        if (size[0] * scale, size[1] * scale) != (height, width):
+            raise ValueError(
+                f"layers of {height}x{width} cannot be reduced to {size[0]}x{size[1]} by a whole number"
+            )
+        return scale
 
     def set_epoch(self, epoch: int) -> None:
         """Draw other looks from now on."""
@@ -141,10 +135,16 @@ class GeneratedPeople(Dataset[Batch]):
     def __getitem__(self, index: int) -> Batch:
         rng = np.random.default_rng([self._seed, self._epoch, index, SPLITS.index(self._split)])
         sample = layers.load(self.files[index])
+        height, width = sample.parts.shape
+        sample = shrink(sample, self._scale)
         if self._flip and rng.random() < 0.5:
             sample = mirror(sample)
-        height, width = sample.parts.shape
-        return tensors(sample, draw_look(rng, sample.meta, (height, width), stock(self._assets, self._split)))
+        behind = None
+        if rng.random() < _COMPANY:
+            behind = layers.load(self.files[int(rng.integers(len(self.files)))])
+        return tensors(
+            sample, draw_look(rng, sample.meta, (height, width), stock(self._assets, self._split), behind)
+        )
 
     @staticmethod
     def collate(items: list[Batch]) -> Batch:

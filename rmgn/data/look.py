@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -12,17 +13,20 @@ from numpy.random import Generator
 from rmgn.data.backdrops import draw_backdrop
 from rmgn.data.canvas import Canvas
 from rmgn.data.fabrics import draw_colour, draw_denim, draw_palette, draw_tile, linear
+from rmgn.data.people.layers import Sample
 from rmgn.data.prints import add_print
-from rmgn.data.sewn import add_hoodie_front, add_placket, add_pocket, lower_overlay
+from rmgn.data.rooms import someone
+from rmgn.data.sewn import add_hoodie_front, add_placket, add_pocket, add_zip, lower_overlay
 from rmgn.data.stock import Stock
 
 F32 = npt.NDArray[np.float32]
 U8 = npt.NDArray[np.uint8]
 
-# sRGB tones of human skin from lightest to darkest; tones are drawn evenly along this line.
+# sRGB tones of human skin from lightest to darkest, about equal steps of lightness apart (CIE L* 82 to 25):
+# tones are drawn evenly along this line.
 _SKIN = np.array(
-    [(232, 198, 178), (222, 182, 158), (210, 165, 136), (194, 145, 112), (172, 121, 88), (142, 95, 68),
-     (113, 75, 53), (88, 59, 44), (68, 47, 37)], np.float32,
+    [(232, 198, 178), (221, 180, 155), (207, 161, 132), (189, 142, 112), (168, 122, 94), (146, 102, 77),
+     (124, 83, 62), (102, 66, 49), (82, 53, 41)], np.float32,
 ) / 255  # fmt: skip
 _HAIR = np.array(
     [(.012, .010, .009), (.03, .018, .012), (.07, .035, .018), (.13, .07, .035), (.22, .13, .06),
@@ -63,10 +67,12 @@ class Look:
     backdrop: U8  # [H, W, 3]
     camera: F32  # [len(CAMERA)]
     shop: F32  # [2, len(SHOP)]
+    grain: npt.NDArray[np.int64]  # [2] where noise begins, of the person's and of the shop's pictures
 
 
 CAMERA = (
     "exposure", "red", "blue", "contrast", "saturation", "blur", "noise", "jpeg", "shadow", "shadow_x",
+    "blotch", "fade", "coarse",
 )  # fmt: skip
 SHOP = ("white", "tint", "shadow", "exposure", "blur", "noise")
 
@@ -106,7 +112,9 @@ def draw_garment(rng: Generator, style: dict[str, object], length: float, stock:
     quiet = pattern in ("plain", "heather")
     if rng.random() < (chance / 0.55 if quiet else 0.05 * (not formal)):
         printed = add_print(canvas, rng, length, stock, palette[0])
-    if placket != "none":
+    if placket == "zip":
+        add_zip(canvas, rng, length)
+    elif placket != "none":
         add_placket(canvas, rng, length if placket == "full" else rng.uniform(0.12, 0.17))
     if rng.random() < (0.35 if kind in ("shirt", "polo") else 0.05):
         add_pocket(canvas, rng)
@@ -150,8 +158,10 @@ def draw_garment(rng: Generator, style: dict[str, object], length: float, stock:
     return GarmentLook(tile, linear(palette), band, canvas.result(), values, f"{pattern}/{printed}")
 
 
-def draw_look(rng: Generator, meta: dict[str, object], size: tuple[int, int], stock: Stock) -> Look:
-    """Draw the looks of one sample from its parameters."""
+def draw_look(
+    rng: Generator, meta: dict[str, object], size: tuple[int, int], stock: Stock, behind: Sample | None = None
+) -> Look:
+    """Draw the looks of one sample from its parameters; `behind` may stand in the back."""
     garments = meta["garments"]
     assert isinstance(garments, list)
     tops = [draw_garment(rng, g["style"], g["front"][1] - g["front"][0], stock) for g in garments]
@@ -161,7 +171,7 @@ def draw_look(rng: Generator, meta: dict[str, object], size: tuple[int, int], st
     skin = draw_skin(rng)
     dark = bool(skin.mean() < 0.15)
     kind = str(lower["kind"])
-    palette = draw_palette(rng)
+    palette = draw_palette(rng, quiet=0.3 if kind == "skirt" else 0.7)
     if kind == "jeans":
         tile = draw_denim(rng)
         ground = np.array(
@@ -173,9 +183,9 @@ def draw_look(rng: Generator, meta: dict[str, object], size: tuple[int, int], st
         wild = 0.5 if kind == "skirt" else 0.15
         tile, _ = draw_tile(rng, None if rng.random() < wild else "plain")
     camera = {
-        "exposure": rng.normal(0.06, 0.16),
-        "red": rng.normal(0, 0.035),
-        "blue": rng.normal(0, 0.05),
+        "exposure": rng.normal(0.06, 0.2),
+        "red": rng.normal(0, 0.045),
+        "blue": rng.normal(0, 0.06),
         "contrast": rng.normal(0.06, 0.07),
         "saturation": rng.normal(1.0, 0.1),
         "blur": float(
@@ -187,7 +197,15 @@ def draw_look(rng: Generator, meta: dict[str, object], size: tuple[int, int], st
         "jpeg": float(rng.choice([0.0, rng.uniform(0.15, 1.0)], p=[0.6, 0.4])),
         "shadow": rng.uniform(0, 0.35) if rng.random() < 0.6 else 0.0,
         "shadow_x": rng.normal(0, 0.06),
+        "blotch": float(rng.choice([0.0, rng.uniform(0.3, 1.0)], p=[0.6, 0.4])),
+        "fade": float(rng.choice([0.0, rng.uniform(0.01, 0.08)], p=[0.7, 0.3])),
+        "coarse": 0.0,
     }
+    if rng.random() < 0.15:  # a poor webcam: few pixels, much noise, strong compression
+        camera["coarse"] = rng.uniform(0.5, 1.0)
+        camera["noise"] = rng.uniform(0.01, 0.03)
+        camera["jpeg"] = rng.uniform(0.4, 1.0)
+        camera["saturation"] *= rng.uniform(0.75, 1.0)
     shop = [
         {
             "white": float(rng.choice([1.0, rng.uniform(0.9, 1.0)], p=[0.5, 0.5])),
@@ -199,6 +217,9 @@ def draw_look(rng: Generator, meta: dict[str, object], size: tuple[int, int], st
         }
         for _ in range(2)
     ]
+    person = None
+    if behind is not None:
+        person = someone(rng, behind, draw_skin(rng), _HAIR[rng.integers(len(_HAIR))])
     return Look(
         (tops[0], tops[1]),
         skin,
@@ -207,13 +228,26 @@ def draw_look(rng: Generator, meta: dict[str, object], size: tuple[int, int], st
         tile,
         linear(np.clip(palette, 0.02, 0.95)),
         lower_overlay(rng, kind),
-        draw_backdrop(rng, size, stock.photos),
+        draw_backdrop(rng, size, stock.photos, person),
         np.array([camera[n] for n in CAMERA], np.float32),
         np.array([[s[n] for n in SHOP] for s in shop], np.float32),
+        rng.integers(0, 2**31, 2),
     )
 
 
-def half_texture(texture: U8) -> U8:
-    """A texture [C, H, W] at half its resolution, for small pictures: no aliasing, less memory."""
-    smaller = cv2.resize(texture.transpose(1, 2, 0), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-    return np.ascontiguousarray(smaller.transpose(2, 0, 1))
+def texture_for(height: int, texture: U8) -> U8:
+    """A texture [C, H, W] as fine as pictures of that height can show: no aliasing, less memory."""
+    factor = 1 << max(0, (512 // height).bit_length() - 1)
+    if factor == 1:
+        return np.ascontiguousarray(texture)
+    size = (texture.shape[2] // factor, texture.shape[1] // factor)
+    return np.stack([cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in texture])
+
+
+def scaled(numbers: F32, names: Sequence[str], scale: int) -> F32:
+    """Numbers [..., len(names)] of a camera whose pixels are `scale` times as large."""
+    numbers = np.array(numbers, np.float32)
+    for name in ("blur", "noise", "jpeg", "coarse"):
+        if name in names:
+            numbers[..., names.index(name)] /= scale
+    return numbers

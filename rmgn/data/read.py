@@ -6,6 +6,7 @@ are refused rather than stretched.
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import zipfile
@@ -27,6 +28,8 @@ U8 = npt.NDArray[np.uint8]
 F32 = npt.NDArray[np.float32]
 
 _BODY_25 = [0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18]  # OpenPose's 25 points to its 18
+_SURE = 8  # a colour's distance that JPEG causes within a part; parts are at least 12 apart
+_MIXED = 255
 _COCO = [0, 0, 6, 8, 10, 5, 7, 9, 12, 14, 16, 11, 13, 15, 2, 1, 4, 3]  # COCO's 17 likewise; the neck is made
 
 
@@ -87,6 +90,8 @@ def numbers(path: Path) -> U8:
         if (values[:, :, :3] != values[:, :, :1]).any():
             raise ValueError(f"{path}: a coloured picture instead of one number a pixel")
         values = values[:, :, 0]
+    if values.max(initial=0) > 255:
+        raise ValueError(f"{path}: numbers up to {values.max()}; labels are below 256")
     return values.astype(np.uint8)
 
 
@@ -113,7 +118,10 @@ def dense_parts(path: Path) -> U8:
         pixels = picture(path)
         blue = pixels[:, :, 2]
         coded = blue.max(initial=0) < DENSE_PARTS
-        parts = blue if coded else _from_colours(pixels)
+        try:
+            parts = blue if coded else _from_colours(pixels)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
     if parts.max(initial=0) >= DENSE_PARTS or parts.min(initial=0) < 0:
         raise ValueError(f"{path}: body parts up to {parts.max():g}, DensePose has 0 to {DENSE_PARTS - 1}")
     return np.asarray(parts, np.uint8)
@@ -124,18 +132,34 @@ def dense(path: Path, size: Size) -> Tensor:
     return torch.from_numpy(_nearest(path, dense_parts(path), size).copy())
 
 
-def _from_colours(pixels: U8) -> U8:
-    """The part whose colour in detectron2's rendering is nearest: JPEG errs by less than the steps."""
+@functools.cache
+def _colour_parts() -> U8:
+    """The part of every colour in steps of 4, [64, 64, 64] by red, green, blue; `_MIXED` if none is near."""
     scale = (np.arange(DENSE_PARTS, dtype=np.float32) * (255 / (DENSE_PARTS - 1))).astype(np.uint8)
-    colours = cv2.applyColorMap(scale[:, None], cv2.COLORMAP_PARULA)[:, 0, ::-1].astype(np.int32)
+    colours = cv2.applyColorMap(scale[:, None], cv2.COLORMAP_PARULA)[:, 0, ::-1].astype(np.float32)
     colours[0] = 0
-    best = np.zeros(pixels.shape[:2], np.uint8)
-    least = np.full(pixels.shape[:2], 1 << 30, np.int32)
-    for part, colour in enumerate(colours):
-        distance = ((pixels - colour) ** 2).sum(axis=2, dtype=np.int32)
-        nearer = distance < least
-        best[nearer], least[nearer] = part, distance[nearer]
-    return best
+    steps = np.arange(2, 256, 4, dtype=np.float32)
+    grid = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1)
+    distances = np.stack([((grid - colour) ** 2).sum(axis=-1) for colour in colours])
+    return np.where(distances.min(axis=0) < _SURE**2, distances.argmin(axis=0), _MIXED).astype(np.uint8)
+
+
+def _from_colours(pixels: U8) -> U8:
+    """The part whose colour in detectron2's rendering is nearest.
+
+    Where parts meet, JPEG mixes their colours to a third part's: what is far from all colours takes the part
+    of the nearest pixel that is not.
+    """
+    red, green, blue = np.moveaxis(pixels >> 2, 2, 0)
+    parts = _colour_parts()[red, green, blue]
+    mixed = parts == _MIXED
+    if mixed.all():
+        raise ValueError("not in the colours of detectron2's parts")
+    kind = cv2.DIST_LABEL_PIXEL
+    nearest = cv2.distanceTransformWithLabels(mixed.astype(np.uint8), cv2.DIST_L2, 5, labelType=kind)[1]
+    part_of = np.zeros(nearest.max() + 1, np.uint8)
+    part_of[nearest[~mixed]] = parts[~mixed]
+    return np.asarray(part_of[nearest])
 
 
 def points(path: Path) -> F32:

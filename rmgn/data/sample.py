@@ -48,7 +48,7 @@ OTHER_CLOTHES = (
 )  # fmt: skip
 SKIN = (Label.NECK, Label.LEFT_ARM, Label.RIGHT_ARM)
 
-DENSE_PARTS = 25  # DensePose: 0 background, 1 and 2 torso, then 11 pairs of limbs and the head
+DENSE_PARTS = 25  # DensePose: 0 background, 1 and 2 torso, then 11 pairs of a left and a right one
 
 # OpenPose's 18 key points, the order of `Sample.keypoints`.
 NOSE, NECK, RIGHT_SHOULDER, RIGHT_ELBOW, RIGHT_WRIST, LEFT_SHOULDER, LEFT_ELBOW, LEFT_WRIST = range(8)

@@ -10,6 +10,21 @@ from rmgn.data.canvas import U8, WIDTH, Canvas
 from rmgn.data.fabrics import TEXEL, draw_colour
 
 
+def add_zip(canvas: Canvas, rng: Generator, depth: float) -> None:
+    """A zip from the neck down to `depth` metres: its tape, its teeth, the pull."""
+    half = rng.uniform(0.006, 0.011)
+    tape = draw_colour(rng) if rng.random() < 0.25 else np.full(3, rng.choice([0.04, 0.04, 0.85]))
+    metal = np.full(3, rng.uniform(0.3, 0.8)) if rng.random() < 0.6 else tape
+    for down in np.arange(0.0, depth, 0.003):
+        canvas.disc((0, down), 0.004, tape)
+    for down in np.arange(0.0, depth, 0.006):
+        canvas.disc((0, down), 0.002, metal)
+    for side in (-1, 1):
+        canvas.line(np.array([[side * half, 0.0], [side * half, depth]]), 0.002, 0.3)
+    canvas.disc((0, 0.02), 0.006, metal)
+    canvas.disc((0, 0.03), 0.004, metal)
+
+
 def add_placket(canvas: Canvas, rng: Generator, depth: float) -> None:
     """A strip with buttons from the neck down to `depth` metres."""
     half = rng.uniform(0.011, 0.016)

@@ -10,10 +10,11 @@ import torch
 
 from rmgn.data.develop import jpeg
 from rmgn.data.dress import Dressed, dress
-from rmgn.data.generated import Batch, GeneratedPeople, mirror, tensors
+from rmgn.data.generated import Batch, GeneratedPeople, tensors
 from rmgn.data.look import draw_look
 from rmgn.data.people import layers
 from rmgn.data.stock import Stock
+from rmgn.data.transform import mirror
 
 
 @pytest.fixture(scope="module")

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from rmgn.data import canvas as field
 from rmgn.data import prints, sewn
 from rmgn.data.backdrops import draw_backdrop
-from rmgn.data.fabrics import _PATTERNS, TILE, draw_denim, draw_palette, draw_tile
+from rmgn.data.fabrics import _PATTERNS, TILE, draw_colour, draw_denim, draw_palette, draw_tile
 from rmgn.data.look import draw_skin
+from rmgn.data.people import layers
+from rmgn.data.rooms import someone
 from rmgn.data.stock import Stock, part
 
 
@@ -36,13 +41,32 @@ def test_colours_differ_enough_to_be_seen() -> None:
         assert palette.max() <= 0.98
 
 
-def test_skin_covers_the_range_of_human_tones() -> None:
+def _lightness(linear_rgb: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    """CIE L* of linear colours [N, 3]."""
+    luminance = linear_rgb @ [0.2126, 0.7152, 0.0722]
+    return np.where(luminance > 0.008856, 116 * np.cbrt(luminance) - 16, 903.3 * luminance)
+
+
+def test_skin_is_even_over_the_range_of_human_tones() -> None:
     rng = np.random.default_rng(0)
-    tones = np.array([draw_skin(rng).mean() for _ in range(300)])
-    assert tones.min() < 0.04
-    assert tones.max() > 0.5
-    quarter = np.histogram(np.log(tones), 4)[0]
-    assert quarter.min() > 30
+    tones = _lightness(np.array([draw_skin(rng) for _ in range(1200)]))
+    assert tones.min() < 30
+    assert tones.max() > 78
+    sixths = np.histogram(tones, 6, (26, 82))[0] / len(tones)
+    assert sixths.min() > 0.10
+    assert sixths.max() < 0.23
+
+
+def test_clothes_have_the_colours_that_shops_sell() -> None:
+    rng = np.random.default_rng(0)
+    colours = np.array([draw_colour(rng) for _ in range(2000)])
+    value, gap = colours.max(axis=1), np.ptp(colours, axis=1)
+    saturation = gap / value
+    assert ((saturation > 0.75) & (value > 0.75)).mean() < 0.03, "neon"
+    assert 0.4 < (saturation < 0.25).mean() < 0.75, "black, white, grey, beige"
+    assert (value < 0.25).mean() > 0.2
+    quiet = np.array([draw_colour(rng, quiet=1.0) for _ in range(200)])
+    assert (np.ptp(quiet, axis=1)[quiet.max(axis=1) > 0.5] < 0.35).all()
 
 
 def test_overlays_are_premultiplied() -> None:
@@ -79,3 +103,17 @@ def test_backdrops_fill_the_picture() -> None:
         assert draw_backdrop(np.random.default_rng(seed), (64, 48), []).shape == (64, 48, 3)
     photo = np.full((64, 128, 3), 90, np.uint8)
     assert draw_backdrop(np.random.default_rng(3), (64, 48), [photo]).dtype == np.uint8
+
+
+def test_somebody_stands_in_the_back(layers_folder: Path) -> None:
+    sample = layers.load(layers_folder / "000000.zip")
+    rng = np.random.default_rng(1)
+    person = someone(rng, sample, draw_skin(rng), np.full(3, 0.02, np.float32))
+    assert person.shape == (256, 192, 4)
+    assert np.isfinite(person).all()
+    assert (person[..., :3] <= person[..., 3:] + 1e-6).all()
+    changed = 0
+    for seed in range(10):
+        alone = draw_backdrop(np.random.default_rng(seed), (256, 192), [])
+        changed += bool((draw_backdrop(np.random.default_rng(seed), (256, 192), [], person) != alone).any())
+    assert changed >= 8

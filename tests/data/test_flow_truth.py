@@ -15,9 +15,10 @@ from rmgn.data.look import NUMBERS
 from rmgn.data.people.assets import assets
 from rmgn.data.people.body import body_model
 from rmgn.data.people.camera import Camera
+from rmgn.data.people.layers import PLACE_ZERO
 from rmgn.data.people.light import make_lights, shop_lights, studio
 from rmgn.data.people.lower import LowerStyle, make_lower
-from rmgn.data.people.planes import ShopDepth, shop_planes, worn_planes
+from rmgn.data.people.planes import shop_planes, worn_planes
 from rmgn.data.people.pose import Arm, Pose
 from rmgn.data.people.raytrace import Tracer
 from rmgn.data.people.scene import draw_shape, garment_surfaces, make_worked
@@ -33,7 +34,7 @@ def _colours(
     """Unlit sRGB colours [3, H, W] of garment planes [H, W, 4], 0 elsewhere."""
     there = planes[..., 0] > 0
     cloth = Cloth(
-        torch.zeros(int(there.sum()), dtype=torch.long), x[there], z[there], planes[there][:, 1].int(),
+        slice(0, 1), x[there], z[there], planes[there][:, 1].int(),
         planes[there][:, 2] * 2.5e-4, planes[there][:, 3] * 2.5e-4,
     )  # fmt: skip
     picture = torch.zeros(*there.shape, 3)
@@ -53,9 +54,9 @@ def test_warped_shop_photo_is_the_worn_garment(pattern: str) -> None:
     flat = Tracer(garment_surfaces(worked, flat=True))
     lights = make_lights(studio(rng, -camera.forward), -camera.forward, rng)
     tracer = Tracer(garment_surfaces(worked, flat=False))
-    worn = worn_planes(model, tracer, camera, lights, 3, 1, ShopDepth(flat, worked.camera))
     fine = replace(worked.camera, width=768, height=1024)
-    shop = shop_planes(flat, fine, shop_lights(rng), 1, 1)
+    shop, depth = shop_planes(flat, fine, shop_lights(rng), 1, 1)
+    worn = worn_planes(model, tracer, camera, lights, 3, 1, depth)
 
     tile, _ = draw_tile(rng, pattern)
     numbers = {**dict.fromkeys(NUMBERS, 0.0), "scale": 1.0, "block_low": 2.0, "stitch": 0.02}
@@ -71,7 +72,7 @@ def test_warped_shop_photo_is_the_worn_garment(pattern: str) -> None:
     }
     place = torch.cat([place[:, :3].float(), torch.deg2rad(torch.tensor([[worked.roll]])).float()], dim=1)
     planes, photo_planes = torch.from_numpy(worn.garment), torch.from_numpy(shop.garment)
-    x, z = worn_place(torch.from_numpy(worn.place.astype(np.int32))[None])
+    x, z = worn_place(torch.from_numpy((worn.place ^ PLACE_ZERO).view(np.int16))[None])
     truth = _colours(planes, x[0], z[0], look)
     flat_x, flat_z = shop_place(photo_planes[None, ..., 0], place)
     photo = _colours(photo_planes, flat_x[0], flat_z[0], look)

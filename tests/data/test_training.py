@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from kernels import flow_warp, identity_flow
+from kernels import flow_warp
 from rmgn import PRESETS, RMGN, checkpoint
-from rmgn.batches import BatchSampler, LayersSource, resize, training_batches
+from rmgn.batches import BatchSampler, LayersSource, training_batches
 from rmgn.data.generated import GeneratedPeople
 from rmgn.data.sample import Sample
 from rmgn.task import make_task
@@ -40,6 +40,7 @@ constant = 1.0
 encoder_widths = [4, 4, 6, 6, 8]
 pyramid_width = 4
 flow_widths = [4, 4]
+finest_flow_widths = [4, 4]
 extractor_widths = [4, 4, 6, 6, 8]
 fusion_widths = [8, 8, 6, 6, 4]
 unet_widths = [4, 4, 6, 6, 8]
@@ -97,48 +98,10 @@ def test_layers_give_both_directions_with_their_truth(layers_folder: Path) -> No
     assert off.mean() < 0.35, "the garment lies where the person wears it, up to light"
 
 
-def test_reduced_flow_samples_the_same_spots() -> None:
-    """An affine flow and a linear picture: reducing both, then warping, is warping, then reducing."""
-    flow = 0.5 * identity_flow(32, 64) + 0.1
-    garment = identity_flow(32, 64)[:, :1].expand(1, 3, 32, 64)
-    ones = torch.ones(1, 1, 32, 64)
-    visible = ones.clone()
-    visible[..., :6] = 0
-    batch = Sample(
-        person=flow_warp(garment, flow),
-        garment=garment,
-        garment_mask=ones,
-        paired=True,
-        person_name=("",),
-        garment_name=("",),
-        parse=torch.arange(64, dtype=torch.uint8).expand(1, 32, 64),
-        keypoints=torch.tensor([[[20.0, 10.0, 1.0]]]).expand(1, 18, 3),
-        worn_mask=ones,
-        flow=torch.where(visible > 0, flow, 9),
-        visible=visible,
-        other_garments=garment[:, None].expand(1, 2, 3, 32, 64),
-    )
-    small = resize(batch, (16, 32))
-    assert small.flow is not None
-    assert small.visible is not None
-    assert small.keypoints is not None
-    assert small.parse is not None
-    assert small.other_garments is not None
-    warped = flow_warp(small.garment, small.flow)
-    seen = small.visible[0, 0] > 0
-    assert seen.sum() == 16 * (32 - 3)
-    torch.testing.assert_close(warped[0, 0][seen], small.person[0, 0][seen], atol=1e-4, rtol=0)
-    assert small.keypoints[0, 0].tolist() == [10, 5, 1]
-    assert small.parse[0, 0, :3].tolist() == [1, 3, 5], "labels are picked, never mixed"
-    assert small.other_garments.shape == (1, 2, 3, 16, 32)
-    with pytest.raises(ValueError, match="32x64 cannot be reduced to 24x48"):
-        resize(batch, (24, 48))
-
-
 @pytest.mark.parametrize("stage", ["pf-warp", "pf-full"])
 def test_a_few_steps_lower_every_main_loss(layers_folder: Path, stage: str) -> None:
-    source = LayersSource(GeneratedPeople(layers_folder, flip=False))
-    batch = resize(next(training_batches(source, 1, 2, seed=0, start=0, workers=0)), (128, 96))
+    source = LayersSource(GeneratedPeople(layers_folder, flip=False, size=(128, 96)))
+    batch = next(training_batches(source, 1, 2, seed=0, start=0, workers=0))
     (triplet,) = true_pairs(batch)
     torch.manual_seed(0)
     module = make_task(RMGN(PRESETS["lite"]), TrainConfig(stage=stage), None).stage.train()

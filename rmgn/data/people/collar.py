@@ -57,11 +57,13 @@ class Collar:
     def flat(self, garment_flat: Floats) -> Floats:
         """Vertices of the collar in the shop photo."""
         ring = self.ring @ garment_flat
-        out = np.stack([np.sin(self.angle) * 0.6, -np.cos(self.angle), np.zeros(_AROUND)], axis=1)
+        out = np.stack([np.sin(self.angle), -0.4 * np.cos(self.angle), np.zeros(_AROUND)], axis=1)
         up = np.array([0.0, 0.0, 1.0])
-        return _even(self._rows(ring, up, normalised(out) * 0.55, gap=0.014, lean=-0.9))
+        return _even(self._rows(ring, up, out, gap=0.012, lean=-0.7, fall=0.9))
 
-    def _rows(self, ring: Floats, up: Floats, out: Floats, gap: float, lean: float = -0.12) -> list[Floats]:
+    def _rows(
+        self, ring: Floats, up: Floats, out: Floats, gap: float, lean: float = -0.12, fall: float = 0.34
+    ) -> list[Floats]:
         style, front = self.style, np.cos(self.angle)
         height = style.collar_height * (1 - 0.25 * np.clip(front, 0, 1))[:, None]
         steps = np.linspace(0, 1, _STAND + 1)
@@ -77,7 +79,7 @@ class Collar:
         if style.collar == "hood":  # thick and long behind, lying on the shoulders
             length = (style.leaf * (0.75 - 0.55 * front))[:, None]
             gap, opening = 0.02, 0.4 * opening
-        down = normalised(-0.94 * up + 0.34 * out - (0.35 * opening)[:, None] * side)
+        down = normalised(-0.94 * up + fall * out - (0.35 * opening)[:, None] * side)
         bulge = [gap * np.sin(np.pi / 2 * min(1.0, 3 * s + 0.2)) for s in np.linspace(0, 1, _LEAF)]
         leaf = [
             top + b * out + length * s * down for b, s in zip(bulge, np.linspace(0, 1, _LEAF), strict=True)
@@ -97,7 +99,7 @@ def make_collar(garment: Garment, style: Style) -> Collar | None:
     """The collar of a style, or None if it has none or its neckline is no closed line."""
     if style.collar == "none":
         return None
-    ring, angle = _neckline_points(garment)
+    ring, angle = _neckline_points(garment, style)
     if ring is None or angle is None:
         return None
     folded = style.collar in FOLDED
@@ -116,7 +118,7 @@ def make_collar(garment: Garment, style: Style) -> Collar | None:
     return Collar(ring, angle, triangles(quads), edge, facing, rows, style)
 
 
-def _neckline_points(garment: Garment) -> tuple[sp.csr_matrix | None, Floats | None]:
+def _neckline_points(garment: Garment, style: Style) -> tuple[sp.csr_matrix | None, Floats | None]:
     """Evenly spaced points of the line where the neck's outline distance is zero, as weights of vertices."""
     level = garment.outline[:, NECK]
     quads = garment.quads
@@ -127,6 +129,11 @@ def _neckline_points(garment: Garment) -> tuple[sp.csr_matrix | None, Floats | N
         return None, None
     share = level[a] / (level[a] - level[b])
     points = garment.vertices[a] * (1 - share)[:, None] + garment.vertices[b] * share[:, None]
+    if style.opening > 0:  # the line runs on down the front's edges
+        high = points[:, 2] > points[:, 2].max() - style.neck_depth - 0.02
+        if high.sum() < 20:
+            return None, None
+        a, b, share, points = a[high], b[high], share[high], points[high]
     centre = 0.5 * (points.min(axis=0) + points.max(axis=0))
     angle = np.arctan2(points[:, 0] - centre[0], -(points[:, 1] - centre[1])) % (2 * np.pi)
     order = np.argsort(angle)

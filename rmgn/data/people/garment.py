@@ -6,10 +6,12 @@ import functools
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import scipy.sparse as sp
 from scipy.spatial import ConvexHull, cKDTree
 
 from rmgn.data.people.body import BODY_VERTICES, Body, BodyModel
+from rmgn.data.people.cloth import Constraints, constraints
 from rmgn.data.people.mesh import (
     Floats,
     Ints,
@@ -50,6 +52,15 @@ class Garment:
     @functools.cached_property
     def even(self) -> sp.csr_matrix:
         return smoothing(len(self.vertices), self.quads)
+
+    @functools.cached_property
+    def constraints(self) -> Constraints:
+        return constraints(self.vertices, self.quads)
+
+    @functools.cached_property
+    def inside(self) -> npt.NDArray[np.bool_]:
+        """[N] whether a vertex lies within the outline."""
+        return self.outline.max(axis=1) < 0
 
     def trimmed(self) -> Ints:
         """The triangles without those that lie wholly beyond the outline."""
@@ -111,6 +122,12 @@ def _neckline(style: Style, marks: _Landmarks, v: Floats) -> Floats:
     """Positive inside the neck opening."""
     x = np.abs(v[:, 0])
     top = marks.neck[2] + 0.015
+    if style.neck == "off":  # a line below the shoulders, over the arms too
+        line = marks.shoulder[2] - style.neck_depth - 0.25 * np.clip(0.12 - x, 0, 1) ** 1.5
+        return np.asarray(v[:, 2] - line)
+    if style.neck == "one":  # a line from beside the neck to below the other armpit
+        fall = (style.neck_depth + 0.13) / (style.neck_width + marks.shoulder[0])
+        return np.asarray((v[:, 2] - top - (v[:, 0] - style.neck_width) * fall) / np.hypot(1, fall))
     front = 1 / (1 + np.exp((v[:, 1] - marks.neck[1] - 0.02) / 0.012))
     power = {"crew": 2.2, "scoop": 2.4, "v": 1.05, "boat": 2.5, "square": 7.0}[style.neck]
     width = style.neck_width
@@ -119,6 +136,13 @@ def _neckline(style: Style, marks: _Landmarks, v: Floats) -> Floats:
     line = front * low + (1 - front) * high
     inside = np.where(x < width, v[:, 2] - line, -1e-3 - (x - width) * 0.5)
     return np.where(v[:, 2] > marks.neck[2] + 0.06, 0.05, inside)
+
+
+def _front_gap(style: Style, marks: _Landmarks, v: Floats) -> Floats:
+    """Positive in the gap of an open front, which widens downwards."""
+    down = np.clip((marks.neck[2] - v[:, 2]) / max(0.1, marks.neck[2] - marks.hip[2] - style.hem), 0, 1)
+    gap = 0.016 + (style.opening - 0.016) * down
+    return np.where(v[:, 1] < marks.neck[1], gap - np.abs(v[:, 0]), -1)
 
 
 def _armhole(style: Style, marks: _Landmarks, v: Floats, arm: Floats) -> Floats:
@@ -174,7 +198,7 @@ def run_of(quads: Ints, loop: Ints) -> Ints:
     return loop if ((a == loop[0]) & (b == loop[1])).any() else loop[::-1]
 
 
-def _signed_distance(v: Floats, quads: Ints, level: Floats) -> Floats:
+def signed_distance(v: Floats, quads: Ints, level: Floats) -> Floats:
     """[N] distance to the line where `level` is zero, with the sign of `level`; ±1 where there is no line."""
     a, b = quads, np.roll(quads, -1, axis=1)
     crossing = (level[a] > 0) != (level[b] > 0)
@@ -206,19 +230,24 @@ def make_garment(model: BodyModel, body: Body, style: Style) -> Garment:
         cuff = np.minimum(along - length, (arm - 0.5) * 0.3 + np.clip(along - length, 0, 0.05))
     neck = _neckline(style, marks, v)
     hem = marks.hip[2] + style.hem
-    lowest = max(hem - 0.012, marks.hip[2] + 0.03)
+    bottom = hem - 0.012 - max(style.dip, abs(style.slant))
+    lowest = max(bottom, marks.hip[2] + 0.03)
     piece = cut(v, quads, np.where(arm > 0.4, -1, lowest - v[:, 2]))
     v, quads, weights = piece.vertices, piece.quads, weights[piece.source]
     arm, neck, cuff = arm[piece.source], neck[piece.source], cuff[piece.source]
-    if hem - 0.012 < lowest - 0.004:
+    if bottom < lowest - 0.004:
         rim = run_of(quads, min(boundary_loops(quads), key=lambda loop: float(v[loop, 2].mean())))
-        new, faces, source = extend(style.flare, v, rim, hem - 0.012)
+        new, faces, source = extend(style.flare, v, rim, bottom)
         v, quads = np.concatenate([v, new]), np.concatenate([quads, faces])
         weights = sp.csr_matrix(sp.vstack([weights, weights[source]]))
         arm, neck, cuff = (np.concatenate([f, f[source]]) for f in (arm, neck, cuff))
-    x = np.clip(np.abs(v[:, 0]) / 0.17, 0, 1)
-    below = np.where(arm > 0.4, -1, hem + style.tail * x**2 - v[:, 2])
-    outline = np.stack([_signed_distance(v, quads, level) for level in (neck, below, cuff)], axis=1)
+    x = np.clip(v[:, 0] / 0.17, -1, 1)
+    behind = 1 / (1 + np.exp(-(v[:, 1] - marks.hip[1]) / 0.03))
+    line = hem + style.tail * x**2 + style.slant * x - style.dip * behind
+    below = np.where(arm > 0.4, -1, line - v[:, 2])
+    if style.opening > 0:
+        neck = np.maximum(neck, _front_gap(style, marks, v))
+    outline = np.stack([signed_distance(v, quads, level) for level in (neck, below, cuff)], axis=1)
 
     even = smoothing(len(v), quads)
     for _ in range(12):
@@ -237,7 +266,7 @@ def make_garment(model: BodyModel, body: Body, style: Style) -> Garment:
     facing = vertex_normals(v, triangles(quads))[:, 1]
     for _ in range(6):
         facing = even @ facing
-    return Garment(v, quads, weights, outline, _signed_distance(v, quads, seam), facing)
+    return Garment(v, quads, weights, outline, signed_distance(v, quads, seam), facing)
 
 
 def _push_out(
@@ -278,7 +307,8 @@ def pins(garment: Garment, style: Style) -> Floats:
     torso = np.clip(0.5 - garment.seam / 0.06, 0, 1)
     top = float(v[neck < 0.02, 2].max())
     result = 0.06 * np.clip((up - 0.45) / 0.3, 0, 1) * torso * (v[:, 2] > top - 0.12)
-    result = np.maximum(result, 0.25 * (neck < 0.012))
+    low = 0.16 if style.opening > 0 else 0.3  # an open front hangs free
+    result = np.maximum(result, 0.25 * (neck < 0.012) * np.clip((v[:, 2] - top + low) / 0.03, 0, 1))
     if style.sleeve > 0.6:
         result = np.maximum(result, 0.04 * (cuff < 0.012))
     if style.tuck:

@@ -36,7 +36,7 @@ LIGHT_MAX = 4.0  # light, gloss and albedo are (v / 255)² · 4
 
 LABELS = {
     "background": 0, "hair": 1, "garment": 4, "lower": 8, "left leg": 9, "right leg": 10, "left arm": 11,
-    "face": 12, "right arm": 13,
+    "face": 12, "right arm": 13, "inner": 5,
 }  # fmt: skip
 
 
@@ -76,6 +76,11 @@ class Sample:
 def pack_light(light: npt.NDArray[np.floating]) -> U8:
     """Square-root coding: fine steps in the shadows, up to `LIGHT_MAX`."""
     return np.round(255 * np.sqrt(np.clip(light / LIGHT_MAX, 0, 1))).astype(np.uint8)
+
+
+def unpack_light(coded: U8) -> npt.NDArray[np.float32]:
+    """What `pack_light` packed."""
+    return np.square(coded, dtype=np.float32) * np.float32(LIGHT_MAX / 255**2)
 
 
 def pack_place(metres: npt.NDArray[np.floating]) -> U16:

@@ -62,12 +62,14 @@ def unique_pairs(pairs: Ints) -> _Unique:
 def edges(faces: Ints) -> tuple[Ints, Ints]:
     """Every edge once, ends sorted, and how many faces share it."""
     pairs = np.stack([faces, np.roll(faces, -1, axis=1)], axis=2).reshape(-1, 2)
-    found = unique_pairs(_ends_sorted(pairs))
+    found = unique_pairs(ends_sorted(pairs))
     return found.pairs, found.counts
 
 
-def _ends_sorted(pairs: Ints) -> Ints:
-    return np.stack([pairs.min(axis=1), pairs.max(axis=1)], axis=1)
+def ends_sorted(pairs: Ints) -> Ints:
+    """Pairs [P, 2] with the smaller index first."""
+    a, b = pairs[:, 0], pairs[:, 1]
+    return np.stack([np.minimum(a, b), np.maximum(a, b)], axis=1)
 
 
 def boundary_edges(faces: Ints) -> Ints:
@@ -79,7 +81,7 @@ def boundary_edges(faces: Ints) -> Ints:
 def boundary_loops(faces: Ints) -> list[Ints]:
     """Closed boundary lines as vertex indices in the order in which the faces run along them."""
     pairs = np.stack([faces, np.roll(faces, -1, axis=1)], axis=2).reshape(-1, 2)
-    found = unique_pairs(_ends_sorted(pairs))
+    found = unique_pairs(ends_sorted(pairs))
     follow = {int(a): int(b) for a, b in pairs[found.counts[found.inverse] == 1]}
     loops = []
     while follow:
@@ -113,7 +115,7 @@ def smoothing(count: int, faces: Ints) -> sp.csr_matrix:
 def subdivision(count: int, quads: Ints) -> tuple[sp.csr_matrix, Ints]:
     """Matrix from old vertices to new ones, and the new quads: each old quad becomes four."""
     unique, inverse, _ = unique_pairs(
-        _ends_sorted(np.stack([quads, np.roll(quads, -1, axis=1)], axis=2).reshape(-1, 2))
+        ends_sorted(np.stack([quads, np.roll(quads, -1, axis=1)], axis=2).reshape(-1, 2))
     )
     middle = count + inverse.reshape(quads.shape)
     centre = count + len(unique) + np.arange(len(quads))

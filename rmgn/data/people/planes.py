@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+from numba import njit
 
 from rmgn.data.people import layers
 from rmgn.data.people.body import BODY_VERTICES, BodyModel
@@ -44,10 +46,11 @@ def _average(values: npt.NDArray[np.floating], camera: Camera, subpixels: int) -
     return np.asarray(joined, np.float32)
 
 
-def _rays_of_pixels(camera: Camera, subpixels: int) -> Ints:
+@functools.lru_cache(maxsize=4)
+def _rays_of_pixels(height: int, width: int, subpixels: int) -> Ints:
     """Ray numbers [H · W, subpixels²] of each pixel, the one nearest to its centre first."""
-    rays = np.arange(camera.height * camera.width * subpixels**2)
-    grouped = rays.reshape(camera.height, subpixels, camera.width, subpixels).swapaxes(1, 2)
+    rays = np.arange(height * width * subpixels**2)
+    grouped = rays.reshape(height, subpixels, width, subpixels).swapaxes(1, 2)
     offset = np.arange(subpixels) - (subpixels - 1) / 2
     order = np.argsort((offset[:, None] ** 2 + offset[None] ** 2).ravel(), kind="stable")
     return grouped.reshape(-1, subpixels**2)[:, order]
@@ -55,7 +58,8 @@ def _rays_of_pixels(camera: Camera, subpixels: int) -> Ints:
 
 def _central(values: npt.NDArray[Any], camera: Camera, subpixels: int) -> npt.NDArray[Any]:
     """What the ray nearest to each pixel's centre has: [rays] -> [H, W]."""
-    return np.asarray(values[_rays_of_pixels(camera, subpixels)[:, 0]].reshape(camera.height, camera.width))
+    central = _rays_of_pixels(camera.height, camera.width, subpixels)[:, 0]
+    return np.asarray(values[central].reshape(camera.height, camera.width))
 
 
 def _values_at(hits: Hits, tracer: Tracer, material: int, width: int) -> tuple[F32, npt.NDArray[np.bool_]]:
@@ -74,16 +78,32 @@ def _representative(
     values: F32, found: npt.NDArray[np.bool_], camera: Camera, subpixels: int, reach: float
 ) -> F32:
     """One value a pixel: the mean over the subpixels that lie on the same piece as the most central one."""
-    rays = _rays_of_pixels(camera, subpixels)
-    pixels = np.flatnonzero(found[rays].any(axis=1))
-    rays = rays[pixels]
-    there = found[rays]
-    lead = rays[np.arange(len(rays)), there.argmax(axis=1)]
-    near = there & (np.abs(values[rays, :3] - values[lead][:, None, :3]).max(axis=2) < reach)
-    share = near / np.maximum(near.sum(axis=1, keepdims=True), 1)
+    rays = _rays_of_pixels(camera.height, camera.width, subpixels)
     result = np.full((camera.height * camera.width, values.shape[1]), np.nan, np.float32)
-    result[pixels] = np.einsum("ps,psk->pk", share.astype(np.float32), values[rays])
+    _mean_of_piece(values, found, rays, np.float32(reach), result)
     return result.reshape(camera.height, camera.width, -1)
+
+
+@njit(cache=True)
+def _mean_of_piece(values, found, rays, reach, result):  # type: ignore[no-untyped-def]
+    for p in range(len(rays)):
+        lead, count = -1, 0
+        for ray in rays[p]:
+            if not found[ray]:
+                continue
+            if lead < 0:
+                lead = ray
+                result[p] = 0
+            gap = 0.0
+            for j in range(3):
+                gap = max(gap, abs(values[ray, j] - values[lead, j]))
+            if gap < reach:
+                count += 1
+                for j in range(values.shape[1]):
+                    result[p, j] += values[ray, j]
+        if count:
+            for j in range(values.shape[1]):
+                result[p, j] /= count
 
 
 def _garment_planes(value: F32, cover: F32, visible: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.uint8]:
@@ -230,8 +250,10 @@ def worn_planes(
     )
 
 
-def shop_planes(tracer: Tracer, camera: Camera, lights: Lights, subpixels: int, samples: int) -> Shop:
-    """Render a laid-out garment."""
+def shop_planes(
+    tracer: Tracer, camera: Camera, lights: Lights, subpixels: int, samples: int
+) -> tuple[Shop, ShopDepth]:
+    """Render a laid-out garment; also what decides which of its cloth the picture shows."""
     hits = tracer.trace(camera, subpixels, lights, samples)
     cover = _average(hits.cover[:, GARMENT], camera, subpixels)
     total = np.maximum(cover, 1e-4)
@@ -240,25 +262,25 @@ def shop_planes(tracer: Tracer, camera: Camera, lights: Lights, subpixels: int, 
     light = _average(hits.light.mean(axis=1), camera, subpixels) / total
     gloss = _average(hits.gloss, camera, subpixels) / total
     there = garment[..., 0] > 0
-    return Shop(garment, np.where(there, pack_light(light), 0), np.where(there, pack_light(gloss), 0))
+    shop = Shop(garment, np.where(there, pack_light(light), 0), np.where(there, pack_light(gloss), 0))
+    front = np.where(found, values[:, Y], np.inf).reshape(camera.height * subpixels, -1)
+    return shop, ShopDepth(front, camera)
 
 
+@dataclass(frozen=True)
 class ShopDepth:
     """How near the frontmost cloth is at every spot of a shop photo: decides what it shows."""
 
-    def __init__(self, tracer: Tracer, camera: Camera) -> None:
-        hits = tracer.trace(camera, 2, None, 0)
-        values, _ = _values_at(hits, tracer, GARMENT, NECK + 3)
-        depth = np.where(hits.surface >= 0, values[:, Y], np.inf)
-        self._depth = depth.reshape(camera.height * 2, camera.width * 2)
-        self._camera = camera
+    front: F32  # [H · subpixels, W · subpixels] depth, infinite where there is no cloth
+    camera: Camera
 
     def visible(self, value: F32) -> npt.NDArray[np.bool_]:
         """Whether places of the garment, given as values [H, W, ...], are frontmost in the shop photo."""
         points = np.nan_to_num(value[..., [X, Y, Z]].astype(np.float64))
-        pixels, _ = self._camera.project(points.reshape(-1, 3))
-        limit = np.array(self._depth.shape[::-1])
-        inside = ((pixels > 0) & (2 * pixels < limit)).all(axis=1).reshape(value.shape[:2])
-        at = np.clip((2 * pixels).astype(int), 0, limit - 1)
-        front = self._depth[at[:, 1], at[:, 0]].reshape(value.shape[:2])
+        pixels, _ = self.camera.project(points.reshape(-1, 3))
+        pixels *= self.front.shape[0] / self.camera.height
+        limit = np.array(self.front.shape[::-1])
+        inside = ((pixels > 0) & (pixels < limit)).all(axis=1).reshape(value.shape[:2])
+        at = np.clip(pixels.astype(int), 0, limit - 1)
+        front = self.front[at[:, 1], at[:, 0]].reshape(value.shape[:2])
         return np.asarray(inside & np.isfinite(value[..., X]) & (points[..., 1] - front < 0.006))

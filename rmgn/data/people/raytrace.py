@@ -25,6 +25,7 @@ _FRESNEL = np.array([0.04, 0.028, 0.035, 0.04, 0.04], np.float32)  # reflectance
 _ROUGH = np.array([0.5, 0.42, 0.5, 0.5, 0.3], np.float32)
 _LEAK = 0.12  # share of a hidden light that arrives by way of other surfaces
 _LAYERS = 8
+_STEP = np.float32(5e-4)  # metres from a layer to where the ray goes on
 
 
 @dataclass
@@ -73,10 +74,20 @@ class Tracer:
         self.surfaces = surfaces
         self._all = _structure(surfaces)
         self._hair = [s for s in surfaces if s.casts and s.see_through]
+        sizes = [len(s.vertices) for s in surfaces]
+        base = np.cumsum([0, *sizes[:-1]])
+        # All surfaces as one table, so that one loop serves the hits of all of them.
+        self._first = np.cumsum([0, *[len(s.triangles) for s in surfaces[:-1]]])
+        self._corners = np.concatenate([s.triangles + k for s, k in zip(surfaces, base, strict=True)])
+        self._normals = np.concatenate([s.normals for s in surfaces]).astype(np.float32)
+        trims = [np.full(n, -1.0) if s.trim is None else s.trim for s, n in zip(surfaces, sizes, strict=True)]
+        self._trim = np.concatenate(trims).astype(np.float32)
+        self._materials = np.array([s.material for s in surfaces])
 
     @functools.cached_property
     def _solid(self) -> Any:
-        return _structure([s for s in self.surfaces if s.casts and not s.see_through])
+        solid = [s for s in self.surfaces if s.casts and not s.see_through]
+        return self._all if len(solid) == len(self.surfaces) else _structure(solid)
 
     @functools.cached_property
     def _strands(self) -> Any:
@@ -84,8 +95,8 @@ class Tracer:
 
     def trace(self, camera: Camera, subpixels: int, lights: Lights | None, samples: int) -> Hits:
         """Follow the camera's rays through up to eight layers; without lights nothing is shaded."""
-        origin, direction = camera.rays(subpixels)
-        count = len(origin)
+        start, direction = camera.rays(subpixels)
+        count = len(start)
         hits = Hits(
             np.zeros((count, 5), np.float32),
             np.zeros((count, 3), np.float32),
@@ -97,91 +108,69 @@ class Tracer:
             np.zeros(count, np.float32),
         )
         through = np.ones(count, np.float32)
-        active = np.arange(count)
-        start = origin
         travelled = np.zeros(count, np.float32)
+        active, toward = np.arange(count), direction
         for _ in range(_LAYERS):
-            found = self._all.run(start, direction[active], query="INTERSECT", output=True)
-            hit = found["primID"] >= 0
-            active = active[hit]
-            if not len(active):
+            found = self._all.run(start, toward, query="INTERSECT", output=True)
+            hit = np.flatnonzero(found["primID"] >= 0)
+            if not len(hit):
                 break
-            start, toward = start[hit], direction[active]
+            active, toward = active[hit], toward[hit]
             which, prim = found["geomID"][hit], found["primID"][hit]
             bary = np.stack([found["u"][hit], found["v"][hit]], axis=1).astype(np.float32)
-            step = found["tfar"][hit].astype(np.float32)
-            point = start + toward * step[:, None]
-            travelled[active] += step
-            normal, texel, trimmed = self._look_up(which, prim, bary)
-            normal *= np.where(np.einsum("ij,ij->i", normal, toward) > 0, -1, 1)[:, None].astype(np.float32)
-            alpha = np.where(trimmed, 0, texel[:, 3])
-            weight = through[active] * alpha
-            seen = np.flatnonzero(weight > 0.02)
-            material = self._materials[which[seen]]
-            rays = active[seen]
-            hits.cover[rays, material] += weight[seen]
-            own = (material != GARMENT) & (material != LOWER)  # cloth gets its colours later
-            hits.albedo[rays] += (weight[seen] * own)[:, None] * texel[seen, :3]
+            point, normal, texel = _meet(
+                hit, start, toward, found["tfar"], which, prim, bary, self._first, self._corners,
+                self._normals, self._trim,
+            )  # fmt: skip
+            self._paint(which, prim, bary, texel)
+            shaded = _collect(
+                active, which, prim, bary, texel, found["tfar"][hit], self._materials, through, travelled,
+                hits.cover, hits.albedo, hits.surface, hits.triangle, hits.bary, hits.depth,
+            )  # fmt: skip
+            seen = np.flatnonzero(shaded > 0)
             if lights is not None and len(seen):
-                shade = (point[seen], normal[seen], -toward[seen], material)
-                light, gloss = self._shade(*shade, _subset(rays, camera.width, subpixels), lights, samples)
-                hits.light[rays] += weight[seen, None] * light
-                hits.gloss[rays] += weight[seen] * gloss
-            first = (hits.surface[active] < 0) & (alpha > 0.5)
-            k = active[first]
-            hits.surface[k], hits.triangle[k] = which[first], prim[first]
-            hits.bary[k], hits.depth[k] = bary[first], travelled[k]
-            through[active] *= 1 - alpha
-            go = through[active] > 0.02
-            travelled[active] += 5e-4
-            start, active = (point + toward * 5e-4)[go], active[go]
-            if not len(active):
+                rays = active[seen]
+                subset = _subset(rays, camera.width, subpixels)
+                shade = (point[seen], normal[seen], -toward[seen], self._materials[which[seen]])
+                light, gloss = self._shade(*shade, subset, lights, samples)
+                hits.light[rays] += shaded[seen, None] * light
+                hits.gloss[rays] += shaded[seen] * gloss
+            go = np.flatnonzero(through[active] > 0.02)
+            if not len(go):
                 break
+            active, toward = active[go], toward[go]
+            start = point[go] + toward * _STEP
+            travelled[active] += _STEP
         return hits
 
-    @property
-    def _materials(self) -> npt.NDArray[np.int64]:
-        return np.array([s.material for s in self.surfaces])
-
-    def _look_up(self, which: Ints, prim: Ints, bary: F32) -> tuple[F32, F32, npt.NDArray[np.bool_]]:
-        normal = np.empty((len(which), 3), np.float32)
-        texel = np.ones((len(which), 4), np.float32)
-        trimmed = np.zeros(len(which), bool)
+    def _paint(self, which: Ints, prim: Ints, bary: F32, texel: F32) -> None:
+        """Fill in the textures' colours and opacities, [R, 4], where a surface has one."""
         for g, surface in enumerate(self.surfaces):
-            k = np.flatnonzero(which == g)
-            if not len(k):
+            if surface.texture is None or surface.uv is None:
                 continue
-            normal[k] = interpolate(surface.normals, surface.triangles, prim[k], bary[k])
-            if surface.trim is not None:
-                edge = interpolate(surface.trim[:, None], surface.triangles, prim[k], bary[k])
-                trimmed[k] = edge[:, 0] > 0
-            if surface.texture is not None and surface.uv is not None:
+            k = np.flatnonzero(which == g)
+            if len(k):
                 uv = surface.uv[prim[k]].astype(np.float32)
                 u, v = bary[k, :1], bary[k, 1:]
                 at = uv[:, 0] * (1 - u - v) + uv[:, 1] * u + uv[:, 2] * v
                 _bilinear(surface.texture, at, k, texel)
-        normal /= np.linalg.norm(normal, axis=1, keepdims=True) + 1e-9
-        return normal, texel, trimmed
 
     def _shade(
         self, point: F32, normal: F32, view: F32, material: Ints, subset: Ints, lights: Lights, samples: int
     ) -> tuple[F32, F32]:
         """Diffuse (RGB) and mirrored light (grey) from `samples` of the lights, others for each subpixel."""
-        total = len(lights.directions)
-        stride = total // samples
-        chosen = (
-            np.arange(samples)[None] * stride + (subset[:, None] + 7 * np.arange(samples)[None]) % stride
-        ) % total
-        origin = point + normal * 2e-3
-        visible = np.zeros(chosen.shape, np.float32)
+        visible = np.zeros((len(point), samples), np.float32)
+        origin, toward = np.empty_like(point), np.empty_like(point)
+        rows = np.empty(len(point), np.int64)
         for s in range(samples):
-            toward = lights.directions[chosen[:, s]]
-            lit = np.flatnonzero(np.einsum("ij,ij->i", normal, toward) > -0.3)
-            start = origin[lit] + toward[lit] * 3e-3
-            reach = (self._solid.run(start, toward[lit], query="OCCLUDED") < 0).astype(np.float32)
+            count = _aim(
+                point, normal, material, subset, s, samples, lights.directions, _WRAP, rows, origin, toward
+            )
+            lit, start, way = rows[:count], origin[:count], toward[:count]
+            reach = (self._solid.run(start, way, query="OCCLUDED") < 0).astype(np.float32)
             if self._strands is not None:
                 free = np.flatnonzero(reach > 0)
-                found = self._strands.run(start[free], toward[lit][free], query="INTERSECT", output=True)
+                found = self._strands.run(start[free], way[free], query="INTERSECT", output=True)
                 behind = np.flatnonzero(found["primID"] >= 0)
                 if len(behind):
                     alpha = self._strand_alpha(found, behind)
@@ -190,7 +179,7 @@ class Tracer:
         light = np.empty((len(point), 3), np.float32)
         gloss = np.empty(len(point), np.float32)
         _integrate(
-            normal, view, material, chosen, visible, lights.directions, lights.radiance, _WRAP, _FRESNEL,
+            normal, view, material, subset, visible, lights.directions, lights.radiance, _WRAP, _FRESNEL,
             _ROUGH, _LEAK, light, gloss,
         )  # fmt: skip
         return light, gloss
@@ -232,10 +221,98 @@ def interpolate(
     values: npt.NDArray[np.floating], tris: Ints, prim: npt.NDArray[np.integer], bary: F32
 ) -> F32:
     """Vertex values [N, K] at barycentric positions [R, 2] of triangles `prim` [R]."""
-    corner = tris[prim]
-    u, v = bary[:, :1], bary[:, 1:]
-    mixed = values[corner[:, 0]] * (1 - u - v) + values[corner[:, 1]] * u + values[corner[:, 2]] * v
-    return mixed.astype(np.float32)
+    mixed = np.empty((len(prim), values.shape[1]), np.float32)
+    _mix(values, tris, prim, bary, mixed)
+    return mixed
+
+
+@njit(cache=True, fastmath=True)
+def _mix(values, tris, prim, bary, out):  # type: ignore[no-untyped-def]
+    for i in range(len(prim)):
+        a, b, c = tris[prim[i], 0], tris[prim[i], 1], tris[prim[i], 2]
+        u, v = bary[i, 0], bary[i, 1]
+        w = 1 - u - v
+        for j in range(values.shape[1]):
+            out[i, j] = values[a, j] * w + values[b, j] * u + values[c, j] * v
+
+
+@njit(cache=True, fastmath=True)
+def _meet(hit, start, toward, far, which, prim, bary, first, corners, normals, trim):  # type: ignore[no-untyped-def]
+    """Where rays meet surfaces: points, unit normals towards the ray, and white texels, clear if trimmed."""
+    count = len(hit)
+    point = np.empty((count, 3), np.float32)
+    normal = np.empty((count, 3), np.float32)
+    texel = np.ones((count, 4), np.float32)
+    for i in range(count):
+        t = first[which[i]] + prim[i]
+        a, b, c = corners[t, 0], corners[t, 1], corners[t, 2]
+        u, v = bary[i, 0], bary[i, 1]
+        w = 1 - u - v
+        square = 1e-18
+        along = 0.0
+        for j in range(3):
+            point[i, j] = start[hit[i], j] + toward[i, j] * far[hit[i]]
+            n = normals[a, j] * w + normals[b, j] * u + normals[c, j] * v
+            normal[i, j] = n
+            square += n * n
+            along += n * toward[i, j]
+        scale = (-1.0 if along > 0 else 1.0) / np.sqrt(square)
+        for j in range(3):
+            normal[i, j] *= scale
+        if trim[a] * w + trim[b] * u + trim[c] * v > 0:
+            texel[i, 3] = 0
+    return point, normal, texel
+
+
+@njit(cache=True, fastmath=True)
+def _collect(  # type: ignore[no-untyped-def]
+    active, which, prim, bary, texel, far, materials, through, travelled, cover, albedo, surface, triangle,
+    at, depth,
+):  # fmt: skip
+    """Add one layer to the sums of its rays; the share with which each of its hits is to be lit."""
+    shaded = np.zeros(len(active), np.float32)
+    for i in range(len(active)):
+        ray, alpha, material = active[i], texel[i, 3], materials[which[i]]
+        travelled[ray] += far[i]
+        weight = through[ray] * alpha
+        if weight > 0.02:
+            shaded[i] = weight
+            cover[ray, material] += weight
+            if material != GARMENT and material != LOWER:  # cloth gets its colours later
+                for j in range(3):
+                    albedo[ray, j] += weight * texel[i, j]
+        if surface[ray] < 0 and alpha > 0.5:
+            surface[ray], triangle[ray], depth[ray] = which[i], prim[i], travelled[ray]
+            at[ray, 0], at[ray, 1] = bary[i, 0], bary[i, 1]
+        through[ray] *= 1 - alpha
+    return shaded
+
+
+@njit(cache=True)
+def _light(subset, s, samples, total):  # type: ignore[no-untyped-def]
+    """Number of the light that a subpixel takes as its sample s."""
+    stride = total // samples
+    return (s * stride + (subset + 7 * s) % stride) % total
+
+
+@njit(cache=True, fastmath=True)
+def _aim(point, normal, material, subset, s, samples, direction, wrap, rows, origin, toward):  # type: ignore[no-untyped-def]
+    """Shadow rays of sample s for all points that its light can reach; how many there are."""
+    count = 0
+    for i in range(len(point)):
+        k = _light(subset[i], s, samples, len(direction))
+        m = material[i]
+        cosine = 0.0
+        for j in range(3):
+            cosine += normal[i, j] * direction[k, j]
+        if cosine + max(wrap[m, 0], wrap[m, 1], wrap[m, 2]) <= 0:
+            continue
+        rows[count] = i
+        for j in range(3):
+            origin[count, j] = point[i, j] + normal[i, j] * 2e-3 + direction[k, j] * 3e-3
+            toward[count, j] = direction[k, j]
+        count += 1
+    return count
 
 
 @njit(cache=True, fastmath=True)
@@ -253,9 +330,9 @@ def _bilinear(texture, at, rows, out):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, fastmath=True)
 def _integrate(  # type: ignore[no-untyped-def]
-    normal, view, material, chosen, visible, direction, radiance, wrap, fresnel, rough, leak, light, gloss
+    normal, view, material, subset, visible, direction, radiance, wrap, fresnel, rough, leak, light, gloss
 ):
-    count, samples = chosen.shape
+    count, samples = visible.shape
     scale = len(direction) / samples
     for i in range(count):
         m = material[i]
@@ -264,7 +341,7 @@ def _integrate(  # type: ignore[no-untyped-def]
         for c in range(3):
             light[i, c] = 0
         for s in range(samples):
-            k = chosen[i, s]
+            k = _light(subset[i], s, samples, len(direction))
             cosine = 0.0
             for j in range(3):
                 cosine += normal[i, j] * direction[k, j]
@@ -278,6 +355,8 @@ def _integrate(  # type: ignore[no-untyped-def]
                 )  # fmt: skip
                 length = np.sqrt(hx * hx + hy * hy + hz * hz) + 1e-9
                 nh = max(0.0, (normal[i, 0] * hx + normal[i, 1] * hy + normal[i, 2] * hz) / length)
+                if nh < 0.5:  # no material mirrors that widely
+                    continue
                 vh = max(0.0, (view[i, 0] * hx + view[i, 1] * hy + view[i, 2] * hz) / length)
                 f = fresnel[m] + (1 - fresnel[m]) * (1 - vh) ** 5 * 0.6
                 white = (radiance[k, 0] + radiance[k, 1] + radiance[k, 2]) / 3

@@ -15,7 +15,7 @@ from scipy.spatial import cKDTree
 
 from rmgn.data.people.accessories import accessory_surfaces, draw_accessories
 from rmgn.data.people.assets import Assets
-from rmgn.data.people.body import BODY_VERTICES, BodyModel, body_model
+from rmgn.data.people.body import BODY_VERTICES, BodyModel, body_model, skin
 from rmgn.data.people.camera import Camera
 from rmgn.data.people.collar import Collar, make_collar
 from rmgn.data.people.garment import Garment, make_garment
@@ -25,11 +25,12 @@ from rmgn.data.people.layers import LABELS, VISIBLE, Sample, Shop, Worn
 from rmgn.data.people.light import Lights, make_lights, read_surroundings, shop_lights, studio
 from rmgn.data.people.lower import LowerStyle, draw_lower, make_lower
 from rmgn.data.people.mesh import Floats, vertex_normals
-from rmgn.data.people.planes import ShopDepth, parts_plane, shop_planes, worn_planes
+from rmgn.data.people.planes import parts_plane, shop_planes, worn_planes
 from rmgn.data.people.pose import draw_pose
-from rmgn.data.people.raytrace import GARMENT, LOWER, Surface, Tracer
+from rmgn.data.people.raytrace import GARMENT, LOWER, OTHER, Surface, Tracer
+from rmgn.data.people.shop import Presentation, draw_presentation, lay_out, sleeve_lift
 from rmgn.data.people.style import Style, draw_style
-from rmgn.data.people.wear import Wearer, lay_flat, put_on, refine, settle, sleeve_lift, torn, wearer
+from rmgn.data.people.wear import Wearer, put_on, refine, settle, torn, wearer
 
 SUBPIXELS, SAMPLES = 3, 6  # 54 of 72 lights for every pixel
 
@@ -48,9 +49,12 @@ class Worked:
     flat: Floats
     camera: Camera
     roll: float  # of the shop photo, degrees
+    show: Presentation
     collar: Collar | None = None
     collar_worn: Floats | None = None
     collar_flat: Floats | None = None
+    inner: Surface | None = None  # what is worn below an open front
+    inner_hides: Garment | None = None
 
 
 def draw_shape(rng: Generator) -> dict[str, float]:
@@ -110,7 +114,7 @@ def garment_surfaces(worked: Worked, flat: bool) -> list[Surface]:
     g = worked.garment
     columns = [worked.flat, g.facing[:, None], g.seam[:, None], np.zeros((len(g.vertices), 1)), g.outline]
     vertices = worked.flat if flat else worked.worn
-    level = vertices + sleeve_lift(g, worked.style) if flat else vertices  # lifting is no slope
+    level = vertices + sleeve_lift(g, worked.style, worked.show) if flat else vertices  # lifting is no slope
     cloth = Surface(
         vertices,
         g.trimmed(),
@@ -150,16 +154,16 @@ def make_worked(
     coarse = make_garment(model, person.body, style)
     fine, matrix = refine(coarse)
     worn = put_on(model, person, coarse, fine, matrix, style, rng)
-    spread = rng.uniform(0.2, 0.48) if style.sleeve > 0.5 else rng.uniform(0.42, 0.75)
-    flat = lay_flat(model, person.body, coarse, fine, matrix, style, float(spread))
+    show = draw_presentation(rng, style)
+    flat = lay_out(model, person.body, coarse, fine, matrix, style, show)
     if not (np.isfinite(worn).all() and np.isfinite(flat).all()):
         raise Rejected("cloth exploded")
     if torn(fine, worn) > 250:
         raise Rejected("cloth torn")
     roll = float(rng.normal(0, 2)) if rng.random() < 0.3 else 0.0
     collar = make_collar(fine, style)
-    shown = flat[fine.outline.max(axis=1) < 0]
-    strips = {}
+    shown = flat[fine.inside]
+    strips: dict[str, Any] = {}
     if collar is not None:
         neck, head = (model.index[b] for b in ("neck01", "head"))
         at = [person.bones[i, :, :3] @ person.body.heads[i] + person.bones[i, :, 3] for i in (neck, head)]
@@ -167,8 +171,41 @@ def make_worked(
         strips["collar_worn"] = collar.worn(worn, at[1] - at[0], body, person.normals)
         strips["collar_flat"] = collar.flat(flat)
         shown = np.concatenate([shown, strips["collar_flat"]])
-    camera = shop_camera(shown, size, float(rng.uniform(1.03, 1.16)), roll)
-    return Worked(style, fine, worn, flat, camera, roll, collar, **strips)
+    if style.opening > 0:
+        strips["inner_hides"], strips["inner"] = inner_top(model, person, fine, rng)
+    camera = shop_camera(shown, size, float(rng.uniform(1.02, 1.12)), roll)
+    return Worked(style, fine, worn, flat, camera, roll, show, collar, **strips)
+
+
+def inner_top(model: BodyModel, person: Wearer, over: Garment, rng: Generator) -> tuple[Garment, Surface]:
+    """A close plain top under the open garment `over`, posed with the body: its cut, and its surface.
+
+    Below the cloth it is sunk in, as is the body that it hides: nothing can then poke through.
+    """
+    hip = person.body.heads[model.index["upperleg01.L"]][2]
+    neck = str(rng.choice(["crew", "scoop", "v"]))
+    style = Style(
+        kind="tank", neck=neck, neck_width=0.075, neck_depth=0.06 if neck == "crew" else 0.11, sleeve=0.0,
+        strap=0.13, hem=float(person.lower.waist - hip - 0.03), ease=0.002,
+    )  # fmt: skip
+    garment = make_garment(model, person.body, style)
+    tone = rng.choice([0.75, 0.6, 0.25, 0.03], p=[0.5, 0.15, 0.15, 0.2])
+    colour = np.append(tone * (1 + rng.normal(0, 0.03, 3)), 1.0).astype(np.float32)
+    tris = garment.trimmed()
+    gap, near = cKDTree(over.vertices).query(garment.vertices)
+    under = np.clip(-over.outline.max(axis=1)[near] / 0.015, 0, 1) * (gap < 0.09)
+    normals = vertex_normals(garment.vertices, garment.triangles)
+    sunk = garment.vertices - (0.001 + 0.009 * under)[:, None] * normals
+    surface = Surface(
+        skin(sunk, garment.weights, person.bones),
+        tris,
+        OTHER,
+        uv=np.zeros((len(tris), 3, 2)),
+        texture=np.broadcast_to(colour, (1, 1, 4)).copy(),
+        trim=garment.outline.max(axis=1),
+        label=LABELS["inner"],
+    )
+    return garment, surface
 
 
 def _hidden(points: Floats, garment: Garment, margin: float) -> npt.NDArray[np.bool_]:
@@ -186,6 +223,9 @@ def dressed_surfaces(
     rest = person.body.vertices[:BODY_VERTICES]
     arm = model.bone_weight("upperarm", "lowerarm", "wrist", "finger", "meta")[:BODY_VERTICES] > 0.5
     hidden = _hidden(rest, worked.garment, 0.03)
+    strands = [*strands, worked.inner] if worked.inner is not None else strands
+    if worked.inner_hides is not None:
+        hidden |= _hidden(rest, worked.inner_hides, 0.03)
     hip = person.body.heads[model.index["upperleg01.L"]][2]
     bottom = hip - lower_style.length + 0.04
     hidden = hidden | (rest[:, 2] < person.lower.waist - 0.03) & (rest[:, 2] > bottom) & ~arm
@@ -235,19 +275,20 @@ def make_sample(
         tuck = bool(rng.random() < 0.3)
         style = draw_style(rng, feminine, tuck)
         if tuck:
-            style = replace(style, hem=lower_style.waist - 0.018, tail=0.0)
+            style = replace(style, hem=lower_style.waist - 0.018, tail=0.0, opening=0.0)
         worked = make_worked(model, person, style, rng, size)
         flat = Tracer(garment_surfaces(worked, flat=True))
-        depth = ShopDepth(flat, worked.camera)
+        shop, depth = shop_planes(flat, worked.camera, shop_lights(rng), SUBPIXELS, 4)
         surfaces = dressed_surfaces(model, person, worked, strands, head, assets, lower_style)
         layer = worn_planes(model, Tracer(surfaces), camera, lights, SUBPIXELS, SAMPLES, depth)
         _inspect(layer)
         worn.append(layer)
-        shops.append(shop_planes(flat, worked.camera, shop_lights(rng), SUBPIXELS, 4))
+        shops.append(shop)
         half = worked.camera.half_height
         made.append({
             "style": asdict(style),
-            "shop": {"centre": worked.camera.eye[[0, 2]].tolist(), "half_height": half, "roll": worked.roll},
+            "shop": {"centre": worked.camera.eye[[0, 2]].tolist(), "half_height": half, "roll": worked.roll,
+                     **asdict(worked.show)},
             "sleeve_angle": _sleeve_angle(worked),
             "front": _front_extent(worked),
         })  # fmt: skip
@@ -279,7 +320,7 @@ def _sleeve_angle(worked: Worked) -> float:
 def _front_extent(worked: Worked) -> list[float]:
     """Flat z of hem and neckline in the middle of the front: where prints and plackets go."""
     g = worked.garment
-    middle = (g.facing < 0) & (np.abs(worked.flat[:, 0]) < 0.03) & (g.outline.max(axis=1) < 0)
+    middle = (g.facing < 0) & (np.abs(worked.flat[:, 0]) < worked.style.opening + 0.03) & g.inside
     z = worked.flat[middle, 2]
     return [float(z.min()), float(z.max())]
 

@@ -12,7 +12,7 @@ class Style:
     """Lengths in metres unless said otherwise."""
 
     kind: str = "tee"
-    neck: str = "crew"  # crew, scoop, v, boat, square
+    neck: str = "crew"  # crew, scoop, v, boat, square, off (below both shoulders), one (one shoulder)
     neck_width: float = 0.075  # half the opening
     neck_depth: float = 0.055  # below the base of the neck, in front
     back_depth: float = 0.012  # likewise behind
@@ -24,14 +24,18 @@ class Style:
     seam: str = "set-in"  # set-in, drop, raglan
     hem: float = -0.03  # height above the hip joint
     tail: float = 0.0  # by how much a curved hem rises at the sides
+    dip: float = 0.0  # by how much the hem is lower behind
+    slant: float = 0.0  # by how much the hem is higher at the left side and lower at the right
     flare: float = 0.0  # outward per metre of length below the hip
     ease: float = 0.01  # distance from the body
     oversize: float = 0.0  # more of it towards hem and cuffs
     tuck: bool = False
+    opening: float = 0.0  # half the gap of an open front at the hem; 0 is closed
+    ruffle: float = 0.0  # share of excess length at hem and cuffs
     collar: str = "none"  # none, stand, turtle, fold, hood
     collar_height: float = 0.028  # of the part that stands
     leaf: float = 0.045  # of the part that is folded over it
-    placket: str = "none"  # none, short, full
+    placket: str = "none"  # none, short, full, zip
     bend: float = 4e-6  # bending compliance of the coarse cloth
     crease: float = 0.01  # share of excess length, makes small folds
     bulge: float = 0.035  # half thickness of the garment in its shop photo
@@ -39,15 +43,17 @@ class Style:
 
 # Kind, how often, and what is typical of it.
 _KINDS = {
-    "tee": 0.30,
-    "long": 0.16,
-    "tank": 0.10,
+    "tee": 0.25,
+    "long": 0.14,
+    "tank": 0.09,
     "camisole": 0.05,
-    "blouse": 0.10,
-    "shirt": 0.10,
-    "polo": 0.07,
-    "jumper": 0.13,
+    "blouse": 0.13,
+    "shirt": 0.09,
+    "polo": 0.06,
+    "jumper": 0.10,
     "hoodie": 0.06,
+    "cardigan": 0.04,
+    "jacket": 0.03,
 }
 _NECKS = {
     "crew": ((0.068, 0.085), (0.045, 0.075)),
@@ -55,6 +61,8 @@ _NECKS = {
     "v": ((0.075, 0.095), (0.10, 0.18)),
     "boat": ((0.115, 0.14), (0.03, 0.05)),
     "square": ((0.085, 0.11), (0.07, 0.13)),
+    "off": ((0.10, 0.11), (0.025, 0.06)),
+    "one": ((0.05, 0.07), (0.05, 0.10)),
 }
 
 
@@ -72,19 +80,25 @@ def draw_style(rng: Generator, feminine: bool, tuck: bool) -> Style:
     if kind in ("tee", "long", "tank", "jumper"):
         wide = 1.0 if feminine else 0.25
         neck = _pick(
-            rng, {"crew": 1.2, "scoop": 0.6 * wide, "v": 0.5, "boat": 0.3 * wide, "square": 0.2 * wide}
+            rng, {"crew": 1.2, "scoop": 0.6 * wide, "v": 0.5, "boat": 0.35 * wide, "square": 0.3 * wide}
         )
+        if feminine and rng.random() < 0.08:
+            neck = "one" if kind == "tank" else "off"
     elif kind == "blouse":
-        neck = _pick(rng, {"crew": 0.4, "v": 0.7, "boat": 0.2, "square": 0.3})
+        neck = _pick(rng, {"crew": 0.4, "v": 0.7, "boat": 0.2, "square": 0.3, "off": 0.2 * feminine})
+    elif kind == "cardigan":
+        neck = _pick(rng, {"v": 0.7, "crew": 0.3})
     collar = {
         "shirt": "stand" if rng.random() < 0.12 else "fold",
         "polo": "fold",
         "hoodie": "hood",
-        "jumper": "turtle" if rng.random() < 0.25 else "none",
+        "jumper": "turtle" if rng.random() < 0.3 and neck == "crew" else "none",
+        "long": "turtle" if rng.random() < 0.1 and neck == "crew" else "none",
+        "jacket": str(rng.choice(["stand", "fold", "hood", "none"])),
         "blouse": "fold" if neck == "crew" and rng.random() < 0.3 else "none",
     }.get(kind, "none")
     (narrow, broad), (shallow, deep) = _NECKS[neck]
-    if kind in ("shirt", "polo"):
+    if kind in ("shirt", "polo", "jacket"):
         narrow, broad, shallow, deep = 0.060, 0.068, 0.03, 0.06
     if kind == "camisole":
         neck = str(rng.choice(["scoop", "square", "v"]))
@@ -103,10 +117,12 @@ def draw_style(rng: Generator, feminine: bool, tuck: bool) -> Style:
         "polo": rng.choice([0.32, 0.38, 0.97], p=[0.5, 0.35, 0.15]),
         "jumper": rng.choice([0.5, 0.98], p=[0.1, 0.9]),
         "hoodie": 0.99,
+        "cardigan": rng.choice([0.72, 0.98], p=[0.15, 0.85]),
+        "jacket": 0.99,
     }[kind]
     if sleeve > 0:
         sleeve = float(sleeve * rng.uniform(0.95, 1.01))
-    if kind == "camisole" and not feminine:
+    if (kind == "camisole" and not feminine) or (kind in ("cardigan", "jacket") and tuck):
         return draw_style(rng, feminine, tuck)  # another kind
     tight = rng.random() < {"tee": 0.35, "long": 0.45, "tank": 0.55, "camisole": 0.5, "jumper": 0.1}.get(
         kind, 0.1
@@ -115,20 +131,34 @@ def draw_style(rng: Generator, feminine: bool, tuck: bool) -> Style:
     oversize = (
         0.0 if tight else float(rng.choice([rng.uniform(0, 0.012), rng.uniform(0.012, 0.034)], p=[0.6, 0.4]))
     )
+    # Jackets are open; a zip may be open or closed.
+    placket = {"shirt": "full", "polo": "short", "cardigan": "full", "jacket": "zip"}.get(kind, "none")
+    if kind == "blouse" and neck != "off" and rng.random() < 0.4:
+        placket = "full"
+    if rng.random() < {"hoodie": 0.4, "jumper": 0.06}.get(kind, 0.0):
+        placket = "zip"
+    wide_open = {"cardigan": 0.75, "jacket": 0.75, "hoodie": 0.5 * (placket == "zip"), "shirt": 0.08}
+    opening = float(rng.uniform(0.025, 0.075)) if rng.random() < wide_open.get(kind, 0.0) else 0.0
     flared = kind == "blouse" and rng.random() < 0.5
-    puffed = kind == "blouse" and feminine and rng.random() < 0.4
+    bell = feminine and sleeve > 0.5 and rng.random() < {"blouse": 0.3, "long": 0.08}.get(kind, 0.0)
+    puffed = feminine and rng.random() < {"blouse": 0.4, "tee": 0.04, "long": 0.04}.get(kind, 0.0)
+    ruffled = feminine and rng.random() < {"blouse": 0.25, "tee": 0.03, "camisole": 0.15}.get(kind, 0.0)
+    odd = rng.random() if not tuck and opening == 0 else 1.0  # hems that are not level
     hem = rng.choice(
         [rng.uniform(-0.06, 0.0), rng.uniform(0.0, 0.06), rng.uniform(0.06, 0.15)], p=[0.5, 0.35, 0.15]
     )
-    if kind in ("tank", "camisole") and feminine and rng.random() < 0.15:
-        hem = rng.uniform(0.15, 0.2)
+    if feminine and rng.random() < {"tank": 0.2, "camisole": 0.25, "tee": 0.12, "long": 0.12}.get(kind, 0.03):
+        hem = rng.uniform(0.14, 0.21)  # cropped
+    if kind in ("cardigan", "jacket"):
+        hem = rng.uniform(-0.1, 0.1)
+    # Fabric from satin and thin cotton that folds at once to denim that hardly does.
+    low, high = {"blouse": (-5.4, -3.4), "camisole": (-5.4, -3.4), "jacket": (-7.0, -5.6)}.get(
+        kind, (-6.4, -4.2)
+    )
     height = rng.uniform(0.022, 0.034)
     if collar in ("turtle", "hood"):
         height *= rng.uniform(1.5, 2.5) if collar == "turtle" else 1.6
     strap = {"tank": rng.uniform(0.03, 0.07), "camisole": rng.uniform(0.012, 0.022)}.get(kind, 0.05)
-    placket = {"shirt": "full", "polo": "short"}.get(kind, "none")
-    if kind == "blouse" and rng.random() < 0.4:
-        placket = "full"
     width = float(rng.uniform(narrow, broad))
     return Style(
         kind=kind,
@@ -137,14 +167,17 @@ def draw_style(rng: Generator, feminine: bool, tuck: bool) -> Style:
         neck_depth=float(rng.uniform(shallow, deep)),
         sleeve=float(sleeve),
         back_depth=float(rng.uniform(0.06, 0.15)) if kind == "camisole" else 0.012,
-        sleeve_flare=float(rng.uniform(0.0, 0.035)) if flared else 0.0,
+        sleeve_flare=float(rng.uniform(0.03, 0.06) if bell else rng.uniform(0, 0.035) if flared else 0),
         puff=float(rng.uniform(0.015, 0.045)) if puffed else 0.0,
         armhole=float(rng.uniform(0.08, 0.14)),
         strap=width + strap,
-        seam="raglan" if kind in ("jumper", "long") and rng.random() < 0.25 else
+        seam="raglan" if kind in ("jumper", "long", "tee", "hoodie") and neck != "off" and
+        rng.random() < 0.2 else
         "drop" if oversize > 0.015 and rng.random() < 0.5 else "set-in",
         hem=float(hem),
         tail=float(rng.uniform(0.02, 0.05)) if kind == "shirt" or rng.random() < 0.1 else 0.0,
+        dip=float(rng.uniform(0.02, 0.08)) if odd < 0.06 else 0.0,
+        slant=float(rng.choice([-1, 1]) * rng.uniform(0.02, 0.06)) if 0.06 < odd < 0.1 else 0.0,
         flare=float(rng.uniform(0, 0.25)) if not tight and rng.random() < 0.4 else 0.02,
         ease=float(ease),
         oversize=oversize,
@@ -153,8 +186,10 @@ def draw_style(rng: Generator, feminine: bool, tuck: bool) -> Style:
         collar_height=float(height),
 
         leaf=float(rng.uniform(0.06, 0.09) if collar == "hood" else rng.uniform(0.036, 0.055)),
+        opening=opening,
+        ruffle=float(rng.uniform(0.2, 0.5)) if ruffled else 0.0,
         placket=placket,
-        bend=float(10 ** rng.uniform(-6.2, -4.6)),
+        bend=float(10 ** rng.uniform(low, high)),
         crease=float(rng.choice([0.0, rng.uniform(0, 0.03), rng.uniform(0.03, 0.06)], p=[0.3, 0.45, 0.25])),
         bulge=float(rng.uniform(0.02, 0.07)),
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""From a garment's rest mesh to the garment worn in a pose, and laid out for its shop photo."""
+"""From a garment's rest mesh to the garment worn in a pose."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from numpy.random import Generator
 from scipy.spatial import cKDTree
 
 from rmgn.data.people.body import BODY_VERTICES, Body, BodyModel, skin
-from rmgn.data.people.cloth import Constraints, Material, Obstacle, constraints, drape, lay
-from rmgn.data.people.garment import Garment, pins
+from rmgn.data.people.cloth import STRETCH, Constraints, Material, Obstacle, drape
+from rmgn.data.people.garment import CUFF, HEM, Garment, pins
 from rmgn.data.people.lower import Lower
 from rmgn.data.people.mesh import Floats, smoothing, subdivision, vertex_normals
-from rmgn.data.people.pose import Arm, Pose, transforms
+from rmgn.data.people.pose import Pose, transforms
 from rmgn.data.people.style import Style
 
 
@@ -140,13 +140,18 @@ def refine(garment: Garment) -> tuple[Garment, sp.csr_matrix]:
     return fine, matrix
 
 
-def _creased(vertices: Floats, cons: Constraints, amount: float, rng: Generator) -> Constraints:
-    """Let the cloth be a little longer here than there: it then buckles into small folds."""
-    middle = 0.5 * (vertices[cons.pairs[:, 0]] + vertices[cons.pairs[:, 1]])
+def _creased(garment: Garment, style: Style, rng: Generator) -> Constraints:
+    """Let the cloth be a little longer here than there: it then buckles into small folds, and ruffles."""
+    cons = garment.constraints
+    middle = 0.5 * (garment.vertices[cons.pairs[:, 0]] + garment.vertices[cons.pairs[:, 1]])
     noise = np.zeros(len(middle))
     for _ in range(6):
         noise += np.sin(middle @ (rng.normal(size=3) / 0.06) + rng.uniform(0, 2 * np.pi))
-    return cons._replace(lengths=cons.lengths * (1 + amount * (1 + 0.25 * noise)))
+    longer = 1 + style.crease * (1 + 0.25 * noise)
+    if style.ruffle > 0:
+        rim = np.abs(garment.outline[:, [HEM, CUFF]]).min(axis=1)
+        longer += style.ruffle * np.clip(1 - rim[cons.pairs].mean(axis=1) / 0.05, 0, 1)
+    return cons._replace(lengths=cons.lengths * longer)
 
 
 def put_on(
@@ -157,14 +162,14 @@ def put_on(
     start = skin(coarse.vertices, coarse.weights, person.bones)
     x = drape(
         start,
-        constraints(coarse.vertices, coarse.quads),
+        coarse.constraints,
         Material(bend=style.bend),
         _obstacles(model, person, coarse, style),
         pins(coarse, style),
         rounds=20,
         steps=12,
     )
-    cons = _creased(fine.vertices, constraints(fine.vertices, fine.quads), style.crease, rng)
+    cons = _creased(fine, style, rng)
     obstacles = _obstacles(model, person, fine, style)
     x = drape(
         np.asarray(matrix @ x),
@@ -192,50 +197,10 @@ def put_on(
     return x
 
 
-def lay_flat(
-    model: BodyModel, body: Body, coarse: Garment, fine: Garment, matrix: sp.csr_matrix, style: Style,
-    spread: float,
-) -> Floats:  # fmt: skip
-    """The garment as its shop photo shows it: [N, 3] fine vertices, x and z in the picture plane, y depth."""
-    arm = Arm((spread, 0, -1), (spread * 0.8, 0, -1))
-    bones = transforms(model, body.heads, Pose("shop", arm, arm))
-    x = skin(coarse.vertices, coarse.weights, bones)
-    normal = vertex_normals(x, coarse.triangles)
-    for _ in range(3):
-        normal = coarse.even @ normal
-    front = normal[:, 1] < 0
-    x = (x - [0, float(x[:, 1].mean()), 0]) * [1.05, 0.25 + 6 * max(0.0, style.bulge - 0.035), 1]
-    cons = constraints(coarse.vertices, coarse.quads)
-    sleeve = np.clip(0.5 + coarse.seam / 0.1, 0, 1)
-    depth = style.bulge * (1 - 0.4 * sleeve)
-    x = lay(x, cons, front, 200, depth)
-    x = _even_flat(coarse, x, 8)
-    x = np.asarray(matrix @ x)
-    cons = constraints(fine.vertices, fine.quads)
-    x = lay(x, cons, np.asarray(matrix @ front) > 0.5, 30, np.asarray(matrix @ depth), bend=0.3)
-    x = _even_flat(fine, x, 12)
-    return x - sleeve_lift(fine, style)
-
-
-def sleeve_lift(garment: Garment, style: Style) -> Floats:
-    """[N, 3] how far sleeves lie before the torso in a shop photo, since they may hang over it."""
-    return np.outer(1.6 * style.bulge * np.clip(garment.seam / 0.08, 0, 1), [0.0, 1.0, 0.0])
-
-
-def _even_flat(garment: Garment, x: Floats, rounds: int) -> Floats:
-    """Smooth without shrinking in the plane: a stripe across a ragged atlas looks ragged on the person."""
-    even = garment.even
-    for _ in range(rounds):
-        for share in (0.5, -0.52):
-            x = x + share * (even @ x - x) * [1, 0, 1]
-        x = x + 0.3 * (even @ x - x) * [0, 1, 0]
-    return x
-
-
 def torn(garment: Garment, x: Floats) -> int:
     """How many edges inside the outline are stretched by more than half and 4 mm."""
-    lines = constraints(garment.vertices, garment.quads)
-    pairs, rest = lines.pairs[lines.kinds == 0], lines.lengths[lines.kinds == 0]
-    inside = (garment.outline.max(axis=1) < 0)[pairs].all(axis=1)
+    lines = garment.constraints
+    pairs, rest = lines.pairs[lines.kinds == STRETCH], lines.lengths[lines.kinds == STRETCH]
+    inside = garment.inside[pairs].all(axis=1)
     length = np.linalg.norm(x[pairs[:, 0]] - x[pairs[:, 1]], axis=1)
     return int((inside & (length > 1.5 * rest + 0.004)).sum())

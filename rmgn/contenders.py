@@ -1,0 +1,163 @@
+"""What an evaluation compares: checkpoints, engines, pictures of others, answers without a network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import cv2
+import torch
+from torch import Tensor
+
+import engines
+from kernels import flow_warp
+from kernels.flow_warp import identity_flow
+from rmgn import checkpoint
+from rmgn.config import ModelConfig
+from rmgn.model import RMGN
+from rmgn.trials import DataError, Trial
+
+BASELINES = ("copy", "paste", "untrained")
+
+
+class Answer(NamedTuple):
+    """Pictures [B, 3, H, W] in [-1, 1], and the flow [B, 2, H, W] where there is one."""
+
+    tryon: Tensor
+    flow: Tensor | None = None
+
+
+class Contender(Protocol):
+    """Answers trials. `source` says what it was made from."""
+
+    name: str
+    source: str
+
+    def __call__(self, trial: Trial) -> Answer: ...
+
+
+class Network:
+    """A model in PyTorch."""
+
+    def __init__(self, name: str, model: RMGN, source: str, device: torch.device) -> None:
+        self.name, self.source = name, source
+        self.model = model.to(device).eval()
+
+    @torch.no_grad()
+    def __call__(self, trial: Trial) -> Answer:
+        result = self.model(trial.person, trial.garment, trial.mask)
+        return Answer(result.tryon, result.flow)
+
+
+def load_network(name: str, file: Path, device: torch.device) -> Network:
+    """A checkpoint of ours. Raises CheckpointError."""
+    return Network(name, checkpoint.load(file), str(file), device)
+
+
+def untrained(config: ModelConfig, device: torch.device) -> Network:
+    """The network before its first step, from seed 0."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return Network("untrained", RMGN(config), "random weights", device)
+
+
+class Bundle:
+    """A bundle on an engine, one picture at a time, as the mirror runs it."""
+
+    def __init__(self, name: str, folder: Path, backend: str) -> None:
+        self.session = engines.open(folder, backend)
+        self.size = self.session.bundle.height, self.session.bundle.width
+        precision = self.session.bundle.precision
+        self.name = name
+        self.source = f"{folder}, {precision} on {self.session.backend}"
+
+    def __call__(self, trial: Trial) -> Answer:
+        size = tuple(trial.person.shape[-2:])
+        if size != self.size:
+            raise DataError(
+                f"the bundle is made for {self.size[0]}x{self.size[1]}, the data are {size[0]}x{size[1]}: "
+                f"evaluate with --size {self.size[0]}x{self.size[1]}"
+            )
+        device = trial.person.device
+        pictures, flows = [], []
+        for n in range(len(trial.names)):
+            garment, mask, person = (
+                x[n : n + 1].float().contiguous().cpu().numpy()
+                for x in (trial.garment, trial.mask, trial.person)
+            )
+            self.session.wear(self.session.encode(garment, mask))
+            outputs = self.session.run(person)
+            pictures.append(torch.from_numpy(outputs["tryon"]).to(device))
+            flows.append(torch.from_numpy(outputs["flow"]).to(device))
+        return Answer(torch.cat(pictures), torch.cat(flows))
+
+
+class Results:
+    """Pictures that another system made: DIR/NAME.png or .jpg for every trial's name, or its person's."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        if not folder.is_dir():
+            raise DataError(f"--results {folder} is not a folder")
+        self.name, self.source, self.folder = name, str(folder), folder
+
+    def __call__(self, trial: Trial) -> Answer:
+        height, width = trial.person.shape[-2:]
+        pictures = []
+        for name, subject in zip(trial.names, trial.subjects, strict=True):
+            stems = (f"{trial.setting}/{name}", name, subject)
+            files = [self.folder / f"{stem}.{end}" for stem in stems for end in ("png", "jpg", "jpeg")]
+            file = next((file for file in files if file.is_file()), None)
+            if file is None:
+                raise DataError(f"{self.folder} has no picture {name}.png or {subject}.png, or .jpg")
+            picture = cv2.imread(str(file), cv2.IMREAD_COLOR)
+            if picture is None:
+                raise DataError(f"{file} cannot be read as a picture")
+            if picture.shape[:2] != (height, width):
+                picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+            levels = torch.from_numpy(picture[:, :, ::-1].copy()).permute(2, 0, 1)
+            pictures.append(levels.float() / 127.5 - 1)
+        return Answer(torch.stack(pictures).to(trial.person.device))
+
+
+class Copy:
+    """The person as photographed."""
+
+    name, source = "unchanged", "the person as photographed"
+
+    def __call__(self, trial: Trial) -> Answer:
+        return Answer(trial.person)
+
+
+class Paste:
+    """The garment's photo stretched from its box to the box where the garment belongs, over the person."""
+
+    name, source = "pasted", "the garment by its true box"
+
+    def __call__(self, trial: Trial) -> Answer:
+        if trial.worn_mask is None:
+            raise DataError("pasting needs masks of the worn garment, which these data do not have")
+        height, width = trial.person.shape[-2:]
+        place = identity_flow(height, width, "centres", trial.person.device)
+        worn, photo = box(trial.worn_mask), box(trial.mask)
+        share = (place - worn[:, 0]) / (worn[:, 1] - worn[:, 0])
+        flow = photo[:, 0] + share * (photo[:, 1] - photo[:, 0])
+        inside = ((share >= 0) & (share <= 1)).all(dim=1, keepdim=True)
+        garment, mask = flow_warp(trial.garment, flow), flow_warp(trial.mask, flow, "zeros") * inside
+        return Answer(mask * garment + (1 - mask) * trial.person, flow)
+
+
+def box(mask: Tensor) -> Tensor:
+    """Boxes around masks [B, 1, H, W] over 0.5, as (least, greatest) x and y in [-1, 1]: [B, 2, 2, 1, 1].
+
+    An empty mask has the whole picture as its box.
+    """
+    boxes = []
+    for plane in mask[:, 0] > 0.5:
+        edges = []
+        for along in (plane.any(dim=0), plane.any(dim=1)):
+            at = along.nonzero()[:, 0]
+            n = len(along)
+            low, high = (at[0].item(), at[-1].item() + 1) if len(at) else (0, n)
+            edges.append((2 * low / n - 1, 2 * high / n - 1))
+        boxes.append([[edges[0][0], edges[1][0]], [edges[0][1], edges[1][1]]])
+    return mask.new_tensor(boxes)[..., None, None]

@@ -1,0 +1,290 @@
+r"""Measure try-on results, of one system or of several on the same pictures.
+
+    python -m rmgn.evaluate --checkpoint runs/full/best.safetensors --data eval-256 --out report
+    python -m rmgn.evaluate --checkpoint ours.safetensors --checkpoint pfafn.safetensors --name PF-AFN \
+        --baseline untrained --baseline copy --baseline paste --data eval-256 --out report
+    python -m rmgn.evaluate --bundle bundles/fp16 --engine onnxruntime --data eval-256 --out report
+
+Writes to --out: report.json, report.md (a table in the paper's form), index.html (a gallery) and sheet.jpg.
+See docs/evaluation.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import re
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import torch
+from tqdm import tqdm
+
+from engines import BACKENDS, EngineError
+from rmgn import contenders
+from rmgn.checkpoint import CheckpointError
+from rmgn.config import PRESETS
+from rmgn.contenders import Answer, Contender, Network
+from rmgn.gallery import Entry, contact_sheet, to_bgr, write_page, write_picture
+from rmgn.perceptual import EfficientNetLite0
+from rmgn.scores import Scorer, Scores, markdown
+from rmgn.trials import DataError, GeneratedTrials, Setting, Trial, Trials
+
+
+class Entrant(NamedTuple):
+    """A contender as the command line names it."""
+
+    kind: str  # checkpoint, bundle, results, baseline
+    what: str  # file, folder or baseline
+    name: str
+
+
+def evaluate(
+    trials: Trials,
+    rivals: Sequence[Contender],
+    scorer: Scorer,
+    out: Path,
+    device: torch.device,
+    size: tuple[int, int] | None = None,
+    shown: int = 32,
+    keep: bool = False,
+) -> list[Scores]:
+    """One pass over the trials; writes the report and returns the scores.
+
+    size: height and width to resize the trials to. shown: how many of each setting go into the gallery.
+    keep: write every result as OUT/results/CONTENDER/SETTING/NAME.png too.
+    """
+    entries: dict[Setting, list[Entry]] = {setting: [] for setting in trials.settings}
+    counts: dict[Setting, int] = dict.fromkeys(trials.settings, 0)
+    seconds = [0.0] * len(rivals)
+    done = size or (0, 0)
+    with tqdm(total=len(trials), unit="picture") as bar:
+        for trial in trials:
+            trial = trial.to(device)
+            trial = trial.resized(size) if size else trial
+            done = (trial.person.shape[-2], trial.person.shape[-1])
+            answers = []
+            for n, rival in enumerate(rivals):
+                begin = time.monotonic()
+                answers.append(rival(trial))
+                seconds[n] += time.monotonic() - begin
+            values = scorer.add(trial, answers)
+            kept = entries[trial.setting]
+            kept += _entries(trial, answers, values)[: shown - len(kept)]
+            counts[trial.setting] += len(trial.names)
+            if keep:
+                _write_results(out, trial, answers, rivals)
+            bar.update(len(trial.names))
+    scores = scorer.finish()
+    for score, taken in zip(scores, seconds, strict=True):
+        score.seconds = taken
+    _write_report(out, trials.name, done, counts, scores)
+    _write_pictures(out, trials.name, entries, [rival.name for rival in rivals])
+    return scores
+
+
+def _entries(
+    trial: Trial, answers: Sequence[Answer], values: Sequence[Sequence[dict[str, float]]]
+) -> list[Entry]:
+    made = []
+    for n, name in enumerate(trial.names):
+        pictures = [trial.person[n], trial.garment[n], *(answer.tryon[n] for answer in answers)]
+        if trial.truth is not None:
+            pictures.append(trial.truth[n])
+        own = [v[n] for v in values] if trial.truth is not None else []
+        made.append(Entry(name, trial.setting, [to_bgr(picture) for picture in pictures], own))
+    return made
+
+
+def _write_results(out: Path, trial: Trial, answers: Sequence[Answer], rivals: Sequence[Contender]) -> None:
+    for rival, answer in zip(rivals, answers, strict=True):
+        folder = out / "results" / re.sub(r"[^\w.+-]+", "_", rival.name) / trial.setting
+        for name, picture in zip(trial.names, answer.tryon, strict=True):
+            write_picture(folder / f"{name}.png", to_bgr(picture))
+
+
+def _write_report(
+    out: Path, data: str, size: tuple[int, int], counts: dict[Setting, int], scores: Sequence[Scores]
+) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    report = {
+        "data": data,
+        "height": size[0],
+        "width": size[1],
+        "trials": counts,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "contenders": [score.to_json() for score in scores],
+    }
+    _write_text(out / "report.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
+    _write_text(out / "report.md", markdown(data, size, counts, scores, "Evaluation"))
+
+
+def _write_pictures(out: Path, data: str, entries: dict[Setting, list[Entry]], rivals: Sequence[str]) -> None:
+    for setting, shown in entries.items():
+        if shown:
+            titles = ["person", "garment", *rivals, *(["truth"] if setting == "paired" else [])]
+            suffix = "" if setting == next(iter(entries)) else f"_{setting}"
+            write_picture(out / f"sheet{suffix}.jpg", contact_sheet(shown, titles), quality=88)
+    every = [entry for shown in entries.values() for entry in shown]
+    note = f"The first {len(every)} try-ons of {data}, none chosen."
+    titles = ["person", "garment", *rivals, "truth"]
+    write_page(out / "index.html", f"Try-on: {data}", note, every, titles, rivals)
+
+
+def _write_text(file: Path, text: str) -> None:
+    temporary = file.with_name(f".{file.name}.part")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(file)
+
+
+def open_contenders(entrants: Sequence[Entrant], engine: str, device: torch.device) -> list[Contender]:
+    """The contenders in their order. Raises CheckpointError, EngineError, DataError."""
+    rivals: list[Contender] = []
+    for kind, what, name in entrants:
+        if kind == "checkpoint":
+            rivals.append(contenders.load_network(name, Path(what), device))
+        elif kind == "bundle":
+            rivals.append(contenders.Bundle(name, Path(what), engine))
+        elif kind == "results":
+            rivals.append(contenders.Results(name, Path(what)))
+        elif what == "copy":
+            rivals.append(contenders.Copy())
+        elif what == "paste":
+            rivals.append(contenders.Paste())
+        else:
+            known = [rival.model.config for rival in rivals if isinstance(rival, Network)]
+            rivals.append(contenders.untrained(known[0] if known else PRESETS["lite"], device))
+    names = [rival.name for rival in rivals]
+    if len(set(names)) < len(names):
+        raise DataError(f"two contenders have one name ({', '.join(names)}): give each a --name")
+    return rivals
+
+
+def make_scorer(
+    rivals: Sequence[Contender], inception: Path | None, alexnet: Path | None, device: torch.device
+) -> Scorer:
+    """Measures with the networks whose weights are at hand. Raises MetricError, ImportError."""
+    from rmgn import metrics
+
+    lite0 = EfficientNetLite0().to(device) if inception is None or alexnet is None else None
+    patches: metrics.PatchSimilarity
+    features: metrics.SetFeatures
+    if alexnet is not None:
+        patches = metrics.Lpips(alexnet).to(device)
+    else:
+        assert lite0 is not None
+        patches = metrics.LpipsLite0(lite0)
+    if inception is not None:
+        features = metrics.InceptionFeatures(inception, device)
+    else:
+        assert lite0 is not None
+        features = metrics.Lite0Features(lite0)
+    return Scorer([(rival.name, rival.source) for rival in rivals], patches, features)
+
+
+class _AddEntrant(argparse.Action):
+    """Collects contenders of all kinds in the order of the command line."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option: str | None = None) -> None:
+        entrants: list[Entrant] = getattr(namespace, "entrants", None) or []
+        if option == "--name":
+            if not entrants or entrants[-1].kind == "baseline":
+                parser.error("--name stands after the --checkpoint, --bundle or --results that it names")
+            entrants[-1] = entrants[-1]._replace(name=values)
+        else:
+            kind = str(option).removeprefix("--")
+            path = Path(values)
+            # A run's best.safetensors is known by the run.
+            stem = path.parent.name if kind == "checkpoint" and path.stem in ("best", "last") else path.stem
+            entrants = [*entrants, Entrant(kind, values, stem or path.name)]
+        namespace.entrants = entrants
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    if not match or int(match[1]) % 32 or int(match[2]) % 32 or not int(match[1]) * int(match[2]):
+        raise argparse.ArgumentTypeError(f"{text!r} is not HEIGHTxWIDTH in multiples of 32, such as 256x192")
+    return int(match[1]), int(match[2])
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
+    return int(text)
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m rmgn.evaluate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    who = parser.add_argument_group("what to evaluate, one or more")
+    who.add_argument("--checkpoint", action=_AddEntrant, metavar="FILE", help="weights, run in PyTorch")
+    who.add_argument("--bundle", action=_AddEntrant, metavar="DIR", help="a bundle, run on --engine")
+    who.add_argument("--results", action=_AddEntrant, metavar="DIR", help="another system's pictures")
+    who.add_argument("--name", action=_AddEntrant, help="name of the one before, for the tables")
+    who.add_argument(
+        "--baseline",
+        action=_AddEntrant,
+        choices=contenders.BASELINES,
+        help="copy: the person unchanged; paste: the garment stretched into its true box; untrained: random "
+        "weights of the first checkpoint's architecture",
+    )
+    who.add_argument("--engine", default="auto", choices=["auto", *BACKENDS], help="backend of the bundles")
+    data = parser.add_argument_group("on what")
+    data.add_argument("--data", type=Path, required=True, metavar="DIR", help="layers of rmgn.data.generate")
+    data.add_argument("--setting", choices=["paired", "unpaired", "both"], default="both")
+    data.add_argument("--first", type=_count, metavar="N", help="only the first N samples")
+    data.add_argument("--last", type=_count, metavar="N", help="only the last N samples")
+    data.add_argument("--size", type=_size, metavar="HxW", help="resize the data, to 256x192 for example")
+    data.add_argument("--assets", type=Path, metavar="DIR", help="surroundings for backgrounds")
+    how = parser.add_argument_group("how")
+    how.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the report")
+    how.add_argument("--inception", type=Path, metavar="FILE", help="InceptionV3's weights, for FID and KID")
+    how.add_argument("--alexnet", type=Path, metavar="FILE", help="AlexNet's weights, for LPIPS")
+    how.add_argument("--batch", type=_count, default=4, help="try-ons at once (4)")
+    how.add_argument("--workers", type=int, default=0, help="processes that read and dress the data (0)")
+    how.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    how.add_argument("--show", type=_count, default=32, metavar="N", help="try-ons in gallery and sheet (32)")
+    how.add_argument("--keep", action="store_true", help="write every result as a picture too")
+    args = parser.parse_args(argv)
+    if not getattr(args, "entrants", None):
+        parser.error("nothing to evaluate: give a --checkpoint, --bundle, --results or --baseline")
+    if args.first and args.last:
+        parser.error("--first and --last exclude each other")
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
+    cv2.setNumThreads(1)
+    try:
+        device = torch.device(args.device)
+        settings: tuple[Setting, ...] = ("paired", "unpaired")
+        if args.setting != "both":
+            settings = (args.setting,)
+        trials = GeneratedTrials(
+            args.data, settings, args.batch, args.assets, args.first, args.last, args.workers
+        )
+        rivals = open_contenders(args.entrants, args.engine, device)
+        scorer = make_scorer(rivals, args.inception, args.alexnet, device)
+        evaluate(trials, rivals, scorer, args.out, device, args.size, args.show, args.keep)
+    except (CheckpointError, EngineError, ImportError, ValueError, RuntimeError, OSError) as error:
+        print(f"rmgn.evaluate: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    print((args.out / "report.md").read_text(encoding="utf-8").split("\n## ")[0])
+    print(f"more in {args.out}: report.md, report.json, index.html, sheet.jpg")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

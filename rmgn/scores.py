@@ -1,0 +1,305 @@
+"""Scores of contenders, gathered trial by trial, and the report they make: JSON and Markdown."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rmgn import metrics
+from rmgn.contenders import Answer, Copy
+from rmgn.metrics import PatchSimilarity, SetComparison, SetFeatures
+from rmgn.trials import Groups, Setting, Trial
+
+
+class Measure(NamedTuple):
+    """How a measure is printed."""
+
+    title: str
+    better: str  # "up" or "down"
+    digits: int
+    factor: float = 1.0
+
+
+MEASURES = {
+    "SSIM": Measure("SSIM ↑", "up", 4),
+    "PSNR": Measure("PSNR, dB ↑", "up", 2),
+    "LPIPS": Measure("LPIPS ↓", "down", 4),
+    "LPIPS-lite0": Measure("LPIPS-lite0 ↓", "down", 4),
+    "EPE": Measure("flow error, px ↓", "down", 2),
+    "FID": Measure("FID ↓", "down", 2),
+    "KID": Measure("KID ×10³ ↓", "down", 2, 1000),
+    "FID-lite0": Measure("FID-lite0 ↓", "down", 2),
+    "KID-lite0": Measure("KID-lite0 ×10³ ↓", "down", 2, 1000),
+}
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean with half its 95% confidence interval, over `subjects` independent people."""
+
+    mean: float
+    ci95: float
+    subjects: int
+
+
+def mean_of(values: Sequence[float], subjects: Sequence[str]) -> Mean | None:
+    """Mean over subjects of the mean of each; values that are not numbers are left out.
+
+    ci95 = 1.96·s/√n; 0 for a single subject.
+    """
+    own: dict[str, list[float]] = defaultdict(list)
+    for value, subject in zip(values, subjects, strict=True):
+        if not math.isnan(value):
+            own[subject].append(value)
+    if not own:
+        return None
+    means = np.array([np.mean(v) for v in own.values()])
+    error = 1.96 * means.std(ddof=1) / math.sqrt(len(means)) if len(means) > 1 else 0.0
+    return Mean(float(means.mean()), float(error), len(means))
+
+
+@dataclass
+class Row:
+    """One trial's measures."""
+
+    name: str
+    subject: str
+    groups: Groups
+    values: dict[str, float]
+
+
+@dataclass
+class Scores:
+    """One contender's results."""
+
+    name: str
+    source: str
+    rows: list[Row] = field(default_factory=list)  # paired trials
+    sets: dict[str, float] = field(default_factory=dict)  # FID, KID, of unpaired trials
+    seconds: float = 0.0
+    pictures: int = 0
+
+    def measures(self) -> list[str]:
+        """What was measured, in the order of MEASURES."""
+        known = {name for row in self.rows for name in row.values} | set(self.sets)
+        return [name for name in MEASURES if name in known]
+
+    def mean(self, measure: str, axis: str | None = None, group: str | None = None) -> Mean | None:
+        """Over all paired trials, or those of one group."""
+        rows = [r for r in self.rows if measure in r.values and (axis is None or r.groups.get(axis) == group)]
+        return mean_of([r.values[measure] for r in rows], [r.subject for r in rows])
+
+    def groups(self) -> dict[str, list[str]]:
+        """Attributes and the values that occur."""
+        found: dict[str, set[str]] = defaultdict(set)
+        for row in self.rows:
+            for axis, group in row.groups.items():
+                found[axis].add(group)
+        return {axis: sorted(values, key=_group_order) for axis, values in found.items()}
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as JSON values."""
+
+        def means(axis: str | None = None, group: str | None = None) -> dict[str, Any]:
+            found = {m: self.mean(m, axis, group) for m in self.measures()}
+            return {m: asdict(v) for m, v in found.items() if v is not None}
+
+        return {
+            "name": self.name,
+            "source": self.source,
+            "paired": means(),
+            "unpaired": self.sets,
+            "groups": {
+                axis: {group: means(axis, group) for group in values}
+                for axis, values in self.groups().items()
+            },
+            "pictures": self.pictures,
+            "seconds": round(self.seconds, 2),
+            "trials": [{"name": r.name, **{k: _finite(v) for k, v in r.values.items()}} for r in self.rows],
+        }
+
+
+def _finite(value: float) -> float | None:
+    return None if math.isnan(value) else round(value, 6)
+
+
+_ORDER = ("light", "intermediate", "tan", "brown", "dark", "slim", "average", "heavy")
+
+
+def _group_order(group: str) -> tuple[int, str]:
+    return (_ORDER.index(group) if group in _ORDER else len(_ORDER), group)
+
+
+class Scorer:
+    """Measures all contenders on the same trials."""
+
+    def __init__(
+        self, names: Iterable[tuple[str, str]], patches: PatchSimilarity, features: SetFeatures
+    ) -> None:
+        self.scores = [Scores(name, source) for name, source in names]
+        self.patches, self.features = patches, features
+        self.sets = [SetComparison(features.width) for _ in self.scores]
+
+    def add(self, trial: Trial, answers: Sequence[Answer]) -> list[list[dict[str, float]]]:
+        """Take the answers of all contenders, in order. Returns each one's measures, trial by trial."""
+        real = None
+        if trial.setting == "unpaired":
+            real = self.features(metrics.quantise(trial.person))
+        measured = []
+        for scores, collected, answer in zip(self.scores, self.sets, answers, strict=True):
+            pictures = metrics.quantise(answer.tryon)
+            scores.pictures += len(pictures)
+            if real is not None:
+                collected.add(real, real=True)
+                collected.add(self.features(pictures), real=False)
+            values = self._values(trial, answer, pictures)
+            if trial.setting == "paired":
+                scores.rows += [
+                    Row(*row) for row in zip(trial.names, trial.subjects, trial.groups, values, strict=True)
+                ]
+            measured.append(values)
+        return measured
+
+    def _values(self, trial: Trial, answer: Answer, pictures: Tensor) -> list[dict[str, float]]:
+        if trial.truth is None:
+            return [{} for _ in trial.names]
+        truths = metrics.quantise(trial.truth)
+        found = {
+            "SSIM": metrics.ssim(pictures, truths),
+            "PSNR": metrics.psnr(pictures, truths),
+            self.patches.name: self.patches(pictures, truths),
+        }
+        if answer.flow is not None and trial.flow is not None and trial.visible is not None:
+            found["EPE"] = metrics.endpoint_error(answer.flow, trial.flow, trial.visible)
+        table = torch.stack([v.cpu() for v in found.values()], dim=1).tolist()
+        return [dict(zip(found, row, strict=True)) for row in table]
+
+    def finish(self) -> list[Scores]:
+        """Compute what needs all trials."""
+        for scores, collected in zip(self.scores, self.sets, strict=True):
+            distances = collected.compute()
+            if distances is not None:
+                suffix = self.features.suffix
+                scores.sets = {f"FID{suffix}": distances.fid, f"KID{suffix}": distances.kid}
+        return self.scores
+
+
+# Table 1 of the paper: FID by data set and method, at 256×192 and 512×384.
+PUBLISHED: tuple[tuple[str, str, float, float | None], ...] = (
+    ("VITON", "CP-VTON", 24.45, 59.06),
+    ("VITON", "CP-VTON+", 21.04, 51.03),
+    ("VITON", "ACGPN", 16.73, 47.76),
+    ("VITON", "PF-AFN", 10.16, 11.57),
+    ("VITON", "RMGN", 9.90, 9.93),
+    ("MPV-Sub", "WUTON", 10.89, None),
+    ("MPV-Sub", "PF-AFN", 10.01, None),
+    ("MPV-Sub", "RMGN", 9.36, None),
+)
+
+
+def markdown(
+    data: str, size: tuple[int, int], counts: dict[Setting, int], scores: Sequence[Scores], title: str
+) -> str:
+    """The report: what was measured, the paper's table with these rows in it, and the groups."""
+    said = ", ".join(f"{count} {setting}" for setting, count in counts.items())
+    parts = [f"# {title}", f"{data} at {size[0]}×{size[1]}: {said} try-ons."]
+    parts.append(table(_main_rows(scores)))
+    notes = []
+    used = {m for s in scores for m in s.measures()}
+    if any(m.endswith("-lite0") for m in used):
+        notes.append(
+            "Names in -lite0 are measured on EfficientNet-Lite0's features and cannot be compared with FID, "
+            "KID or LPIPS."
+        )
+    if used & {"FID", "KID", "FID-lite0", "KID-lite0"}:
+        notes.append(
+            "FID and KID compare the unpaired try-ons with the photos of the same people; leaving the person "
+            "unchanged gives these photos themselves, and so the best values by definition."
+        )
+        if counts.get("unpaired", 0) < 2048:
+            notes.append("FID depends on the number of pictures, and this one is small: read KID.")
+    notes.append("± is half a 95% confidence interval over people.")
+    parts.append("\n".join(notes))
+    parts += ["## Beside the paper's table 1 (FID)", table(_paper_rows(data, size, scores))]
+    if "FID" not in used:
+        parts.append("FID itself was not measured: it needs InceptionV3's weights (`--inception FILE`).")
+    grouped = [s for s in scores if s.groups()]
+    if grouped:
+        parts.append("## By group")
+        for s in grouped:
+            parts += [f"### {s.name}", table(_group_rows(s))]
+    return "\n\n".join(parts) + "\n"
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; the first row is its head."""
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    lines.insert(1, "|" + "---|" * len(rows[0]))
+    return "\n".join(lines)
+
+
+def _value(s: Scores, measure: str) -> float | None:
+    if measure in s.sets:
+        return s.sets[measure]
+    found = s.mean(measure)
+    return None if found is None else found.mean
+
+
+def _main_rows(scores: Sequence[Scores]) -> list[list[str]]:
+    names = [m for m in MEASURES if any(m in s.measures() for s in scores)]
+    rows = [["Method", *(MEASURES[m].title for m in names)]]
+    best = {}
+    for m in names:
+        values = [v for s in scores if (v := _value(s, m)) is not None]
+        if len(values) > 1 and m.startswith(("FID", "KID")):
+            values = [v for s in scores if s.name != Copy.name and (v := _value(s, m)) is not None]
+        best[m] = max(values) if MEASURES[m].better == "up" else min(values)
+    for s in scores:
+        row = [s.name]
+        for m in names:
+            value, how = _value(s, m), MEASURES[m]
+            if value is None:
+                row.append("–")
+                continue
+            text = f"{value * how.factor:.{how.digits}f}"
+            spread = s.mean(m) if m not in s.sets else None
+            marked = f"**{text}**" if value == best[m] and len(scores) > 1 else text
+            row.append(marked + (f" ± {spread.ci95 * how.factor:.{how.digits}f}" if spread else ""))
+        rows.append(row)
+    return rows
+
+
+def _paper_rows(data: str, size: tuple[int, int], scores: Sequence[Scores]) -> list[list[str]]:
+    sizes = [(256, 192), (512, 384)]
+    if size not in sizes:
+        sizes.append(size)
+    rows = [["Data", "Method", *(f"{h}×{w}" for h, w in sizes)]]
+    for dataset, method, small, large in PUBLISHED:
+        cells = [f"{v:.2f}" if v is not None else "–" for v in (small, large)]
+        rows.append([dataset, f"{method} (published)", *cells, *["–"] * (len(sizes) - 2)])
+    for s in scores:
+        text = f"{s.sets['FID']:.2f}" if "FID" in s.sets else "–"
+        rows.append([data, f"{s.name} (here)", *(text if size == wanted else "–" for wanted in sizes)])
+    return rows
+
+
+def _group_rows(s: Scores) -> list[list[str]]:
+    names = [m for m in MEASURES if any(m in r.values for r in s.rows)]
+    rows = [["", "Group", "People", *(MEASURES[m].title for m in names)]]
+    for axis, groups in s.groups().items():
+        for n, group in enumerate(groups):
+            means = [s.mean(m, axis, group) for m in names]
+            people = max((m.subjects for m in means if m), default=0)
+            cells = [
+                f"{v.mean:.{MEASURES[m].digits}f} ± {v.ci95:.{MEASURES[m].digits}f}" if v else "–"
+                for m, v in zip(names, means, strict=True)
+            ]
+            rows.append([axis if n == 0 else "", group, str(people), *cells])
+    return rows

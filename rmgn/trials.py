@@ -1,0 +1,262 @@
+"""What an evaluation asks: persons, garments and, where they are known, the answers.
+
+A paired trial dresses a person in a garment that a photo of the same person shows; an unpaired one in a
+garment from another sample, and has no answer.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from rmgn.data.dress import dress
+from rmgn.data.generated import GeneratedPeople
+
+Setting = Literal["paired", "unpaired"]
+Groups = dict[str, str]  # an attribute of the person or garment -> its value
+
+
+class DataError(ValueError):
+    """The data cannot be evaluated on; the message says what is wrong, where, and what to do."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A batch of B questions. Pictures [B, 3, H, W] RGB in [-1, 1], masks [B, 1, H, W] in [0, 1]."""
+
+    setting: Setting
+    names: tuple[str, ...]  # B, unique; the stem of a result's file
+    subjects: tuple[str, ...]  # B; trials of one subject are not independent of each other
+    groups: tuple[Groups, ...]  # B
+    person: Tensor
+    garment: Tensor
+    mask: Tensor  # of the garment, 0 or 1
+    truth: Tensor | None = None  # the person in the garment
+    worn_mask: Tensor | None = None  # where the garment belongs; unpaired: where the old one is
+    flow: Tensor | None = None  # [B, 2, H, W] true sampling grid, see kernels.flow_warp
+    visible: Tensor | None = None  # where `flow` is true, 0 or 1
+
+    def to(self, device: torch.device) -> Trial:
+        """The trial on a device."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved: dict[str, Any] = {k: v.to(device) for k, v in values.items() if isinstance(v, Tensor)}
+        return replace(self, **moved)
+
+    def resized(self, size: tuple[int, int]) -> Trial:
+        """The trial at another height and width; flows stay true, as grids have no unit."""
+        if tuple(self.person.shape[-2:]) == size:
+            return self
+
+        def picture(x: Tensor) -> Tensor:
+            return F.interpolate(x, size, mode="bilinear", align_corners=False, antialias=True)
+
+        def nearest(x: Tensor | None) -> Tensor | None:
+            return None if x is None else F.interpolate(x, size, mode="nearest-exact")
+
+        return replace(
+            self,
+            person=picture(self.person),
+            garment=picture(self.garment),
+            mask=(picture(self.mask) > 0.5).float(),
+            truth=None if self.truth is None else picture(self.truth),
+            worn_mask=None if self.worn_mask is None else picture(self.worn_mask),
+            flow=nearest(self.flow),
+            visible=nearest(self.visible),
+        )
+
+
+class Trials(Protocol):
+    """A data set as trials, in a fixed order."""
+
+    name: str
+    settings: tuple[Setting, ...]
+
+    def __len__(self) -> int:
+        """How many trials of one picture there are, all settings together."""
+
+    def __iter__(self) -> Iterator[Trial]:
+        """Batches."""
+
+
+def join(trials: Sequence[Trial]) -> Trial:
+    """Trials of one setting as one batch."""
+    first = trials[0]
+
+    def cat(name: str) -> Tensor | None:
+        parts = [getattr(trial, name) for trial in trials]
+        return None if parts[0] is None else torch.cat(parts)
+
+    tensors = ("person", "garment", "mask", "truth", "worn_mask", "flow", "visible")
+    values: dict[str, Any] = {name: cat(name) for name in tensors}
+    for name in ("names", "subjects", "groups"):
+        values[name] = tuple(x for trial in trials for x in getattr(trial, name))
+    return replace(first, **values)
+
+
+class GeneratedTrials:
+    """Layers of rmgn.data.generate, each sample dressed once and for all, whatever the batch.
+
+    Paired: the person in b puts on a, and the other way round, with true flow. Unpaired: the person in a
+    and in b puts on a and b of the sample before (the first those of the last). Looks are of the
+    evaluation split, which training never sees.
+    """
+
+    def __init__(
+        self,
+        layers: Path,
+        settings: Sequence[Setting] = ("paired", "unpaired"),
+        batch: int = 4,
+        assets: Path | None = None,
+        first: int | None = None,
+        last: int | None = None,
+        workers: int = 0,
+    ) -> None:
+        self.name = layers.name
+        self.settings = tuple(settings)
+        self._people = _Dressed(layers, assets)
+        count = len(self._people)
+        begin = 0 if last is None else max(0, count - last)
+        end = count if first is None else min(count, first)
+        if end - begin < 1 or ("unpaired" in settings and end - begin < 2):
+            raise DataError(f"{layers} has {count} samples, too few for what was asked of it")
+        self._range = range(begin, end)
+        self._batch, self._workers = batch, workers
+
+    def __len__(self) -> int:
+        return 2 * len(self.settings) * len(self._range)
+
+    def __iter__(self) -> Iterator[Trial]:
+        loader: DataLoader[_Person] = DataLoader(
+            Subset(self._people, self._range), batch_size=None, num_workers=self._workers
+        )
+        waiting: dict[Setting, list[Trial]] = {setting: [] for setting in self.settings}
+
+        def add(trial: Trial, flush: bool = False) -> Iterator[Trial]:
+            queue = waiting[trial.setting]
+            queue.append(trial)
+            if flush or len(queue) * 2 >= self._batch:
+                yield join(queue)
+                queue.clear()
+
+        opening: _Person | None = None
+        before: _Person | None = None
+        person: _Person
+        for person in loader:
+            if "paired" in self.settings:
+                yield from add(_paired(person))
+            if "unpaired" in self.settings and before is not None:
+                yield from add(_unpaired(person, before))
+            opening, before = opening or person, person
+        if "unpaired" in self.settings and opening is not None and before is not None:
+            yield from add(_unpaired(opening, before), flush=True)
+        if waiting.get("paired"):
+            yield join(waiting["paired"])
+
+
+@dataclass(frozen=True)
+class _Person:
+    """A person in garments a and b; tensors [2, C, H, W], index 0 is a."""
+
+    stem: str
+    groups: Groups
+    kinds: tuple[str, str]
+    person: Tensor
+    garment: Tensor
+    mask: Tensor
+    worn_mask: Tensor
+    flow: Tensor
+    visible: Tensor
+
+
+class _Dressed(Dataset[_Person]):
+    """Samples of layers in their one evaluation look."""
+
+    def __init__(self, layers: Path, assets: Path | None) -> None:
+        self.people = GeneratedPeople(layers, flip=False, assets=assets, split="eval")
+
+    def __len__(self) -> int:
+        return len(self.people)
+
+    def __getitem__(self, index: int) -> _Person:
+        item = self.people[index]
+        dressed = dress(self.people.collate([item]), noise_seed=index)
+        file = self.people.files[index]
+        with zipfile.ZipFile(file) as archive:
+            meta = json.loads(archive.read("meta.json"))
+        a, b = (str(garment["style"]["kind"]) for garment in meta["garments"])
+        return _Person(
+            stem=file.stem,
+            groups={
+                "skin tone": skin_tone(item["skin"]),
+                "build": build(meta["shape"]["weight"]),
+                "sex": "female" if meta["shape"]["gender"] > 0.5 else "male",
+                "pose": str(meta["pose"]),
+            },
+            kinds=(a, b),
+            person=dressed.person[0],
+            garment=dressed.garment[0],
+            mask=dressed.garment_mask[0].float(),
+            worn_mask=dressed.worn_mask[0].float(),
+            flow=dressed.flow[0],
+            visible=dressed.visible[0].float(),
+        )
+
+
+def _paired(p: _Person) -> Trial:
+    return Trial(
+        setting="paired",
+        names=(f"{p.stem}_a", f"{p.stem}_b"),
+        subjects=(p.stem, p.stem),
+        groups=tuple({**p.groups, "garment": kind} for kind in p.kinds),
+        person=p.person.flip(0),
+        garment=p.garment,
+        mask=p.mask,
+        truth=p.person,
+        worn_mask=p.worn_mask,
+        flow=p.flow,
+        visible=p.visible,
+    )
+
+
+def _unpaired(p: _Person, other: _Person) -> Trial:
+    return Trial(
+        setting="unpaired",
+        names=(f"{p.stem}_a_{other.stem}_a", f"{p.stem}_b_{other.stem}_b"),
+        subjects=(p.stem, p.stem),
+        groups=tuple({**p.groups, "garment": kind} for kind in other.kinds),
+        person=p.person,
+        garment=other.garment,
+        mask=other.mask,
+        worn_mask=p.worn_mask,
+    )
+
+
+def skin_tone(albedo: Tensor) -> str:
+    """The group of a skin's linear RGB albedo [3] by its individual typology angle.
+
+    ITA = atan((L* - 50) / b*) in degrees, CIELAB under D65; bounds of Chardon et al. (1991) and
+    Del Bino et al. (2006), "very light" being counted as light.
+    """
+    to_xyz = torch.tensor([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    white = torch.tensor([0.9505, 1.0, 1.089])
+    ratio = to_xyz @ albedo.float() / white
+    f = torch.where(ratio > 216 / 24389, ratio.clamp(min=1e-9) ** (1 / 3), (ratio * 24389 / 27 + 16) / 116)
+    lightness, b = (116 * f[1] - 16).item(), (200 * (f[1] - f[2])).item()
+    angle = math.degrees(math.atan2(lightness - 50, b))
+    bounds = ((41.0, "light"), (28.0, "intermediate"), (10.0, "tan"), (-30.0, "brown"))
+    return next((name for bound, name in bounds if angle > bound), "dark")
+
+
+def build(weight: float) -> str:
+    """The group of a body by its weight parameter in [0, 1], 0.5 being the population's middle."""
+    return "slim" if weight < 0.35 else "average" if weight < 0.6 else "heavy"

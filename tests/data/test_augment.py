@@ -1,0 +1,222 @@
+"""Changes to samples keep pictures, masks, labels, key points and flow consistent."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from rmgn.data.augment import Affine, Augment, Colour, flip, move_garment, move_person
+from rmgn.data.sample import LEFT_WRIST, RIGHT_WRIST, Label, Sample, pose_maps
+
+HEIGHT, WIDTH = 64, 48
+NONE = Augment(*(0.0 for _ in fields(Augment)))
+STILL = Affine()
+
+moves = st.builds(
+    Affine,
+    degrees=st.floats(-25, 25),
+    scale=st.floats(0.8, 1.25),
+    right=st.floats(-0.15, 0.15),
+    down=st.floats(-0.15, 0.15),
+)
+seeds = st.integers(0, 2**32 - 1)
+
+
+def _smooth(generator: torch.Generator) -> Tensor:
+    """A picture of broad colours, that bilinear sampling hardly blurs."""
+    coarse = torch.rand(1, 3, 4, 3, generator=generator) * 1.6 - 0.8
+    return F.interpolate(coarse, (HEIGHT, WIDTH), mode="bicubic", align_corners=False)[0].clamp(-1, 1)
+
+
+def _random_sample(seed: int) -> Sample:
+    """A sample with every part; the person is the garment warped by the flow."""
+    g = torch.Generator().manual_seed(seed)
+    garment = _smooth(g)
+    coarse = torch.rand(1, 2, 3, 3, generator=g) * 0.3 - 0.15
+    y, x = torch.meshgrid(
+        (torch.arange(HEIGHT) + 0.5) / HEIGHT, (torch.arange(WIDTH) + 0.5) / WIDTH, indexing="ij"
+    )
+    bend = F.interpolate(coarse, (HEIGHT, WIDTH), mode="bilinear", align_corners=False)[0]
+    flow = torch.stack([x, y]) * 1.6 - 0.8 + bend
+    person = F.grid_sample(garment[None], flow.permute(1, 2, 0)[None], align_corners=False)[0]
+    points = torch.rand(18, 3, generator=g) * torch.tensor([WIDTH, HEIGHT, 1.0])
+    points[torch.rand(18, generator=g) < 0.2] = 0
+
+    def labels(count: int) -> Tensor:
+        return torch.randint(0, count, (HEIGHT, WIDTH), dtype=torch.uint8, generator=g)
+
+    def mask(*shape: int) -> Tensor:
+        return (torch.rand(*shape, HEIGHT, WIDTH, generator=g) > 0.5).float()
+
+    others, other_masks = torch.stack([_smooth(g), _smooth(g)]), mask(2, 1)
+    return Sample(
+        person, garment, mask(1), True, ("p",), ("g",), labels(len(Label)), points, labels(25), mask(1),
+        flow, torch.ones(1, HEIGHT, WIDTH), others, other_masks, _smooth(g)[None],
+    )  # fmt: skip
+
+
+def known(part: Tensor | None) -> Tensor:
+    """A part that the sample must have."""
+    assert part is not None
+    return part
+
+
+def _equal(a: Sample, b: Sample, tolerance: float = 0.0) -> None:
+    for f in fields(Sample):
+        left, right = getattr(a, f.name), getattr(b, f.name)
+        if isinstance(left, Tensor):
+            assert left.dtype == right.dtype, f.name
+            torch.testing.assert_close(left, right, atol=tolerance, rtol=0, msg=f.name)
+        else:
+            assert left == right, f.name
+
+
+@given(seeds)
+@settings(max_examples=15, deadline=None)
+def test_two_mirrors_show_the_original(seed: int) -> None:
+    sample = _random_sample(seed)
+    _equal(flip(flip(sample)), sample, tolerance=1e-5)  # width - (width - x) rounds
+
+
+def test_a_mirror_exchanges_left_and_right() -> None:
+    sample = _random_sample(1)
+    known(sample.keypoints)[LEFT_WRIST] = torch.tensor([5.0, 20.0, 0.9])
+    known(sample.keypoints)[RIGHT_WRIST] = torch.zeros(3)
+    known(sample.parse)[20, 5] = Label.LEFT_ARM
+    known(sample.dense)[20, 5] = 4
+    seen = flip(sample)
+    assert known(seen.keypoints)[RIGHT_WRIST].tolist() == pytest.approx([WIDTH - 5, 20, 0.9])
+    assert known(seen.keypoints)[LEFT_WRIST].tolist() == [0, 0, 0]
+    assert known(seen.parse)[20, WIDTH - 6] == Label.RIGHT_ARM
+    assert known(seen.dense)[20, WIDTH - 6] == 3
+    for label in Label:  # every label but those of a side is its own image
+        known(sample.parse)[:] = label
+        name = {"LEFT": "RIGHT", "RIGHT": "LEFT"}.get(label.name.partition("_")[0], "")
+        wanted = Label[f"{name}_{label.name.partition('_')[2]}"] if name else label
+        assert (known(flip(sample).parse) == wanted).all()
+
+
+@given(seeds)
+@settings(max_examples=10, deadline=None)
+def test_no_change_changes_nothing(seed: int) -> None:
+    sample = _random_sample(seed)
+    _equal(NONE(sample, np.random.default_rng(seed)), sample, tolerance=1e-5)
+    _equal(move_garment(move_person(sample, STILL), STILL), sample, tolerance=1e-5)
+
+
+@given(moves, st.booleans(), st.floats(0.3, 0.7), st.floats(0.3, 0.7))
+@settings(max_examples=40, deadline=None)
+def test_key_points_follow_pixels(move: Affine, mirror: bool, x: float, y: float) -> None:
+    """A white spot painted at a key point is found where the key point has gone."""
+    sample = _random_sample(0)
+    at = torch.tensor([x * WIDTH, y * HEIGHT])
+    rows = torch.arange(HEIGHT)[:, None] + 0.5
+    columns = torch.arange(WIDTH)[None] + 0.5
+    spot = torch.exp(-((columns - at[0]) ** 2 + (rows - at[1]) ** 2) / 4.5)
+    points = torch.zeros(18, 3)
+    points[0] = torch.tensor([*at.tolist(), 1.0])
+    sample = sample.replace(person=(spot * 2 - 1).expand(3, -1, -1).clone(), keypoints=points)
+    moved = move_person(flip(sample) if mirror else sample, move)
+    brightness = (moved.person[0] + 1) / 2
+    found = torch.stack([(brightness * columns).sum(), (brightness * rows).sum()]) / brightness.sum()
+    point = known(moved.keypoints)[0]
+    inside = bool((point[:2] > 4).all() and point[0] < WIDTH - 4 and point[1] < HEIGHT - 4)
+    if inside:  # else the border is repeated, or the point is gone
+        assert (found - point[:2]).abs().max() < 0.15
+        assert pose_maps(point[None], (HEIGHT, WIDTH))[0, int(found[1]), int(found[0])] == 1
+
+
+def test_points_that_leave_are_not_seen() -> None:
+    sample = _random_sample(2)
+    known(sample.keypoints)[:] = torch.tensor([2.0, 30.0, 1.0])
+    assert (known(move_person(sample, Affine(right=-0.1)).keypoints) == 0).all()
+
+
+@given(seeds)
+@settings(max_examples=20, deadline=None)
+def test_masks_stay_binary_and_labels_stay_labels(seed: int) -> None:
+    sample = _random_sample(seed)
+    changed = Augment()(sample, np.random.default_rng(seed))
+    for name in ("garment_mask", "worn_mask", "visible", "other_masks"):
+        assert set(getattr(changed, name).unique().tolist()) <= {0, 1}, name
+    for name, count in (("parse", len(Label)), ("dense", 25)):
+        assert getattr(changed, name).dtype == torch.uint8
+        assert getattr(changed, name).max() < count
+    for name in ("person", "garment", "other_garments", "other_persons"):
+        assert getattr(changed, name).shape == getattr(sample, name).shape
+        assert getattr(changed, name).abs().max() <= 1
+    _equal(changed, Augment()(sample, np.random.default_rng(seed)))
+
+
+@given(seeds, moves, moves, st.booleans())
+@settings(max_examples=30, deadline=None)
+def test_flow_stays_true(seed: int, of_person: Affine, of_garment: Affine, mirror: bool) -> None:
+    """The garment, wherever it went, warped by the changed flow is the person, wherever that went."""
+    sample = _random_sample(seed)
+    changed = move_garment(move_person(flip(sample) if mirror else sample, of_person), of_garment)
+    grid = known(changed.flow).permute(1, 2, 0)[None]
+    warped = F.grid_sample(changed.garment[None], grid, align_corners=False)[0]
+    seen = (known(changed.visible) > 0).expand_as(warped)
+    difference = (warped - changed.person)[seen].abs()
+    assert seen.float().mean() > 0.2
+    # The flow is moved to the nearest pixel: half a pixel of broad colours.
+    assert difference.mean() < 0.03
+    assert difference.quantile(0.95) < 0.1
+
+
+@given(seeds, moves)
+@settings(max_examples=15, deadline=None)
+def test_parse_and_masks_move_with_the_picture(seed: int, move: Affine) -> None:
+    """A person whose colour tells the label still tells it after any move, but at the labels' borders."""
+    g = torch.Generator().manual_seed(seed)
+    parse = torch.randint(0, len(Label), (4, 3), dtype=torch.uint8, generator=g)
+    parse = parse.repeat_interleave(HEIGHT // 4, 0).repeat_interleave(WIDTH // 3, 1)
+    level = parse.float() / (len(Label) - 1) * 2 - 1
+    sample = _random_sample(seed).replace(
+        parse=parse,
+        dense=parse,
+        worn_mask=(parse == Label.UPPER).float()[None],
+        person=level.expand(3, -1, -1),
+    )
+    moved = move_person(sample, move)
+    told = ((moved.person[0] + 1) / 2 * (len(Label) - 1)).round().byte()
+    labels = known(moved.parse)
+    assert (told == labels).float().mean() > 0.8
+    assert torch.equal(labels, known(moved.dense))
+    assert torch.equal(known(moved.worn_mask)[0], (labels == Label.UPPER).float())
+
+
+@given(seeds)
+@settings(max_examples=15, deadline=None)
+def test_a_colour_changes_alike_in_all_pictures(seed: int) -> None:
+    """The worn garment keeps the colour of its photo, whatever happens to the colours."""
+    sample = _random_sample(seed)
+    colour = torch.tensor([0.4, -0.3, 0.1]).view(3, 1, 1)
+    sample = sample.replace(
+        person=colour.expand(3, HEIGHT, WIDTH), garment=colour.expand(3, HEIGHT, WIDTH),
+        other_persons=colour.expand(1, 3, HEIGHT, WIDTH),
+    )  # fmt: skip
+    changed = Augment(garment_brightness=0)(sample, np.random.default_rng(seed))
+    torch.testing.assert_close(changed.person, changed.garment, atol=1e-5, rtol=0)
+    torch.testing.assert_close(changed.person, known(changed.other_persons)[0], atol=1e-5, rtol=0)
+    assert (changed.person - sample.person).abs().max() > 1e-3
+
+
+def test_colours_do_what_their_names_say() -> None:
+    picture = _smooth(torch.Generator().manual_seed(3)) * 0.5
+    grey = picture.new_tensor([0.299, 0.587, 0.114])
+    assert Colour(brightness=1.2).apply(picture).mean() > picture.mean()
+    flat = Colour(saturation=0).apply(picture)
+    torch.testing.assert_close(flat[0], flat[1], atol=1e-6, rtol=0)
+    torch.testing.assert_close(flat[0], torch.einsum("c,chw->hw", grey, picture), atol=1e-5, rtol=0)
+    assert Colour(contrast=0.5).apply(picture).std() < picture.std()
+    third = Colour(hue=120).apply(torch.tensor([0.5, -0.5, -0.5]).view(3, 1, 1))
+    assert third[1] > third[0], "a third of a turn makes red green"
+    torch.testing.assert_close(Colour(hue=360).apply(picture), picture, atol=1e-5, rtol=0)

@@ -1,0 +1,368 @@
+"""Published data sets behind one sample type: read back from folders in their layouts, and real photos."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from rmgn.data import check, read, sample
+from rmgn.data.augment import Augment
+from rmgn.data.datasets import FolderDataset, TryOnDataset, open_dataset
+from rmgn.data.sample import Label, Sample, collate, dense_one_hot, mask_of, pose_maps
+
+Published = Callable[[str], Path]
+# Where a layout's training samples are those of the generated pictures, and how much its coding costs.
+TRAINING = {"viton": 6, "viton_hd": 6, "mpv": 4, "dresscode": 6}
+
+
+def known(part: Tensor | None) -> Tensor:
+    """A part that the sample must have."""
+    assert part is not None
+    return part
+
+
+def _same_tensors(a: Sample, b: Sample) -> None:
+    for f in fields(Sample):
+        left, right = getattr(a, f.name), getattr(b, f.name)
+        assert torch.equal(left, right) if isinstance(left, Tensor) else left == right, f.name
+
+
+@pytest.mark.parametrize(("layout", "count"), TRAINING.items())
+def test_every_layout_gives_the_same_samples(
+    layout: str, count: int, published: Published, pictures_folder: Path
+) -> None:
+    """What was written in a layout's own names, numbers and codings comes back as what it was made from."""
+    data, truth = open_dataset(published(layout)), open_dataset(pictures_folder)
+    assert len(data) == count
+    larger = layout == "viton_hd"  # twice as large, and JPEG once more
+    for index in range(count):
+        got, wanted = data[index], truth[index]
+        assert got.paired
+        assert (got.person - wanted.person).abs().mean() < (0.03 if larger else 1e-6)
+        assert (got.garment - wanted.garment).abs().mean() < (0.03 if larger else 1e-6)
+        assert torch.equal(got.garment_mask, wanted.garment_mask)
+        assert torch.equal(known(got.parse), known(wanted.parse))
+        torch.testing.assert_close(known(got.keypoints), known(wanted.keypoints), atol=1e-3, rtol=1e-5)
+        right = (known(got.dense) == known(wanted.dense)).float().mean()
+        assert right > (0.98 if larger else 0.9999), "body parts from a JPEG's colours err at edges alone"
+
+
+def test_types_and_ranges(published: Published) -> None:
+    got = open_dataset(published("viton"), others=3)[0]
+    assert got.person.shape == got.garment.shape == (3, 256, 192)
+    assert got.person.min() >= -1
+    assert got.person.max() <= 1
+    assert got.person.max() - got.person.min() > 0.5
+    assert ((got.garment_mask == 0) | (got.garment_mask == 1)).all()
+    assert known(got.parse).dtype == torch.uint8
+    assert known(got.parse).max() < len(Label)
+    assert known(got.other_garments).shape == (3, 3, 256, 192)
+    assert got.other_persons is None
+    assert torch.equal(known(got.worn_mask), mask_of(known(got.parse), [Label.UPPER]))
+
+
+@pytest.mark.parametrize("layout", ["viton", "viton_hd", "dresscode", "mpv"])
+def test_left_is_left_in_labels_parts_and_points(layout: str, published: Published) -> None:
+    """Bare arms and elbows of a side lie on that side's body parts."""
+    sides = [
+        (sample.LEFT_ELBOW, Label.LEFT_ARM, (4, 15, 17, 19, 21)),
+        (sample.RIGHT_ELBOW, Label.RIGHT_ARM, (3, 16, 18, 20, 22)),
+    ]
+    data = open_dataset(published(layout))
+    arms = elbows = 0
+    for index in range(len(data)):
+        got = data[index]
+        dense, parse, points = known(got.dense), known(got.parse), known(got.keypoints)
+        for elbow, label, parts in sides:
+            own = torch.isin(dense, torch.tensor(parts, dtype=torch.uint8))
+            bare = (parse == label) & (dense > 0)
+            if bare.sum() > 50:
+                assert own[bare].float().mean() > 0.8
+                arms += 1
+            x, y, seen = points[elbow].tolist()
+            if seen and dense[int(y), int(x)] > 2:
+                assert own[int(y), int(x)]
+                elbows += 1
+    assert arms >= 2
+    assert elbows >= 2
+
+
+def _names(data: TryOnDataset) -> list[tuple[str, str]]:
+    assert isinstance(data, FolderDataset)
+    return [(entry.person_name, entry.garment_name) for entry in data.entries]
+
+
+def test_lists_of_pairs(published: Published, tmp_path: Path) -> None:
+    viton = published("viton")
+    listed = open_dataset(viton, "test", "unpaired")
+    assert _names(listed) == [("000000_0.jpg", "000003_1.jpg"), ("000002_0.jpg", "000001_1.jpg")]
+    assert not listed[0].paired
+    assert torch.equal(listed[0].garment, open_dataset(viton, "test")[3].garment)
+    # Without a list garments are passed around; nobody gets the own one.
+    around = _names(open_dataset(viton, "train", "unpaired"))
+    assert all(person[:6] != garment[:6] for person, garment in around)
+    assert len({garment for _, garment in around}) == 6
+    # A list of one's own; it is paired where all of its persons wear their garments.
+    own = tmp_path / "own.txt"
+    own.write_text("000001_0.jpg 000001_1.jpg\n\n000004_0.jpg 000004_1.jpg\n")
+    assert open_dataset(viton, "train", own)[1].paired
+    own.write_text("000001_0.jpg 000001_1.jpg\n000004_0.jpg 000002_1.jpg\n")
+    assert not open_dataset(viton, "train", own)[0].paired
+
+    hd = _names(open_dataset(published("viton_hd"), "test", "unpaired"))
+    assert hd[0] == ("00000_00.jpg", "00001_00.jpg")
+    assert _names(open_dataset(published("viton_hd"), "test"))[0] == ("00000_00.jpg", "00000_00.jpg")
+    dresscode = _names(open_dataset(published("dresscode"), "test", "unpaired"))
+    assert dresscode[0] == ("048390_0.jpg", "048391_1.jpg")
+    release = open_dataset(published("rmgn_release"), "test", "unpaired")
+    assert _names(release)[0] == ("000000_0.jpg", "new/000003_1.jpg")
+    assert torch.equal(release[0].garment_mask, listed[0].garment_mask)
+
+
+def test_mpv_keeps_front_views_and_a_list_chooses_among_them(published: Published, tmp_path: Path) -> None:
+    folder = published("mpv")
+    train = _names(open_dataset(folder))
+    assert len(train) == 4
+    assert all("front" in person for person, _ in train)
+    assert len(open_dataset(folder, "test")) == 2
+    chosen = tmp_path / "mpv_sub.txt"
+    chosen.write_text(f"{train[2][0]}\n{train[0][0]} anything else\n")
+    assert _names(open_dataset(folder, subset=chosen)) == [train[0], train[2]]
+    chosen.write_text("nobody.jpg\n")
+    with pytest.raises(ValueError, match="names no person"):
+        open_dataset(folder, subset=chosen)
+
+
+def test_generated_sets_know_the_answer(layers_folder: Path, pictures_folder: Path) -> None:
+    """True flow leads from the worn clothes into the garment; the other garment comes with its picture."""
+    for folder in (pictures_folder, layers_folder):
+        data = open_dataset(folder, "test", others=2)
+        assert len(data) == 6
+        for index in (0, 3):
+            got = data[index]
+            seen = known(got.visible) > 0
+            others = known(got.other_garments)
+            grid = known(got.flow).permute(1, 2, 0)[None]
+            mask = torch.nn.functional.grid_sample(got.garment_mask[None], grid, align_corners=False)[0]
+            assert mask[seen].mean() > 0.98
+            assert (known(got.worn_mask)[seen] > 0).float().mean() > 0.95
+            twin = data[index ^ 1]
+            if folder is pictures_folder:
+                assert torch.equal(known(got.other_persons)[0], twin.person)
+                assert torch.equal(others[0], twin.garment)
+            assert not torch.equal(others[1], others[0])
+            unpaired = open_dataset(folder, "test", "unpaired", others=1)[index]
+            assert unpaired.flow is None
+            assert torch.equal(unpaired.garment, known(unpaired.other_garments)[0])
+            assert unpaired.person_name != unpaired.garment_name
+
+
+def test_pictures_and_layers_agree(layers_folder: Path, pictures_folder: Path) -> None:
+    """Both readers of the generated set see the same people: all but the fabrics is equal."""
+    layers, pictures = open_dataset(layers_folder, "test"), open_dataset(pictures_folder)
+    for index in range(6):
+        a, b = layers[index], pictures[index]
+        for name in ("parse", "dense", "garment_mask"):
+            assert torch.equal(getattr(a, name), getattr(b, name)), name
+        torch.testing.assert_close(a.keypoints, b.keypoints)
+        both = ((known(a.visible) > 0) & (known(b.visible) > 0))[0]
+        assert (known(a.flow) - known(b.flow))[:, both].abs().max() < 1e-3
+
+
+def test_draws_depend_on_seed_epoch_and_index_alone(published: Published) -> None:
+    def loaded(workers: int, epoch: int) -> list[Sample]:
+        data = open_dataset(published("viton"), others=2, augment=Augment(), seed=5)
+        data.set_epoch(epoch)
+        loader = DataLoader(data, batch_size=3, num_workers=workers, collate_fn=collate)
+        return list(loader)
+
+    alone, with_workers, later = loaded(0, 1), loaded(1, 1), loaded(0, 2)
+    for a, b in zip(alone, with_workers, strict=True):
+        _same_tensors(a, b)
+    assert not torch.equal(known(alone[0].other_garments), known(later[0].other_garments))
+    assert alone[0].person.shape == (3, 3, 256, 192)
+    assert alone[0].person_name == ("000000_0.jpg", "000001_0.jpg", "000002_0.jpg")
+
+
+def test_other_garments_are_never_the_own_one(published: Published) -> None:
+    data = open_dataset(published("viton"), others=5)
+    for index in range(len(data)):
+        got = data[index]
+        others = known(got.other_garments)
+        assert all(not torch.equal(other, got.garment) for other in others)
+        assert len({float(other.sum()) for other in others}) == 5
+    with pytest.raises(ValueError, match="6 other garments wanted of a set of 6"):
+        open_dataset(published("viton"), others=6)
+
+
+def test_other_sizes(pictures_folder: Path) -> None:
+    """A smaller sample's flow still points to the same spots, its points to the same places."""
+    full, half = open_dataset(pictures_folder)[2], open_dataset(pictures_folder, size=(128, 96))[2]
+    assert half.person.shape == (3, 128, 96)
+    torch.testing.assert_close(known(half.keypoints)[:, :2] * 2, known(full.keypoints)[:, :2])
+    seen = (known(half.visible)[0] > 0) & (known(full.visible)[0, ::2, ::2] > 0)
+    assert seen.sum() > 1000
+    assert (known(half.flow) - known(full.flow)[:, ::2, ::2])[:, seen].abs().mean() < 0.02
+    assert torch.equal(known(half.parse), known(full.parse)[1::2, 1::2])
+
+
+def test_maps_for_the_networks() -> None:
+    points = torch.zeros(2, 18, 3)
+    points[1, 4] = torch.tensor([60.5, 100.5, 0.7])
+    maps = pose_maps(points, (256, 192))
+    assert (maps[0] == -1).all()
+    rows, columns = (maps[1, 4] > 0).nonzero().unbind(1)
+    assert (int(rows.min()), int(rows.max()), int(columns.min()), int(columns.max())) == (95, 105, 55, 65)
+    parts = torch.randint(0, 25, (2, 9, 7), dtype=torch.uint8)
+    assert torch.equal(dense_one_hot(parts).argmax(1).byte(), parts)
+    assert torch.equal(mask_of(parts % 17, list(Label)), torch.ones(2, 1, 9, 7))
+
+
+def test_batches_do_not_mix_what_differs(published: Published) -> None:
+    with_parse = open_dataset(published("viton"))[0]
+    without = open_dataset(published("viton"), "test")[0]
+    with pytest.raises(ValueError, match="some samples of a batch have parse, others do not"):
+        collate([with_parse, without])
+    unpaired = open_dataset(published("viton"), "test", "unpaired")[0]
+    with pytest.raises(ValueError, match="paired and unpaired"):
+        collate([without, unpaired])
+
+
+@pytest.mark.parametrize("layout", [*TRAINING, "rmgn_release"])
+def test_sound_folders_pass_the_check(
+    layout: str, published: Published, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert check.main([str(published(layout))]) == 0, capsys.readouterr().out
+    assert "0 problems" in capsys.readouterr().out
+
+
+DAMAGE: dict[str, tuple[str, Callable[[Path], object], str]] = {
+    "a picture cut short": (
+        "train_img/000001_0.jpg",
+        lambda path: path.write_bytes(path.read_bytes()[:50]),
+        "train_img/000001_0.jpg: not a picture, or damaged",
+    ),
+    "no picture": ("train_color/000002_1.jpg", Path.unlink, "train_color/000002_1.jpg: no such file"),
+    "an empty mask": (
+        "train_edge/000000_1.jpg",
+        lambda path: cv2.imwrite(str(path), np.zeros((256, 192), np.uint8)),
+        "train_edge/000000_1.jpg: 0.0% of it is garment",
+    ),
+    "a mask of the background": (
+        "train_edge/000000_1.jpg",
+        lambda path: cv2.imwrite(str(path), 255 - read.picture(path)),
+        "black and white exchanged?",
+    ),
+    "labels of another set": (
+        "train_label/000003_0.png",
+        lambda path: cv2.imwrite(str(path), np.full((256, 192), 14, np.uint8)),
+        "train_label/000003_0.png: labels that VITON does not have: 14",
+    ),
+    "labels in colour": (
+        "train_label/000003_0.png",
+        lambda path: cv2.imwrite(str(path), np.arange(256 * 192 * 3).reshape(256, 192, 3).astype(np.uint8)),
+        "a coloured picture instead of one number a pixel",
+    ),
+    "nobody": (
+        "train_pose/000004_0_keypoints.json",
+        lambda path: path.write_text('{"people": []}'),
+        "000004_0_keypoints.json: no key point seen",
+    ),
+    "broken JSON": (
+        "train_pose/000004_0_keypoints.json",
+        lambda path: path.write_text('{"people": '),
+        "000004_0_keypoints.json: not a file of key points",
+    ),
+    "other numbers": (
+        "train_densepose/000005_0.npy",
+        lambda path: np.save(path, np.full((256, 192), 25, np.uint8)),
+        "000005_0.npy: body parts up to 25",
+    ),
+    "another shape": (
+        "train_img/000001_0.jpg",
+        lambda path: cv2.imwrite(str(path), np.zeros((200, 200, 3), np.uint8)),
+        "train_img/000001_0.jpg: 200x200 is not of the shape 4:3",
+    ),
+    "no folder": ("train_edge", shutil.rmtree, "train_edge: no such folder"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_the_check_names_the_broken_file(
+    damage: str, published: Published, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, change, says = DAMAGE[damage]
+    folder = tmp_path / "VITON"
+    shutil.copytree(published("viton") / "VITON_traindata", folder)
+    change(folder / name)
+    assert check.main([str(folder)]) == 1
+    *problems, summary = capsys.readouterr().out.strip().splitlines()
+    assert any(says in line for line in problems), problems
+    assert len(problems) == 1 + (damage == "labels of another set"), (
+        "one line a problem, not one a consequence"
+    )
+    assert all(name in line for line in problems)
+    assert f"{len(problems)} problems" in summary
+
+
+def test_mistakes_are_one_sentence(published: Published, tmp_path: Path) -> None:
+    viton = published("viton")
+    for arguments, says in (
+        ({"path": tmp_path}, "no data set that is known"),
+        ({"path": tmp_path / "none"}, "no such folder"),
+        ({"path": published("rmgn_release")}, "has test here, no train"),
+        ({"path": viton, "pairs": tmp_path / "none.txt"}, "none.txt: no such file"),
+    ):
+        with pytest.raises(ValueError, match=says) as error:
+            open_dataset(**arguments)  # type: ignore[arg-type]
+        assert "\n" not in str(error.value)
+    listed = tmp_path / "bad.txt"
+    listed.write_text("a.jpg b.jpg\nc.jpg\n")
+    with pytest.raises(ValueError, match=r"bad.txt, line 2: 1 names instead of 2"):
+        open_dataset(viton, pairs=listed)
+    listed.write_text("a.jpg b.jpg\n")
+    with pytest.raises(ValueError, match=r"a.jpg: no such file"):
+        open_dataset(viton, pairs=listed)[0]
+    assert check.main([str(tmp_path)]) == 2
+
+
+def test_a_palette_is_not_the_labels(published: Published) -> None:
+    """VITON-HD's parse maps are palette pictures: their colours, which OpenCV returns, mean nothing."""
+    path = published("viton_hd") / "train" / "image-parse-v3" / "00000_00.png"
+    colours = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    assert colours is not None
+    assert colours.ndim == 3
+    assert read.numbers(path).max() < 20
+
+
+def test_real_photos(real_photos: Path, tmp_path: Path) -> None:
+    """Real VITON files in PF-AFN's test layout and the release's, and as plain pictures: the same samples."""
+    viton = real_photos / "viton"
+    pfafn, release = tmp_path / "pfafn", tmp_path / "release"
+    names = {"person": ("test_img", "reference_person"), "garment": ("test_clothes", "cloth")}
+    for ours, (theirs, women) in {**names, "mask": ("test_edge", "cloth_mask")}.items():
+        shutil.copytree(viton / ours, pfafn / theirs)
+        shutil.copytree(viton / ours, release / f"women_top_{women}_test")
+    for folder in (pfafn, release):
+        shutil.copy(viton / "pairs.txt", folder / "test_pairs.txt")
+        assert check.main([str(folder)]) == 0
+    samples = [open_dataset(f, "test", "unpaired") for f in (viton, pfafn, release)]
+    assert len(samples[0]) == 6
+    for index in range(6):
+        a, b, c = (data[index] for data in samples)
+        _same_tensors(a, b)
+        _same_tensors(a, c)
+        assert ((a.garment_mask == 0) | (a.garment_mask == 1)).all()
+        corner = a.garment[:, :4, :4].mean()
+        assert corner > 0.5, "shop photos are on white"
+    with pytest.raises(ValueError, match="ask for unpaired"):
+        open_dataset(pfafn, "test")

@@ -1,0 +1,167 @@
+"""Evaluation from layers to report: the same numbers whatever the batch, and every kind of contender."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("torchmetrics", reason="evaluation needs torchmetrics (pip install 'rmgn[evaluate]')")
+
+from kernels import flow_warp
+from rmgn import PRESETS, RMGN, checkpoint
+from rmgn.contenders import Paste, box
+from rmgn.evaluate import main, parse_args
+from rmgn.trials import GeneratedTrials, Trial
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(1)
+    file = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    checkpoint.save(RMGN(PRESETS["lite"]), file)
+    return file
+
+
+def collect(trials: GeneratedTrials, setting: str) -> dict[str, tuple[torch.Tensor, ...]]:
+    found: dict[str, tuple[torch.Tensor, ...]] = {}
+    for trial in trials:
+        if trial.setting == setting:
+            for n, name in enumerate(trial.names):
+                found[name] = (trial.person[n], trial.garment[n], trial.mask[n])
+    return found
+
+
+def test_trials_do_not_depend_on_batch_or_workers(layers_folder: Path) -> None:
+    one, many = GeneratedTrials(layers_folder, batch=2), GeneratedTrials(layers_folder, batch=8, workers=1)
+    assert len(one) == len(many) == 12
+    for setting in ("paired", "unpaired"):
+        first, second = collect(one, setting), collect(many, setting)
+        assert sorted(first) == sorted(second)
+        assert len(first) == 6
+        for name, tensors in first.items():
+            assert all(torch.equal(a, b) for a, b in zip(tensors, second[name], strict=True)), name
+
+
+def test_true_flow_brings_the_garment_to_the_truth(layers_folder: Path) -> None:
+    """The paired question's parts belong together: garment, flow, truth; the person wears the other one."""
+    trials: list[Trial] = list(GeneratedTrials(layers_folder, ["paired"], batch=6))
+    (trial,) = trials
+    assert trial.truth is not None
+    assert trial.flow is not None
+    assert trial.visible is not None
+    warped = flow_warp(trial.garment, trial.flow)
+    seen = trial.visible.expand_as(warped) > 0
+
+    def likeness(picture: torch.Tensor) -> float:
+        return float(np.corrcoef(warped[seen].numpy(), picture[seen].numpy())[0, 1])
+
+    assert likeness(trial.truth) > 0.75
+    assert likeness(trial.truth) > likeness(trial.person) + 0.3
+    assert torch.equal(trial.truth, trial.person.view(3, 2, *trial.person.shape[1:]).flip(1).flatten(0, 1))
+
+
+def test_unpaired_garments_come_from_others_each_once(layers_folder: Path) -> None:
+    names = collect(GeneratedTrials(layers_folder, ["unpaired"]), "unpaired")
+    person, other = zip(*((n[:6], n[9:15]) for n in names), strict=True)
+    assert sorted(person) == sorted(other)
+    assert all(p != o for p, o in zip(person, other, strict=True))
+
+
+def test_boxes_and_pasting() -> None:
+    mask = torch.zeros(1, 1, 32, 64)
+    mask[..., 8:24, 16:32] = 1
+    assert box(mask)[0, :, :, 0, 0].tolist() == [[-0.5, -0.5], [0.0, 0.5]]
+    garment = torch.full((1, 3, 32, 64), -1.0)
+    garment[..., 8:24, 16:24], garment[..., 8:24, 24:32] = 0.2, 0.6  # left and right half
+    worn = torch.zeros(1, 1, 32, 64)
+    worn[..., 4:12, 32:64] = 1
+    person = torch.full((1, 3, 32, 64), 0.9)
+    trial = Trial("paired", ("x",), ("x",), ({},), person, garment, mask, worn_mask=worn)
+    pasted = Paste()(trial).tryon
+    torch.testing.assert_close(pasted[..., 5:11, 34:46], torch.full((1, 3, 6, 12), 0.2))
+    torch.testing.assert_close(pasted[..., 5:11, 50:62], torch.full((1, 3, 6, 12), 0.6))
+    outside = worn.expand_as(person) == 0
+    assert (pasted[outside] - 0.9).abs().max() < 1e-6
+
+
+@pytest.mark.slow
+def test_report_of_all_contenders(layers_folder: Path, weights: Path, bundle32: Path, tmp_path: Path) -> None:
+    """At 128x96: a checkpoint, pictures, a bundle, and three baselines, in one pass."""
+    common = ["--data", str(layers_folder), "--size", "128x96", "--batch", "6"]
+    own = tmp_path / "own"
+    assert main([*common, "--checkpoint", str(weights), "--name", "A B", "--keep", "--out", str(own)]) == 0
+    out = tmp_path / "all"
+    argv = [
+        *common,
+        "--checkpoint",
+        str(weights),
+        "--results",
+        str(own / "results" / "A_B"),
+        "--name",
+        "files",
+    ]
+    argv += ["--bundle", str(bundle32), "--engine", "onnxruntime", "--name", "engine"]
+    argv += ["--baseline", "untrained", "--baseline", "copy", "--baseline", "paste", "--out", str(out)]
+    assert main(argv) == 0
+
+    report = json.loads((out / "report.json").read_text())
+    by_name = {c["name"]: c for c in report["contenders"]}
+    assert list(by_name) == ["small", "files", "engine", "untrained", "unchanged", "pasted"]
+    assert report["trials"] == {"paired": 6, "unpaired": 6}
+    # The pictures written measure what the network's answers did.
+    for measure in ("SSIM", "PSNR", "LPIPS-lite0"):
+        assert by_name["files"]["paired"][measure] == by_name["small"]["paired"][measure]
+    assert by_name["files"]["unpaired"] == by_name["small"]["unpaired"]
+    assert "EPE" not in by_name["files"]["paired"]
+    # bundle32 is the untrained network of seed 0, as the baseline is.
+    assert by_name["engine"]["paired"]["EPE"]["mean"] == pytest.approx(
+        by_name["untrained"]["paired"]["EPE"]["mean"], abs=0.05
+    )
+    assert by_name["unchanged"]["unpaired"]["FID-lite0"] < 0.1
+    assert by_name["pasted"]["paired"]["SSIM"]["mean"] > by_name["untrained"]["paired"]["SSIM"]["mean"]
+    people = [v["SSIM"]["subjects"] for v in by_name["small"]["groups"]["build"].values()]
+    assert sum(people) == 3
+    assert len(by_name["small"]["trials"]) == 6
+
+    text = (out / "report.md").read_text()
+    assert "| VITON | RMGN (published) | 9.90 | 9.93 |" in text
+    assert "FID-lite0" in text
+    assert "| FID ↓" not in text, "what was measured on other features is not called FID"
+    sheet = cv2.imread(str(out / "sheet.jpg"))
+    assert sheet is not None
+    assert sheet.shape[1] >= 9 * 192
+    page = (out / "index.html").read_text()
+    assert all((out / name).is_file() for name in set(_links(page)))
+    assert len(_links(page)) == 6 * 9 + 6 * 8
+
+
+def _links(page: str) -> list[str]:
+    return [part.split('"')[0] for part in page.split('src="')[1:]]
+
+
+def test_mistakes_are_one_line(
+    layers_folder: Path, weights: Path, bundle32: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = ["--data", str(layers_folder), "--out", str(tmp_path / "out")]
+    for argv, message in (
+        (["--checkpoint", str(tmp_path / "none.safetensors"), *data], "does not exist"),
+        (["--bundle", str(bundle32), "--engine", "onnxruntime", *data], "--size 128x96"),
+        (["--results", str(tmp_path), *data], "has no picture 000000_a.png"),
+        (["--baseline", "copy", "--data", str(tmp_path), "--out", str(tmp_path)], "no layers in"),
+        (["--checkpoint", str(weights), "--checkpoint", str(weights), *data], "give each a --name"),
+        (["--baseline", "copy", "--inception", "none.pth", *data], "pt_inception"),
+    ):
+        assert main(argv) == 2
+        said = capsys.readouterr().err.strip().splitlines()[-1]
+        assert said.startswith("rmgn.evaluate: ")
+        assert message in said
+    for argv in (
+        ["--data", "x", "--out", "y"],
+        ["--name", "x", *data],
+        ["--baseline", "copy", "--size", "100x100", *data],
+    ):
+        with pytest.raises(SystemExit):
+            parse_args(argv)

@@ -1,0 +1,110 @@
+"""Cuts of tops and their shop photos: what must hold whatever was drawn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rmgn.data.people.body import BodyModel, body_model
+from rmgn.data.people.cloth import interleaved
+from rmgn.data.people.collar import make_collar
+from rmgn.data.people.garment import HEM, NECK, Garment, make_garment
+from rmgn.data.people.layers import LABELS
+from rmgn.data.people.lower import LowerStyle, make_lower
+from rmgn.data.people.pose import Arm, Pose
+from rmgn.data.people.scene import inner_top
+from rmgn.data.people.shop import Presentation, draw_presentation, lay_out
+from rmgn.data.people.style import Style, draw_style
+from rmgn.data.people.wear import refine, wearer
+
+JACKET = Style(kind="jacket", sleeve=0.98, collar="fold", opening=0.05, oversize=0.01, placket="zip")
+
+
+@pytest.fixture(scope="module")
+def model() -> BodyModel:
+    return body_model()
+
+
+def _cut(model: BodyModel, style: Style) -> Garment:
+    return make_garment(model, model.rest({}), style)
+
+
+@given(st.integers(0, 300))
+def test_interleaving_loses_nothing(count: int) -> None:
+    order = interleaved(np.arange(count))
+    np.testing.assert_array_equal(np.sort(order), np.arange(count))
+
+
+@pytest.mark.parametrize("kind", ["flat", "hung", "ghost"])
+def test_hems_of_shop_photos_are_straight(model: BodyModel, kind: str) -> None:
+    """The hem's line lies within 4 mm of a parabola, the back's not visibly below the front's."""
+    style = Style(crease=0.03, oversize=0.01)
+    body = model.rest({})
+    coarse = make_garment(model, body, style)
+    fine, matrix = refine(coarse)
+    flat = lay_out(model, body, coarse, fine, matrix, style, Presentation(kind, 0.5, 0.04, 0.002, 1))
+    rim = (np.abs(fine.outline[:, HEM]) < 0.01) & (fine.seam < 0)
+    x, end = flat[:, 0], flat[:, 2] + fine.outline[:, HEM]
+    middle = rim & (np.abs(x) < 0.9 * np.abs(x[rim]).max())
+    front, back = middle & (fine.facing < 0), middle & (fine.facing > 0)
+    curve = np.polynomial.Polynomial.fit(x[front], end[front], 2)
+    assert np.abs(end[front] - curve(x[front])).max() < 0.004
+    assert np.percentile(end[back] - curve(x[back]), 5) > -0.002
+
+
+def test_presentations_keep_their_ranges() -> None:
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        show = draw_presentation(rng, draw_style(rng, seed % 2 == 0, tuck=False))
+        assert show.kind in ("flat", "hung", "ghost")
+        assert (show.volume == 0) == (show.kind == "flat") or show.kind == "hung"
+        assert 0.1 < show.spread < 0.8
+
+
+def test_open_fronts_are_open_in_front_alone(model: BodyModel) -> None:
+    garment = _cut(model, JACKET)
+    v = garment.vertices[garment.inside]
+    chest = v[np.abs(v[:, 2] - v[:, 2].mean()) < 0.1]
+    front = chest[chest[:, 1] < chest[:, 1].mean()]
+    assert np.abs(front[:, 0]).min() > 0.012
+    assert np.abs(chest[chest[:, 1] > chest[:, 1].mean(), 0]).min() < 0.01
+    collar = make_collar(refine(garment)[0], JACKET)
+    assert collar is not None
+    assert np.abs(np.sin(collar.angle[[0, -1]])).min() > 0.1  # its ends stand apart
+
+
+def test_below_an_open_front_there_is_a_top(model: BodyModel) -> None:
+    body = model.rest({})
+    rng = np.random.default_rng(0)
+    arm = Arm((0.2, 0, -1), (0.1, -0.2, -1))
+    person = wearer(model, body, Pose("test", arm, arm), make_lower(model, body, LowerStyle(), rng))
+    garment, surface = inner_top(model, person, _cut(model, JACKET), rng)
+    assert surface.label == LABELS["inner"]
+    assert np.isfinite(surface.vertices).all()
+    assert garment.vertices[garment.inside, 2].min() < person.lower.waist  # it ends in the waistband
+
+
+def test_bare_shoulders(model: BodyModel) -> None:
+    shoulder = model.rest({}).heads[model.index["upperarm01.L"]]
+    off = _cut(model, Style(neck="off", neck_width=0.1, neck_depth=0.04))
+    assert off.vertices[off.inside, 2].max() < shoulder[2] - 0.02
+    one = _cut(
+        model, Style(kind="tank", neck="one", neck_width=0.06, neck_depth=0.07, sleeve=0.0, strap=0.11)
+    )
+    high = one.vertices[one.inside & (one.vertices[:, 2] > shoulder[2])]
+    assert len(high) > 10
+    assert high[:, 0].min() > -0.08
+    assert high[:, 0].max() > 0.08
+
+
+def test_hems_may_dip_and_slant(model: BodyModel) -> None:
+    dip = _cut(model, Style(dip=0.06))
+    ends = dip.vertices[np.abs(dip.outline[:, HEM]) < 0.006]
+    back = ends[:, 1] > ends[:, 1].mean()
+    assert ends[~back, 2].mean() - ends[back, 2].mean() > 0.03
+    slant = _cut(model, Style(slant=0.05))
+    ends = slant.vertices[np.abs(slant.outline[:, HEM]) < 0.006]
+    assert ends[ends[:, 0] > 0.1, 2].mean() - ends[ends[:, 0] < -0.1, 2].mean() > 0.04
+    assert (slant.outline[:, NECK] > 0).any()

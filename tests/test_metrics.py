@@ -1,0 +1,223 @@
+"""Measures against independent references and cases known by hand."""
+
+import math
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+pytest.importorskip("torchmetrics", reason="evaluation needs torchmetrics (pip install 'rmgn[evaluate]')")
+
+from kernels import identity_flow
+from rmgn import metrics
+from rmgn.metrics import Lpips, MetricError, SetComparison
+from rmgn.perceptual import EfficientNetLite0
+from rmgn.scores import Row, Scores, mean_of, table
+from rmgn.trials import skin_tone
+
+
+@pytest.fixture(scope="module")
+def lite0() -> EfficientNetLite0:
+    return EfficientNetLite0()
+
+
+def picture(seed: int, n: int = 2, size: int = 48) -> Tensor:
+    """Smooth coloured noise, uint8."""
+    coarse = torch.randn(n, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
+    smooth = torch.nn.functional.interpolate(coarse, (size, size + 16), mode="bicubic")
+    return (smooth * 60 + 127).clamp(0, 255).byte()
+
+
+def reference_ssim(x: np.ndarray, y: np.ndarray) -> float:
+    """Wang et al. (2004), equation 13, with Gaussian windows, written with SciPy."""
+
+    def mean(v: np.ndarray) -> np.ndarray:
+        return np.asarray(ndimage.gaussian_filter(v, (0, 1.5, 1.5), mode="mirror", truncate=3.5))
+
+    x, y = x.astype(np.float64) / 255, y.astype(np.float64) / 255
+    mx, my = mean(x), mean(y)
+    vx, vy, cov = mean(x * x) - mx * mx, mean(y * y) - my * my, mean(x * y) - mx * my
+    c1, c2 = 0.01**2, 0.03**2
+    return float(np.mean((2 * mx * my + c1) * (2 * cov + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2))))
+
+
+def test_ssim_is_the_published_formula() -> None:
+    x = picture(0)
+    y = (
+        (x.float() + 12 * torch.randn(x.shape, generator=torch.Generator().manual_seed(1)))
+        .clamp(0, 255)
+        .byte()
+    )
+    wanted = [reference_ssim(a.numpy(), b.numpy()) for a, b in zip(x, y, strict=True)]
+    assert 0.3 < wanted[0] < 0.97
+    torch.testing.assert_close(metrics.ssim(x, y), torch.tensor(wanted), atol=2e-5, rtol=0)
+    torch.testing.assert_close(metrics.ssim(x, x), torch.ones(2))
+
+
+def test_psnr_of_a_constant_difference() -> None:
+    x = torch.full((1, 3, 8, 8), 100, dtype=torch.uint8)
+    wanted = 20 * math.log10(255 / 16)
+    assert metrics.psnr(x, x + 16).item() == pytest.approx(wanted, abs=1e-4)
+    assert metrics.psnr(x, x).item() == metrics.IDENTICAL_DB
+
+
+@pytest.mark.parametrize(("height", "width"), [(256, 192), (128, 96), (512, 384)])
+def test_flow_error_is_in_pixels_of_256x192(height: int, width: int) -> None:
+    truth = identity_flow(height, width).repeat(2, 1, 1, 1)
+    offset = torch.tensor([3 * 2 / 192, 4 * 2 / 256]).view(1, 2, 1, 1)  # 3 right, 4 down: 5 away
+    visible = torch.zeros(2, 1, height, width)
+    visible[0, :, : height // 2] = 1
+    wrong = truth + torch.where(visible > 0, offset, torch.tensor(7.0))
+    error = metrics.endpoint_error(wrong, truth, visible)
+    assert error[0].item() == pytest.approx(5, abs=1e-3)
+    assert error[1].isnan(), "nothing is visible there"
+
+
+def test_patch_distance_by_hand() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = [torch.randn(2, 3, 4, 5, generator=generator), torch.randn(2, 6, 2, 2, generator=generator)]
+    y = [torch.randn(v.shape, generator=generator) for v in x]
+    heads = [torch.rand(3, generator=generator), torch.rand(6, generator=generator)]
+    wanted = torch.zeros(2)
+    for b in range(2):
+        for u, v, w in zip(x, y, heads, strict=True):
+            places = [(i, j) for i in range(u.shape[2]) for j in range(u.shape[3])]
+            for i, j in places:
+                a, c = u[b, :, i, j], v[b, :, i, j]
+                wanted[b] += (w * (a / a.norm() - c / c.norm()) ** 2).sum() / len(places)
+    torch.testing.assert_close(metrics.patch_distance(x, y, heads), wanted)
+    # Without heads it is the mean of 1 - cos.
+    cos = [
+        torch.nn.functional.cosine_similarity(u, v, dim=1).mean(dim=(1, 2)) for u, v in zip(x, y, strict=True)
+    ]
+    torch.testing.assert_close(metrics.patch_distance(x, y), 1 - torch.stack(cos).mean(dim=0))
+
+
+def test_lpips_lite0_orders_distortions(lite0: EfficientNetLite0) -> None:
+    measure = metrics.LpipsLite0(lite0)
+    x = picture(2, size=64)
+    blurred = torch.nn.functional.avg_pool2d(x.float(), 3, 1, 1).byte()
+    same, near, far = measure(x, x), measure(blurred, x), measure(picture(3, size=64), x)
+    assert same.abs().max() < 1e-5
+    assert (near > 0.005).all()
+    assert (near < far).all()
+
+
+def exact_gaussian(mean: list[float], deviation: list[float], n: int, seed: int) -> Tensor:
+    """n points whose sample mean and sample covariance are exactly these (diagonal)."""
+    z = np.random.default_rng(seed).standard_normal((n, len(mean)))
+    z = z - z.mean(axis=0)
+    z = z @ np.linalg.inv(np.linalg.cholesky(np.cov(z.T))).T
+    return torch.from_numpy(z * deviation + mean).float()
+
+
+def test_fid_of_known_gaussians() -> None:
+    """‖Δμ‖² + Σ (σ₁ - σ₂)² for diagonal covariances."""
+    comparison = SetComparison(3)
+    real = exact_gaussian([0, 1, 2], [1, 2, 0.5], 400, 0)
+    fake = exact_gaussian([1, 1, 0], [1.5, 2, 1.5], 300, 1)
+    for part in torch.split(real, 64):
+        comparison.add(part, real=True)
+    for part in torch.split(fake, 50):
+        comparison.add(part, real=False)
+    found = comparison.compute()
+    assert found is not None
+    assert found.fid == pytest.approx(1 + 0 + 4 + 0.25 + 0 + 1, rel=1e-3)
+
+
+def test_equal_sets_have_no_distance(lite0: EfficientNetLite0) -> None:
+    features = metrics.Lite0Features(lite0)(picture(4, n=6))
+    assert features.shape == (6, 1280)
+    comparison = SetComparison(1280)
+    comparison.add(features, real=True)
+    comparison.add(features.flip(0), real=False)
+    found = comparison.compute()
+    assert found is not None
+    assert found.fid < 1e-2
+    assert found.kid <= 0, "unbiased: a set against itself lies below zero"
+
+
+def test_kid_by_hand() -> None:
+    x = torch.randn(7, 4, generator=torch.Generator().manual_seed(0))
+    y = torch.randn(7, 4, generator=torch.Generator().manual_seed(1)) + 0.5
+    comparison = SetComparison(4)
+    comparison.add(x, real=True)
+    comparison.add(y, real=False)
+    found = comparison.compute()
+
+    def kernel(a: Tensor, b: Tensor) -> float:
+        return float((a @ b / 4 + 1) ** 3)
+
+    n = range(7)
+    same = sum(kernel(v[i], v[j]) for v in (x, y) for i in n for j in n if i != j) / (7 * 6)
+    cross = sum(kernel(x[i], y[j]) for i in n for j in n) / 7**2
+    assert found is not None
+    assert found.kid == pytest.approx(same - 2 * cross, rel=1e-4)
+    assert found.kid_std == 0
+
+
+def test_too_few_pictures_have_no_set_distance() -> None:
+    comparison = SetComparison(4)
+    comparison.add(torch.zeros(1, 4), real=True)
+    comparison.add(torch.zeros(1, 4), real=False)
+    assert comparison.compute() is None
+
+
+def test_missing_and_foreign_weights_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(MetricError, match="does not exist; it should hold AlexNet"):
+        Lpips(tmp_path / "none.pth")
+    torch.save({"features.0.weight": torch.zeros(1)}, tmp_path / "other.pth")
+    with pytest.raises(MetricError, match="does not hold torchvision's AlexNet"):
+        Lpips(tmp_path / "other.pth")
+    (tmp_path / "text.pth").write_text("no weights")
+    with pytest.raises(MetricError, match="cannot be read"):
+        Lpips(tmp_path / "text.pth")
+
+
+def test_intervals_count_people_not_pictures() -> None:
+    found = mean_of([1, 3, 5, 7, math.nan], ["p", "p", "q", "q", "r"])
+    assert found is not None
+    assert (found.mean, found.subjects) == (4, 2)  # of people with means 2 and 6
+    assert found.ci95 == pytest.approx(1.96 * math.sqrt(8) / math.sqrt(2))
+    assert mean_of([math.nan], ["p"]) is None
+
+
+def test_group_means() -> None:
+    rows = [
+        Row("0_a", "0", {"skin tone": "light"}, {"SSIM": 0.9}),
+        Row("1_a", "1", {"skin tone": "dark"}, {"SSIM": 0.7}),
+        Row("2_a", "2", {"skin tone": "dark"}, {"SSIM": 0.5}),
+    ]
+    scores = Scores("x", "y", rows)
+    assert scores.groups() == {"skin tone": ["light", "dark"]}
+    dark = scores.mean("SSIM", "skin tone", "dark")
+    assert dark is not None
+    assert dark.mean == pytest.approx(0.6)
+    assert table([["a", "b"], ["1", "2"]]) == "| a | b |\n|---|---|\n| 1 | 2 |"
+
+
+def test_skin_tones_follow_the_typology_angle() -> None:
+    """Against OpenCV's CIELAB, over a line of tones that crosses all bounds."""
+    light, dark = np.array([232, 198, 178]) / 255, np.array([68, 47, 37]) / 255
+    bounds = {
+        "light": (41, 90),
+        "intermediate": (28, 41),
+        "tan": (10, 28),
+        "brown": (-30, 10),
+        "dark": (-90, -30),
+    }
+    found = set()
+    for share in np.linspace(0, 1, 40):
+        srgb = (light * (1 - share) + dark * share).astype(np.float32)
+        lightness, _, b = cv2.cvtColor(srgb[None, None], cv2.COLOR_RGB2LAB)[0, 0]
+        angle = math.degrees(math.atan2(lightness - 50, b))
+        linear = torch.from_numpy(np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4))
+        group = skin_tone(linear)
+        low, high = bounds[group]
+        assert low - 0.1 < angle < high + 0.1
+        found.add(group)
+    assert found == set(bounds)
