@@ -94,6 +94,7 @@ _GENERATED = {
     "background": Label.BACKGROUND,
     "hair": Label.HAIR,
     "garment": Label.UPPER,
+    "inner": Label.UPPER,
     "lower": Label.LOWER,
     "left leg": Label.LEFT_LEG,
     "right leg": Label.RIGHT_LEG,

@@ -36,7 +36,7 @@ LIGHT_MAX = 4.0  # light, gloss and albedo are (v / 255)² · 4
 
 LABELS = {
     "background": 0, "hair": 1, "garment": 4, "lower": 8, "left leg": 9, "right leg": 10, "left arm": 11,
-    "face": 12, "right arm": 13, "inner": 5,
+    "face": 12, "right arm": 13, "inner": 7,
 }  # fmt: skip
 
 
