@@ -145,40 +145,46 @@ def _others(values: Tensor, count: int) -> Tensor:
     return torch.stack([values.roll(shifts[k % len(shifts)], dims=0) for k in range(count)], dim=1)
 
 
-class Numbered(Dataset[Any]):
-    """Items of a source by a running number: n is item n mod length in the look of epoch n // length."""
+class Batches(Dataset[Any]):
+    """Batches of an endless sequence of shuffled epochs, by their number.
 
-    def __init__(self, source: Source, length: int) -> None:
-        self.source, self.length = source, length
-
-    def __getitem__(self, number: int) -> Any:
-        epoch, index = divmod(number, self.length)
-        return self.source.load(index, epoch)
-
-
-class BatchSampler(Sampler[list[int]]):
-    """Batches of an endless sequence of shuffled epochs: the start-th, and each stride-th from there on.
-
-    The sequence depends on length, size and seed alone, so any number of processes and stops shares it out.
+    The n-th depends on length, size and seed alone, so any number of processes, workers and stops shares the
+    sequence out. ready: make the whole batch, as is best in workers; else leave the rest to the GPU.
     """
 
-    def __init__(self, length: int, size: int, seed: int, start: int = 0, stride: int = 1) -> None:
-        self.length, self.size, self.start, self.stride = length, size, start, stride
-        self._order = lru_cache(maxsize=2)(lambda epoch: _permutation(length, seed * 1_000_003 + epoch))
+    def __init__(self, source: Source, length: int, size: int, seed: int, ready: bool = True) -> None:
+        self.source, self.length, self.size, self.seed, self.ready = source, length, size, seed, ready
 
-    def __iter__(self) -> Iterator[list[int]]:
-        for batch in itertools.count(self.start, self.stride):
-            yield [self.number(k) for k in range(batch * self.size, (batch + 1) * self.size)]
+    def items(self, number: int) -> list[tuple[int, int]]:
+        """(index, epoch) of every item of a batch."""
+        positions = range(number * self.size, (number + 1) * self.size)
+        places = (divmod(position, self.length) for position in positions)
+        return [(_permutation(self.length, self.seed, epoch)[offset], epoch) for epoch, offset in places]
 
-    def number(self, position: int) -> int:
-        """The item at a position, as `Numbered` counts."""
-        epoch, offset = divmod(position, self.length)
-        return epoch * self.length + self._order(epoch)[offset]
+    def __getitem__(self, number: int) -> Any:
+        parts = self.source.collate([self.source.load(*item) for item in self.items(number)])
+        return self.finish(number, parts) if self.ready else parts
+
+    def finish(self, number: int, parts: Any, device: torch.device | str = "cpu") -> Sample:
+        """Make a batch of what `ready=False` leaves."""
+        return self.source.batch(parts, self.seed + number, torch.device(device))
 
 
-def _permutation(length: int, seed: int) -> list[int]:
-    order: list[int] = torch.randperm(length, generator=torch.Generator().manual_seed(seed)).tolist()
+@lru_cache(maxsize=4)
+def _permutation(length: int, seed: int, epoch: int) -> list[int]:
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    order: list[int] = torch.randperm(length, generator=generator).tolist()
     return order
+
+
+class Endless(Sampler[int]):
+    """start, start + stride, …"""
+
+    def __init__(self, start: int, stride: int) -> None:
+        self.start, self.stride = start, stride
+
+    def __iter__(self) -> Iterator[int]:
+        return itertools.count(self.start, self.stride)
 
 
 def training_batches(
@@ -196,17 +202,13 @@ def training_batches(
     They do not depend on `workers`, nor on where the sequence was entered. The last `held_out` items of the
     source are left out.
     """
-    length = len(source) - held_out
-    sampler = BatchSampler(length, max(1, batch // source.per_item), seed, start, stride)
-    loader = DataLoader(
-        Numbered(source, length),
-        batch_sampler=sampler,
-        num_workers=workers,
-        collate_fn=source.collate,
-        pin_memory=torch.device(device).type == "cuda",
-    )
-    for number, items in zip(itertools.count(start, stride), loader, strict=False):
-        yield source.batch(items, seed + number, torch.device(device))
+    on_gpu = torch.device(device).type != "cpu"
+    size = max(1, batch // source.per_item)
+    made = Batches(source, len(source) - held_out, size, seed, ready=not on_gpu)
+    order = Endless(start, stride)
+    loader = DataLoader(made, batch_size=None, sampler=order, num_workers=workers, pin_memory=on_gpu)
+    for number, parts in zip(order, loader, strict=False):
+        yield made.finish(number, parts, device) if on_gpu else parts
 
 
 def held_out_batches(

@@ -14,7 +14,7 @@ import torch
 
 from kernels import flow_warp
 from rmgn import PRESETS, RMGN, checkpoint
-from rmgn.batches import BatchSampler, LayersSource, training_batches
+from rmgn.batches import Batches, Endless, LayersSource, training_batches
 from rmgn.data.generated import GeneratedPeople
 from rmgn.data.sample import Sample
 from rmgn.task import make_task
@@ -54,19 +54,18 @@ def settings(tmp_path: Path) -> Path:
     return file
 
 
-@pytest.mark.parametrize("start", [0, 3, 10])
-def test_sampler_starts_anywhere(start: int) -> None:
-    whole = list(itertools.islice(BatchSampler(10, 3, seed=5), 14))
-    assert list(itertools.islice(BatchSampler(10, 3, seed=5, start=start), 14 - start)) == whole[start:]
-    numbers = list(itertools.chain(*whole))
-    assert sorted(n % 10 for n in numbers[:10]) == list(range(10))
-    assert numbers[10:20] != [10 + n for n in numbers[:10]], "epochs are shuffled anew"
+def test_every_epoch_shuffles_all_items_anew(layers_folder: Path) -> None:
+    source = LayersSource(GeneratedPeople(layers_folder))
+    made = Batches(source, length=10, size=3, seed=5)
+    items = [item for number in range(10) for item in made.items(number)]
+    epochs = [[index for index, epoch in items if epoch == e] for e in range(3)]
+    assert [sorted(epoch) for epoch in epochs] == [list(range(10))] * 3
+    assert epochs[0] != epochs[1] != epochs[2]
 
 
 def test_processes_share_the_batches_of_one() -> None:
-    whole = list(itertools.islice(BatchSampler(10, 3, seed=5), 12))
-    shares = [list(itertools.islice(BatchSampler(10, 3, 5, rank, stride=3), 4)) for rank in range(3)]
-    assert [batch for together in zip(*shares, strict=True) for batch in together] == whole
+    shares = [itertools.islice(Endless(rank, stride=3), 4) for rank in range(3)]
+    assert [n for together in zip(*shares, strict=True) for n in together] == list(range(12))
 
 
 def test_batches_do_not_depend_on_stops_or_workers(layers_folder: Path) -> None:
