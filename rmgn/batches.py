@@ -1,111 +1,222 @@
-"""Training batches from generated people: the same layers dressed anew each time, resumable at any step."""
+"""Training batches of any data set, the same after a stop at any step, shared out between processes."""
 
+from __future__ import annotations
+
+import itertools
 from collections.abc import Iterator
-from typing import NamedTuple
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler, Subset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
+from rmgn.data.augment import Augment
+from rmgn.data.datasets import TryOnDataset, open_dataset
 from rmgn.data.dress import dress
 from rmgn.data.generated import GeneratedPeople
+from rmgn.data.labels import GENERATED
+from rmgn.data.read import openpose_order
+from rmgn.data.sample import Sample, collate
+from rmgn.training_config import TrainConfig
 
 
-class Pairs(NamedTuple):
-    """Try-on with known answers. Pictures [B, 3, H, W] in [-1, 1], masks [B, 1, H, W] in [0, 1]."""
+class Source(Protocol):
+    """A data set as training reads it: parts are loaded by workers and made a batch in the main process."""
 
-    person: Tensor  # wears another garment
-    garment: Tensor  # shop photo
-    mask: Tensor  # of the garment, 0 or 1
-    target: Tensor  # the same person in the garment
-    worn_mask: Tensor  # where `target` shows the garment
-    flow: Tensor  # [B, 2, H, W] true sampling grid
-    visible: Tensor  # where `flow` is true
+    per_item: int  # samples that one item gives
 
+    def __len__(self) -> int: ...
 
-class StepSampler(Sampler[int]):
-    """An endless sequence of shuffled epochs that can start at any position; the same for one seed."""
+    def load(self, index: int, epoch: int) -> Any:
+        """One item, in the look or augmentation of an epoch."""
 
-    def __init__(self, length: int, seed: int, start: int = 0) -> None:
-        self.length, self.seed, self.position = length, seed, start
+    def collate(self, items: list[Any]) -> Any:
+        """What workers send."""
 
-    def __iter__(self) -> Iterator[int]:
-        while True:
-            epoch, offset = divmod(self.position, self.length)
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-            for index in torch.randperm(self.length, generator=generator).tolist()[offset:]:
-                self.position += 1
-                yield epoch * self.length + index
+    def batch(self, items: Any, noise_seed: int, device: torch.device) -> Sample:
+        """A batch of `per_item` times as many samples on the device."""
 
 
-class Freshly(torch.utils.data.Dataset[dict[str, Tensor]]):
-    """Layers by a running number: number n is sample n mod length, in the look of epoch n // length."""
+class LayersSource:
+    """Generated layers, dressed anew each epoch; each gives a in the place of b, and b in that of a.
 
-    def __init__(self, people: GeneratedPeople, held_out: int) -> None:
-        self.people, self.length = people, len(people) - held_out
+    others: garments for fake persons a sample; the first is the one that `other_persons` shows, the rest are
+    other samples' of the batch.
+    """
 
-    def __getitem__(self, number: int) -> dict[str, Tensor]:
-        epoch, index = divmod(number, self.length)
+    per_item = 2
+
+    def __init__(self, people: GeneratedPeople, others: int = 1) -> None:
+        self.people, self.others = people, others
+
+    def __len__(self) -> int:
+        return len(self.people)
+
+    def load(self, index: int, epoch: int) -> dict[str, Tensor]:
         self.people.set_epoch(epoch)
         return self.people[index]
 
+    def collate(self, items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        return self.people.collate(items)
+
+    def batch(self, items: dict[str, Tensor], noise_seed: int, device: torch.device) -> Sample:
+        dressed = dress({name: value.to(device) for name, value in items.items()}, noise_seed)
+
+        def both(pair: Tensor) -> Tensor:
+            return torch.cat([pair[:, 0], pair[:, 1]])
+
+        garment, mask, person = (
+            both(dressed.garment),
+            both(dressed.garment_mask).float(),
+            both(dressed.person),
+        )
+        count = len(garment)
+        names = tuple(f"{k}{side}" for side in "ab" for k in range(count // 2))
+        table = torch.from_numpy(GENERATED).to(device)
+        points = torch.stack(
+            [torch.from_numpy(openpose_order(coco.numpy())) for coco in items["keypoints"]]
+        ).to(device)
+        return Sample(
+            person=person,
+            garment=garment,
+            garment_mask=mask,
+            paired=True,
+            person_name=names,
+            garment_name=names,
+            parse=table[both(dressed.parse)],
+            keypoints=torch.cat([points, points]),
+            dense=torch.cat([dressed.parts, dressed.parts]).byte(),
+            worn_mask=both(dressed.worn_mask).float(),
+            flow=both(dressed.flow),
+            visible=both(dressed.visible).float(),
+            other_garments=_others(garment, self.others),
+            other_masks=_others(mask, self.others),
+            other_persons=person.roll(count // 2, dims=0)[:, None],
+        )
+
+
+class FolderSource:
+    """Pairs that lie as files in a known layout."""
+
+    per_item = 1
+
+    def __init__(self, dataset: TryOnDataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def load(self, index: int, epoch: int) -> Sample:
+        self.dataset.set_epoch(epoch)
+        return self.dataset[index]
+
+    def collate(self, items: list[Sample]) -> Sample:
+        return collate(items)
+
+    def batch(self, items: Sample, noise_seed: int, device: torch.device) -> Sample:  # noqa: ARG002
+        return items.to(device)
+
+
+def open_source(folder: Path, config: TrainConfig, assets: Path | None = None) -> Source:
+    """Generated layers, or the training split of a data set in any known layout.
+
+    Raises ValueError for a folder that is not understood or lacks what the stage needs.
+    """
+    others = 0 if config.stage.startswith("pb-") else config.fakes
+    size = (config.height, config.width)
+    if folder.is_dir() and any(folder.glob("[0-9]*.zip")):
+        if others >= config.batch:
+            raise ValueError(f"{others} fake persons of layers need a batch of at least {others + 1}")
+        people = GeneratedPeople(folder, config.seed, assets=assets, size=size)
+        return LayersSource(people, max(1, others))
+    augment = Augment() if config.augment else None
+    return FolderSource(open_dataset(folder, size=size, others=others, augment=augment, seed=config.seed))
+
+
+def _others(values: Tensor, count: int) -> Tensor:
+    """Other garments of a batch [N, C, H, W], a-sides then b-sides: [N, count, C, H, W].
+
+    Each sample's partner first, then the rest of the batch, and again where that is too small.
+    """
+    half = len(values) // 2
+    shifts = [half, *(k for k in range(1, len(values)) if k != half)]
+    return torch.stack([values.roll(shifts[k % len(shifts)], dims=0) for k in range(count)], dim=1)
+
+
+class Batches(Dataset[Any]):
+    """Batches of an endless sequence of shuffled epochs, by their number.
+
+    The n-th depends on length, size and seed alone, so any number of processes, workers and stops shares the
+    sequence out. ready: make the whole batch, as is best in workers; else leave the rest to the GPU.
+    """
+
+    def __init__(self, source: Source, length: int, size: int, seed: int, ready: bool = True) -> None:
+        self.source, self.length, self.size, self.seed, self.ready = source, length, size, seed, ready
+
+    def items(self, number: int) -> list[tuple[int, int]]:
+        """(index, epoch) of every item of a batch."""
+        positions = range(number * self.size, (number + 1) * self.size)
+        places = (divmod(position, self.length) for position in positions)
+        return [(_permutation(self.length, self.seed, epoch)[offset], epoch) for epoch, offset in places]
+
+    def __getitem__(self, number: int) -> Any:
+        parts = self.source.collate([self.source.load(*item) for item in self.items(number)])
+        return self.finish(number, parts) if self.ready else parts
+
+    def finish(self, number: int, parts: Any, device: torch.device | str = "cpu") -> Sample:
+        """Make a batch of what `ready=False` leaves."""
+        return self.source.batch(parts, self.seed + number, torch.device(device))
+
+
+@lru_cache(maxsize=4)
+def _permutation(length: int, seed: int, epoch: int) -> list[int]:
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    order: list[int] = torch.randperm(length, generator=generator).tolist()
+    return order
+
+
+class Endless(Sampler[int]):
+    """start, start + stride, …"""
+
+    def __init__(self, start: int, stride: int) -> None:
+        self.start, self.stride = start, stride
+
+    def __iter__(self) -> Iterator[int]:
+        return itertools.count(self.start, self.stride)
+
 
 def training_batches(
-    people: GeneratedPeople, held_out: int, batch: int, seed: int, start_step: int, workers: int
-) -> Iterator[Pairs]:
-    """Endless batches of `batch` pairs; those from `start_step` on are the same as without a stop before it.
+    source: Source,
+    held_out: int,
+    batch: int,
+    seed: int,
+    start: int,
+    workers: int,
+    device: torch.device | str = "cpu",
+    stride: int = 1,
+) -> Iterator[Sample]:
+    """Endless batches of `batch` samples: the start-th, and each stride-th from there on.
 
-    Each sample of layers gives two pairs, b to a and a to b. The last `held_out` samples are left out.
+    They do not depend on `workers`, nor on where the sequence was entered. The last `held_out` items of the
+    source are left out.
     """
-    samples = max(1, batch // 2)
-    fresh = Freshly(people, held_out)
-    sampler = StepSampler(fresh.length, seed, start_step * samples)
-    loader = DataLoader(
-        fresh, samples, sampler=sampler, num_workers=workers, collate_fn=people.collate, drop_last=True
-    )
-    for step, items in enumerate(loader, start_step):
-        yield pairs(items, noise_seed=seed + step)
+    on_gpu = torch.device(device).type != "cpu"
+    size = max(1, batch // source.per_item)
+    made = Batches(source, len(source) - held_out, size, seed, ready=not on_gpu)
+    order = Endless(start, stride)
+    loader = DataLoader(made, batch_size=None, sampler=order, num_workers=workers, pin_memory=on_gpu)
+    for number, parts in zip(order, loader, strict=False):
+        yield made.finish(number, parts, device) if on_gpu else parts
 
 
-def held_out_batches(people: GeneratedPeople, held_out: int, batch: int, workers: int) -> Iterator[Pairs]:
-    """The last `held_out` samples in one fixed look."""
-    people.set_epoch(0)
-    subset = Subset(people, range(len(people) - held_out, len(people)))
-    loader = DataLoader(subset, max(1, batch // 2), num_workers=workers, collate_fn=people.collate)
-    for step, items in enumerate(loader):
-        yield pairs(items, noise_seed=step)
-
-
-def pairs(items: dict[str, Tensor], noise_seed: int) -> Pairs:
-    """Dress collated layers: both directions of every sample, B = 2·samples."""
-    dressed = dress(items, noise_seed)
-
-    def both(pair: Tensor) -> Tensor:
-        return torch.cat([pair[:, 0], pair[:, 1]])
-
-    return Pairs(
-        person=torch.cat([dressed.person[:, 1], dressed.person[:, 0]]),
-        garment=both(dressed.garment),
-        mask=both(dressed.garment_mask).float(),
-        target=both(dressed.person),
-        worn_mask=both(dressed.worn_mask).float(),
-        flow=both(dressed.flow),
-        visible=both(dressed.visible).float(),
-    )
-
-
-def resize(batch: Pairs, size: tuple[int, int]) -> Pairs:
-    """The batch at a size that divides its own by a whole number; flows are averaged where they are true."""
-    height, width = batch.person.shape[-2:]
-    scale = height // size[0]
-    if (size[0] * scale, size[1] * scale) != (height, width):
-        raise ValueError(f"{height}x{width} cannot be reduced to {size[0]}x{size[1]} by a whole number")
-    if scale == 1:
-        return batch
-    pooled = {name: F.avg_pool2d(value, scale) for name, value in batch._asdict().items()}
-    share = pooled["visible"]
-    pooled["flow"] = F.avg_pool2d(batch.flow * batch.visible, scale) / share.clamp(min=1e-6)
-    pooled["visible"] = (share > 0.5).float()
-    pooled["mask"] = (pooled["mask"] > 0.5).float()
-    return Pairs(**pooled)
+def held_out_batches(
+    source: Source, held_out: int, batch: int, device: torch.device | str = "cpu"
+) -> Iterator[Sample]:
+    """The last `held_out` items, in one fixed look."""
+    size = max(1, batch // source.per_item)
+    indices = list(range(len(source) - held_out, len(source)))
+    for step, begin in enumerate(range(0, held_out, size)):
+        items = [source.load(index, 0) for index in indices[begin : begin + size]]
+        yield source.batch(source.collate(items), step, torch.device(device))

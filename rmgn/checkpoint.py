@@ -4,6 +4,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -11,13 +12,20 @@ from safetensors.torch import save_file
 
 from rmgn.config import ModelConfig
 from rmgn.model import RMGN
+from rmgn.teacher import ParserBased
+
+N = TypeVar("N", bound=RMGN | ParserBased)
+NAMES: dict[object, str] = {
+    RMGN: "parser-free",
+    ParserBased: "parser-based",
+}  # in metadata and messages
 
 
 class CheckpointError(ValueError):
     """A checkpoint cannot be read; the message says which file, why, and what to do."""
 
 
-def save(model: RMGN, path: str | Path, metadata: Mapping[str, str] | None = None) -> None:
+def save(model: RMGN | ParserBased, path: str | Path, metadata: Mapping[str, str] | None = None) -> None:
     """Write weights and configuration. The file appears under its name only when it is complete."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -25,7 +33,8 @@ def save(model: RMGN, path: str | Path, metadata: Mapping[str, str] | None = Non
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     try:
-        save_file(tensors, temporary, metadata={**(metadata or {}), "config": model.config.to_json()})
+        own = {"network": NAMES[type(model)], "config": model.config.to_json()}
+        save_file(tensors, temporary, metadata={**(metadata or {}), **own})
         Path(temporary).chmod(0o644)
         Path(temporary).replace(path)
     except BaseException:
@@ -34,7 +43,12 @@ def save(model: RMGN, path: str | Path, metadata: Mapping[str, str] | None = Non
 
 
 def load(path: str | Path) -> RMGN:
-    """Read a checkpoint of `save`, in evaluation mode on the CPU. Raises CheckpointError."""
+    """Read a parser-free checkpoint of `save`, in evaluation mode on the CPU. Raises CheckpointError."""
+    return load_as(RMGN, path)
+
+
+def load_as(network: type[N], path: str | Path) -> N:
+    """Read a checkpoint of `save` that holds this network, as `load` does."""
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist")
@@ -49,9 +63,13 @@ def load(path: str | Path) -> RMGN:
         ) from error
     if "config" not in metadata:
         raise CheckpointError(f"{path} holds no model configuration: it was not written by this project.")
+    found = metadata.get("network", NAMES[RMGN])
+    if found != NAMES[network]:
+        raise CheckpointError(f"{path} holds a {found} network, a {NAMES[network]} one is needed here")
     try:
-        model = RMGN(ModelConfig.from_json(metadata["config"]))
+        model = network(ModelConfig.from_json(metadata["config"]))
         model.load_state_dict(tensors)
+        model.eval()
     except (ValueError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{path} does not fit this version of the network: {error}") from error
-    return model.eval()
+    return model

@@ -30,8 +30,14 @@ class ModelConfig:
     mask_source: Literal["normalised", "denormalised"] = (
         "normalised"  # release σ(conv(n)); eq. (5) σ(conv(hP‖hI))
     )
+    regional_mask: bool = True  # False: person and garment are averaged, column B of the paper's table 3
     composite: bool = True  # a fourth output channel blends the warped garment in
     unet_widths: tuple[int, ...] = (64, 128, 256, 512, 512)  # of the PF-AFN generator, finest first
+
+    def warp_part(self) -> tuple[object, ...]:
+        """What the weights of the warp module depend on."""
+        widths = (self.encoder_widths, self.pyramid_width, self.flow_widths, self.finest_flow_widths)
+        return (*widths, self.correlation_radius, self.pixel_rule)
 
     def to_json(self) -> str:
         """The configuration as a JSON object."""

@@ -54,13 +54,18 @@ class MaskFusion(nn.Module):
         self.beta_person = nn.Conv2d(map_width, width, 1)
         self.gamma_garment = nn.Conv2d(map_width, width, 1)
         self.beta_garment = nn.Conv2d(map_width, width, 1)
-        self.mask = nn.Conv2d(width if self.from_normalised else 2 * width, 1, 1)
+        self.mask: nn.Conv2d | None = None
+        if config.regional_mask:
+            self.mask = nn.Conv2d(width if self.from_normalised else 2 * width, 1, 1)
 
     def forward(self, h: Tensor, person: Tensor, garment: Tensor) -> tuple[Tensor, Tensor]:
-        """h [B, C, H, W], maps [B, C', H, W] -> fused [B, C, H, W], regional mask [B, 1, H, W] in [0, 1]."""
+        """h [B, C, H, W], maps [B, C', H, W] -> fused [B, C, H, W], regional mask [B, 1, H, W] in [0, 1].
+
+        Without a regional mask both are averaged: the mask is 1/2 everywhere.
+        """
         affine_person = self.gamma_person(person), self.beta_person(person)
         affine_garment = self.gamma_garment(garment), self.beta_garment(garment)
-        if self.from_normalised:
+        if self.mask is not None and self.from_normalised:
             assert self.mask.bias is not None
             return mask_fusion(
                 h, affine_person, affine_garment, self.mask.weight, self.mask.bias, self.residual
@@ -68,7 +73,10 @@ class MaskFusion(nn.Module):
         n = instance_norm(h)
         h_person = denormalise(n, *affine_person, self.residual)
         h_garment = denormalise(n, *affine_garment, self.residual)
-        mask = torch.sigmoid(self.mask(torch.cat([h_person, h_garment], dim=1)))
+        if self.mask is None:
+            mask = torch.full_like(h[:, :1], 0.5)
+        else:
+            mask = torch.sigmoid(self.mask(torch.cat([h_person, h_garment], dim=1)))
         return blend(h_person, h_garment, mask), mask
 
 

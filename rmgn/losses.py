@@ -105,8 +105,13 @@ class WarpLoss(NamedTuple):
 
 # Weights of the warp terms (PF-AFN's, see the training chapter of the documentation).
 PIXEL, PERCEPTUAL, MASK, SMOOTHNESS, VARIATION = 1.0, 0.2, 2.0, 6.0, 0.01
-# Of the generator: try-on against the person, composite mask against the worn garment.
-TRYON_PIXEL, COMPOSITE = 5.0, 1.0
+# Of the generator: try-on against the person; composite mask against the worn garment; the rendered image
+# where the person's other clothes were and skin is to be. Perception weighs PERCEPTUAL, on skin twice that.
+TRYON_PIXEL, COMPOSITE, SKIN = 5.0, 1.0, 30.0
+# Of the rendered image off the garment: it is the answer there, and alone in reaching under the mask.
+RENDERED = 1.0
+# Of the flow's end-point error in pixels, times the level's n + 1, where the data know the flow.
+FLOW = 0.1
 
 
 def warp_loss(
@@ -135,3 +140,58 @@ def warp_loss(
         smooth = smooth + weight * SMOOTHNESS * second_order_smoothness(offset)
         variation = variation + weight * VARIATION * total_variation(offset)
     return WarpLoss(pixel + feature + mask + smooth + variation, pixel, feature, mask, smooth, variation)
+
+
+def composite_loss(composite_mask: Tensor, worn_mask: Tensor) -> Tensor:
+    """‖m - M‖: the blended-in garment shows exactly where the person shows the garment. Both [B, 1, H, W]."""
+    return F.l1_loss(composite_mask, worn_mask)
+
+
+def exposed_skin(worn_before: Tensor, worn_mask: Tensor) -> Tensor:
+    """S = M̃·(1 - M), [B, 1, H, W]: where a fake person's garment hid what the true garment leaves bare.
+
+    worn_before: the fake garment's warped mask; worn_mask: of the true garment.
+    """
+    return (worn_before * (1 - worn_mask)).detach()
+
+
+def skin_loss(rendered: Tensor, target: Tensor, skin: Tensor) -> Tensor:
+    """Mean of |S·(R - P)| over the whole picture (PF-AFN); skin S: of `exposed_skin`."""
+    return F.l1_loss(rendered * skin, target * skin)
+
+
+class GeneratorLoss(NamedTuple):
+    """Weighted terms of `generator_loss`; `total` is their sum."""
+
+    total: Tensor
+    pixel: Tensor
+    perceptual: Tensor
+    composite: Tensor
+    rendered: Tensor
+    skin: Tensor
+
+
+def generator_loss(
+    pictures: tuple[Tensor, Tensor, Tensor],
+    target: Tensor,
+    worn_mask: Tensor,
+    skin: Tensor | None = None,
+    perceptual: "torch.nn.Module | None" = None,
+) -> GeneratorLoss:
+    """Equation (7) with the composite mask, the rendered image and skin.
+
+    pictures: try-on and rendered [B, 3, H, W], composite mask [B, 1, H, W]; target: the true person;
+    worn_mask: where it shows the garment; skin: of `exposed_skin`.
+    """
+    tryon, rendered, composite_mask = pictures
+    zero = target.new_zeros(())
+    pixel = TRYON_PIXEL * F.l1_loss(tryon, target)
+    composite = COMPOSITE * composite_loss(composite_mask, worn_mask)
+    outside = RENDERED * masked_l1(rendered, target, 1 - worn_mask)
+    bare = zero if skin is None else SKIN * skin_loss(rendered, target, skin)
+    seen = zero
+    if perceptual is not None:
+        seen = PERCEPTUAL * perceptual(tryon, target)
+        if skin is not None:
+            bare = bare + 2 * PERCEPTUAL * perceptual(rendered * skin, target * skin)
+    return GeneratorLoss(pixel + seen + composite + outside + bare, pixel, seen, composite, outside, bare)

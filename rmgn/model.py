@@ -82,26 +82,31 @@ class RMGN(nn.Module):
         logits, masks = self.generator(
             self._cast(person), self._cast(warped_garment), self._cast(warped_mask)
         )
-        # The last blend is made in the dtype of the pictures: half would cost the result its last bit.
-        rendered = torch.tanh(logits[:, :3]).to(person.dtype)
-        if self.config.composite:
-            composite_mask = torch.sigmoid(logits[:, 3:]).to(person.dtype) * warped_mask
-        else:
-            composite_mask = torch.zeros_like(warped_mask)
-        tryon = composite_mask * warped_garment + (1 - composite_mask) * rendered
-        return TryOn(
-            tryon,
-            rendered,
-            composite_mask,
-            warped_garment,
-            warped_mask,
-            flow,
-            tuple(masks) if regional_masks else (),
-        )
+        return compose(logits, warped_garment, warped_mask, flow, tuple(masks) if regional_masks else ())
 
     def _cast(self, x: Tensor) -> Tensor:
         """To the dtype of the weights: a half model takes and gives float32 pictures."""
         return x.to(next(self.parameters()).dtype)
+
+
+def compose(
+    logits: Tensor,
+    warped_garment: Tensor,
+    warped_mask: Tensor,
+    flow: Tensor,
+    regional_masks: tuple[Tensor, ...] = (),
+) -> TryOn:
+    """Blend what a generator drew, logits [B, 3 or 4, H, W], with the warped garment.
+
+    The blend is made in the dtype of the pictures: half would cost the result its last bit.
+    """
+    rendered = torch.tanh(logits[:, :3]).to(warped_garment.dtype)
+    if logits.shape[1] == 4:
+        composite_mask = torch.sigmoid(logits[:, 3:]).to(warped_garment.dtype) * warped_mask
+    else:
+        composite_mask = torch.zeros_like(warped_mask)
+    tryon = composite_mask * warped_garment + (1 - composite_mask) * rendered
+    return TryOn(tryon, rendered, composite_mask, warped_garment, warped_mask, flow, regional_masks)
 
 
 def check_size(picture: Tensor) -> None:

@@ -12,7 +12,10 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Perceptual(nn.Module):
-    """Σ w·mean |φ(x) - φ(y)| over feature maps φ, frozen; pictures [B, 3, H, W] in [-1, 1]."""
+    """Σ w·mean |φ(x) - φ(y)| over feature maps φ, frozen; pictures [B, 3, H, W] in [-1, 1].
+
+    Of pictures too small for the deepest maps those are left out.
+    """
 
     name: str
 
@@ -27,7 +30,7 @@ class Perceptual(nn.Module):
     def forward(self, picture: Tensor, target: Tensor) -> Tensor:
         with torch.no_grad():
             wanted = self.features(target)
-        pairs = zip(self.weights, self.features(picture), wanted, strict=True)
+        pairs = zip(self.weights, self.features(picture), wanted, strict=False)
         return torch.stack([w * F.l1_loss(seen, want) for w, seen, want in pairs]).sum()
 
 
@@ -58,6 +61,8 @@ class Vgg19(Perceptual):
         x = ((picture + 1) / 2 - mean) / std
         maps = []
         for index, layer in enumerate(self.layers):
+            if isinstance(layer, nn.MaxPool2d) and min(x.shape[-2:]) < 2:
+                break
             x = layer(x)
             if index in self.taps:
                 maps.append(x)
@@ -86,10 +91,12 @@ class EfficientNetLite0(Perceptual):
     def features(self, picture: Tensor) -> list[Tensor]:
         network: Any = self.network
         x = network._swish(network._bn0(network._conv_stem(picture)))  # [-1, 1] is what it was trained on
-        maps = []
+        maps: list[Tensor] = []
         for block in network._blocks:
+            if len(maps) == len(self.weights) or min(x.shape[-2:]) < 3:
+                break
             below = x
             x = block(x)
             if x.shape[-1] < below.shape[-1]:
                 maps.append(below)
-        return maps[:4]
+        return maps

@@ -56,9 +56,10 @@ class UNetLevel(nn.Module):
 class UNetGenerator(nn.Module):
     """Takes and gives what `RegionalMaskGenerator` does; it has no regional masks."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, person_channels: int = 3) -> None:
         super().__init__()
-        self.unet = UNetLevel(7, config.unet_widths, 4 if config.composite else 3, outermost=True)
+        channels = person_channels + 4  # and the warped garment with its mask
+        self.unet = UNetLevel(channels, config.unet_widths, 4 if config.composite else 3, outermost=True)
 
     def forward(self, person: Tensor, garment: Tensor, mask: Tensor) -> tuple[Tensor, list[Tensor]]:
         return self.unet(torch.cat([person, garment, mask], dim=1)), []

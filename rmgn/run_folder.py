@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from rmgn import checkpoint
-from rmgn.model import RMGN
+from rmgn.stages import Network
 
 
 class RunFolder:
@@ -34,7 +34,7 @@ class RunFolder:
         found = sorted(self.steps.glob("[0-9]*")) if self.steps.is_dir() else []
         return found[-1] if found else None
 
-    def save(self, step: int, model: RMGN, ema: RMGN, state: dict[str, Any]) -> Path:
+    def save(self, step: int, model: Network, ema: Network, state: dict[str, Any]) -> Path:
         """Write a checkpoint, then drop the older ones."""
         self.steps.mkdir(parents=True, exist_ok=True)
         older = sorted(self.steps.glob("[0-9]*"))
@@ -54,6 +54,6 @@ class RunFolder:
             shutil.rmtree(path)
         return target
 
-    def save_best(self, ema: RMGN, step: int, loss: float) -> None:
+    def save_best(self, ema: Network, step: int, loss: float) -> None:
         """Keep these averaged weights as the best so far."""
         checkpoint.save(ema, self.folder / "best.safetensors", {"step": str(step), "loss": f"{loss:.6f}"})

@@ -1,5 +1,6 @@
-"""What each training stage asks of the network, as one module from a batch to named losses."""
+"""What is minimised: one module from a triplet to named losses, for every stage of training."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -8,69 +9,119 @@ from torch import Tensor, nn
 
 from kernels import flow_warp
 from rmgn import losses
-from rmgn.batches import Pairs
 from rmgn.model import RMGN, TryOn
 from rmgn.perceptual import Perceptual
+from rmgn.teacher import ParserBased
+from rmgn.triplets import Guide, Triplet
 from rmgn.warp import Flows
 
-Stage = Literal["pf-warp", "pf-full"]
+Stage = Literal["pb-warp", "pb-full", "pf-warp", "pf-full", "distill"]
+STAGES: tuple[Stage, ...] = ("pb-warp", "pb-full", "pf-warp", "pf-full", "distill")
+Network = RMGN | ParserBased
 Losses = dict[str, Tensor]
 
-# The paper's weights are in losses.py; these belong to supervision that only true pairs allow.
-FLOW = 0.1  # a pixel of end-point error, times the level's n + 1
-RENDERED = 1.0  # the rendered image is also the answer wherever the garment is not
 
+class TryOnStage(nn.Module):
+    """Losses of a network, parser-based or parser-free, on one triplet.
 
-class PairStage(nn.Module):
-    """Parser-free training on true pairs: person in b, garment a -> person in a, flow known.
-
-    "pf-warp" trains the flow alone, "pf-full" all of equation (9) with the truth in the teacher's place.
+    whole: the generator as well, equation (9); else the warp module alone.
+    perceptual: for what the generator makes; warp_perceptual: for the warped garments of all levels.
+    true_flow: learn the flow itself where the triplet knows it.
+    guide_width: of the features of a teacher; where the network's own differ, a 1×1 convolution a level
+        stands between them, trained along and not part of the network.
     """
 
-    def __init__(self, model: RMGN, stage: Stage, perceptual: Perceptual | None) -> None:
+    def __init__(
+        self,
+        model: Network,
+        whole: bool,
+        perceptual: Perceptual | None = None,
+        warp_perceptual: Perceptual | None = None,
+        true_flow: bool = False,
+        guide_width: int | None = None,
+    ) -> None:
         super().__init__()
-        self.model, self.stage, self.perceptual = model, stage, perceptual
+        self.model, self.whole, self.true_flow = model, whole, true_flow
+        self.perceptual, self.warp_perceptual = perceptual, warp_perceptual
+        own = model.config.pyramid_width
+        self.adapters = nn.ModuleList()
+        if guide_width is not None and guide_width != own:
+            self.adapters.extend(nn.Conv2d(own, guide_width, 1) for _ in model.config.encoder_widths)
 
-    def forward(self, batch: Pairs) -> Losses:
-        """Named losses; "total" is the one to minimise."""
-        pyramid = self.model.encode_garment(batch.garment, batch.mask)
-        flows = self.model.estimate_flow(batch.person, pyramid)
-        terms = self.warp_terms(batch, flows)
-        if self.stage == "pf-full":
-            result = self.model.generate(batch.person, batch.garment, batch.mask, flows.flows[-1])
-            terms |= self.generator_terms(batch, result)
-        terms["total"] = torch.stack(list(terms.values())).sum()
-        with torch.no_grad():
-            terms["endpoint_px"] = losses.flow_endpoint_error(flows.flows[-1], batch.flow, batch.visible)
+    def forward(self, triplet: Triplet, share: float = 1.0) -> Losses:
+        """Named losses, weighted; "total" is the one to minimise.
+
+        share: 1 / the number of fake persons in the triplet's set. Equation (2) takes the mean of the warp
+        losses over the set, equation (8) the sum of the generator's.
+        """
+        pyramid = self.model.encode_garment(triplet.garment, triplet.mask)
+        flows = self.model.estimate_flow(triplet.person, pyramid)
+        terms = self.warp_terms(triplet, flows)
+        total = share * torch.stack(list(terms.values())).sum()
+        if self.whole:
+            result = self.model.generate(triplet.person, triplet.garment, triplet.mask, flows.flows[-1])
+            generator = self.generator_terms(triplet, result)
+            total = total + torch.stack(list(generator.values())).sum()
+            terms |= generator
+        terms["total"] = total
+        if triplet.flow is not None and triplet.visible is not None:
+            with torch.no_grad():
+                error = losses.flow_endpoint_error(flows.flows[-1], triplet.flow, triplet.visible)
+                terms["endpoint_px"] = error
         return terms
 
-    def warp_terms(self, batch: Pairs, flows: Flows) -> Losses:
-        """Paper's warp losses and the flow's end-point error, over all levels."""
-        garment = batch.garment * batch.mask
-        warped = []
-        endpoint = garment.new_zeros(())
-        for n, flow in enumerate(flows.flows):
-            size = flow.shape[-2:]
-            small, small_mask = (F.interpolate(x, size, mode="area") for x in (garment, batch.mask))
-            warped.append((flow_warp(small, flow), flow_warp(small_mask, flow, "zeros")))
-            endpoint = endpoint + (n + 1) * FLOW * losses.flow_endpoint_error(flow, batch.flow, batch.visible)
-        worn = batch.target * batch.worn_mask
-        terms = losses.warp_loss(warped, flows.offsets, worn, batch.worn_mask)
-        return {
-            "flow": endpoint,
-            "warp_pixel": terms.pixel,
-            "warp_mask": terms.mask,
-            "warp_smoothness": terms.smoothness,
-            "warp_variation": terms.variation,
+    def warp_terms(self, triplet: Triplet, flows: Flows) -> Losses:
+        """The terms of equation (2) over all levels, and the flow's end-point error where it is learnt."""
+        garment = triplet.garment * triplet.mask
+        warped = [warp_to_level(garment, triplet.mask, flow) for flow in flows.flows]
+        terms: Losses = {}
+        if self.true_flow and triplet.flow is not None and triplet.visible is not None:
+            errors = [losses.flow_endpoint_error(f, triplet.flow, triplet.visible) for f in flows.flows]
+            terms["flow"] = torch.stack([(n + 1) * losses.FLOW * e for n, e in enumerate(errors)]).sum()
+        warp = losses.warp_loss(warped, flows.offsets, triplet.worn, triplet.worn_mask, self.warp_perceptual)
+        terms |= {
+            "warp_pixel": warp.pixel,
+            "warp_mask": warp.mask,
+            "warp_smoothness": warp.smoothness,
+            "warp_variation": warp.variation,
         }
+        if self.warp_perceptual is not None:
+            terms["warp_perceptual"] = warp.perceptual
+        if triplet.guide is not None:
+            error = (warped[-1][0] - triplet.worn).abs().mean(dim=(1, 2, 3)).detach()
+            terms |= self.guidance(triplet.guide, flows, error)
+        return terms
 
-    def generator_terms(self, batch: Pairs, result: TryOn) -> Losses:
-        """Equation (7): pixels and perception; the composite mask; the rendered image off the garment."""
-        terms = {
-            "pixel": losses.TRYON_PIXEL * F.l1_loss(result.tryon, batch.target),
-            "rendered": RENDERED * losses.masked_l1(result.rendered, batch.target, 1 - batch.worn_mask),
-            "composite": losses.COMPOSITE * F.l1_loss(result.composite_mask, batch.worn_mask),
-        }
+    def guidance(self, guide: Guide, flows: Flows, error: Tensor) -> Losses:
+        """L_d: features and flows of the teacher. error: [B], of the warped garments."""
+        own: Sequence[Tensor] = flows.person
+        if self.adapters:
+            own = [adapter(feature) for adapter, feature in zip(self.adapters, own, strict=True)]
+        teacher_error = torch.full_like(error, -1) if guide.error is None else guide.error
+        terms = losses.adjustable_distillation(
+            (own, flows.flows), (guide.pyramid, guide.flows), error, teacher_error
+        )
+        return {"guide_features": terms.features, "guide_flow": terms.flow}
+
+    def generator_terms(self, triplet: Triplet, result: TryOn) -> Losses:
+        """The terms of equation (8)."""
+        terms = losses.generator_loss(
+            (result.tryon, result.rendered, result.composite_mask),
+            triplet.target,
+            triplet.composite_mask,
+            triplet.skin,
+            self.perceptual,
+        )
+        named = {"pixel": terms.pixel, "rendered": terms.rendered, "composite": terms.composite}
+        if triplet.skin is not None:
+            named["skin"] = terms.skin
         if self.perceptual is not None:
-            terms["perceptual"] = losses.PERCEPTUAL * self.perceptual(result.tryon, batch.target)
-        return terms
+            named["perceptual"] = terms.perceptual
+        return named
+
+
+def warp_to_level(garment: Tensor, mask: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
+    """A masked garment [B, 3, H, W] and its mask, both at the size of a level's flow and warped by it."""
+    size = flow.shape[-2:]
+    small, small_mask = (F.interpolate(x, size, mode="area") for x in (garment, mask))
+    return flow_warp(small, flow), flow_warp(small_mask, flow, "zeros")

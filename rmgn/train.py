@@ -1,15 +1,22 @@
-r"""Train the network on generated pairs.
+r"""Train the network: on generated people alone, or the paper's way with a parser-based teacher.
 
     python -m rmgn.train --config pairs-warp-half --data layers --out runs/warp
     python -m rmgn.train --config pairs-full-half --data layers --out runs/half \
         --init runs/warp/best.safetensors
-    python -m rmgn.train --config pairs-full --data layers --out runs/full --init runs/half/best.safetensors
+
+    python -m rmgn.train --stage pb-warp --data VITON --out runs/pb-warp
+    python -m rmgn.train --stage pb-full --data VITON --out runs/pb --init runs/pb-warp/best.safetensors
+    python -m rmgn.train --stage pf-warp --data VITON --out runs/pf-warp --teacher runs/pb/best.safetensors
+    python -m rmgn.train --stage pf-full --data VITON --out runs/pf --teacher runs/pb/best.safetensors \
+        --init runs/pf-warp/best.safetensors
+    python -m rmgn.train --stage distill --data VITON --out runs/lite --teacher runs/pf/best.safetensors
 
 Run the same command again to go on after a stop, from the newest checkpoint in --out, exactly as if there had
 been none. `accelerate launch -m rmgn.train …` spreads a run over several GPUs.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import math
 import sys
@@ -20,52 +27,60 @@ from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from rmgn import batches, checkpoint
-from rmgn.batches import Pairs
+from rmgn.batches import Source
 from rmgn.checkpoint import CheckpointError
 from rmgn.config import PRESETS
-from rmgn.data.generated import GeneratedPeople
-from rmgn.model import RMGN
-from rmgn.perceptual import EfficientNetLite0, Perceptual, Vgg19
+from rmgn.data.sample import Sample
 from rmgn.run_folder import RunFolder
-from rmgn.stages import PairStage
+from rmgn.speedometer import Speedometer
+from rmgn.stages import STAGES, Losses, Network
+from rmgn.task import Task, TrainingError, first_model, load_teacher, make_optimizer, make_task
 from rmgn.training_config import TrainConfig, load_config
-
-STAGES = ("pf-warp", "pf-full")
-
-
-class TrainingError(RuntimeError):
-    """The run cannot start or go on; the message says why and what to do."""
+from rmgn.validation import pictures, validate
 
 
 def train(
-    config: TrainConfig, data: Path, out: Path, init: Path | None, workers: int, assets: Path | None
+    config: TrainConfig,
+    data: Path,
+    out: Path,
+    init: Path | None,
+    workers: int,
+    assets: Path | None,
+    teacher_file: Path | None = None,
 ) -> None:
     """Run or resume the training that `config` describes."""
-    people = GeneratedPeople(data, config.seed, assets=assets, size=(config.height, config.width))
-    if len(people) <= config.held_out:
-        raise TrainingError(f"{data} has {len(people)} samples, of which {config.held_out} would be held out")
-    accelerator = Accelerator(mixed_precision=config.precision, gradient_accumulation_steps=config.accumulate)
+    source = batches.open_source(data, config, assets)
+    if len(source) <= config.held_out:
+        raise TrainingError(f"{data} has {len(source)} samples, of which {config.held_out} would be held out")
+    accelerator = Accelerator(mixed_precision=config.precision)
+    config = config.in_steps((len(source) - config.held_out) * source.per_item, accelerator.num_processes)
     torch.manual_seed(config.seed)
     run = RunFolder(out)
     model = first_model(config, init)
     averaging = get_ema_multi_avg_fn(config.ema)  # type: ignore[no-untyped-call]
     average = AveragedModel(model, multi_avg_fn=averaging, use_buffers=True)
-    ema = cast(RMGN, average.module)
-    stage = PairStage(model, config.stage, make_perceptual(config.perceptual))  # type: ignore[arg-type]
-    optimizer = make_optimizer(model, config)
+    ema = cast(Network, average.module)
+    teacher, taught_by = load_teacher(config, teacher_file)
+    task = make_task(model, config, teacher)
+    stage, adapters = task.stage, task.stage.adapters
+    optimizer = make_optimizer(stage, config)
     step, best = 0, math.inf
     resumed = run.newest()
     if resumed is not None:
         state = torch.load(resumed / "state.pt", map_location="cpu", weights_only=True)
-        check_same(state["config"], config, out)
-        model.load_state_dict(checkpoint.load(resumed / "model.safetensors").state_dict())
-        ema.load_state_dict(checkpoint.load(resumed / "ema.safetensors").state_dict())
+        check_same(state, config, taught_by, out)
+        saved = (
+            checkpoint.load_as(type(model), resumed / f"{name}.safetensors") for name in ("model", "ema")
+        )
+        for network, weights in zip((model, ema), saved, strict=True):
+            network.load_state_dict(weights.state_dict())
+        adapters.load_state_dict(state.get("adapters", {}))
         average.n_averaged.fill_(state["averaged"])
         optimizer.load_state_dict(state["optimizer"])
         step, best = state["step"], state["best"]
@@ -74,6 +89,8 @@ def train(
     stage.train()
     stage, optimizer = accelerator.prepare(stage, optimizer)
     average.to(accelerator.device)
+    if teacher is not None:
+        teacher.to(accelerator.device)
 
     def save() -> None:
         if accelerator.is_main_process:
@@ -82,27 +99,27 @@ def train(
                 "best": best,
                 "averaged": int(average.n_averaged),
                 "optimizer": optimizer.state_dict(),
+                "adapters": adapters.state_dict(),
+                "teacher": taught_by,
             }
             run.save(step, model, ema, {**state, "config": dataclasses.asdict(config)})
 
     writer = SummaryWriter(str(out / "tensorboard"), purge_step=step) if accelerator.is_main_process else None
     bar = tqdm(total=config.steps, initial=step, unit="step", disable=not accelerator.is_main_process)
-    # Each process draws its own part of the data.
-    seed = config.seed + accelerator.process_index
-    feed = training_feed(people, config, seed, step * config.accumulate, workers, accelerator.device)
+    feed = training_feed(source, config, step, workers, accelerator)
+    speed = Speedometer(config.batch * config.accumulate * accelerator.num_processes, accelerator.device)
     saved_at = time.monotonic()
     while step < config.steps:
         for group in optimizer.param_groups:
             group["lr"] = group["base_lr"] * schedule(step, config)
-        for _ in range(config.accumulate):
-            batch = next(feed)
-            with accelerator.accumulate(stage), accelerator.autocast():
-                terms: dict[str, Tensor] = stage(batch)
-                accelerator.backward(terms["total"])
+        samples = [next(feed) for _ in range(config.accumulate)]
+        speed.data_came()
+        terms = add_gradients(accelerator, stage, task, samples)
         if not torch.isfinite(terms["total"]):
-            torch.save(batch._asdict(), out / f"not_finite_{step}.pt")
+            file = out / f"not_finite_{step}.pt"
+            save_samples(samples, file)
             raise TrainingError(
-                f"the loss is not finite at step {step}; the batch lies in {out / f'not_finite_{step}.pt'}, "
+                f"the loss is not finite at step {step}; the batch lies in {file}, "
                 "the last good checkpoint is kept. Try a lower learning_rate, or clip."
             )
         if config.clip:
@@ -112,60 +129,82 @@ def train(
         average.update_parameters(model)
         step += 1
         bar.update()
+        speed.step_done()
 
         if writer and step % config.log_steps == 0:
+            measured = speed.read()
             for name, value in terms.items():
                 writer.add_scalar(f"train/{name}", value.item(), step)
-            bar.set_postfix(total=f"{terms['total'].item():.3f}", px=f"{terms['endpoint_px'].item():.2f}")
+            for name, number in measured.items():
+                writer.add_scalar(f"speed/{name}", number, step)
+            bar.set_postfix(status(terms, measured))
         if step % config.validate_steps == 0 or step == config.steps:
             if accelerator.is_main_process:
-                result = validate(ema, people, config, accelerator.device)
+                result = validate(ema, source, config, task)
                 if writer:
                     for name, loss in result.items():
                         writer.add_scalar(f"validation/{name}", loss, step)
-                    writer.add_image("validation/pictures", pictures(ema, people, config), step)
+                    writer.add_image("validation/pictures", pictures(ema, source, config, task), step)
                     writer.flush()
                 tqdm.write(f"step {step}: " + ", ".join(f"{k} {v:.4f}" for k, v in result.items()))
                 if result["total"] < best:
                     best = result["total"]
                     run.save_best(ema, step, best)
             accelerator.wait_for_everyone()
+            speed.restart()
         if time.monotonic() - saved_at > 60 * config.save_minutes or step == config.steps:
             save()
             saved_at = time.monotonic()
+            speed.restart()
     bar.close()
     if writer:
         writer.close()
 
 
-def first_model(config: TrainConfig, init: Path | None) -> RMGN:
-    """Fresh weights of the preset, or those of a checkpoint of the same architecture."""
-    if init is None:
-        return RMGN(PRESETS[config.preset])
-    model = checkpoint.load(init)
-    if model.config != PRESETS[config.preset]:
-        raise TrainingError(f"{init} is not of the preset {config.preset}: its widths or formulas differ")
-    return model
+def add_gradients(accelerator: Accelerator, stage: nn.Module, task: Task, samples: list[Sample]) -> Losses:
+    """Add the gradients of one step, the mean over batches, to the parameters; returns the mean losses.
+
+    Fake persons of a set pass one after the other, so memory holds one of them; their gradients add up to the
+    whole set's. Processes exchange gradients once, at the last. stage: `task.stage`, prepared.
+    """
+    passes = len(samples) * task.set_size
+    sums: Losses = {}
+    done = 0
+    for sample in samples:
+        made = task.triplets(sample)
+        for _ in range(task.set_size):
+            done += 1
+            with contextlib.nullcontext() if done == passes else accelerator.no_sync(stage):
+                with accelerator.autocast():
+                    terms: Losses = stage(next(made), 1 / task.set_size)
+                accelerator.backward(terms["total"] / len(samples))
+            for name, value in terms.items():
+                sums[name] = sums.get(name, 0) + value.detach()
+    return {name: value / passes for name, value in sums.items()}
 
 
-def make_perceptual(name: str) -> Perceptual | None:
-    """The measure that a configuration names."""
-    if name == "none":
-        return None
-    return EfficientNetLite0() if name == "lite0" else Vgg19(Path(name))
+def status(terms: Losses, measured: dict[str, float]) -> dict[str, str]:
+    """What the progress bar shows."""
+    shown = {"total": f"{terms['total'].item():.3f}"}
+    if "endpoint_px" in terms:
+        shown["px"] = f"{terms['endpoint_px'].item():.2f}"
+    shown["samples/s"] = f"{measured['samples_per_second']:.1f}"
+    shown["data"] = f"{measured['data_share']:.0%}"
+    shown["GB"] = f"{measured['memory_gb']:.1f}"
+    return shown
 
 
-def make_optimizer(model: RMGN, config: TrainConfig) -> torch.optim.Optimizer:
-    """Adam, with the warp module at its own rate."""
-    rates = {"warp": config.learning_rate * config.warp_factor, "generator": config.learning_rate}
-    if config.stage == "pf-warp":
-        rates = {"warp": config.learning_rate}
-        model.generator.requires_grad_(False)
-    groups = [
-        {"params": list(getattr(model, part).parameters()), "lr": rate, "base_lr": rate}
-        for part, rate in rates.items()
+def save_samples(samples: list[Sample], file: Path) -> None:
+    """Keep batches for inspection: a list of dictionaries of tensors."""
+    content = [
+        {
+            f.name: value.cpu()
+            for f in dataclasses.fields(s)
+            if isinstance(value := getattr(s, f.name), Tensor)
+        }
+        for s in samples
     ]
-    return torch.optim.Adam(groups, betas=(config.beta1, config.beta2))
+    torch.save(content, file)
 
 
 def schedule(step: int, config: TrainConfig) -> float:
@@ -176,48 +215,35 @@ def schedule(step: int, config: TrainConfig) -> float:
 
 
 def training_feed(
-    people: Any, config: TrainConfig, seed: int, start: int, workers: int, device: torch.device
-) -> Iterator[Pairs]:
-    """Batches of the configured size on the device."""
-    size = (config.height, config.width)
-    for batch in batches.training_batches(people, config.held_out, config.batch, seed, start, workers):
-        yield Pairs(*(tensor.to(device) for tensor in batches.resize(batch, size)))
+    source: Source, config: TrainConfig, step: int, workers: int, accelerator: Accelerator
+) -> Iterator[Sample]:
+    """Batches on the device.
+
+    Of one sequence each process takes every num_processes-th batch: two processes take the steps of one that
+    accumulates twice as many.
+    """
+    start = step * config.accumulate * accelerator.num_processes + accelerator.process_index
+    return batches.training_batches(
+        source,
+        config.held_out,
+        config.batch,
+        config.seed,
+        start,
+        workers,
+        accelerator.device,
+        stride=accelerator.num_processes,
+    )
 
 
-@torch.no_grad()
-def validate(
-    model: torch.nn.Module, people: Any, config: TrainConfig, device: torch.device
-) -> dict[str, float]:
-    """Mean losses of the averaged weights over the held-out samples."""
-    stage = PairStage(model, config.stage, None).eval()  # type: ignore[arg-type]
-    sums: dict[str, float] = {}
-    count = 0
-    for batch in batches.held_out_batches(people, config.held_out, config.batch, workers=0):
-        small = Pairs(*(t.to(device) for t in batches.resize(batch, (config.height, config.width))))
-        terms = stage(small)
-        share = len(small.person)
-        sums = {name: sums.get(name, 0.0) + share * value.item() for name, value in terms.items()}
-        count += share
-    return {name: value / count for name, value in sums.items()}
+def check_same(state: dict[str, Any], config: TrainConfig, teacher: str | None, out: Path) -> None:
+    """Raise TrainingError where a run would go on under other settings than it began with.
 
-
-@torch.no_grad()
-def pictures(model: torch.nn.Module, people: Any, config: TrainConfig) -> Tensor:
-    """A sheet [3, H, W] in [0, 1], one row a pair: person, garment, warped, mask, try-on, target."""
-    device = next(model.parameters()).device
-    batch = next(iter(batches.held_out_batches(people, config.held_out, 8, workers=0)))
-    batch = Pairs(*(t.to(device) for t in batches.resize(batch, (config.height, config.width))))
-    result = model.eval()(batch.person, batch.garment, batch.mask)
-    mask = (2 * result.composite_mask - 1).expand(-1, 3, -1, -1)
-    columns = [batch.person, batch.garment, result.warped_garment, mask, result.tryon, batch.target]
-    rows = torch.cat(columns, dim=3)
-    return torch.cat(list(rows), dim=1).add(1).div(2).clamp(0, 1).cpu()
-
-
-def check_same(saved: dict[str, Any], config: TrainConfig, out: Path) -> None:
-    """Raise TrainingError where a run would go on under other settings than it began with."""
-    free = {"steps", "log_steps", "validate_steps", "save_minutes"}
-    changed = [k for k, v in dataclasses.asdict(config).items() if k not in free and saved.get(k) != v]
+    Settings that an older version did not know had their defaults.
+    """
+    free = {"steps", "epochs", "log_steps", "validate_steps", "save_minutes"}
+    began = dataclasses.asdict(TrainConfig()) | state["config"] | {"teacher": state.get("teacher")}
+    now = dataclasses.asdict(config) | {"teacher": teacher}
+    changed = [name for name, value in now.items() if name not in free and began[name] != value]
     if changed:
         raise TrainingError(
             f"{out} was begun with other values of {', '.join(changed)}; choose another --out"
@@ -229,21 +255,29 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         prog="python -m rmgn.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--config", default="pairs-full", metavar="NAME", help="named configuration, or a TOML file"
+        "--config", metavar="NAME", help="named configuration, or a TOML file (that of the stage)"
     )
     parser.add_argument("--stage", choices=STAGES, help="what to train")
     parser.add_argument("--preset", choices=list(PRESETS), help="architecture")
     parser.add_argument(
-        "--data", type=Path, required=True, metavar="DIR", help="layers of rmgn.data.generate"
+        "--data", type=Path, required=True, metavar="DIR", help="generated layers, or a data set's folder"
     )
     parser.add_argument(
         "--out", type=Path, required=True, metavar="RUN", help="folder of the run; resumed where begun"
     )
     parser.add_argument("--init", type=Path, metavar="FILE", help="weights to begin with, .safetensors")
-    parser.add_argument("--assets", type=Path, metavar="DIR", help="surroundings for backgrounds")
+    parser.add_argument(
+        "--teacher", type=Path, metavar="FILE", help="network to learn from: pb-full's, for distill any other"
+    )
+    parser.add_argument("--assets", type=Path, metavar="DIR", help="surroundings for backgrounds of layers")
     parser.add_argument("--steps", type=int, help="steps of the optimizer")
-    parser.add_argument("--batch", type=int, help="pairs a step")
+    parser.add_argument("--batch", type=int, help="samples a step and process")
+    parser.add_argument("--accumulate", type=int, help="batches a step and process (1)")
+    parser.add_argument("--fakes", type=int, help="fake persons a sample, 1 to 3")
     parser.add_argument("--learning-rate", type=float)
+    parser.add_argument(
+        "--perceptual", metavar="NAME", help="none, lite0, or the file of torchvision's VGG-19 weights"
+    )
     parser.add_argument("--precision", choices=["no", "bf16", "fp16"])
     parser.add_argument("--workers", type=int, default=1, help="processes that decode and draw (1)")
     return parser.parse_args(argv)
@@ -251,10 +285,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
-    names = ("stage", "preset", "steps", "batch", "learning_rate", "precision")
+    names = ("stage", "preset", "steps", "batch", "accumulate", "fakes", "learning_rate", "perceptual")
     try:
-        config = load_config(args.config, {name: getattr(args, name) for name in names})
-        train(config, args.data, args.out, args.init, args.workers, args.assets)
+        overrides = {name: getattr(args, name) for name in (*names, "precision")}
+        if args.steps is not None:
+            overrides["epochs"] = 0
+        config = load_config(args.config or args.stage or "pairs-full", overrides)
+        train(config, args.data, args.out, args.init, args.workers, args.assets, args.teacher)
     except (TrainingError, CheckpointError, ValueError, OSError) as error:
         print(f"rmgn.train: {error}", file=sys.stderr)
         return 2

@@ -1,8 +1,10 @@
 """Settings of a training run: named TOML files in rmgn/configs, overridden from the command line."""
 
 import dataclasses
+import json
+import math
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+from rmgn.config import PRESETS, ModelConfig
 
 FOLDER = Path(__file__).parent / "configs"
 
@@ -20,11 +24,15 @@ class TrainConfig:
 
     stage: str = "pf-full"
     preset: str = "lite"
+    model: dict[str, Any] = field(default_factory=dict)  # changes to the preset, by names of ModelConfig
+    fakes: int = 1  # fake persons a sample, 1 to 3: the set of equation (2); needs a teacher
+    augment: bool = False  # move, mirror and tint the samples of folders; layers are drawn anew in any case
     height: int = 256
     width: int = 192
-    batch: int = 8  # pairs a step
-    accumulate: int = 1  # batches a step of the optimizer
+    batch: int = 8  # samples a batch
+    accumulate: int = 1  # batches a step of the optimizer, in each process
     steps: int = 100_000  # steps of the optimizer
+    epochs: int = 0  # passes over the training data instead of `steps`, where not 0
     constant: float = 0.5  # share of the steps before the learning rate falls linearly to 0
     learning_rate: float = 5e-5
     warp_factor: float = 1.0  # learning rate of the warp module relative to the generator's
@@ -39,6 +47,19 @@ class TrainConfig:
     log_steps: int = 50
     validate_steps: int = 1000
     save_minutes: float = 10.0
+
+    def network(self) -> ModelConfig:
+        """The architecture: the preset with the changes of `model`. Raises ValueError for unknown ones."""
+        if self.preset not in PRESETS:
+            raise ValueError(f"there is no preset {self.preset}; there are {', '.join(PRESETS)}")
+        return ModelConfig.from_json(json.dumps(dataclasses.asdict(PRESETS[self.preset]) | self.model))
+
+    def in_steps(self, samples: int, processes: int) -> "TrainConfig":
+        """With `epochs` over this many samples expressed in steps of the optimizer."""
+        if not self.epochs:
+            return self
+        step = self.batch * self.accumulate * processes
+        return dataclasses.replace(self, steps=math.ceil(self.epochs * samples / step))
 
 
 def load_config(name: str, overrides: dict[str, Any]) -> TrainConfig:
@@ -59,7 +80,18 @@ def load_config(name: str, overrides: dict[str, Any]) -> TrainConfig:
             f"{file} has unknown settings {', '.join(sorted(unknown))}; known are {', '.join(fields)}"
         )
     for key, value in values.items():
-        wanted = type(getattr(TrainConfig, key))
+        default = fields[key].default
+        wanted = dict if default is dataclasses.MISSING else type(default)
         if not isinstance(value, (int, float) if wanted is float else wanted):
             raise ValueError(f"{file}: {key} must be of type {wanted.__name__}, not {value!r}")
-    return TrainConfig(**values)
+    config = TrainConfig(**values)
+    if not 1 <= config.fakes <= 3:
+        raise ValueError(f"{file}: fakes must be 1, 2 or 3, not {config.fakes}")
+    for name in ("height", "width"):
+        if getattr(config, name) % 32 or getattr(config, name) < 96:
+            raise ValueError(f"{file}: {name} must be a multiple of 32, at least 96")
+    try:
+        config.network()
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+    return config

@@ -89,6 +89,7 @@ class Flows(NamedTuple):
 
     flows: list[Tensor]  # [B, 2, 2h, 2w] float32 sampling grids, already upsampled twofold
     offsets: list[Tensor]  # [B, 4, h, w], what the level added: (dx, dy) in its pixels of both heads
+    person: Pyramid  # features that they were estimated from
 
 
 class FlowNet(nn.Module):
@@ -122,15 +123,15 @@ class FlowNet(nn.Module):
             flow = F.interpolate(flow, scale_factor=2, mode="bilinear", align_corners=False)
             flows.append(flow)
             offsets.append(torch.cat([matched, refined], dim=1))
-        return Flows(flows, offsets)
+        return Flows(flows, offsets, person)
 
 
 class Warp(nn.Module):
     """Person and garment to the flow between them (AFWM)."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, person_channels: int = 3) -> None:
         super().__init__()
-        self.person_encoder = Encoder(3, config.encoder_widths)
+        self.person_encoder = Encoder(person_channels, config.encoder_widths)
         self.person_pyramid = FeaturePyramid(config.encoder_widths, config.pyramid_width)
         self.garment_encoder = Encoder(3, config.encoder_widths)
         self.garment_pyramid = FeaturePyramid(config.encoder_widths, config.pyramid_width)

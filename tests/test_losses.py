@@ -85,3 +85,41 @@ def test_losses_have_finite_gradients_at_zero_error() -> None:
     loss = loss + losses.second_order_smoothness(flow) + losses.total_variation(flow)
     (gradient,) = torch.autograd.grad(loss, flow)
     assert gradient.isfinite().all()
+
+
+def test_skin_counts_only_what_the_true_garment_leaves_bare() -> None:
+    before, worn = torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4)
+    before[..., :3], worn[..., 2:] = 1, 1
+    skin = losses.exposed_skin(before, worn)
+    assert skin[0, 0].tolist() == [[1, 1, 0, 0]] * 4
+    rendered, target = torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 4)
+    rendered[..., 0], rendered[..., 3] = 0.5, 9
+    total = sum(
+        abs(float(rendered[0, c, y, x]) - float(target[0, c, y, x])) * float(skin[0, 0, y, x])
+        for c in range(3)
+        for y in range(4)
+        for x in range(4)
+    )
+    assert losses.skin_loss(rendered, target, skin).item() == pytest.approx(total / (3 * 4 * 4))
+
+
+def test_generator_loss_equals_its_sum_of_means() -> None:
+    tryon, rendered, target = (torch.rand(2, 3, 4, 5) * 2 - 1 for _ in range(3))
+    mask, worn, skin = torch.rand(2, 1, 4, 5), (torch.rand(2, 1, 4, 5) > 0.5).float(), torch.rand(2, 1, 4, 5)
+
+    def perceptual(picture: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        return (picture - other).square().mean()
+
+    terms = losses.generator_loss((tryon, rendered, mask), target, worn, skin, perceptual)  # type: ignore[arg-type]
+    assert terms.pixel.item() == pytest.approx(5 * np.abs((tryon - target).numpy()).mean(), rel=1e-5)
+    assert terms.composite.item() == pytest.approx(np.abs((mask - worn).numpy()).mean(), rel=1e-5)
+    outside = np.broadcast_to((1 - worn).numpy(), rendered.shape) > 0
+    off = np.abs((rendered - target).numpy())[outside].mean()
+    assert terms.rendered.item() == pytest.approx(off, rel=1e-5)
+    difference = ((rendered - target) * skin).numpy()
+    bare = 30 * np.abs(difference).mean() + 0.4 * (difference**2).mean()
+    assert terms.skin.item() == pytest.approx(bare, rel=1e-5)
+    assert terms.perceptual.item() == pytest.approx(0.2 * ((tryon - target) ** 2).mean().item(), rel=1e-5)
+    assert terms.total.item() == pytest.approx(sum(t.item() for t in terms[1:]), rel=1e-5)
+    without = losses.generator_loss((tryon, rendered, mask), target, worn)
+    assert without.skin == without.perceptual == 0
