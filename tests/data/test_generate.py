@@ -72,7 +72,7 @@ def test_bad_arguments_are_one_clear_line(
 def test_pictures_and_their_check(
     layers_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_pictures(layers_folder, tmp_path, seed=1, assets=None, progress=False)
+    write_pictures(GeneratedPeople(layers_folder, seed=1, flip=False), tmp_path, progress=False)
     assert check.main([str(tmp_path)]) == 0
     assert check.main([str(layers_folder)]) == 0
     with np.load(tmp_path / "flow" / "000000_a.npz") as truth:
