@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree
 
 from rmgn.data.people.accessories import accessory_surfaces, draw_accessories
 from rmgn.data.people.assets import Assets
-from rmgn.data.people.body import BODY_VERTICES, BodyModel, body_model, skin
+from rmgn.data.people.body import BODY_VERTICES, Body, BodyModel, body_model, skin
 from rmgn.data.people.camera import Camera
 from rmgn.data.people.carried import Carried, carried_surfaces, cloth_of, draw_carried
 from rmgn.data.people.collar import Collar, make_collar
@@ -27,8 +27,8 @@ from rmgn.data.people.layers import LABELS, VISIBLE, Sample, Shop, Worn
 from rmgn.data.people.light import Lights, make_lights, read_surroundings, shop_lights, studio
 from rmgn.data.people.lower import draw_lower, make_lower, shoe_surfaces
 from rmgn.data.people.mesh import Floats, vertex_normals
-from rmgn.data.people.planes import parts_plane, shop_planes, worn_planes
-from rmgn.data.people.pose import draw_pose, reach_out
+from rmgn.data.people.planes import ShopDepth, parts_plane, shop_planes, worn_planes
+from rmgn.data.people.pose import Pose, draw_pose, reach_out
 from rmgn.data.people.raytrace import GARMENT, LOWER, OTHER, Surface, Tracer
 from rmgn.data.people.shop import Presentation, draw_presentation, lay_out, sleeve_lift
 from rmgn.data.people.style import Style, draw_style
@@ -57,6 +57,7 @@ class Worked:
     collar_flat: Floats | None = None
     inner: Surface | None = None  # what is worn below an open front
     inner_hides: Garment | None = None
+    inner_rest: Floats | None = None
 
 
 def draw_shape(rng: Generator) -> dict[str, float]:
@@ -183,20 +184,37 @@ def make_worked(
     shown = flat[fine.inside]
     strips: dict[str, Any] = {}
     if collar is not None:
-        neck, head = (model.index[b] for b in ("neck01", "head"))
-        at = [person.bones[i, :, :3] @ person.body.heads[i] + person.bones[i, :, 3] for i in (neck, head)]
-        body = person.vertices[:BODY_VERTICES]
-        strips["collar_worn"] = collar.worn(worn, at[1] - at[0], body, person.normals)
+        strips["collar_worn"] = _worn_collar(model, person, collar, worn)
         strips["collar_flat"] = collar.flat(flat)
         shown = np.concatenate([shown, strips["collar_flat"]])
     if style.opening > 0:
-        strips["inner_hides"], strips["inner"] = inner_top(model, person, fine, rng)
+        strips["inner_hides"], strips["inner"], strips["inner_rest"] = inner_top(model, person, fine, rng)
     camera = shop_camera(shown, size, float(rng.uniform(1.02, 1.12)), roll)
     return Worked(style, fine, worn, flat, camera, roll, show, collar, **strips)
 
 
-def inner_top(model: BodyModel, person: Wearer, over: Garment, rng: Generator) -> tuple[Garment, Surface]:
-    """A close plain top under the open garment `over`, posed with the body: its cut, and its surface.
+def move_worked(model: BodyModel, person: Wearer, worked: Worked, worn: Floats) -> Worked:
+    """The garment worn as `worn` [N, 3] by the person in another pose, with all that hangs together with it."""
+    moved = replace(worked, worn=worn)
+    if worked.collar is not None:
+        moved.collar_worn = _worn_collar(model, person, worked.collar, worn)
+    if worked.inner is not None and worked.inner_hides is not None and worked.inner_rest is not None:
+        vertices = skin(worked.inner_rest, worked.inner_hides.weights, person.bones)
+        normals = vertex_normals(vertices, worked.inner.triangles)
+        moved.inner = replace(worked.inner, vertices=vertices, normals=normals)
+    return moved
+
+
+def _worn_collar(model: BodyModel, person: Wearer, collar: Collar, worn: Floats) -> Floats:
+    neck, head = (model.index[b] for b in ("neck01", "head"))
+    at = [person.bones[i, :, :3] @ person.body.heads[i] + person.bones[i, :, 3] for i in (neck, head)]
+    return collar.worn(worn, at[1] - at[0], person.vertices[:BODY_VERTICES], person.normals)
+
+
+def inner_top(
+    model: BodyModel, person: Wearer, over: Garment, rng: Generator
+) -> tuple[Garment, Surface, Floats]:
+    """A close plain top under the open garment `over`: its cut, its surface on the body, its rest vertices.
 
     Below the cloth it is sunk in, as is the body that it hides: nothing can then poke through.
     """
@@ -223,7 +241,7 @@ def inner_top(model: BodyModel, person: Wearer, over: Garment, rng: Generator) -
         trim=garment.outline.max(axis=1),
         label=LABELS["inner"],
     )
-    return garment, surface
+    return garment, surface, sunk
 
 
 def _under(points: Floats, garment: Garment) -> Floats:
@@ -287,6 +305,37 @@ def _locks(model: BodyModel, person: Wearer, worked: Worked, head: HeadStyle) ->
     return locks(model, person, (points, normals), head.locks, head.lock_length, head.wave, head.seed)
 
 
+@dataclass
+class Stage:
+    """A sample and what other moments of it are made from."""
+
+    sample: Sample
+    model: BodyModel
+    person: Wearer
+    pose: Pose
+    camera: Camera
+    lights: Lights
+    worked: list[Worked]  # both garments
+    depths: list[ShopDepth]
+    surfaces: Callable[[Wearer], Callable[[Worked], list[Surface]]]  # all, for the person in another pose
+
+    def render(self, person: Wearer, cloths: Sequence[Floats]) -> Sample:
+        """The sample with the person moved, and both garments' vertices [N, 3]."""
+        wearing = self.surfaces(person)
+        worn = []
+        for worked, cloth, depth in zip(self.worked, cloths, self.depths, strict=True):
+            tracer = Tracer(wearing(move_worked(self.model, person, worked, cloth)))
+            worn.append(worn_planes(self.model, tracer, self.camera, self.lights, SUBPIXELS, SAMPLES, depth))
+        parts = parts_plane(self.model, person.vertices, person.normals, self.camera)
+        meta = {**self.sample.meta, "keypoints": keypoints(self.model, person, self.camera)}
+        return replace(self.sample, worn=(worn[0], worn[1]), parts=parts, meta=meta)
+
+
+def free_pose(rng: Generator, model: BodyModel, body: Body, stride: float = 1.0) -> Pose | None:
+    """A drawn pose whose arms do not pass through the body; None if they do."""
+    return settle(model, body, reach_out(model, body, draw_pose(rng, stride)))
+
+
 def make_sample(
     rng: Generator, size: tuple[int, int], assets: Assets, rooms: Sequence[Path] | None = None
 ) -> Sample:
@@ -294,6 +343,13 @@ def make_sample(
 
     rooms: the surroundings that may light it; by default all of the assets.
     """
+    return make_stage(rng, size, assets, rooms).sample
+
+
+def make_stage(
+    rng: Generator, size: tuple[int, int], assets: Assets, rooms: Sequence[Path] | None = None
+) -> Stage:
+    """Draw and render a sample as `make_sample` does, and keep what it was made from."""
     model = body_model()
     shape = draw_shape(rng)
     feminine = shape["gender"] > 0.5
@@ -301,7 +357,7 @@ def make_sample(
     body = model.rest(shape, head.features, head.expression.actions)
     lower_style = draw_lower(rng, feminine)
     stride = 0.4 if lower_style.kind == "skirt" else 1.0
-    pose = settle(model, body, reach_out(model, body, draw_pose(rng, stride)))
+    pose = free_pose(rng, model, body, stride)
     if pose is None:
         raise Rejected("arm through the body")
     person = wearer(model, body, pose, make_lower(model, body, lower_style, rng))
@@ -310,18 +366,25 @@ def make_sample(
     arms = (names[0], names[1]) if pose.left_first else (names[1], names[0])
     worn_things = draw_accessories(rng, arms)
     carried = draw_carried(rng, arms)
-    gaze = gaze_angles(model, person, head.expression, camera.eye)
-    strands = [
-        eye_surface(model, person, head.iris, gaze),
-        *(mouth_surfaces(model, person) if head.expression.actions.get("jawOpen", 0) > 0 else []),
-        *strand_surfaces(model, person, head, assets),
-        *accessory_surfaces(model, person, worn_things),
-        *shoe_surfaces(model, person.body, person.bones, lower_style.shoe),
-    ]
+
+    def surfaces(person: Wearer) -> Callable[[Worked], list[Surface]]:
+        gaze = gaze_angles(model, person, head.expression, camera.eye)
+        strands = [
+            eye_surface(model, person, head.iris, gaze),
+            *(mouth_surfaces(model, person) if head.expression.actions.get("jawOpen", 0) > 0 else []),
+            *strand_surfaces(model, person, head, assets),
+            *accessory_surfaces(model, person, worn_things),
+            *shoe_surfaces(model, person.body, person.bones, lower_style.shoe),
+        ]
+        return lambda worked: dressed_surfaces(model, person, worked, strands, head, assets, carried)
+
     lights, light_name = draw_light(rng, assets.surroundings if rooms is None else rooms, -camera.forward)
     worn: list[Worn] = []
     shops: list[Shop] = []
     made: list[dict[str, Any]] = []
+    tops: list[Worked] = []
+    depths: list[ShopDepth] = []
+    wearing = surfaces(person)
     for _ in range(2):
         tuck = bool(rng.random() < 0.3)
         style = draw_style(rng, feminine, tuck)
@@ -330,9 +393,10 @@ def make_sample(
         worked = make_worked(model, person, style, rng, size)
         flat = Tracer(garment_surfaces(worked, flat=True))
         shop, depth = shop_planes(flat, worked.camera, shop_lights(rng), SUBPIXELS, 4)
-        surfaces = dressed_surfaces(model, person, worked, strands, head, assets, carried)
-        layer = worn_planes(model, Tracer(surfaces), camera, lights, SUBPIXELS, SAMPLES, depth)
-        _inspect(layer)
+        layer = worn_planes(model, Tracer(wearing(worked)), camera, lights, SUBPIXELS, SAMPLES, depth)
+        inspect(layer)
+        tops.append(worked)
+        depths.append(depth)
         worn.append(layer)
         shops.append(shop)
         half = worked.camera.half_height
@@ -350,7 +414,8 @@ def make_sample(
         "lower": asdict(lower_style), "garments": made, "keypoints": joints,
     }  # fmt: skip
     parts = parts_plane(model, person.vertices, person.normals, camera)
-    return Sample((worn[0], worn[1]), (shops[0], shops[1]), parts, meta)
+    sample = Sample((worn[0], worn[1]), (shops[0], shops[1]), parts, meta)
+    return Stage(sample, model, person, pose, camera, lights, tops, depths, surfaces)
 
 
 def _sleeve_angle(worked: Worked) -> float:
@@ -376,7 +441,7 @@ def _front_extent(worked: Worked) -> list[float]:
     return [float(z.min()), float(z.max())]
 
 
-def _inspect(worn: Worn) -> None:
+def inspect(worn: Worn) -> None:
     """Reject what shows too little of the garment, or something that pokes through it."""
     garment = worn.garment
     covered = garment[..., 0] > 127
