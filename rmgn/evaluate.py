@@ -30,7 +30,7 @@ from rmgn import contenders
 from rmgn.checkpoint import CheckpointError
 from rmgn.config import PRESETS
 from rmgn.contenders import Answer, Contender, Network
-from rmgn.gallery import Entry, contact_sheet, to_bgr, write_page, write_picture
+from rmgn.gallery import Entry, contact_sheet, to_bgr, write_page, write_picture, write_text
 from rmgn.perceptual import EfficientNetLite0
 from rmgn.scores import Scorer, Scores, markdown
 from rmgn.trials import DataError, GeneratedTrials, Setting, Trial, Trials
@@ -57,7 +57,7 @@ def evaluate(
     """One pass over the trials; writes the report and returns the scores.
 
     size: height and width to resize the trials to. shown: how many of each setting go into the gallery.
-    keep: write every result as OUT/results/CONTENDER/SETTING/NAME.png too.
+    keep: write OUT/results/CONTENDER/SETTING/NAME.png too, and OUT/inputs/{person,garment}/SETTING/NAME.png.
     """
     entries: dict[Setting, list[Entry]] = {setting: [] for setting in trials.settings}
     counts: dict[Setting, int] = dict.fromkeys(trials.settings, 0)
@@ -102,16 +102,21 @@ def _entries(
 
 
 def _write_results(out: Path, trial: Trial, answers: Sequence[Answer], rivals: Sequence[Contender]) -> None:
-    for rival, answer in zip(rivals, answers, strict=True):
-        folder = out / "results" / re.sub(r"[^\w.+-]+", "_", rival.name) / trial.setting
-        for name, picture in zip(trial.names, answer.tryon, strict=True):
-            write_picture(folder / f"{name}.png", to_bgr(picture))
+    folders = {f"results/{plain(r.name)}": a.tryon for r, a in zip(rivals, answers, strict=True)}
+    folders |= {"inputs/person": trial.person, "inputs/garment": trial.garment}
+    for folder, pictures in folders.items():
+        for name, picture in zip(trial.names, pictures, strict=True):
+            write_picture(out / folder / trial.setting / f"{name}.png", to_bgr(picture))
+
+
+def plain(name: str) -> str:
+    """A contender's name as that of a folder."""
+    return re.sub(r"[^\w.+-]+", "_", name)
 
 
 def _write_report(
     out: Path, data: str, size: tuple[int, int], counts: dict[Setting, int], scores: Sequence[Scores]
 ) -> None:
-    out.mkdir(parents=True, exist_ok=True)
     report = {
         "data": data,
         "height": size[0],
@@ -121,8 +126,8 @@ def _write_report(
         "python": platform.python_version(),
         "contenders": [score.to_json() for score in scores],
     }
-    _write_text(out / "report.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
-    _write_text(out / "report.md", markdown(data, size, counts, scores, "Evaluation"))
+    write_text(out / "report.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
+    write_text(out / "report.md", markdown(data, size, counts, scores, "Evaluation"))
 
 
 def _write_pictures(out: Path, data: str, entries: dict[Setting, list[Entry]], rivals: Sequence[str]) -> None:
@@ -135,12 +140,6 @@ def _write_pictures(out: Path, data: str, entries: dict[Setting, list[Entry]], r
     note = f"The first {len(every)} try-ons of {data}, none chosen."
     titles = ["person", "garment", *rivals, "truth"]
     write_page(out / "index.html", f"Try-on: {data}", note, every, titles, rivals)
-
-
-def _write_text(file: Path, text: str) -> None:
-    temporary = file.with_name(f".{file.name}.part")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(file)
 
 
 def open_contenders(entrants: Sequence[Entrant], engine: str, device: torch.device) -> list[Contender]:

@@ -103,6 +103,13 @@ def join(trials: Sequence[Trial]) -> Trial:
     return replace(first, **values)
 
 
+def one(trial: Trial, n: int) -> Trial:
+    """The n-th of a batch, as a batch of one."""
+    values: dict[str, Any] = {f.name: getattr(trial, f.name) for f in fields(trial)}
+    chosen = {k: v[n : n + 1] for k, v in values.items() if k != "setting" and v is not None}
+    return replace(trial, **chosen)
+
+
 class GeneratedTrials:
     """Layers of rmgn.data.generate, each sample dressed once and for all, whatever the batch.
 
