@@ -23,11 +23,12 @@ from torch import Tensor
 
 from rmgn import checkpoint
 from rmgn.checkpoint import CheckpointError
+from rmgn.evaluate import parse_size
 from rmgn.gallery import Bgr, caption, to_bgr, write_picture, write_text
 from rmgn.generator import RegionalMaskGenerator, RegionalMaskResBlock
 from rmgn.model import RMGN, TryOn
 from rmgn.scores import table
-from rmgn.trials import DataError, GeneratedTrials, Trial, one
+from rmgn.trials import DataError, Trial, Trials, one, open_trials
 
 COLUMNS = 9
 SHARE = 0.65  # of the heat map in what is shown
@@ -105,7 +106,7 @@ def mask_means(result: TryOn) -> list[tuple[float, float]]:
 
 
 @torch.no_grad()
-def draw(model: RMGN, trials: GeneratedTrials, out: Path, count: int) -> list[MaskMean]:
+def draw(model: RMGN, trials: Trials, out: Path, count: int) -> list[MaskMean]:
     """Write the sheets of the first `count` try-ons; returns the masks' means over them."""
     names = names_of(model)
     sums = np.zeros((len(names), 2))
@@ -135,6 +136,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--data", type=Path, required=True, metavar="DIR", help="layers of rmgn.data.generate"
     )
     parser.add_argument("--assets", type=Path, metavar="DIR", help="surroundings for backgrounds")
+    parser.add_argument("--size", type=parse_size, metavar="HxW", help="size of the try-ons")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--count", type=int, default=8, help="try-ons to show (8)")
     return parser.parse_args(argv)
@@ -148,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         model = checkpoint.load(args.checkpoint)
         if model.config.generator != "rmgn":
             raise DataError(f"{args.checkpoint} holds the PF-AFN generator, which has no regional masks")
-        trials = GeneratedTrials(args.data, ["paired"], 2, args.assets, first=-(-args.count // 2))
+        trials = open_trials(args.data, batch=2, assets=args.assets, size=args.size)
         means = draw(model, trials, args.out, args.count)
     except (CheckpointError, ValueError, OSError) as error:
         print(f"rmgn.experiments.figure6: {error}", file=sys.stderr)
