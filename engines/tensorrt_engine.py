@@ -60,7 +60,8 @@ def build_plan(
 ) -> Path:
     """Build `graph` into a plan and write it with its manifest.
 
-    TensorRT builds the fused graph where the bundle has one and Triton is here to compile its kernels. The network is strongly typed: the graph's own types are the precision. capabilities: which GPUs the
+    TensorRT builds the fused graph where the bundle has one and Triton is here to compile its kernels.
+    The network is strongly typed: the graph's own types are the precision. capabilities: which GPUs the
     plan is for; TensorRT-RTX only, which needs no GPU to build (None: the GPU at hand, or else
     RTX_CAPABILITIES). TensorRT builds for the GPU at hand. Raises EngineError where that fails.
     """
