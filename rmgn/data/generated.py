@@ -91,8 +91,8 @@ class GeneratedPeople(Dataset[Batch]):
             dressed = dress({k: v.to(device) for k, v in batch.items()})
 
     `split="eval"` draws prints, fonts and backdrops that `"train"` never shows. The look depends on `seed`,
-    the epoch (`set_epoch`) and the sample's number alone, not on batch, order or worker; now and then the next
-    sample of the folder stands in the back.
+    the epoch (`set_epoch`) and the sample's number alone, not on batch, order or worker; now and then the
+    next sample of the folder stands in the back.
 
     size: (height, width) that divides the layers' own by a whole number; they are reduced to it before they
     are dressed (`rmgn.data.transform.shrink`), which costs a fraction. By default their own size.

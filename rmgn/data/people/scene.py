@@ -194,7 +194,7 @@ def make_worked(
 
 
 def move_worked(model: BodyModel, person: Wearer, worked: Worked, worn: Floats) -> Worked:
-    """The garment worn as `worn` [N, 3] by the person in another pose, with all that hangs together with it."""
+    """The garment worn as `worn` [N, 3] by the person in another pose, with all that hangs on it."""
     moved = replace(worked, worn=worn)
     if worked.collar is not None:
         moved.collar_worn = _worn_collar(model, person, worked.collar, worn)
