@@ -105,7 +105,7 @@ def test_graphs_that_cannot_be_batched_are_refused(
     bundle32: Path, identity_bundle: Any, tmp_path: Path
 ) -> None:
     fixed = engines.load_bundle(identity_bundle())
-    with pytest.raises(EngineError, match="tryon.onnx cannot run batches, try --max-batch 1: .*GridSample"):
+    with pytest.raises(EngineError, match=r"tryon\.onnx cannot run batches, try --max-batch 1: .*GridSample"):
         batched(fixed, "tryon")
     out = write_repository(fixed, tmp_path / "models", max_batch=1)
     assert read(out)["rmgn_tryon"].max_batch_size == 0
