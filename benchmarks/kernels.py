@@ -5,30 +5,34 @@
 
 Run as a module, from the root: as a script this file would itself be found as `kernels`.
 
-Writes kernels.json and kernels.md: median times, ratios, bytes moved (each operand read once, each result
-written once) and their share of the copy bandwidth measured in the same run. Nothing is timed until the
-results agree with eager torch.
+Writes kernels.json, kernels.md and kernels.svg: median times, ratios, bytes moved (each operand read once,
+each result written once) and their share of the copy bandwidth measured in the same run. Nothing is timed
+until the results agree with eager torch.
 """
 
 import argparse
 import datetime
+import itertools
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from xml.sax.saxutils import escape
 
 import torch
 from torch import Tensor
 
-from kernels.flow_warp import flow_warp_op, flow_warp_reference, identity_flow
+from kernels.flow_warp import compose_flow_reference, flow_warp_op, flow_warp_reference, identity_flow
 from kernels.local_correlation import local_correlation_op, local_correlation_reference
 from kernels.mask_fusion import blend, denormalise, instance_norm, mask_fusion_op
 from kernels.triton_runtime import AVAILABLE, INTERPRETED, triton
 from rmgn import PRESETS, ModelConfig
 
 Call = Callable[..., Any]
+LAYOUTS = ("NCHW", "NHWC")
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ class Case:
 
     operation: str
     shape: tuple[int, ...]
+    layout: str  # of the features: NCHW or NHWC
     ours: Call
     eager: Call
     inputs: list[Tensor]
@@ -49,8 +54,10 @@ class Row:
 
     operation: str
     shape: tuple[int, ...]
+    layout: str
     dtype: str
     direction: str
+    megabytes: float
     ours_ms: float
     eager_ms: float
     compiled_ms: float
@@ -61,12 +68,18 @@ class Row:
 
 
 def cases(
-    config: ModelConfig, height: int, width: int, batch: int, dtype: torch.dtype, device: str
+    config: ModelConfig, height: int, width: int, batch: int, dtype: torch.dtype, device: str, layout: str
 ) -> Iterator[Case]:
-    """Every distinct shape of one pass through the network."""
+    """Every distinct shape of one pass through the network, features in NCHW or NHWC.
+
+    In NHWC without what has but one layout: the correlation, and flows of two channels.
+    """
+    last = layout == "NHWC"
 
     def features(channels: int, scale: int) -> Tensor:
-        return torch.randn(batch, channels, height // scale, width // scale, device=device, dtype=dtype)
+        size = (batch, channels, height // scale, width // scale)
+        made = torch.randn(size, device=device, dtype=dtype)
+        return made.contiguous(memory_format=torch.channels_last) if last else made
 
     size = torch.finfo(dtype).bits // 8
     for level in range(len(config.encoder_widths)):
@@ -74,17 +87,26 @@ def cases(
         a, b = features(config.pyramid_width, scale), features(config.pyramid_width, scale)
         window = (2 * config.correlation_radius + 1) ** 2
         moved = (2 * a.numel() + a.numel() // config.pyramid_width * window) * size
-        radius = config.correlation_radius
-        yield Case(
-            "local_correlation", tuple(a.shape),
-            lambda x, y, r=radius: local_correlation_op(x, y, r, 0.1),
-            lambda x, y, r=radius: local_correlation_reference(x, y, r, 0.1),
-            [a, b], moved,
-        )  # fmt: skip
+        radius, rule = config.correlation_radius, config.pixel_rule
+        if not last:
+            yield Case(
+                "local_correlation", tuple(a.shape), layout,
+                lambda x, y, r=radius: local_correlation_op(x, y, r, 0.1),
+                lambda x, y, r=radius: local_correlation_reference(x, y, r, 0.1),
+                [a, b], moved,
+            )  # fmt: skip
         still = identity_flow(a.shape[2], a.shape[3], device=device)
         flow = still + 0.05 * torch.randn(batch, 2, *a.shape[2:], device=device)
+        if not last and dtype == torch.float32:  # flows are float32 in every network
+            offset = torch.randn(batch, 2, *a.shape[2:], device=device)
+            yield Case(
+                "compose_flow", tuple(flow.shape), layout,
+                lambda f, o, r=rule: flow_warp_op(f, o, "border", r),
+                lambda f, o, r=rule: compose_flow_reference(f, o, r),
+                [flow, offset], 3 * flow.numel() * 4,
+            )  # fmt: skip
         yield Case(
-            "flow_warp", tuple(a.shape),
+            "flow_warp", tuple(a.shape), layout,
             lambda x, f: flow_warp_op(x, f, "border", "flow"),
             lambda x, f: flow_warp_reference(x, f, "border"),
             [a, flow], 2 * a.numel() * size + flow.numel() * 4,
@@ -96,7 +118,7 @@ def cases(
         weight = torch.randn(channels, device=device, dtype=dtype) / channels
         bias = torch.randn(1, device=device, dtype=dtype)
         yield Case(
-            "mask_fusion", tuple(maps[0].shape),
+            "mask_fusion", tuple(maps[0].shape), layout,
             lambda *t: mask_fusion_op(*t[:5], None, *t[5:], True)[:2],
             _eager_fusion,
             [*maps, weight, bias], (6 * maps[0].numel() + maps[0].numel() // channels) * size,
@@ -166,15 +188,16 @@ def measure(case: Case, dtype: str, copy: float) -> list[Row]:
         )
         rate = case.bytes_forward / (ours / 1000) if direction == "forward" else float("nan")
         ratios = eager / ours, fused / ours, rate / 1e9, rate / copy
-        rows.append(Row(case.operation, case.shape, dtype, direction, ours, eager, fused, *ratios))
+        about = case.operation, case.shape, case.layout, dtype, direction, case.bytes_forward / 1e6
+        rows.append(Row(*about, ours, eager, fused, *ratios))
     return rows
 
 
-def write(rows: list[Row], copy: float, out: Path) -> None:
-    """kernels.json and kernels.md."""
+def write(rows: list[Row], copy: float, device: str, out: Path) -> None:
+    """kernels.json, kernels.md and kernels.svg."""
     out.mkdir(parents=True, exist_ok=True)
     head = {
-        "device": torch.cuda.get_device_name(),
+        "device": device,
         "torch": torch.__version__,
         "triton": triton.__version__,
         "date": datetime.date.today().isoformat(),
@@ -187,16 +210,62 @@ def write(rows: list[Row], copy: float, out: Path) -> None:
         f"{head['device']}, torch {head['torch']}, Triton {head['triton']}, {head['date']}; "
         f"copy {copy / 1e9:.0f} GB/s",
         "",
-        "| operation | shape | dtype | direction | ms | x eager | x compile | GB/s | of copy |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| operation | shape | layout | dtype | direction | ms | x eager | x compile | GB/s | of copy |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {r.operation} | {'x'.join(map(str, r.shape))} | {r.dtype} | {r.direction} | {r.ours_ms:.3f} | "
+        f"| {r.operation} | {'x'.join(map(str, r.shape))} | {r.layout} | {r.dtype} | {r.direction} | "
+        f"{r.ours_ms:.3f} | "
         f"{r.over_eager:.1f} | {r.over_compiled:.1f} | "
         + (f"{r.gigabytes_per_second:.0f} | {r.share_of_copy:.0%} |" if r.direction == "forward" else "| |")
         for r in rows
     ]
     (out / "kernels.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    forward = [row for row in rows if row.direction == "forward"]
+    (out / "kernels.svg").write_text(plot(forward, copy / 1e9, str(head["device"])), encoding="utf-8")
+
+
+def plot(rows: Sequence[Row], copy: float, device: str) -> str:
+    """An SVG of the roofline: GB/s of each case over the bytes it moves, beneath the copy's GB/s."""
+    colours = {
+        "mask_fusion": "#1b6ca8", "flow_warp": "#c8553d",
+        "compose_flow": "#6a994e", "local_correlation": "#7b2d8b",
+    }  # fmt: skip
+    left, top, width, height = 60, 40, 640, 320
+    low = math.floor(math.log10(min(row.megabytes for row in rows)))
+    high = max(low + 1, math.ceil(math.log10(max(row.megabytes for row in rows))))
+    peak = 1.1 * max(copy, *(row.gigabytes_per_second for row in rows))
+
+    def x(megabytes: float) -> float:
+        return left + width * (math.log10(megabytes) - low) / (high - low)
+
+    def y(rate: float) -> float:
+        return top + height * (1 - rate / peak)
+
+    def text(at_x: float, at_y: float, content: str, anchor: str = "middle") -> str:
+        return f'<text x="{at_x:.0f}" y="{at_y:.0f}" text-anchor="{anchor}">{content}</text>'
+
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + width + 20}" height="{top + height + 60}" '
+        'font-family="sans-serif" font-size="12"><rect width="100%" height="100%" fill="white"/>',
+        text(left, 20, f"{escape(device)}: forward, GB/s over megabytes moved", "start"),
+        f'<path d="M{left} {top}v{height}h{width}" fill="none" stroke="black"/>',
+        f'<path d="M{left} {y(copy):.0f}h{width}" stroke="grey" stroke-dasharray="4"/>',
+        text(left + width, y(copy) - 5, f"copy, {copy:.0f} GB/s", "end"),
+    ]
+    parts += [text(x(10.0**power), top + height + 18, f"{10.0**power:g}") for power in range(low, high + 1)]
+    parts += [text(left - 6, y(peak * part / 4) + 4, f"{peak * part / 4:.0f}", "end") for part in range(5)]
+    for row in rows:
+        about = f"{row.operation} {'x'.join(map(str, row.shape))} {row.layout} {row.dtype}"
+        parts.append(
+            f'<circle cx="{x(row.megabytes):.1f}" cy="{y(row.gigabytes_per_second):.1f}" r="4" '
+            f'fill="{colours[row.operation]}" fill-opacity="0.7"><title>{about}</title></circle>'
+        )
+    for place, (operation, colour) in enumerate(colours.items()):
+        at = left + 160 * place
+        parts.append(f'<circle cx="{at + 5}" cy="{top + height + 42}" r="4" fill="{colour}"/>')
+        parts.append(text(at + 15, top + height + 46, operation, "start"))
+    return "\n".join([*parts, "</svg>", ""])
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -209,7 +278,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--interpret", action="store_true", help="run each case once on the CPU, time nothing"
     )
-    parser.add_argument("--tiny", action="store_true", help="the lite preset at 64x32")
+    parser.add_argument("--tiny", action="store_true", help="the lite preset at 32x32")
     return parser.parse_args(argv)
 
 
@@ -221,28 +290,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(message, file=sys.stderr)
         return 2
     config = PRESETS["lite" if args.tiny else "paper"]
-    sizes = [(64, 32)] if args.tiny else [(256, 192), (512, 384)]
+    sizes = [(32, 32)] if args.tiny else [(256, 192), (512, 384)]
     batches = [1] if args.tiny else [1, 8]
     if args.interpret:
         count = 0
-        for case in cases(config, *sizes[0], batches[0], torch.float32, "cpu"):
-            check(case)
-            both_directions(case.ours, case.inputs)()
-            count += 1
+        for dtype, layout in zip((torch.float32, torch.bfloat16), LAYOUTS, strict=True):
+            for case in cases(config, *sizes[0], batches[0], dtype, "cpu", layout):
+                check(case)
+                if dtype == torch.float32:
+                    both_directions(case.ours, case.inputs)()
+                count += 1
         print(f"{count} cases agree with eager torch")
         return 0
     copy, rows = copy_bandwidth(), []
-    for dtype in (torch.float16, torch.float32):
-        for height, width in sizes:
-            for batch in batches:
-                for case in cases(config, height, width, batch, dtype, "cuda"):
-                    check(case)
-                    rows += measure(case, str(dtype).removeprefix("torch."), copy)
-                    print(
-                        f"{case.operation} {case.shape} {dtype}: {rows[-2].over_eager:.1f} x eager",
-                        flush=True,
-                    )
-    write(rows, copy, args.out)
+    dtypes = (torch.float16, torch.bfloat16, torch.float32)
+    for dtype, layout, (height, width), batch in itertools.product(dtypes, LAYOUTS, sizes, batches):
+        for case in cases(config, height, width, batch, dtype, "cuda", layout):
+            check(case)
+            rows += measure(case, str(dtype).removeprefix("torch."), copy)
+            about = f"{case.operation} {case.shape} {layout} {dtype}"
+            print(f"{about}: {rows[-2].over_eager:.1f} x eager", flush=True)
+    write(rows, copy, torch.cuda.get_device_name(), args.out)
     print(args.out / "kernels.md")
     return 0
 

@@ -1,45 +1,268 @@
-"""The CUDA device, through pycuda where it is installed and cuda-python otherwise."""
+"""The first CUDA GPU, through pycuda where it is installed and cuda-python otherwise.
+
+Nothing is imported before `open_device`. Pointers and stream handles are plain numbers, as TensorRT takes
+them. All work happens inside `with device.current():`, on whichever thread; the context is the primary one,
+which TensorRT shares.
+"""
+
+import contextlib
+import ctypes
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from engines.protocol import Array, EngineError
+
+INSTALL = "pip install cuda-python, or pycuda"
+
+
+class Device(ABC):
+    """Memory, page-locked host memory, streams and CUDA graphs of one GPU."""
+
+    compute_capability: tuple[int, int]
+
+    @abstractmethod
+    def current(self) -> contextlib.AbstractContextManager[None]:
+        """Make this device the calling thread's while the `with` block lasts."""
+
+    @abstractmethod
+    def allocate(self, size: int) -> int:
+        """Device memory of `size` bytes. Raises EngineError where there is too little."""
+
+    @abstractmethod
+    def free(self, pointer: int) -> None:
+        """Give back what `allocate` returned."""
+
+    @abstractmethod
+    def pinned(self, shape: tuple[int, ...]) -> Array:
+        """A page-locked float32 array, from and to which copies run beside other work."""
+
+    @abstractmethod
+    def unpin(self, array: Array) -> None:
+        """Give back what `pinned` returned; the array must not be used afterwards."""
+
+    @abstractmethod
+    def stream(self) -> int:
+        """A new stream that waits for no other."""
+
+    @abstractmethod
+    def destroy(self, stream: int) -> None:
+        """Give back a stream."""
+
+    @abstractmethod
+    def upload(self, pointer: int, array: Array, stream: int) -> None:
+        """Begin to copy a whole array to the device."""
+
+    @abstractmethod
+    def download(self, array: Array, pointer: int, stream: int) -> None:
+        """Begin to fill a whole array from the device."""
+
+    @abstractmethod
+    def synchronize(self, stream: int) -> None:
+        """Wait until everything begun on the stream is done."""
+
+    @abstractmethod
+    def record(self, stream: int, work: Callable[[], bool]) -> Any:
+        """A CUDA graph of what `work` puts on the stream; None where that cannot be recorded."""
+
+    @abstractmethod
+    def replay(self, graph: Any, stream: int) -> None:
+        """Begin the work of a CUDA graph."""
+
+    @abstractmethod
+    def forget(self, graph: Any) -> None:
+        """Give back a CUDA graph."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the device."""
+
+
+def open_device() -> Device:
+    """The first GPU. Raises EngineError where there is none, or no binding of CUDA to Python."""
+    for kind in (PyCudaDevice, CudaPythonDevice):
+        try:
+            return kind()
+        except ImportError:
+            continue
+    raise EngineError(f"neither pycuda nor cuda-python is installed ({INSTALL})")
 
 
 def compute_capability() -> tuple[int, int] | None:
     """Compute capability of the first GPU, such as (8, 6); None without a GPU, driver or Python binding."""
     try:
-        return _with_pycuda()
-    except ImportError:
-        pass
-    try:
-        return _with_cuda_python()
-    except ImportError:
+        device = open_device()
+    except EngineError:
+        return None
+    device.close()
+    return device.compute_capability
+
+
+class PyCudaDevice(Device):
+    """Through pycuda, which offers no CUDA graphs: `record` gives None."""
+
+    def __init__(self) -> None:
+        import pycuda.driver as cuda
+
+        self._cuda = cuda
+        try:
+            cuda.init()
+            device = cuda.Device(0)
+            major, minor = device.compute_capability()
+            self._context = device.retain_primary_context()
+        except cuda.Error as error:
+            raise _missing(error) from error
+        self.compute_capability = int(major), int(minor)
+        self._allocated: dict[int, Any] = {}
+        self._streams: dict[int, Any] = {}
+
+    @contextlib.contextmanager
+    def current(self) -> Iterator[None]:
+        self._context.push()
+        try:
+            yield
+        except self._cuda.Error as error:
+            raise EngineError(f"the GPU failed: {error}") from error
+        finally:
+            self._cuda.Context.pop()
+
+    def allocate(self, size: int) -> int:
+        memory = self._cuda.mem_alloc(size)
+        self._allocated[int(memory)] = memory
+        return int(memory)
+
+    def free(self, pointer: int) -> None:
+        self._allocated.pop(pointer).free()
+
+    def pinned(self, shape: tuple[int, ...]) -> Array:
+        array: Array = self._cuda.pagelocked_empty(shape, np.float32)
+        return array
+
+    def unpin(self, array: Array) -> None:
+        """The array frees itself with its last reference."""
+
+    def stream(self) -> int:
+        stream = self._cuda.Stream()
+        self._streams[stream.handle] = stream
+        return int(stream.handle)
+
+    def destroy(self, stream: int) -> None:
+        del self._streams[stream]
+
+    def upload(self, pointer: int, array: Array, stream: int) -> None:
+        self._cuda.memcpy_htod_async(pointer, array, self._streams[stream])
+
+    def download(self, array: Array, pointer: int, stream: int) -> None:
+        self._cuda.memcpy_dtoh_async(array, pointer, self._streams[stream])
+
+    def synchronize(self, stream: int) -> None:
+        self._streams[stream].synchronize()
+
+    def record(self, stream: int, work: Callable[[], bool]) -> Any:  # noqa: ARG002
         return None
 
+    def replay(self, graph: Any, stream: int) -> None:
+        raise NotImplementedError
 
-def _with_pycuda() -> tuple[int, int] | None:
-    import pycuda.driver as cuda
+    def forget(self, graph: Any) -> None:
+        raise NotImplementedError
 
-    try:
-        cuda.init()
-        major, minor = cuda.Device(0).compute_capability()
-    except cuda.Error:
-        return None
-    return int(major), int(minor)
+    def close(self) -> None:
+        self._context.detach()
 
 
-def _with_cuda_python() -> tuple[int, int] | None:
-    from cuda.bindings import driver
+class CudaPythonDevice(Device):
+    """Through cuda-python's bindings of the driver."""
 
-    attributes = driver.CUdevice_attribute
-    wanted = (
-        attributes.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
-        attributes.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
-    )
-    try:
-        (error,) = driver.cuInit(0)
-        if error:
+    def __init__(self) -> None:
+        from cuda.bindings import driver
+
+        self._driver = driver
+        attribute = driver.CUdevice_attribute
+        kinds = (
+            attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
+            attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
+        )
+        try:
+            self._call("cuInit", 0)
+            self._device = self._call("cuDeviceGet", 0)
+            major, minor = (self._call("cuDeviceGetAttribute", kind, self._device) for kind in kinds)
+            self._context = self._call("cuDevicePrimaryCtxRetain", self._device)
+        except (RuntimeError, EngineError) as error:  # RuntimeError where libcuda cannot be loaded
+            raise _missing(error) from error
+        self.compute_capability = int(major), int(minor)
+
+    def _call(self, name: str, *arguments: Any) -> Any:
+        """Call a function of the driver: its one result, or None. Raises EngineError."""
+        error, *results = getattr(self._driver, name)(*arguments)
+        if int(error):
+            _, text = self._driver.cuGetErrorString(error)
+            raise EngineError(f"{name} failed: {text.decode() if text else error}")
+        return results[0] if results else None
+
+    @contextlib.contextmanager
+    def current(self) -> Iterator[None]:
+        self._call("cuCtxPushCurrent", self._context)
+        try:
+            yield
+        finally:
+            self._call("cuCtxPopCurrent")
+
+    def allocate(self, size: int) -> int:
+        return int(self._call("cuMemAlloc", size))
+
+    def free(self, pointer: int) -> None:
+        self._call("cuMemFree", pointer)
+
+    def pinned(self, shape: tuple[int, ...]) -> Array:
+        size = int(np.prod(shape, dtype=np.int64)) * 4
+        memory = ctypes.cast(int(self._call("cuMemHostAlloc", size, 0)), ctypes.POINTER(ctypes.c_float))
+        return np.ctypeslib.as_array(memory, shape)
+
+    def unpin(self, array: Array) -> None:
+        self._call("cuMemFreeHost", array.ctypes.data)
+
+    def stream(self) -> int:
+        return int(self._call("cuStreamCreate", self._driver.CUstream_flags.CU_STREAM_NON_BLOCKING.value))
+
+    def destroy(self, stream: int) -> None:
+        self._call("cuStreamDestroy", stream)
+
+    def upload(self, pointer: int, array: Array, stream: int) -> None:
+        self._call("cuMemcpyHtoDAsync", pointer, array.ctypes.data, array.nbytes, stream)
+
+    def download(self, array: Array, pointer: int, stream: int) -> None:
+        self._call("cuMemcpyDtoHAsync", array.ctypes.data, pointer, array.nbytes, stream)
+
+    def synchronize(self, stream: int) -> None:
+        self._call("cuStreamSynchronize", stream)
+
+    def record(self, stream: int, work: Callable[[], bool]) -> Any:
+        # Thread-local: another thread may load the next garment's engine while this one records.
+        mode = self._driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+        self._call("cuStreamBeginCapture", stream, mode)
+        try:
+            done = work()
+        finally:
+            error, graph = self._driver.cuStreamEndCapture(stream)
+        if int(error) or not done:
             return None
-        error, device = driver.cuDeviceGet(0)
-        if error:
-            return None
-        (_, major), (_, minor) = (driver.cuDeviceGetAttribute(attribute, device) for attribute in wanted)
-    except RuntimeError:  # raised where libcuda cannot be loaded
-        return None
-    return int(major), int(minor)
+        error, executable = self._driver.cuGraphInstantiate(graph, 0)
+        self._call("cuGraphDestroy", graph)
+        return None if int(error) else executable
+
+    def replay(self, graph: Any, stream: int) -> None:
+        self._call("cuGraphLaunch", graph, stream)
+
+    def forget(self, graph: Any) -> None:
+        self._call("cuGraphExecDestroy", graph)
+
+    def close(self) -> None:
+        self._call("cuDevicePrimaryCtxRelease", self._device)
+
+
+def _missing(error: Exception) -> EngineError:
+    reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+    return EngineError(f"no NVIDIA GPU is usable here ({reason})")

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from engines.bundle import Bundle, sha256
-from engines.device import compute_capability
+from engines.device import compute_capability, open_device
 from engines.protocol import Engine, EngineError
+from engines.tensorrt_run import TensorRtEngine
 
 LIBRARIES = ("tensorrt", "tensorrt_rtx")
 INSTALL = "pip install 'rmgn[tensorrt]' on a machine with its GPU, or 'rmgn[tensorrt-rtx]' anywhere"
@@ -60,7 +61,8 @@ def build_plan(
 ) -> Path:
     """Build `graph` into a plan and write it with its manifest.
 
-    TensorRT builds the fused graph where the bundle has one and Triton is here to compile its kernels. The network is strongly typed: the graph's own types are the precision. capabilities: which GPUs the
+    TensorRT builds the fused graph where the bundle has one and Triton is here to compile its kernels.
+    The network is strongly typed: the graph's own types are the precision. capabilities: which GPUs the
     plan is for; TensorRT-RTX only, which needs no GPU to build (None: the GPU at hand, or else
     RTX_CAPABILITIES). TensorRT builds for the GPU at hand. Raises EngineError where that fails.
     """
@@ -129,12 +131,35 @@ def read_manifest(bundle: Bundle, graph: str, library: str) -> PlanManifest:
 
 
 def open_engine(bundle: Bundle, graph: str) -> Engine:
-    """Say why a plan is not run: this version builds plans, for use by other programs."""
+    """Load the plan of `graph`, of TensorRT where it has one and of TensorRT-RTX otherwise.
+
+    Raises ImportError where neither is installed, EngineError where there is no GPU or no plan that fits.
+    """
     libraries = installed()
     if not libraries:
         raise ModuleNotFoundError("no TensorRT", name="tensorrt or tensorrt_rtx")
-    plan = plan_path(bundle, graph, libraries[0])
-    raise EngineError(f"this version builds {plan.name} but does not run it")
+    refused = []
+    for library in libraries:
+        device = open_device()
+        try:
+            check_device(bundle, graph, library, device.compute_capability)
+            return TensorRtEngine(bundle, graph, plan_path(bundle, graph, library), _import(library), device)
+        except EngineError as error:
+            device.close()
+            refused.append(str(error))
+    raise EngineError("; ".join(refused))
+
+
+def check_device(bundle: Bundle, graph: str, library: str, here: tuple[int, int]) -> None:
+    """Raise EngineError unless the plan belongs to this bundle and library, is whole, and is for this GPU."""
+    manifest = read_manifest(bundle, graph, library)
+    capability = "{}.{}".format(*here)
+    if capability not in manifest.compute_capabilities:
+        raise EngineError(
+            f"{plan_path(bundle, graph, library)} is for compute capability "
+            f"{', '.join(manifest.compute_capabilities)}, this GPU has {capability}; build it again with "
+            f"`python export/build_engine.py --out {bundle.folder}`"
+        )
 
 
 def _import(library: str) -> types.ModuleType | None:

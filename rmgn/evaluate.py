@@ -30,10 +30,16 @@ from rmgn import contenders
 from rmgn.checkpoint import CheckpointError
 from rmgn.config import PRESETS
 from rmgn.contenders import Answer, Contender, Network
-from rmgn.gallery import Entry, contact_sheet, to_bgr, write_page, write_picture
+from rmgn.gallery import Entry, contact_sheet, to_bgr, write_page, write_picture, write_text
 from rmgn.perceptual import EfficientNetLite0
 from rmgn.scores import Scorer, Scores, markdown
-from rmgn.trials import DataError, GeneratedTrials, Setting, Trial, Trials
+from rmgn.trials import DataError, Setting, Trial, Trials, open_trials
+
+SETTINGS: dict[str, tuple[Setting, ...]] = {
+    "paired": ("paired",),
+    "unpaired": ("unpaired",),
+    "both": ("paired", "unpaired"),
+}
 
 
 class Entrant(NamedTuple):
@@ -50,24 +56,22 @@ def evaluate(
     scorer: Scorer,
     out: Path,
     device: torch.device,
-    size: tuple[int, int] | None = None,
     shown: int = 32,
     keep: bool = False,
 ) -> list[Scores]:
     """One pass over the trials; writes the report and returns the scores.
 
-    size: height and width to resize the trials to. shown: how many of each setting go into the gallery.
-    keep: write every result as OUT/results/CONTENDER/SETTING/NAME.png too.
+    shown: how many of each setting go into the gallery.
+    keep: write OUT/results/CONTENDER/SETTING/NAME.png too, and OUT/inputs/{person,garment}/SETTING/NAME.png.
     """
     entries: dict[Setting, list[Entry]] = {setting: [] for setting in trials.settings}
     counts: dict[Setting, int] = dict.fromkeys(trials.settings, 0)
     seconds = [0.0] * len(rivals)
-    done = size or (0, 0)
+    size = (0, 0)
     with tqdm(total=len(trials), unit="picture") as bar:
         for trial in trials:
             trial = trial.to(device)
-            trial = trial.resized(size) if size else trial
-            done = (trial.person.shape[-2], trial.person.shape[-1])
+            size = (trial.person.shape[-2], trial.person.shape[-1])
             answers = []
             for n, rival in enumerate(rivals):
                 begin = time.monotonic()
@@ -83,7 +87,7 @@ def evaluate(
     scores = scorer.finish()
     for score, taken in zip(scores, seconds, strict=True):
         score.seconds = taken
-    _write_report(out, trials.name, done, counts, scores)
+    _write_report(out, trials.name, size, counts, scores)
     _write_pictures(out, trials.name, entries, [rival.name for rival in rivals])
     return scores
 
@@ -102,16 +106,21 @@ def _entries(
 
 
 def _write_results(out: Path, trial: Trial, answers: Sequence[Answer], rivals: Sequence[Contender]) -> None:
-    for rival, answer in zip(rivals, answers, strict=True):
-        folder = out / "results" / re.sub(r"[^\w.+-]+", "_", rival.name) / trial.setting
-        for name, picture in zip(trial.names, answer.tryon, strict=True):
-            write_picture(folder / f"{name}.png", to_bgr(picture))
+    folders = {f"results/{plain(r.name)}": a.tryon for r, a in zip(rivals, answers, strict=True)}
+    folders |= {"inputs/person": trial.person, "inputs/garment": trial.garment}
+    for folder, pictures in folders.items():
+        for name, picture in zip(trial.names, pictures, strict=True):
+            write_picture(out / folder / trial.setting / f"{name}.png", to_bgr(picture))
+
+
+def plain(name: str) -> str:
+    """A contender's name as that of a folder."""
+    return re.sub(r"[^\w.+-]+", "_", name)
 
 
 def _write_report(
     out: Path, data: str, size: tuple[int, int], counts: dict[Setting, int], scores: Sequence[Scores]
 ) -> None:
-    out.mkdir(parents=True, exist_ok=True)
     report = {
         "data": data,
         "height": size[0],
@@ -121,8 +130,8 @@ def _write_report(
         "python": platform.python_version(),
         "contenders": [score.to_json() for score in scores],
     }
-    _write_text(out / "report.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
-    _write_text(out / "report.md", markdown(data, size, counts, scores, "Evaluation"))
+    write_text(out / "report.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
+    write_text(out / "report.md", markdown(data, size, counts, scores, "Evaluation"))
 
 
 def _write_pictures(out: Path, data: str, entries: dict[Setting, list[Entry]], rivals: Sequence[str]) -> None:
@@ -135,12 +144,6 @@ def _write_pictures(out: Path, data: str, entries: dict[Setting, list[Entry]], r
     note = f"The first {len(every)} try-ons of {data}, none chosen."
     titles = ["person", "garment", *rivals, "truth"]
     write_page(out / "index.html", f"Try-on: {data}", note, every, titles, rivals)
-
-
-def _write_text(file: Path, text: str) -> None:
-    temporary = file.with_name(f".{file.name}.part")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(file)
 
 
 def open_contenders(entrants: Sequence[Entrant], engine: str, device: torch.device) -> list[Contender]:
@@ -206,7 +209,8 @@ class _AddEntrant(argparse.Action):
         namespace.entrants = entrants
 
 
-def _size(text: str) -> tuple[int, int]:
+def parse_size(text: str) -> tuple[int, int]:
+    """Height and width of HEIGHTxWIDTH, for argparse."""
     match = re.fullmatch(r"(\d+)x(\d+)", text)
     if not match or int(match[1]) % 32 or int(match[2]) % 32 or not int(match[1]) * int(match[2]):
         raise argparse.ArgumentTypeError(f"{text!r} is not HEIGHTxWIDTH in multiples of 32, such as 256x192")
@@ -239,11 +243,20 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     who.add_argument("--engine", default="auto", choices=["auto", *BACKENDS], help="backend of the bundles")
     data = parser.add_argument_group("on what")
-    data.add_argument("--data", type=Path, required=True, metavar="DIR", help="layers of rmgn.data.generate")
-    data.add_argument("--setting", choices=["paired", "unpaired", "both"], default="both")
+    data.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="layers of rmgn.data.generate, or a data set in a layout of docs/datasets.md",
+    )
+    data.add_argument("--pairs", type=Path, metavar="FILE", help="person and garment a line, for photos")
+    data.add_argument("--setting", choices=list(SETTINGS), help="both for layers, unpaired for photos")
     data.add_argument("--first", type=_count, metavar="N", help="only the first N samples")
     data.add_argument("--last", type=_count, metavar="N", help="only the last N samples")
-    data.add_argument("--size", type=_size, metavar="HxW", help="resize the data, to 256x192 for example")
+    data.add_argument(
+        "--size", type=parse_size, metavar="HxW", help="size of the try-ons: the layers' own, photos 256x192"
+    )
     data.add_argument("--assets", type=Path, metavar="DIR", help="surroundings for backgrounds")
     how = parser.add_argument_group("how")
     how.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the report")
@@ -267,15 +280,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     cv2.setNumThreads(1)
     try:
         device = torch.device(args.device)
-        settings: tuple[Setting, ...] = ("paired", "unpaired")
-        if args.setting != "both":
-            settings = (args.setting,)
-        trials = GeneratedTrials(
-            args.data, settings, args.batch, args.assets, args.first, args.last, args.workers
-        )
+        settings = SETTINGS.get(args.setting)
+        part = (args.first, args.last, args.workers, args.size)
+        trials = open_trials(args.data, settings, args.batch, args.pairs, args.assets, *part)
         rivals = open_contenders(args.entrants, args.engine, device)
         scorer = make_scorer(rivals, args.inception, args.alexnet, device)
-        evaluate(trials, rivals, scorer, args.out, device, args.size, args.show, args.keep)
+        evaluate(trials, rivals, scorer, args.out, device, args.show, args.keep)
     except (CheckpointError, EngineError, ImportError, ValueError, RuntimeError, OSError) as error:
         print(f"rmgn.evaluate: {error}", file=sys.stderr)
         return 2

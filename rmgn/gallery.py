@@ -35,6 +35,14 @@ def write_picture(file: Path, picture: Bgr, quality: int = 90) -> None:
     temporary.replace(file)
 
 
+def write_text(file: Path, text: str) -> None:
+    """Write text; it appears under its name when it is complete."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{file.name}.part")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(file)
+
+
 @dataclass
 class Entry:
     """One trial's pictures, in the order shown: person, garment, each contender's, and the truth if known."""
@@ -148,6 +156,4 @@ def write_page(
     page = _PAGE.format(
         title=html.escape(title), note=html.escape(note), orders=orders, heads=heads, rows="\n".join(rows)
     )
-    temporary = file.with_name(f".{file.name}.part")
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(file)
+    write_text(file, page)

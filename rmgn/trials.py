@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from rmgn.data.datasets import SIZE, open_dataset
 from rmgn.data.dress import dress
 from rmgn.data.generated import GeneratedPeople
+from rmgn.data.sample import Sample, collate
 
 Setting = Literal["paired", "unpaired"]
 Groups = dict[str, str]  # an attribute of the person or garment -> its value
@@ -52,28 +53,6 @@ class Trial:
         moved: dict[str, Any] = {k: v.to(device) for k, v in values.items() if isinstance(v, Tensor)}
         return replace(self, **moved)
 
-    def resized(self, size: tuple[int, int]) -> Trial:
-        """The trial at another height and width; flows stay true, as grids have no unit."""
-        if tuple(self.person.shape[-2:]) == size:
-            return self
-
-        def picture(x: Tensor) -> Tensor:
-            return F.interpolate(x, size, mode="bilinear", align_corners=False, antialias=True)
-
-        def nearest(x: Tensor | None) -> Tensor | None:
-            return None if x is None else F.interpolate(x, size, mode="nearest-exact")
-
-        return replace(
-            self,
-            person=picture(self.person),
-            garment=picture(self.garment),
-            mask=(picture(self.mask) > 0.5).float(),
-            truth=None if self.truth is None else picture(self.truth),
-            worn_mask=None if self.worn_mask is None else picture(self.worn_mask),
-            flow=nearest(self.flow),
-            visible=nearest(self.visible),
-        )
-
 
 class Trials(Protocol):
     """A data set as trials, in a fixed order."""
@@ -103,6 +82,18 @@ def join(trials: Sequence[Trial]) -> Trial:
     return replace(first, **values)
 
 
+def one(trial: Trial, n: int) -> Trial:
+    """The n-th of a batch, as a batch of one."""
+    values: dict[str, Any] = {f.name: getattr(trial, f.name) for f in fields(trial)}
+    chosen = {k: v[n : n + 1] for k, v in values.items() if k != "setting" and v is not None}
+    return replace(trial, **chosen)
+
+
+def _part(count: int, first: int | None, last: int | None) -> range:
+    begin = 0 if last is None else max(0, count - last)
+    return range(begin, count if first is None else min(count, first))
+
+
 class GeneratedTrials:
     """Layers of rmgn.data.generate, each sample dressed once and for all, whatever the batch.
 
@@ -120,16 +111,14 @@ class GeneratedTrials:
         first: int | None = None,
         last: int | None = None,
         workers: int = 0,
+        size: tuple[int, int] | None = None,
     ) -> None:
         self.name = layers.name
         self.settings = tuple(settings)
-        self._people = _Dressed(layers, assets)
-        count = len(self._people)
-        begin = 0 if last is None else max(0, count - last)
-        end = count if first is None else min(count, first)
-        if end - begin < 1 or ("unpaired" in settings and end - begin < 2):
-            raise DataError(f"{layers} has {count} samples, too few for what was asked of it")
-        self._range = range(begin, end)
+        self._people = _Dressed(layers, assets, size)
+        self._range = _part(len(self._people), first, last)
+        if "unpaired" in settings and len(self._range) < 2:
+            raise DataError(f"{layers}: unpaired try-ons need two samples, there is one")
         self._batch, self._workers = batch, workers
 
     def __len__(self) -> int:
@@ -163,6 +152,91 @@ class GeneratedTrials:
             yield join(waiting["paired"])
 
 
+class FolderTrials:
+    """A data set of photos in a layout that `rmgn.data.datasets` knows, its test split.
+
+    Unpaired: `pairs`, a list of person and garment a line, or the set's own. Paired: every person with the
+    garment that she wears already, so that a parser-free network sees the answer; sets with pictures of one
+    person in two garments ask for the one garment on the picture in the other.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        settings: Sequence[Setting] = ("unpaired",),
+        batch: int = 4,
+        pairs: Path | None = None,
+        first: int | None = None,
+        last: int | None = None,
+        workers: int = 0,
+        size: tuple[int, int] | None = None,
+    ) -> None:
+        self.name = folder.name
+        self.settings = tuple(settings)
+        self._batch, self._workers = batch, workers
+        self._parts: dict[Setting, Subset[Sample]] = {}
+        for setting in self.settings:
+            which = pairs if pairs is not None and setting == "unpaired" else setting
+            # Another garment a sample brings the person in it, where the set shows that.
+            found = open_dataset(folder, "test", which, size or SIZE, others=int(setting == "paired"))
+            self._parts[setting] = Subset(found, _part(len(found), first, last))
+
+    def __len__(self) -> int:
+        return sum(len(part) for part in self._parts.values())
+
+    def __iter__(self) -> Iterator[Trial]:
+        for setting, part in self._parts.items():
+            loader: DataLoader[Sample] = DataLoader(
+                part, self._batch, num_workers=self._workers, collate_fn=collate
+            )
+            sample: Sample
+            for sample in loader:
+                yield _photographed(sample, setting)
+
+
+def _photographed(s: Sample, setting: Setting) -> Trial:
+    people, garments = ([Path(n).stem for n in names] for names in (s.person_name, s.garment_name))
+    paired = setting == "paired"
+    names = people if paired else [f"{p}_{g}" for p, g in zip(people, garments, strict=True)]
+    return Trial(
+        setting=setting,
+        names=tuple(names),
+        subjects=tuple(people),
+        groups=tuple({} for _ in people),
+        person=s.person if not paired or s.other_persons is None else s.other_persons[:, 0],
+        garment=s.garment,
+        mask=s.garment_mask,
+        truth=s.person if paired else None,
+        worn_mask=s.worn_mask,
+        flow=s.flow if paired else None,
+        visible=s.visible if paired else None,
+    )
+
+
+def open_trials(
+    folder: Path,
+    settings: Sequence[Setting] | None = None,
+    batch: int = 4,
+    pairs: Path | None = None,
+    assets: Path | None = None,
+    first: int | None = None,
+    last: int | None = None,
+    workers: int = 0,
+    size: tuple[int, int] | None = None,
+) -> Trials:
+    """Trials of generated layers, or of a folder of photos in any known layout.
+
+    settings: by default both for layers and "unpaired" for photos. size: (height, width), by default the
+    layers' own and 256x192 for photos. Raises ValueError for a folder that lacks what is asked for.
+    """
+    if folder.is_dir() and any(folder.glob("[0-9]*.zip")):
+        if pairs is not None:
+            raise DataError(f"{folder}: generated layers take no list of pairs")
+        known = settings or ("paired", "unpaired")
+        return GeneratedTrials(folder, known, batch, assets, first, last, workers, size)
+    return FolderTrials(folder, settings or ("unpaired",), batch, pairs, first, last, workers, size)
+
+
 @dataclass(frozen=True)
 class _Person:
     """A person in garments a and b; tensors [2, C, H, W], index 0 is a."""
@@ -181,8 +255,8 @@ class _Person:
 class _Dressed(Dataset[_Person]):
     """Samples of layers in their one evaluation look."""
 
-    def __init__(self, layers: Path, assets: Path | None) -> None:
-        self.people = GeneratedPeople(layers, flip=False, assets=assets, split="eval")
+    def __init__(self, layers: Path, assets: Path | None, size: tuple[int, int] | None) -> None:
+        self.people = GeneratedPeople(layers, flip=False, assets=assets, split="eval", size=size)
 
     def __len__(self) -> int:
         return len(self.people)

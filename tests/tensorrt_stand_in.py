@@ -2,9 +2,9 @@
 
 `tensorrt.plugin` has two halves. The one in Python, which checks signatures and drives the functions that a
 plugin registers, is NVIDIA's own: it comes with the package tensorrt-cu13-bindings and runs here as it is.
-The one in C++ needs the libraries; `binding()` stands in for the few classes of it that the Python half touches,
-after NVIDIA's documentation of them. Run as a program it builds every plugin in the order in which TensorRT
-calls, and prints what TensorRT would get, as JSON.
+The one in C++ needs the libraries; `binding()` stands in for the few classes of it that the Python half
+touches, after NVIDIA's documentation of them. Run as a program it builds every plugin in the order in which
+TensorRT calls, and prints what TensorRT would get, as JSON.
 
     python tests/tensorrt_stand_in.py DIR      # writes the PTX into DIR
 """

@@ -11,7 +11,7 @@ import pytest
 
 import engines
 from engines import EngineError, tensorrt_engine
-from engines.tensorrt_engine import build_plan, installed, plan_path, read_manifest
+from engines.tensorrt_engine import build_plan, check_device, installed, plan_path, read_manifest
 from export.graphs import sample_inputs
 from export.parity import compare, reference, report, run_engine
 from rmgn import RMGN
@@ -169,6 +169,14 @@ def test_foreign_and_damaged_plans_are_refused(planned, tmp_path: Path, damage, 
     damage(plan_path(bundle, "tryon", "tensorrt_rtx"))
     with pytest.raises(EngineError, match=message):
         read_manifest(bundle, "tryon", "tensorrt_rtx")
+
+
+def test_plans_for_other_gpus_are_refused(planned: engines.Bundle) -> None:
+    check_device(planned, "tryon", "tensorrt_rtx", (8, 9))
+    with pytest.raises(
+        EngineError, match=r"for compute capability 8\.6, 8\.9, this GPU has 9\.0; build it again"
+    ):
+        check_device(planned, "tryon", "tensorrt_rtx", (9, 0))
 
 
 def test_unknown_compute_capability_is_named(planned: engines.Bundle) -> None:

@@ -1,13 +1,16 @@
 """The Triton kernels against float64 references: natively on a GPU, in the interpreter elsewhere."""
 
 import itertools
+import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -80,10 +83,15 @@ def assert_as_good_as_torch(
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("padding", ["border", "zeros"])
-def test_flow_warp(device: str, dtype: torch.dtype, shape: tuple[int, ...], padding: Any) -> None:
+@pytest.mark.parametrize(
+    ("padding", "channels_last"), [("border", False), ("border", True), ("zeros", False)], ids=str
+)
+def test_flow_warp(
+    device: str, dtype: torch.dtype, shape: tuple[int, ...], padding: Any, channels_last: bool
+) -> None:
     batch, _, height, width = shape
-    features = torch.randn(shape, device=device).to(dtype)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    features = torch.randn(shape, device=device).to(dtype).contiguous(memory_format=layout)
     flow = (torch.rand(batch, 2, height + 2, max(1, width - 1), device=device) * 2 - 1) * 1.3
     assert_as_good_as_torch(
         lambda f, g: flow_warp_op(f, g, padding, "flow"),
@@ -178,12 +186,15 @@ def test_statistics_of_half_are_float32(device: str) -> None:
 @given(
     x=st.floats(-1e30, 1e30),
     y=st.sampled_from([-1.0, 1.0, -1 - 1e-7, 0.0, 3e38, -3e38]),
-    padding=st.sampled_from(["border", "zeros"]),
+    form=st.sampled_from(
+        [("border", "flow"), ("zeros", "flow"), ("border", "centres"), ("border", "corners")]
+    ),
 )
-def test_no_position_gives_nan(device: str, x: float, y: float, padding: str) -> None:
+def test_no_position_gives_nan(device: str, x: float, y: float, form: tuple[str, str]) -> None:
+    padding, rule = form
     features = torch.randn(1, 2, 4, 6, device=device, requires_grad=True)
-    flow = torch.tensor([x, y], device=device).view(1, 2, 1, 1).expand(1, 2, 3, 3).requires_grad_()
-    out = flow_warp_op(features, flow, padding, "flow")
+    flow = torch.tensor([x, y], device=device).view(1, 2, 1, 1).expand(1, 2, 4, 6).requires_grad_()
+    out = flow_warp_op(features, flow, padding, rule)
     grads = torch.autograd.grad(out.sum(), [features, flow])
     assert all(t.isfinite().all() for t in (out, *grads))
     if padding == "border":
@@ -203,6 +214,9 @@ def test_gradients_in_float64() -> None:
     for padding in ("border", "zeros"):
         flow = ((torch.rand(2, 2, 3, 4, dtype=torch.double) * 2 - 1) * 1.3).requires_grad_()
         assert gradcheck(lambda f, g, p=padding: flow_warp_op(f, g, p, "flow"), (leaf(2, 3, 4, 5), flow))
+    for rule in ("centres", "corners"):
+        fields = (leaf(2, 2, 4, 5), leaf(2, 2, 4, 5))
+        assert gradcheck(lambda f, o, r=rule: flow_warp_op(f, o, "border", r), fields)
     pair = (leaf(2, 3, 4, 3), leaf(2, 3, 4, 3))
     assert gradcheck(lambda a, b: local_correlation_op(a, b, 1, 0.1), pair)
     maps = [leaf(2, 3, 3, 4) for _ in range(5)]
@@ -224,6 +238,42 @@ def test_operators_are_well_formed(device: str) -> None:
     torch.library.opcheck(local_correlation_op, (maps[0], maps[1], 1, 0.1))
     torch.library.opcheck(mask_fusion_op, (*maps, None, weight, bias, True))
     torch.library.opcheck(mask_fusion_op, (*maps, mask, None, None, False))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_operators_compile_without_graph_breaks(device: str) -> None:
+    """Forward and backward through torch.compile's tracing give what the operators give alone."""
+
+    def step(h: Tensor, maps: list[Tensor], weight: Tensor, bias: Tensor, flow: Tensor) -> Tensor:
+        fused, mask, _, _ = mask_fusion_op(h, *maps, None, weight, bias, True)
+        warped = flow_warp_op(fused * mask, flow, "border", "flow")
+        return local_correlation_op(warped, h, 1, 0.1).square().sum()
+
+    h, *maps = (torch.randn(1, 3, 4, 5, device=device, requires_grad=True) for _ in range(5))
+    weight, bias = (torch.randn(n, device=device, requires_grad=True) for n in (3, 1))
+    flow = (torch.rand(1, 2, 4, 5, device=device) * 2 - 1).requires_grad_()
+    calls = (step, torch.compile(step, fullgraph=True, backend="aot_eager"))
+    leaves = [h, *maps, weight, bias, flow]
+    results = [torch.autograd.grad(call(h, maps, weight, bias, flow), leaves) for call in calls]
+    for plain, traced in zip(*results, strict=True):
+        torch.testing.assert_close(traced, plain)
+
+
+def test_spilling_kernels_fail_the_build(tmp_path: Path) -> None:
+    """The correlation's 64 x 64 sums in the registers of one warp."""
+    code = """
+import sys
+from dataclasses import replace
+from kernels import compile as ahead
+one = next(v for v in ahead.variants() if v.name == "local_correlation_float32")
+ahead.variants = lambda: iter([replace(one, warps=1)])
+sys.exit(ahead.main(["--sm", "86", "--out", sys.argv[1]]))
+"""
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert re.search(r"local_correlation_float32 spills \d+ bytes on sm_86", done.stderr)
 
 
 def test_kernels_compile_ahead_of_time(tmp_path: Path) -> None:
@@ -248,8 +298,6 @@ def test_kernels_compile_for_every_target(tmp_path: Path) -> None:
 
 
 def _compile(out: Path, targets: str) -> list[dict[str, Any]]:
-    import json
-
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     command = [sys.executable, "-m", "kernels.compile", "--sm", targets, "--out", str(out)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -269,10 +317,34 @@ def test_compile_refuses_what_it_cannot(tmp_path: Path) -> None:
         assert message in done.stderr
 
 
+@pytest.mark.slow
 def test_benchmark_cases_agree_with_eager_torch() -> None:
     command = [sys.executable, "-m", "benchmarks.kernels", "--interpret", "--tiny"]
     interpreted = {**os.environ, "TRITON_INTERPRET": "1"}
     root = Path(__file__).parent.parent
     done = subprocess.run(command, env=interpreted, cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "19 cases agree" in done.stdout
+    assert "38 cases agree" in done.stdout
+
+
+def test_benchmark_writes_table_and_plot(tmp_path: Path) -> None:
+    from benchmarks.kernels import Row, write
+
+    times = {"ours_ms": 0.5, "eager_ms": 2.0, "compiled_ms": 1.0, "over_eager": 4.0, "over_compiled": 2.0}
+    rate = {"gigabytes_per_second": 1000.0, "share_of_copy": 0.5}
+    shape = (1, 256, 128, 96)
+    rows = [
+        Row("flow_warp", shape, "NHWC", "float16", "forward", 500.0, **times, **rate),
+        Row("flow_warp", shape, "NHWC", "float16", "forward+backward", 500.0, **times, **rate),
+    ]
+    write(rows, 2e12, "a <GPU>", tmp_path)
+    table = (tmp_path / "kernels.md").read_text()
+    assert "| flow_warp | 1x256x128x96 | NHWC | float16 | forward | 0.500 | 4.0 | 2.0 | 1000 | 50% |" in table
+    assert "copy 2000 GB/s" in table
+    assert json.loads((tmp_path / "kernels.json").read_text())["rows"][0]["megabytes"] == 500.0
+    picture = ElementTree.parse(tmp_path / "kernels.svg").getroot()
+    points = [c for c in picture.iter("{http://www.w3.org/2000/svg}circle") if len(c)]
+    (point,) = points  # the forward row; the circles without a title are the legend
+    line = [p for p in picture.iter("{http://www.w3.org/2000/svg}path") if p.get("stroke-dasharray")]
+    copy_at = float(str(line[0].get("d")).split()[1].split("h")[0])
+    assert float(str(point.get("cy"))) > copy_at, "below the copy's line"

@@ -141,16 +141,14 @@ class Colour:
     def apply(self, image: Tensor) -> Tensor:
         """Change a picture [..., 3, H, W] in [-1, 1]; it stays in that range.
 
-        Contrast is about mid-grey and hue turns about the grey axis, so that a colour becomes the same one in
-        every picture.
+        Contrast is about mid-grey and hue turns about the grey axis, so all of it is one affine map of
+        colours, and a colour becomes the same one in every picture.
         """
-        level = (image + 1) / 2 * self.brightness
-        level = (level - 0.5) * self.contrast + 0.5
-        grey = (level * level.new_tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(-3, keepdim=True)
-        chroma = (level - grey) * self.saturation
-        if self.hue:
-            chroma = torch.einsum("ij,...jhw->...ihw", _hue_turn(self.hue).to(level), chroma)
-        return ((grey + chroma) * 2 - 1).clamp(-1, 1)
+        grey = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64).expand(3, 3)
+        turned = self.saturation * _hue_turn(self.hue) @ (torch.eye(3, dtype=torch.float64) - grey)
+        matrix = (self.contrast * self.brightness * (grey + turned)).to(image)
+        flat = matrix @ image.flatten(-2)
+        return flat.add_(self.contrast * (self.brightness - 1)).clamp_(-1, 1).view(image.shape)
 
 
 def _hue_turn(degrees: float) -> Tensor:

@@ -1,12 +1,15 @@
 """Validate a data set: `python -m rmgn.data.check DIR`, generated (layers or pictures) or any known layout.
 
+`--checksums FILE` says whether layers are the very ones that the file was made from.
 Prints one line a problem and a summary; exit status 1 if there is any problem, 2 for a bad argument.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,7 +24,6 @@ from rmgn.data.folder_check import check_folder
 from rmgn.data.people import layers
 from rmgn.data.people.layers import EDGE_UNIT, LABELS, PANEL, VISIBLE, Sample
 from rmgn.data.pictures import FOLDERS
-from rmgn.data.plain import Generated
 
 _KNOWN = np.array(sorted(LABELS.values()))
 
@@ -131,21 +133,68 @@ def _check_layout(folder: Path) -> int:
     except ValueError as error:
         print(f"rmgn.data.check: error: {error}", file=sys.stderr)
         return 2
-    for problem in report.problems:
-        print(problem)
-    print(f"{report.summary}; {len(report.problems)} problems")
+    print(*report.problems, *report.summary, f"{len(report.problems)} problems", sep="\n")
     return 1 if report.problems else 0
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of each layers file by its name."""
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("[0-9]*.zip"))
+    }
+
+
+def write_checksums(folder: Path, file: Path) -> None:
+    """One line a sample, as `sha256sum` writes and reads it: 64 hexadecimal digits, two spaces, the name."""
+    temporary = file.with_suffix(".part")
+    temporary.write_text("".join(f"{digest}  {name}\n" for name, digest in digests(folder).items()))
+    temporary.replace(file)
+
+
+def checksum_problems(folder: Path, file: Path) -> Iterator[str]:
+    """How a folder of layers differs from the checksums in a file; `ValueError` if that holds others."""
+    wanted = {}
+    for number, line in enumerate(file.read_text().splitlines(), 1):
+        match = re.fullmatch(r"([0-9a-f]{64}) [ *]([0-9]+\.zip)", line)
+        if match is None:
+            raise ValueError(f"{file}, line {number}: not a checksum and a name: {line[:80]!r}")
+        wanted[match[2]] = match[1]
+    found = digests(folder)
+    for name in sorted(wanted.keys() | found.keys()):
+        if name not in found:
+            yield f"{name}: missing"
+        elif name not in wanted:
+            yield f"{name}: not in {file.name}"
+        elif found[name] != wanted[name]:
+            yield f"{name}: differs from {file.name}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m rmgn.data.check", description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path)
-    folder = parser.parse_args(argv).folder
-    pictures, samples = Generated.find(folder) is not None, sorted(folder.glob("[0-9]*.zip"))
+    parser.add_argument("--checksums", type=Path, metavar="FILE", help="also compare layers with this file")
+    parser.add_argument(
+        "--write-checksums", type=Path, metavar="FILE", help="write such a file, if all is well"
+    )
+    args = parser.parse_args(argv)
+    folder: Path = args.folder
+    pictures, samples = (folder / "keypoints").is_dir(), sorted(folder.glob("[0-9]*.zip"))
     if not pictures and not samples:
-        return _check_layout(folder)
+        print(f"rmgn.data.check: error: neither layers nor pictures in {folder}", file=sys.stderr)
+        return 2
+    if pictures and (args.checksums or args.write_checksums):
+        print(f"rmgn.data.check: error: checksums are of layers, {folder} holds pictures", file=sys.stderr)
+        return 2
     problems = list(check_pictures(folder) if pictures else check_layers(folder))
+    try:
+        if args.checksums:
+            problems += checksum_problems(folder, args.checksums)
+        if args.write_checksums and not problems:
+            write_checksums(folder, args.write_checksums)
+    except (OSError, ValueError) as error:
+        print(f"rmgn.data.check: error: {error}", file=sys.stderr)
+        return 2
     for problem in problems:
         print(problem)
     count = len(list((folder / "keypoints").glob("*.json"))) if pictures else len(samples)

@@ -17,7 +17,6 @@ from rmgn.data.generated import GeneratedPeople
 from rmgn.data.labels import GENERATED
 from rmgn.data.layout import Entry, Layout, Pairs, read_columns
 from rmgn.data.mpv import Mpv
-from rmgn.data.people import layers
 from rmgn.data.plain import Generated, Plain
 from rmgn.data.sample import Label, Sample, mask_of
 from rmgn.data.viton import RmgnRelease, Viton
@@ -152,7 +151,7 @@ class LayersDataset(TryOnDataset):
     def __getitem__(self, index: int) -> Sample:
         number, side = divmod(index, 2)
         item = self.people[number]
-        dressed = dress(self.people.collate([item]), noise_seed=index // 2)
+        dressed = dress(self.people.collate([item]), noise_seed=number)
         wanted = side if self.paired else 1 - side
         parse = torch.from_numpy(GENERATED)[dressed.parse[0, side].long()]
         sample = Sample(
@@ -221,10 +220,9 @@ def open_dataset(
     if path.is_dir() and any(path.glob("[0-9]*.zip")):
         if subset is not None or pairs not in ("paired", "unpaired"):
             raise ValueError(f"{path}: generated layers take no lists")
-        people = GeneratedPeople(path, seed, flip=split == "train", assets=assets, split=_LOOK[split])
-        found = layers.load(people.files[0]).parts.shape
-        if found != size:
-            raise ValueError(f"{path}: layers of {found[0]}x{found[1]}, asked for {size[0]}x{size[1]}")
+        if split not in _LOOK:
+            raise ValueError(f"{path}: generated layers have a train and a test look, no {split}")
+        people = GeneratedPeople(path, seed, split == "train", assets, _LOOK[split], size)
         return LayersDataset(people, pairs == "paired", others, augment, seed)
     layout = recognise(path)
     found_pairs = layout.pairs(split, pairs)

@@ -10,48 +10,50 @@ import numpy as np
 
 from rmgn.data import read
 from rmgn.data.labels import UNKNOWN
-from rmgn.data.layout import Entry, Layout
+from rmgn.data.layout import Entry, Layout, NoSuchPairsError
 from rmgn.data.sample import Label
 
 SHAPE = 4 / 3  # height / width of every picture
 _KINDS = ("paired", "unpaired")
-_OPTIONAL = {"parse": "parse maps", "keypoints": "key points", "dense": "dense pose", "flow": "true flow"}
+_OPTIONAL = {"parse": "parse maps", "keypoints": "key points", "dense": "dense pose"}
 
 
 @dataclass
 class Report:
-    """What a check found: one line a problem, and one that says what is there."""
+    """What a check found: one line a problem, and one line a split that says what is there."""
 
     problems: list[str] = field(default_factory=list)
-    summary: str = ""
+    summary: list[str] = field(default_factory=list)
 
 
 def check_folder(layout: Layout, progress: Callable[[list[Entry]], Iterator[Entry]] = iter) -> Report:
     """Look at every file of every pair of every split once."""
     report = Report()
     seen: set[Path] = set()
-    parts = []
     if not layout.splits():
         report.problems.append(f"{layout.home}: neither train nor test pairs")
     for split in layout.splits():
         entries: dict[tuple[str, str], Entry] = {}
-        refusals = []
+        counts, lacking = [], []
         for kind in _KINDS:
             try:
                 found = layout.pairs(split, kind).entries
+            except NoSuchPairsError as error:
+                lacking.append(str(error))
+                continue
             except ValueError as error:
-                refusals.append(str(error))
+                report.problems.append(str(error))
                 continue
             entries.update({(entry.person_name, entry.garment_name): entry for entry in found})
-            parts.append(f"{split} {len(found)} {kind}")
-        if len(refusals) == len(_KINDS):
-            report.problems.extend(dict.fromkeys(refusals))
+            counts.append(f"{len(found)} {kind}")
+        if len(lacking) == len(_KINDS):
+            report.problems.extend(lacking)
         for entry in progress(list(entries.values())):
             report.problems.extend(_entry_problems(layout, entry, seen))
-        has = [name for part, name in _OPTIONAL.items() if any(getattr(e, part) for e in entries.values())]
-        if has:
-            parts.append(f"{split} has {', '.join(has)}")
-    report.summary = f"{layout.name}: {'; '.join(parts) or 'no pairs'}"
+        has = {name: any(getattr(e, part) for e in entries.values()) for part, name in _OPTIONAL.items()}
+        maps = [name if there else f"no {name}" for name, there in has.items()]
+        report.summary.append(f"{layout.name}, {split}: {', '.join(counts) or 'no pairs'}; {', '.join(maps)}")
+    report.problems = list(dict.fromkeys(report.problems))
     return report
 
 

@@ -19,9 +19,13 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
+
+if TYPE_CHECKING:
+    from rmgn.data.video import ClipOrder
 
 SIZES = {"256x192": (256, 192), "512x384": (512, 384)}
 ATTEMPTS = 40
@@ -84,6 +88,18 @@ def generate(order: Order, workers: int = 1, progress: bool = True) -> Counter[s
     Raises `ValueError` if the folder already holds another order's samples.
     """
     out = Path(order.out)
+    _claim(out, order)
+    rejected: Counter[str] = Counter()
+    bar = tqdm(_run(order, workers), total=order.count, disable=not progress, unit="sample", smoothing=0.05)
+    for reasons in bar:
+        rejected.update(reasons)
+        bar.set_postfix(rejected=sum(rejected.values()))
+    write_manifest(out, order.count)
+    return rejected
+
+
+def _claim(out: Path, order: Order | ClipOrder) -> None:
+    """Note what a folder holds; `ValueError` if it already holds another order's samples."""
     out.mkdir(parents=True, exist_ok=True)
     note = out / "order.json"
     wanted = {k: v for k, v in asdict(order).items() if k not in ("out", "count", "assets")}
@@ -93,13 +109,28 @@ def generate(order: Order, workers: int = 1, progress: bool = True) -> Counter[s
             f"{out} holds samples of another order ({note.read_text().strip()}): choose another folder"
         )
     note.write_text(json.dumps(wanted) + "\n")
-    rejected: Counter[str] = Counter()
-    bar = tqdm(_run(order, workers), total=order.count, disable=not progress, unit="sample", smoothing=0.05)
-    for reasons in bar:
-        rejected.update(reasons)
-        bar.set_postfix(rejected=sum(rejected.values()))
-    write_manifest(out, order.count)
-    return rejected
+
+
+def generate_clips(args: argparse.Namespace) -> None:
+    """Make `--count` clips, dressed as videos, and as pictures if they are asked for."""
+    from rmgn.data.pictures import write_pictures
+    from rmgn.data.video import ClipFrames, ClipOrder, make_clip, write_clip
+
+    assets = str(args.assets) if args.assets else None
+    frames = round(args.seconds * args.fps)
+    for index in range(args.count):
+        folder = args.out / f"clip-{index:06d}"
+        order = ClipOrder(
+            str(folder), frames, args.fps, SIZES[args.size], args.seed, index, assets, args.split
+        )
+        _claim(folder, order)
+        clip = make_clip(order, args.workers)
+        write_clip(folder, args.seed, args.assets)
+        print(f"{frames} frames in {folder}; {len(clip['problems'])} with a fault")
+        for frame, problem in clip["problems"].items():
+            print(f"  frame {frame}: {problem}")
+        if args.form == "pictures":
+            write_pictures(ClipFrames(folder, args.seed, args.assets), folder / "pictures")
 
 
 def _run(order: Order, workers: int) -> Iterator[list[str]]:
@@ -148,6 +179,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--split", choices=("train", "eval"), default="train", help="eval: what training never sees"
     )
     parser.add_argument("--as", dest="form", choices=("layers", "pictures"), default="layers")
+    parser.add_argument(
+        "--video", action="store_true", help="clips of one moving person each instead of single samples"
+    )
+    parser.add_argument("--seconds", type=float, default=5.0, help="length of a clip (5)")
+    parser.add_argument("--fps", type=float, default=25.0, help="frames a second of a clip (25)")
     args = parser.parse_args(argv)
 
     def fail(message: str) -> None:
@@ -158,6 +194,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         fail(f"--count must be between 1 and 1000000, not {args.count}")
     if args.workers < 1:
         fail(f"--workers must be at least 1, not {args.workers}")
+    if not 1 <= args.fps <= 120:
+        fail(f"--fps must be between 1 and 120, not {args.fps:g}")
+    if not 0 < args.seconds <= 600 or round(args.seconds * args.fps) < 1:
+        fail(f"--seconds must be above 0 and at most 600, not {args.seconds:g}")
     if args.seed < 0:
         fail(f"--seed must not be negative, not {args.seed}")
     if args.assets is not None and not args.assets.is_dir():
@@ -175,8 +215,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     assets = str(args.assets) if args.assets else None
     order = Order(str(folder), args.count, SIZES[args.size], args.seed, assets, args.split)
     try:
+        if args.video:
+            generate_clips(args)
+            return 0
         rejected = generate(order, args.workers)
-    except (ValueError, ImportError) as error:
+    except (ValueError, ImportError, RuntimeError) as error:
         print(f"rmgn.data.generate: error: {error}", file=sys.stderr)
         return 2
     drawn = args.count + sum(rejected.values())
@@ -184,9 +227,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     for reason, number in rejected.most_common():
         print(f"  {number:6d}  {reason}")
     if pictures:
+        from rmgn.data.generated import GeneratedPeople
         from rmgn.data.pictures import write_pictures
 
-        write_pictures(folder, args.out, args.seed, args.assets, args.split)
+        people = GeneratedPeople(folder, seed=args.seed, flip=False, assets=args.assets, split=args.split)
+        write_pictures(people, args.out)
         print(f"pictures in {args.out}")
     return 0
 

@@ -91,7 +91,8 @@ class GeneratedPeople(Dataset[Batch]):
             dressed = dress({k: v.to(device) for k, v in batch.items()})
 
     `split="eval"` draws prints, fonts and backdrops that `"train"` never shows. The look depends on `seed`,
-    the epoch (`set_epoch`) and the index alone, not on the worker.
+    the epoch (`set_epoch`) and the sample's number alone, not on batch, order or worker; now and then the
+    next sample of the folder stands in the back.
 
     size: (height, width) that divides the layers' own by a whole number; they are reduced to it before they
     are dressed (`rmgn.data.transform.shrink`), which costs a fraction. By default their own size.
@@ -133,7 +134,8 @@ class GeneratedPeople(Dataset[Batch]):
         return len(self.files)
 
     def __getitem__(self, index: int) -> Batch:
-        rng = np.random.default_rng([self._seed, self._epoch, index, SPLITS.index(self._split)])
+        number = int(self.files[index].stem)  # not the index: a sample looks the same whatever is beside it
+        rng = np.random.default_rng([self._seed, self._epoch, number, SPLITS.index(self._split)])
         sample = layers.load(self.files[index])
         height, width = sample.parts.shape
         sample = shrink(sample, self._scale)
@@ -141,7 +143,7 @@ class GeneratedPeople(Dataset[Batch]):
             sample = mirror(sample)
         behind = None
         if rng.random() < _COMPANY:
-            behind = layers.load(self.files[int(rng.integers(len(self.files)))])
+            behind = layers.load(self.files[(index + 1) % len(self.files)])
         return tensors(
             sample, draw_look(rng, sample.meta, (height, width), stock(self._assets, self._split), behind)
         )

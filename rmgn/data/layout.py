@@ -14,6 +14,10 @@ Names = tuple[str, str]  # person, garment
 PICTURES = (".jpg", ".png", ".jpeg")
 
 
+class NoSuchPairsError(ValueError):
+    """This data set does not tell who wears what, or what to put on; nothing is broken."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """The files of one pair. What the data set does not have is None; a path may still lead to no file."""
@@ -66,7 +70,7 @@ class Layout(ABC):
 
     @abstractmethod
     def paired(self, split: str) -> list[Names]:
-        """Every person with the garment it wears."""
+        """Every person with the garment it wears; `NoSuchPairsError` where that is not known."""
 
     def unpaired(self, split: str) -> list[Names]:
         """Every person with a garment to put on: the set's own list, or else garments passed around."""
@@ -90,7 +94,7 @@ class Layout(ABC):
     def _worn(self, split: str) -> set[Names]:
         try:
             return set(self.paired(split))
-        except ValueError:  # this set does not say who wears what
+        except NoSuchPairsError:
             return set()
 
 
@@ -122,7 +126,7 @@ def exchange(pairs: Sequence[Names]) -> list[Names]:
         order = (pairs[(index + count // 2 + step) % count][1] for step in range(count))
         other = next((garment for garment in order if garment != own), None)
         if other is None:
-            raise ValueError("unpaired samples need at least two garments")
+            raise NoSuchPairsError("unpaired samples need at least two garments")
         exchanged.append((person, other))
     return exchanged
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from rmgn.data.dress import dress
-from rmgn.data.generated import GeneratedPeople
+from rmgn.data.generated import Batch
 
 FOLDERS = {
     "person": "jpg", "garment": "jpg", "garment_mask": "png", "flow": "npz", "parse": "png", "depth": "png",
@@ -38,11 +39,16 @@ def _image(suffix: str, picture: npt.NDArray[np.generic]) -> bytes:
     return bytes(cv2.imencode(f".{suffix}", np.asarray(picture), options)[1])
 
 
-def write_pictures(
-    layers: Path, out: Path, seed: int, assets: Path | None, split: str = "train", progress: bool = True
-) -> None:
-    """Dress every sample of `layers` once and write it below `out`; what is there already is left."""
-    people = GeneratedPeople(layers, seed=seed, flip=False, assets=assets, split=split)
+class Dressable(Protocol):
+    """A data set whose collated items `dress` takes: `GeneratedPeople`, or the frames of a clip."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> Batch: ...
+    def collate(self, items: list[Batch]) -> Batch: ...
+
+
+def write_pictures(people: Dressable, out: Path, progress: bool = True) -> None:
+    """Dress every sample once and write it below `out`; what is there already is left."""
     for name in (*FOLDERS, "bodyparts", "keypoints"):
         (out / name).mkdir(parents=True, exist_ok=True)
     for index in tqdm(range(len(people)), disable=not progress, unit="sample"):
@@ -50,7 +56,7 @@ def write_pictures(
         if last.exists():
             continue
         item = people[index]
-        dressed = dress(people.collate([item]), noise_seed=index)
+        dressed = dress(people.collate([item]))
         for k, side in enumerate("ab"):
             stem = f"{index:06d}_{side}"
             flow = io.BytesIO()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rmgn.data import labels
-from rmgn.data.layout import Entry, Layout, Names, needed, pictures, read_pairs, stem
+from rmgn.data.layout import Entry, Layout, Names, NoSuchPairsError, needed, pictures, read_pairs, stem
 
 
 class Plain(Layout):
@@ -32,7 +32,9 @@ class Plain(Layout):
         return Entry(person, garment, self.home / "person" / person, self.home / "garment" / garment, mask)
 
     def paired(self, split: str) -> list[Names]:  # noqa: ARG002
-        raise ValueError(f"{self.home}: plain pictures do not tell who wears what; ask for unpaired samples")
+        raise NoSuchPairsError(
+            f"{self.home}: plain pictures do not tell who wears what; ask for unpaired samples"
+        )
 
     def unpaired(self, split: str) -> list[Names]:  # noqa: ARG002
         if (self.home / "pairs.txt").is_file():

@@ -34,7 +34,6 @@ _SYLLABLES = (
     "wil",
     "ka",
 )
-_HERSHEY = (0, 1, 2, 3, 4, 5, 6, 7)
 
 
 def _word(rng: Generator, stock: Stock, ascii_only: bool) -> str:
@@ -63,7 +62,7 @@ def text_mask(rng: Generator, stock: Stock, width: int, height: int) -> U8:
         drawn = np.asarray(image, np.uint8)
     else:
         word = _word(rng, stock, ascii_only=True)
-        face_number, thick = int(rng.choice(_HERSHEY)), int(rng.integers(2, 7))
+        face_number, thick = int(rng.choice(stock.faces)), int(rng.integers(2, 7))
         (w, h), base = cv2.getTextSize(word, face_number, 2.0, thick)
         drawn = np.zeros((h + base + 8, w + 8), np.uint8)
         cv2.putText(drawn, word, (4, h + 4), face_number, 2.0, 255, thick, cv2.LINE_AA)

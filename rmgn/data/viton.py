@@ -11,7 +11,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from rmgn.data import labels
-from rmgn.data.layout import Entry, Layout, Names, expected, first_with, needed, pictures, read_pairs, stem
+from rmgn.data.layout import (
+    Entry,
+    Layout,
+    Names,
+    NoSuchPairsError,
+    expected,
+    first_with,
+    needed,
+    pictures,
+    read_pairs,
+    stem,
+)
 
 _HOMES = ("VITON_traindata", "VITON_test", "dataset")
 
@@ -95,7 +106,7 @@ class RmgnRelease(Layout):
     def unpaired(self, split: str) -> list[Names]:  # noqa: ARG002
         listed = _list(self.home, *self._lists)
         if listed is None:
-            raise ValueError(f"{self.home}: no list of pairs ({' or '.join(self._lists)})")
+            raise NoSuchPairsError(f"{self.home}: no list of pairs ({' or '.join(self._lists)})")
         return read_pairs(listed)
 
 
@@ -117,7 +128,7 @@ def _by_name(persons: Path) -> list[Names]:
 def _those_worn(home: Path, pairs: list[Names]) -> list[Names]:
     """A test set need not hold the garments that its persons wear."""
     if not pairs:
-        raise ValueError(
+        raise NoSuchPairsError(
             f"{home}: the garments that the persons wear are not there; ask for unpaired samples"
         )
     return pairs

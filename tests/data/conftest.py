@@ -28,10 +28,11 @@ def layers_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def pictures_folder(layers_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The three samples as pictures: six persons."""
+    from rmgn.data.generated import GeneratedPeople
     from rmgn.data.pictures import write_pictures
 
     folder = tmp_path_factory.mktemp("pictures")
-    write_pictures(layers_folder, folder, seed=3, assets=None, progress=False)
+    write_pictures(GeneratedPeople(layers_folder, seed=3, flip=False), folder, progress=False)
     return folder
 
 

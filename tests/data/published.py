@@ -32,10 +32,11 @@ FEET = [f"{side}_{part}" for side in ("left", "right") for part in ("big_toe", "
 OPENPOSE_18 = ["nose", "neck", *ARMS, *LEGS, *HEAD]
 OPENPOSE_25 = ["nose", "neck", *ARMS, "mid_hip", *LEGS, *HEAD, *FEET]
 
-# Generated labels: background, hair, garment, lower, left and right leg, left arm, face, right arm.
-GENERATED = (0, 1, 4, 8, 9, 10, 11, 12, 13)
-TO_LIP = dict(zip(GENERATED, (0, 2, 5, 9, 16, 17, 14, 13, 15), strict=True))
-TO_ATR = dict(zip(GENERATED, (0, 2, 4, 6, 12, 13, 14, 11, 15), strict=True))
+# Generated labels, which are VITON's: background, hair, garment, the top under an open front, lower, left and
+# right leg, left arm, face, right arm.
+GENERATED = (0, 1, 4, 7, 8, 9, 10, 11, 12, 13)
+TO_LIP = dict(zip(GENERATED, (0, 2, 5, 5, 9, 16, 17, 14, 13, 15), strict=True))
+TO_ATR = dict(zip(GENERATED, (0, 2, 4, 4, 6, 12, 13, 14, 11, 15), strict=True))
 
 
 class Source:

@@ -1,6 +1,7 @@
 """Evaluation from layers to report: the same numbers whatever the batch, and every kind of contender."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -14,7 +15,7 @@ from kernels import flow_warp
 from rmgn import PRESETS, RMGN, checkpoint
 from rmgn.contenders import Paste, box
 from rmgn.evaluate import main, parse_args
-from rmgn.trials import GeneratedTrials, Trial
+from rmgn.trials import GeneratedTrials, Trial, open_trials
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +69,53 @@ def test_unpaired_garments_come_from_others_each_once(layers_folder: Path) -> No
     person, other = zip(*((n[:6], n[9:15]) for n in names), strict=True)
     assert sorted(person) == sorted(other)
     assert all(p != o for p, o in zip(person, other, strict=True))
+
+
+def test_viton_by_its_list_of_pairs(published: Callable[[str], Path], tmp_path: Path) -> None:
+    """The set's own test_pairs.txt, and a list given; paired is the person in what she wears."""
+    root = published("viton")
+    (listed,) = root.rglob("test_pairs.txt")
+    wanted = [line.split()[:2] for line in listed.read_text().splitlines()]
+    trials = open_trials(root, batch=4)
+    assert trials.settings == ("unpaired",)
+    found = [name for trial in trials for name in trial.names]
+    assert found == [f"{Path(p).stem}_{Path(g).stem}" for p, g in wanted]
+    assert len(trials) == len(found)
+
+    own = tmp_path / "own.txt"
+    own.write_text(" ".join(wanted[1]) + "\n")
+    (trial,) = open_trials(root, ["unpaired"], pairs=own)
+    assert trial.names == (found[1],)
+    assert trial.truth is None
+
+    (trial, *_) = open_trials(root, ["paired"], first=2)
+    assert trial.truth is not None
+    assert torch.equal(trial.truth, trial.person)
+
+
+def test_generated_pictures_ask_as_their_layers_do(layers_folder: Path, pictures_folder: Path) -> None:
+    (stored,) = open_trials(pictures_folder, ["paired"], batch=6)
+    (dressed,) = open_trials(layers_folder, ["paired"], batch=6)
+    assert stored.names == dressed.names
+    assert stored.flow is not None
+    assert dressed.flow is not None
+    assert dressed.visible is not None
+    seen = (dressed.visible > 0).expand_as(dressed.flow)
+    assert (stored.flow - dressed.flow)[seen].abs().max() < 1e-3  # stored in half precision
+    assert stored.truth is not None
+    # The person wears the other garment: next in the list, the same person, another picture.
+    pairs = stored.truth.view(3, 2, *stored.truth.shape[1:])
+    assert torch.equal(stored.person.view_as(pairs), pairs.flip(1))
+
+
+def test_real_photos(real_photos: Path, tmp_path: Path) -> None:
+    data = real_photos / "viton"
+    pairs = data / "pairs.txt"
+    argv = ["--data", str(data), "--pairs", str(pairs), "--baseline", "copy", "--out", str(tmp_path)]
+    assert main(argv) == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["trials"] == {"unpaired": len(pairs.read_text().split()) // 2}
+    assert (tmp_path / "sheet.jpg").is_file()
 
 
 def test_boxes_and_pasting() -> None:
@@ -150,7 +198,10 @@ def test_mistakes_are_one_line(
         (["--checkpoint", str(tmp_path / "none.safetensors"), *data], "does not exist"),
         (["--bundle", str(bundle32), "--engine", "onnxruntime", *data], "--size 128x96"),
         (["--results", str(tmp_path), *data], "has no picture 000000_a.png"),
-        (["--baseline", "copy", "--data", str(tmp_path), "--out", str(tmp_path)], "no layers in"),
+        (
+            ["--baseline", "copy", "--data", str(tmp_path), "--out", str(tmp_path)],
+            "no data set that is known",
+        ),
         (["--checkpoint", str(weights), "--checkpoint", str(weights), *data], "give each a --name"),
         (["--baseline", "copy", "--inception", "none.pth", *data], "pt_inception"),
     ):

@@ -80,7 +80,7 @@ def test_below_an_open_front_there_is_a_top(model: BodyModel) -> None:
     rng = np.random.default_rng(0)
     arm = Arm((0.2, 0, -1), (0.1, -0.2, -1))
     person = wearer(model, body, Pose("test", arm, arm), make_lower(model, body, LowerStyle(), rng))
-    garment, surface = inner_top(model, person, _cut(model, JACKET), rng)
+    garment, surface, _ = inner_top(model, person, _cut(model, JACKET), rng)
     assert surface.label == LABELS["inner"]
     assert np.isfinite(surface.vertices).all()
     assert garment.vertices[garment.inside, 2].min() < person.lower.waist  # it ends in the waistband

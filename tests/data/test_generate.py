@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from rmgn.data import check
 from rmgn.data.generate import Order, generate, main
@@ -16,6 +18,7 @@ from rmgn.data.people import layers
 from rmgn.data.people.assets import assets
 from rmgn.data.people.scene import Rejected, make_sample
 from rmgn.data.pictures import write_pictures
+from rmgn.data.stock import stock
 
 
 def _bytes(folder: Path) -> dict[str, bytes]:
@@ -72,7 +75,7 @@ def test_bad_arguments_are_one_clear_line(
 def test_pictures_and_their_check(
     layers_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_pictures(layers_folder, tmp_path, seed=1, assets=None, progress=False)
+    write_pictures(GeneratedPeople(layers_folder, seed=1, flip=False), tmp_path, progress=False)
     assert check.main([str(tmp_path)]) == 0
     assert check.main([str(layers_folder)]) == 0
     with np.load(tmp_path / "flow" / "000000_a.npz") as truth:
@@ -103,3 +106,48 @@ def test_with_assets(tmp_path: Path) -> None:
     assert sample.meta["head"]["hair"] in assets(Path(root)).hair
     layers.save(tmp_path / "000000.zip", sample)
     assert len(GeneratedPeople(tmp_path, assets=Path(root))) == 1
+
+
+def test_checksums_know_the_very_set(
+    layers_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy, file = tmp_path / "set", tmp_path / "set.sha256"
+    copy.mkdir()
+    for name, data in _bytes(layers_folder).items():
+        (copy / name).write_bytes(data)
+    assert check.main([str(copy), "--write-checksums", str(file)]) == 0
+    lines = file.read_text().splitlines()
+    expected = hashlib.sha256((copy / "000001.zip").read_bytes()).hexdigest()
+    assert lines[1] == f"{expected}  000001.zip"
+    assert check.main([str(copy), "--checksums", str(file)]) == 0
+    sample = layers.load(copy / "000000.zip")
+    sample.worn[0].depth[0, 0] += 4
+    layers.save(copy / "000000.zip", sample)
+    (copy / "000001.zip").rename(copy / "000009.zip")
+    capsys.readouterr()
+    assert check.main([str(copy), "--checksums", str(file)]) == 1
+    said = capsys.readouterr().out
+    assert "000000.zip: differs from set.sha256" in said
+    assert "000001.zip: missing" in said
+    assert "000009.zip: not in set.sha256" in said
+    file.write_text("no checksum\n")
+    assert check.main([str(copy), "--checksums", str(file)]) == 2
+    assert "line 1" in capsys.readouterr().err
+    assert check.main([str(copy), "--checksums", str(tmp_path / "none")]) == 2
+
+
+def test_eval_looks_are_fixed(layers_folder: Path, tmp_path: Path) -> None:
+    """By sample alone: whatever folder, position or order; and unlike those of training."""
+    whole = GeneratedPeople(layers_folder, flip=False, split="eval")
+    for k in (1, 2):
+        source = layers_folder / f"{k:06d}.zip"
+        (tmp_path / source.name).write_bytes(source.read_bytes())
+    some = GeneratedPeople(tmp_path, flip=False, split="eval")
+    for name, value in whole[1].items():
+        assert torch.equal(value, some[0][name]), name
+    training = GeneratedPeople(layers_folder, flip=False)
+    assert not torch.equal(training[1]["tile"], whole[1]["tile"])
+    known = stock(None, "eval")
+    assert not known.fonts, "those of a machine are not everywhere the same"
+    assert set(known.faces).isdisjoint(stock(None, "train").faces)
+    assert set(known.words).isdisjoint(stock(None, "train").words)

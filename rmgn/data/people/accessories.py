@@ -28,14 +28,15 @@ class Accessories:
     colour: tuple[float, float, float] = (0.03, 0.03, 0.03)
 
 
-def draw_accessories(rng: Generator, pose: str, sides: tuple[str, str]) -> Accessories:
-    """Draw them; a phone only for a hand held before the chest. sides: name of the left and the right arm."""
-    chest = [side for side, name in zip("LR", sides, strict=True) if name == "chest"]
+def draw_accessories(rng: Generator, sides: tuple[str, str]) -> Accessories:
+    """Draw them; a phone only for a hand before the chest. sides: name of the left and the right arm."""
+    up = [side for side, name in zip("LR", sides, strict=True) if name == "phone"]
+    chest = [side for side, name in zip("LR", sides, strict=True) if name == "chest" and rng.random() < 0.25]
     return Accessories(
         glasses=bool(rng.random() < 0.15),
         necklace=float(rng.uniform(0.03, 0.12)) if rng.random() < 0.15 else 0.0,
         watch=str(rng.choice(["L", "R"])) if rng.random() < 0.2 else "",
-        phone=chest[0] if chest and "chest" in pose and rng.random() < 0.5 else "",
+        phone=(up or chest or [""])[0],
         colour=_METALS[int(rng.integers(len(_METALS)))],
     )
 

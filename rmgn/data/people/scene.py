@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 from numpy.random import Generator
 from scipy.spatial import cKDTree
 
 from rmgn.data.people.accessories import accessory_surfaces, draw_accessories
 from rmgn.data.people.assets import Assets
-from rmgn.data.people.body import BODY_VERTICES, BodyModel, body_model, skin
+from rmgn.data.people.body import BODY_VERTICES, Body, BodyModel, body_model, skin
 from rmgn.data.people.camera import Camera
+from rmgn.data.people.carried import Carried, carried_surfaces, cloth_of, draw_carried
 from rmgn.data.people.collar import Collar, make_collar
+from rmgn.data.people.face import eye_surface, gaze_angles, mouth_surfaces
 from rmgn.data.people.garment import Garment, make_garment
-from rmgn.data.people.head import HeadStyle, draw_head, eye_surface, skin_surface, strand_surfaces
+from rmgn.data.people.hair import locks
+from rmgn.data.people.head import HeadStyle, draw_head, skin_surface, strand_surfaces
 from rmgn.data.people.keypoints import keypoints
 from rmgn.data.people.layers import LABELS, VISIBLE, Sample, Shop, Worn
 from rmgn.data.people.light import Lights, make_lights, read_surroundings, shop_lights, studio
-from rmgn.data.people.lower import LowerStyle, draw_lower, make_lower
+from rmgn.data.people.lower import draw_lower, make_lower, shoe_surfaces
 from rmgn.data.people.mesh import Floats, vertex_normals
-from rmgn.data.people.planes import parts_plane, shop_planes, worn_planes
-from rmgn.data.people.pose import draw_pose
+from rmgn.data.people.planes import ShopDepth, parts_plane, shop_planes, worn_planes
+from rmgn.data.people.pose import Pose, draw_pose, reach_out
 from rmgn.data.people.raytrace import GARMENT, LOWER, OTHER, Surface, Tracer
 from rmgn.data.people.shop import Presentation, draw_presentation, lay_out, sleeve_lift
 from rmgn.data.people.style import Style, draw_style
@@ -55,6 +57,7 @@ class Worked:
     collar_flat: Floats | None = None
     inner: Surface | None = None  # what is worn below an open front
     inner_hides: Garment | None = None
+    inner_rest: Floats | None = None
 
 
 def draw_shape(rng: Generator) -> dict[str, float]:
@@ -80,23 +83,39 @@ def draw_shape(rng: Generator) -> dict[str, float]:
     }
 
 
-def draw_camera(rng: Generator, vertices: Floats, size: tuple[int, int]) -> tuple[Camera, dict[str, float]]:
-    """Head to thigh with jitter; turned up to 40 degrees; from far at chest height or near as a webcam."""
+def draw_camera(rng: Generator, vertices: Floats, size: tuple[int, int]) -> tuple[Camera, dict[str, object]]:
+    """From the whole body to head and waist, off the middle, turned up to 40 degrees.
+
+    From afar as in shops, near as a webcam, or a phone held high or low; the frame may cut arms and hair.
+    """
     turn = float(np.clip(rng.normal(0, 17), -40, 40))
-    near = rng.random() < 0.3
-    distance = rng.uniform(1.1, 1.9) if near else rng.uniform(2.2, 4.0)
-    extent = rng.uniform(0.82, 1.2)
+    kind = str(rng.choice(["shop", "webcam", "phone"], p=[0.55, 0.25, 0.2]))
+    near = {"shop": (2.2, 4.0), "webcam": (0.9, 1.8), "phone": (1.2, 2.6)}[kind]
+    framing = rng.choice(4, p=[0.14, 0.62, 0.12, 0.12])
+    # Metres of height that the picture shows at the person: waist up, thigh up, knee up, whole body.
+    extent = rng.uniform(*[(0.62, 0.82), (0.82, 1.2), (1.2, 1.5), (1.85, 2.3)][framing])
+    distance = max(float(rng.uniform(*near)), 0.9 * extent if kind == "webcam" else 1.2 * extent)
     skin = vertices[:BODY_VERTICES]
     top = float(skin[:, 2].max())
-    middle = top + extent * rng.uniform(-0.03, 0.09) - extent / 2
-    height = middle + (rng.uniform(-0.15, 0.45) if near else rng.normal(0, 0.12))
-    aside = float(np.median(skin[:, 0])) + rng.normal(0, 0.03)
+    above = rng.uniform(-0.06, 0.0) if framing < 2 and rng.random() < 0.12 else rng.uniform(0.015, 0.11)
+    middle = top + extent * above - extent / 2
+    if framing == 3:
+        middle = float(skin[:, 2].min() + top) / 2 + rng.normal(0, 0.02)
+    height = middle + {
+        "shop": rng.normal(0, 0.12), "webcam": rng.uniform(-0.25, 0.45), "phone": rng.uniform(-0.5, 0.7)
+    }[kind]  # fmt: skip
+    off = rng.normal(0, 0.03) if rng.random() < 0.6 else rng.uniform(-0.17, 0.17) * extent
     angle = np.deg2rad(turn)
-    at = np.array([aside, float(np.median(skin[:, 1])), middle])
+    aside = off * np.array([np.cos(angle), np.sin(angle), 0])
+    at = np.array([float(np.median(skin[:, 0])), float(np.median(skin[:, 1])), middle]) + aside
     eye = at + distance * np.array([np.sin(angle), -np.cos(angle), 0])
     eye[2] = height
-    camera = Camera.look(eye, at, extent / 2 / distance, size)
-    return camera, {"turn": turn, "distance": distance, "extent": extent, "height": float(height - middle)}
+    roll = float(rng.normal(0, 2.5)) if kind == "phone" else float(rng.normal(0, 0.5))
+    camera = Camera.look(eye, at, extent / 2 / distance, size, roll=roll)
+    return camera, {
+        "kind": kind, "turn": turn, "distance": distance, "extent": extent, "height": float(height - middle),
+        "aside": float(off), "roll": roll,
+    }  # fmt: skip
 
 
 def draw_light(rng: Generator, rooms: Sequence[Path], towards_camera: Floats) -> tuple[Lights, str]:
@@ -165,20 +184,37 @@ def make_worked(
     shown = flat[fine.inside]
     strips: dict[str, Any] = {}
     if collar is not None:
-        neck, head = (model.index[b] for b in ("neck01", "head"))
-        at = [person.bones[i, :, :3] @ person.body.heads[i] + person.bones[i, :, 3] for i in (neck, head)]
-        body = person.vertices[:BODY_VERTICES]
-        strips["collar_worn"] = collar.worn(worn, at[1] - at[0], body, person.normals)
+        strips["collar_worn"] = _worn_collar(model, person, collar, worn)
         strips["collar_flat"] = collar.flat(flat)
         shown = np.concatenate([shown, strips["collar_flat"]])
     if style.opening > 0:
-        strips["inner_hides"], strips["inner"] = inner_top(model, person, fine, rng)
+        strips["inner_hides"], strips["inner"], strips["inner_rest"] = inner_top(model, person, fine, rng)
     camera = shop_camera(shown, size, float(rng.uniform(1.02, 1.12)), roll)
     return Worked(style, fine, worn, flat, camera, roll, show, collar, **strips)
 
 
-def inner_top(model: BodyModel, person: Wearer, over: Garment, rng: Generator) -> tuple[Garment, Surface]:
-    """A close plain top under the open garment `over`, posed with the body: its cut, and its surface.
+def move_worked(model: BodyModel, person: Wearer, worked: Worked, worn: Floats) -> Worked:
+    """The garment worn as `worn` [N, 3] by the person in another pose, with all that hangs on it."""
+    moved = replace(worked, worn=worn)
+    if worked.collar is not None:
+        moved.collar_worn = _worn_collar(model, person, worked.collar, worn)
+    if worked.inner is not None and worked.inner_hides is not None and worked.inner_rest is not None:
+        vertices = skin(worked.inner_rest, worked.inner_hides.weights, person.bones)
+        normals = vertex_normals(vertices, worked.inner.triangles)
+        moved.inner = replace(worked.inner, vertices=vertices, normals=normals)
+    return moved
+
+
+def _worn_collar(model: BodyModel, person: Wearer, collar: Collar, worn: Floats) -> Floats:
+    neck, head = (model.index[b] for b in ("neck01", "head"))
+    at = [person.bones[i, :, :3] @ person.body.heads[i] + person.bones[i, :, 3] for i in (neck, head)]
+    return collar.worn(worn, at[1] - at[0], person.vertices[:BODY_VERTICES], person.normals)
+
+
+def inner_top(
+    model: BodyModel, person: Wearer, over: Garment, rng: Generator
+) -> tuple[Garment, Surface, Floats]:
+    """A close plain top under the open garment `over`: its cut, its surface on the body, its rest vertices.
 
     Below the cloth it is sunk in, as is the body that it hides: nothing can then poke through.
     """
@@ -205,43 +241,99 @@ def inner_top(model: BodyModel, person: Wearer, over: Garment, rng: Generator) -
         trim=garment.outline.max(axis=1),
         label=LABELS["inner"],
     )
-    return garment, surface
+    return garment, surface, sunk
 
 
-def _hidden(points: Floats, garment: Garment, margin: float) -> npt.NDArray[np.bool_]:
-    """Which rest points lie well under a garment: left out, so that nothing can poke through."""
+def _under(points: Floats, garment: Garment) -> Floats:
+    """How far inside a garment's outline rest points lie, metres; 0 for those not under it."""
     gap, near = cKDTree(garment.vertices).query(points, distance_upper_bound=0.09)
-    outline = np.append(garment.outline.max(axis=1), 1.0)
-    return np.asarray((gap < 0.09) & (outline[near] < -margin))
+    inside = np.append(-garment.outline.max(axis=1), 0.0)
+    return np.asarray(np.where(gap < 0.09, np.clip(inside[near], 0, None), 0))
+
+
+def _drawn_in(vertices: Floats, normals: Floats, under: Floats) -> Floats:
+    """What lies under cloth, up to 7 mm thinner: drawn cloth then covers it, and edges show no step."""
+    return np.asarray(vertices - np.clip(0.5 * under, 0, 0.007)[:, None] * normals)
 
 
 def dressed_surfaces(
     model: BodyModel, person: Wearer, worked: Worked, strands: list[Surface], head: HeadStyle, assets: Assets,
-    lower_style: LowerStyle,
+    carried: Carried,
 ) -> list[Surface]:  # fmt: skip
     """All surfaces of the person in one garment."""
     rest = person.body.vertices[:BODY_VERTICES]
     arm = model.bone_weight("upperarm", "lowerarm", "wrist", "finger", "meta")[:BODY_VERTICES] > 0.5
-    hidden = _hidden(rest, worked.garment, 0.03)
-    strands = [*strands, worked.inner] if worked.inner is not None else strands
-    if worked.inner_hides is not None:
-        hidden |= _hidden(rest, worked.inner_hides, 0.03)
-    hip = person.body.heads[model.index["upperleg01.L"]][2]
-    bottom = hip - lower_style.length + 0.04
-    hidden = hidden | (rest[:, 2] < person.lower.waist - 0.03) & (rest[:, 2] > bottom) & ~arm
+    under = _under(rest, worked.garment)
+    if worked.inner is not None and worked.inner_hides is not None:
+        strands = [*strands, worked.inner]
+        under = np.maximum(under, _under(rest, worked.inner_hides))
+    hidden = under > 0.03
+    covered = (rest[:, 2] < person.lower.waist - 0.03) & (rest[:, 2] > person.lower.bottom + 0.04)
+    hidden = hidden | covered & ~arm
     lower = person.lower
-    shown = np.asarray(~_hidden(lower.vertices, worked.garment, 0.022)[lower.triangles].all(axis=1))
-    if worked.style.tuck:
-        shown[:] = True
+    lower_under = (
+        np.zeros(len(lower.vertices)) if worked.style.tuck else _under(lower.vertices, worked.garment)
+    )
+    shown = ~(lower_under > 0.022)[lower.triangles].all(axis=1)
     cloth = np.column_stack([lower.cloth[:, 0], lower.facing, lower.cloth[:, 1]])
     below = Surface(
-        person.lower_vertices, lower.triangles[shown], LOWER, values=cloth, normals=person.lower_normals
+        _drawn_in(person.lower_vertices, person.lower_normals, lower_under),
+        lower.triangles[shown],
+        LOWER,
+        values=cloth,
+        normals=person.lower_normals,
     )
     body = skin_surface(model, person, head, assets, hidden)
-    eyes = eye_surface(model, person, head)
+    body.vertices = _drawn_in(person.vertices[:BODY_VERTICES], person.normals, under)
     if worked.style.sleeve > 0.6:  # a long sleeve covers the watch
         strands = [s for s in strands if s.label not in (LABELS["left arm"], LABELS["right arm"])]
-    return [body, below, *garment_surfaces(worked, flat=False), eyes, *strands]
+    garment = garment_surfaces(worked, flat=False)
+    if head.locks:
+        strands = [*strands, _locks(model, person, worked, head)]
+    g = worked.garment
+    trunk = cloth_of(worked.worn, g.triangles, g.seam, g.outline)
+    things = carried_surfaces(model, person, carried, trunk, worked.style.tuck)
+    return [body, below, *garment, *strands, *things]
+
+
+def _locks(model: BodyModel, person: Wearer, worked: Worked, head: HeadStyle) -> Surface:
+    """Long hair over the shoulders, laid on this garment and on bare skin."""
+    g = worked.garment
+    kept = g.outline.max(axis=1) < 0
+    points = np.concatenate([person.vertices[:BODY_VERTICES], worked.worn[kept]])
+    normals = np.concatenate([person.normals, vertex_normals(worked.worn, g.triangles)[kept]])
+    return locks(model, person, (points, normals), head.locks, head.lock_length, head.wave, head.seed)
+
+
+@dataclass
+class Stage:
+    """A sample and what other moments of it are made from."""
+
+    sample: Sample
+    model: BodyModel
+    person: Wearer
+    pose: Pose
+    camera: Camera
+    lights: Lights
+    worked: list[Worked]  # both garments
+    depths: list[ShopDepth]
+    surfaces: Callable[[Wearer], Callable[[Worked], list[Surface]]]  # all, for the person in another pose
+
+    def render(self, person: Wearer, cloths: Sequence[Floats]) -> Sample:
+        """The sample with the person moved, and both garments' vertices [N, 3]."""
+        wearing = self.surfaces(person)
+        worn = []
+        for worked, cloth, depth in zip(self.worked, cloths, self.depths, strict=True):
+            tracer = Tracer(wearing(move_worked(self.model, person, worked, cloth)))
+            worn.append(worn_planes(self.model, tracer, self.camera, self.lights, SUBPIXELS, SAMPLES, depth))
+        parts = parts_plane(self.model, person.vertices, person.normals, self.camera)
+        meta = {**self.sample.meta, "keypoints": keypoints(self.model, person, self.camera)}
+        return replace(self.sample, worn=(worn[0], worn[1]), parts=parts, meta=meta)
+
+
+def free_pose(rng: Generator, model: BodyModel, body: Body, stride: float = 1.0) -> Pose | None:
+    """A drawn pose whose arms do not pass through the body; None if they do."""
+    return settle(model, body, reach_out(model, body, draw_pose(rng, stride)))
 
 
 def make_sample(
@@ -251,26 +343,48 @@ def make_sample(
 
     rooms: the surroundings that may light it; by default all of the assets.
     """
+    return make_stage(rng, size, assets, rooms).sample
+
+
+def make_stage(
+    rng: Generator, size: tuple[int, int], assets: Assets, rooms: Sequence[Path] | None = None
+) -> Stage:
+    """Draw and render a sample as `make_sample` does, and keep what it was made from."""
     model = body_model()
     shape = draw_shape(rng)
     feminine = shape["gender"] > 0.5
-    body = model.rest(shape)
+    head = draw_head(rng, assets, feminine, shape["age"])
+    body = model.rest(shape, head.features, head.expression.actions)
     lower_style = draw_lower(rng, feminine)
-    pose = settle(model, body, draw_pose(rng))
+    stride = 0.4 if lower_style.kind == "skirt" else 1.0
+    pose = free_pose(rng, model, body, stride)
     if pose is None:
         raise Rejected("arm through the body")
     person = wearer(model, body, pose, make_lower(model, body, lower_style, rng))
     camera, view = draw_camera(rng, person.vertices, size)
-    head = draw_head(rng, assets, feminine, shape["age"])
     names = pose.name.split("-")
-    worn_things = draw_accessories(
-        rng, pose.name, (names[0], names[1]) if pose.left_first else (names[1], names[0])
-    )
-    strands = [*strand_surfaces(model, person, head, assets), *accessory_surfaces(model, person, worn_things)]
+    arms = (names[0], names[1]) if pose.left_first else (names[1], names[0])
+    worn_things = draw_accessories(rng, arms)
+    carried = draw_carried(rng, arms)
+
+    def surfaces(person: Wearer) -> Callable[[Worked], list[Surface]]:
+        gaze = gaze_angles(model, person, head.expression, camera.eye)
+        strands = [
+            eye_surface(model, person, head.iris, gaze),
+            *(mouth_surfaces(model, person) if head.expression.actions.get("jawOpen", 0) > 0 else []),
+            *strand_surfaces(model, person, head, assets),
+            *accessory_surfaces(model, person, worn_things),
+            *shoe_surfaces(model, person.body, person.bones, lower_style.shoe),
+        ]
+        return lambda worked: dressed_surfaces(model, person, worked, strands, head, assets, carried)
+
     lights, light_name = draw_light(rng, assets.surroundings if rooms is None else rooms, -camera.forward)
     worn: list[Worn] = []
     shops: list[Shop] = []
     made: list[dict[str, Any]] = []
+    tops: list[Worked] = []
+    depths: list[ShopDepth] = []
+    wearing = surfaces(person)
     for _ in range(2):
         tuck = bool(rng.random() < 0.3)
         style = draw_style(rng, feminine, tuck)
@@ -279,9 +393,10 @@ def make_sample(
         worked = make_worked(model, person, style, rng, size)
         flat = Tracer(garment_surfaces(worked, flat=True))
         shop, depth = shop_planes(flat, worked.camera, shop_lights(rng), SUBPIXELS, 4)
-        surfaces = dressed_surfaces(model, person, worked, strands, head, assets, lower_style)
-        layer = worn_planes(model, Tracer(surfaces), camera, lights, SUBPIXELS, SAMPLES, depth)
-        _inspect(layer)
+        layer = worn_planes(model, Tracer(wearing(worked)), camera, lights, SUBPIXELS, SAMPLES, depth)
+        inspect(layer)
+        tops.append(worked)
+        depths.append(depth)
         worn.append(layer)
         shops.append(shop)
         half = worked.camera.half_height
@@ -295,11 +410,12 @@ def make_sample(
     joints = keypoints(model, person, camera)
     meta = {
         "size": list(size), "shape": shape, "pose": pose.name, "camera": view, "light": light_name,
-        "head": asdict(head), "accessories": asdict(worn_things), "lower": asdict(lower_style),
-        "garments": made, "keypoints": joints,
+        "head": asdict(head), "accessories": asdict(worn_things), "carried": asdict(carried),
+        "lower": asdict(lower_style), "garments": made, "keypoints": joints,
     }  # fmt: skip
     parts = parts_plane(model, person.vertices, person.normals, camera)
-    return Sample((worn[0], worn[1]), (shops[0], shops[1]), parts, meta)
+    sample = Sample((worn[0], worn[1]), (shops[0], shops[1]), parts, meta)
+    return Stage(sample, model, person, pose, camera, lights, tops, depths, surfaces)
 
 
 def _sleeve_angle(worked: Worked) -> float:
@@ -325,7 +441,7 @@ def _front_extent(worked: Worked) -> list[float]:
     return [float(z.min()), float(z.max())]
 
 
-def _inspect(worn: Worn) -> None:
+def inspect(worn: Worn) -> None:
     """Reject what shows too little of the garment, or something that pokes through it."""
     garment = worn.garment
     covered = garment[..., 0] > 127
@@ -342,7 +458,11 @@ def _inspect(worn: Worn) -> None:
         if rim or area < 5e-5 * other.size or area > 8e-3 * other.size:
             continue
         label = np.bincount(worn.labels[island == k]).argmax()
+        if label == LABELS["hair"]:  # strands over the garment
+            continue
         if label in (LABELS["left arm"], LABELS["right arm"]):
             raise Rejected("hand through the cloth")
+        if label == LABELS["background"] and area < 4e-4 * other.size and (worn.depth[island == k] > 0).any():
+            raise Rejected("belt or strap through the cloth")
         if label != LABELS["background"]:
             raise Rejected("body or trousers through the cloth")

@@ -73,7 +73,11 @@ def _limb(model: BodyModel, side: str) -> npt.NDArray[np.bool_]:
 
 def wearer(model: BodyModel, body: Body, pose: Pose, lower: Lower) -> Wearer:
     """Pose a body and its lower clothes."""
-    bones = transforms(model, body.heads, pose)
+    return moved(model, body, transforms(model, body.heads, pose), lower)
+
+
+def moved(model: BodyModel, body: Body, bones: Floats, lower: Lower) -> Wearer:
+    """Body and lower clothes taken along by bone transforms [bones, 3, 4]."""
     vertices = skin(body.vertices, model.weights, bones)
     normals = vertex_normals(vertices[:BODY_VERTICES], model.triangles)
     below = skin(lower.vertices, lower.weights, bones)
@@ -183,6 +187,11 @@ def put_on(
         gravity=5.0,
         damping=0.96,
     )
+    return finish(fine, x, obstacles)
+
+
+def finish(fine: Garment, x: Floats, obstacles: list[Obstacle]) -> Floats:
+    """Draped cloth [N, 3] without the roughness of single vertices, and outside of what it lies on."""
     even = fine.even
     for _ in range(2):  # Taubin: take the roughness of single vertices, not the folds
         x = x + 0.45 * (even @ x - x)

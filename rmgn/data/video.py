@@ -1,0 +1,243 @@
+"""Clips: one person who moves before a fixed camera, in two garments, with the truth of every frame.
+
+A clip is a folder of layers whose samples are its frames, so whatever reads layers reads clips:
+`clip.json`, `000000.zip`, `000001.zip`, … and, dressed in one look, `a.mp4`, `b.mp4`, `garment_a.png`,
+`garment_mask_a.png` and likewise `_b`.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, TypeVar
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from numpy.random import Generator
+from torch import Tensor
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from rmgn.data.dress import dress
+from rmgn.data.generated import Batch, auto_exposure, tensors
+from rmgn.data.look import draw_look
+from rmgn.data.people import layers
+from rmgn.data.stock import part, stock
+
+ATTEMPTS = 40
+T = TypeVar("T")
+F32 = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class ClipOrder:
+    """What to make; equal orders make equal frames."""
+
+    out: str
+    frames: int = 125
+    fps: float = 25.0
+    size: tuple[int, int] = (256, 192)
+    seed: int = 0
+    index: int = 0  # of the clip
+    assets: str | None = None
+    split: str = "train"
+
+    def random(self, attempt: int, purpose: int) -> Generator:
+        """Random numbers of one draw of this clip for one purpose."""
+        return np.random.default_rng([self.seed, self.index, attempt, int(self.split == "eval"), 1 + purpose])
+
+
+@functools.lru_cache(maxsize=1)
+def _stage(order: ClipOrder) -> tuple[Any, Any, int, tuple[str, ...]]:
+    """The first moment, the motion, the attempt that gave them and why those before did not."""
+    from rmgn.data.people.assets import assets
+    from rmgn.data.people.motion import draw_motion
+    from rmgn.data.people.scene import Rejected, free_pose, make_stage
+
+    available = assets(Path(order.assets) if order.assets else None)
+    rooms = part(available.surroundings, order.split)
+    reasons: list[str] = []
+    for attempt in range(ATTEMPTS):
+        try:
+            stage = make_stage(order.random(attempt, 0), order.size, available, rooms)
+        except Rejected as reason:
+            reasons.append(str(reason))
+            continue
+        body, rng = stage.person.body, order.random(attempt, 1)
+        other = functools.partial(free_pose, rng, stage.model, body)
+        motion = draw_motion(rng, stage.model, body, stage.pose, other, order.frames, order.fps)
+        return stage, motion, attempt, tuple(reasons)
+    raise RuntimeError(f"clip {order.index}: {ATTEMPTS} draws rejected: {Counter(reasons)}")
+
+
+def _people(order: ClipOrder) -> list[Any]:
+    """The person of each frame."""
+    from rmgn.data.people.motion import moved_bones
+    from rmgn.data.people.wear import moved
+
+    stage, motion, _, _ = _stage(order)
+    person = stage.person
+    return [
+        moved(stage.model, person.body, bones, person.lower)
+        for bones in moved_bones(stage.model, person.body, motion)
+    ]
+
+
+def _simulate(order: ClipOrder, side: int) -> F32:
+    """One garment's vertices in every frame [T, N, 3]."""
+    from rmgn.data.people.motion import follow
+
+    stage, _, attempt, _ = _stage(order)
+    top = stage.worked[side]
+    moving = follow(stage.model, _people(order), top.style, top.worn, order.random(attempt, 2 + side))
+    return np.stack(list(moving)).astype(np.float32)
+
+
+def _render(order: ClipOrder, frame: int, cloths: Sequence[F32]) -> str | None:
+    """Write one frame's layers from both garments' vertices [N, 3]; what is wrong with it, if anything."""
+    from rmgn.data.people.scene import Rejected, inspect
+
+    path = Path(order.out) / f"{frame:06d}.zip"
+    if not path.exists():
+        layers.save(path, _moment(order, frame, cloths))
+    try:
+        for worn in layers.load(path).worn:
+            inspect(worn)
+    except Rejected as reason:
+        return str(reason)
+    return None
+
+
+def _moment(order: ClipOrder, frame: int, cloths: Sequence[F32]) -> layers.Sample:
+    from rmgn.data.people.motion import moved_bones
+    from rmgn.data.people.wear import moved
+
+    stage, motion, attempt, reasons = _stage(order)
+    now = replace(motion, poses=motion.poses[frame : frame + 1], moves=motion.moves[frame : frame + 1])
+    body = stage.person.body
+    person = moved(stage.model, body, next(moved_bones(stage.model, body, now)), stage.person.lower)
+    sample: layers.Sample = stage.render(person, [cloth.astype(np.float64) for cloth in cloths])
+    sample.meta.update(
+        index=frame, clip=order.index, seed=order.seed, attempt=attempt, rejected=list(reasons)
+    )
+    return sample
+
+
+def _map(pool: Executor | None, call: Callable[..., T], tasks: Sequence[tuple[Any, ...]]) -> Iterator[T]:
+    if pool is None:
+        yield from (call(*task) for task in tasks)
+        return
+    futures = [pool.submit(call, *task) for task in tasks]
+    try:
+        yield from (future.result() for future in futures)
+    except BaseException:
+        for future in futures:
+            future.cancel()
+        raise
+
+
+def make_clip(order: ClipOrder, workers: int = 1, progress: bool = True) -> dict[str, Any]:
+    """Make a clip's layers and `clip.json`, and return what that holds; frames that are there are left."""
+    out = Path(order.out)
+    out.mkdir(parents=True, exist_ok=True)
+    note = out / "clip.json"
+    if note.exists():
+        return dict(json.loads(note.read_text()))
+    pool = None
+    if workers > 1:
+        pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread)
+    else:
+        _one_thread()
+    try:
+        cloths = list(_map(pool, _simulate, [(order, side) for side in (0, 1)]))
+        tasks = [(order, k, [cloth[k] for cloth in cloths]) for k in range(order.frames)]
+        rendered = _map(pool, _render, tasks)
+        problems = list(tqdm(rendered, total=order.frames, disable=not progress, unit="frame"))
+    finally:
+        if pool is not None:
+            pool.shutdown(cancel_futures=True)
+    described = {
+        "fps": order.fps, "frames": order.frames, "size": list(order.size), "seed": order.seed,
+        "index": order.index, "split": order.split, "assets": order.assets is not None,
+        "problems": {str(k): problem for k, problem in enumerate(problems) if problem},
+    }  # fmt: skip
+    temporary = note.with_suffix(".part")
+    temporary.write_text(json.dumps(described, indent=1) + "\n")
+    temporary.replace(note)
+    return described
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+class ClipFrames(Dataset[Batch]):
+    """The frames of a clip, all in one look; noise alone differs from frame to frame.
+
+    Feed collated frames to `rmgn.data.dress.dress`. Raises `ValueError` for a folder without a clip.
+    """
+
+    def __init__(self, folder: Path, seed: int = 0, assets: Path | None = None) -> None:
+        note = folder / "clip.json"
+        if not note.is_file():
+            raise ValueError(f"no clip in {folder}: make one with `python -m rmgn.data.generate --video`")
+        clip = json.loads(note.read_text())
+        self.fps = float(clip["fps"])
+        self.files = [folder / f"{k:06d}.zip" for k in range(int(clip["frames"]))]
+        first = layers.load(self.files[0])
+        height, width = first.parts.shape
+        rng = np.random.default_rng([seed, int(clip["index"]), 7])
+        self.look = draw_look(rng, first.meta, (height, width), stock(assets, str(clip["split"])))
+        self._gain = auto_exposure(first)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, frame: int) -> Batch:
+        look = replace(self.look, grain=self.look.grain + frame * np.array([1, 0]))
+        items = tensors(layers.load(self.files[frame]), look)
+        items["gain"] = torch.tensor(self._gain)  # a fixed camera's exposure does not follow the pose
+        return items
+
+    @staticmethod
+    def collate(items: list[Batch]) -> Batch:
+        """Stack frames into a batch."""
+        return {name: torch.stack([item[name] for item in items]) for name in items[0]}
+
+
+def _bgr(picture: Tensor) -> npt.NDArray[np.uint8]:
+    levels = ((picture + 1) * 127.5).round().clamp(0, 255).byte()
+    return np.ascontiguousarray(levels.permute(1, 2, 0).numpy()[:, :, ::-1])
+
+
+def write_clip(folder: Path, seed: int = 0, assets: Path | None = None) -> None:
+    """Dress a clip's frames in one look and write both videos, garments and masks into its folder."""
+    frames = ClipFrames(folder, seed, assets)
+    writers: list[cv2.VideoWriter] = []
+    temporary = [folder / f"{side}.part.mp4" for side in "ab"]
+    for number in range(len(frames)):
+        dressed = dress(frames.collate([frames[number]]))
+        pictures = [_bgr(dressed.person[0, k]) for k in (0, 1)]
+        if not writers:
+            size = (pictures[0].shape[1], pictures[0].shape[0])
+            code = cv2.VideoWriter.fourcc(*"mp4v")
+            writers = [cv2.VideoWriter(str(path), code, frames.fps, size) for path in temporary]
+            if not all(writer.isOpened() for writer in writers):
+                raise RuntimeError(f"cannot write {temporary[0]}: this OpenCV has no MPEG-4 encoder")
+            for k, side in enumerate("ab"):
+                cv2.imwrite(str(folder / f"garment_{side}.png"), _bgr(dressed.garment[0, k]))
+                mask = (dressed.garment_mask[0, k, 0] * 255).byte().numpy()
+                cv2.imwrite(str(folder / f"garment_mask_{side}.png"), mask)
+        for writer, picture in zip(writers, pictures, strict=True):
+            writer.write(picture)
+    for writer, path, side in zip(writers, temporary, "ab", strict=True):
+        writer.release()
+        path.replace(folder / f"{side}.mp4")

@@ -1,0 +1,167 @@
+r"""Figure 6: where the generator takes its features from, as heat maps of all regional masks.
+
+    python -m rmgn.experiments.figure6 --checkpoint runs/full/best.safetensors --data eval-256 --out figure6
+
+Bright is the warped garment (M = 1), dark the person (M = 0), equation (6). Writes one sheet a try-on, every
+mask over the person and over the warped garment, coarsest first; and figure6.md, the masks' means on the
+garment and off it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, cast
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rmgn import checkpoint
+from rmgn.checkpoint import CheckpointError
+from rmgn.evaluate import parse_size
+from rmgn.gallery import Bgr, caption, to_bgr, write_picture, write_text
+from rmgn.generator import RegionalMaskGenerator, RegionalMaskResBlock
+from rmgn.model import RMGN, TryOn
+from rmgn.scores import table
+from rmgn.trials import DataError, Trial, Trials, one, open_trials
+
+COLUMNS = 9
+SHARE = 0.65  # of the heat map in what is shown
+
+
+class MaskMean(NamedTuple):
+    """Means of one regional mask over the pixels where the warped garment is, and where it is not."""
+
+    name: str
+    on_garment: float
+    elsewhere: float
+
+
+def names_of(model: RMGN) -> list[str]:
+    """What each regional mask is called: its block, its place in the block, and its size."""
+    generator = model.generator
+    assert isinstance(generator, RegionalMaskGenerator)
+    names = []
+    for n, (block, level) in enumerate(zip(generator.blocks, generator.levels, strict=True)):
+        places = ["1", "2", "shortcut"] if cast(RegionalMaskResBlock, block).changes_width else ["1", "2"]
+        names += [f"block {n + 1}, {place}, 1/{16 >> level}" for place in places]
+    return names
+
+
+def heat_map(mask: Tensor, under: Bgr) -> Bgr:
+    """A mask [1, h, w] in [0, 1] in colours over a grey picture [H, W, 3]."""
+    height, width = under.shape[:2]
+    large = F.interpolate(mask[None], (height, width), mode="bilinear", align_corners=False)[0, 0]
+    levels = (large.clamp(0, 1) * 255).round().byte().cpu().numpy()
+    colours = cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)
+    grey = cv2.cvtColor(cv2.cvtColor(under, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
+    return np.asarray(cv2.addWeighted(colours, SHARE, grey, 1 - SHARE, 0), np.uint8)
+
+
+def sheet(trial: Trial, result: TryOn, names: Sequence[str]) -> Bgr:
+    """Inputs and result of the first try-on, then all masks over the person and over the warped garment."""
+    person, warped = to_bgr(trial.person[0]), to_bgr(result.warped_garment[0])
+    height, width = person.shape[:2]
+    blank = np.full((height, width, 3), 255, np.uint8)
+    composite = np.repeat((result.composite_mask[0, 0] * 255).byte().cpu().numpy()[:, :, None], 3, axis=2)
+    first = {
+        "person": person,
+        "garment": to_bgr(trial.garment[0]),
+        "warped garment": warped,
+        "rendered": to_bgr(result.rendered[0]),
+        "composite mask": composite,
+        "try-on": to_bgr(result.tryon[0]),
+    }
+    rows = [row(list(first), [*first.values()], blank)]
+    for under in (person, warped):
+        maps = [heat_map(mask[0], under) for mask in result.regional_masks]
+        rows += [
+            row(names[n : n + COLUMNS], maps[n : n + COLUMNS], blank) for n in range(0, len(maps), COLUMNS)
+        ]
+    return np.ascontiguousarray(np.vstack(rows))
+
+
+def row(names: Sequence[str], pictures: Sequence[Bgr], blank: Bgr) -> Bgr:
+    """Captioned pictures side by side, filled up to COLUMNS."""
+    width = blank.shape[1]
+    missing = COLUMNS - len(pictures)
+    head = [caption(name, width) for name in names] + [caption("", width)] * missing
+    return np.vstack([np.hstack(head), np.hstack([*pictures, *[blank] * missing])])
+
+
+def mask_means(result: TryOn) -> list[tuple[float, float]]:
+    """Mean of each regional mask over the warped garment and elsewhere, of a batch of one."""
+    means = []
+    for mask in result.regional_masks:
+        garment = F.interpolate(result.warped_mask, mask.shape[-2:], mode="area")
+        inside = (mask * garment).sum() / garment.sum().clamp(min=1e-6)
+        outside = (mask * (1 - garment)).sum() / (1 - garment).sum().clamp(min=1e-6)
+        means.append((inside.item(), outside.item()))
+    return means
+
+
+@torch.no_grad()
+def draw(model: RMGN, trials: Trials, out: Path, count: int) -> list[MaskMean]:
+    """Write the sheets of the first `count` try-ons; returns the masks' means over them."""
+    names = names_of(model)
+    sums = np.zeros((len(names), 2))
+    done = 0
+    for batch in trials:
+        for n in range(len(batch.names)):
+            if done == count:
+                break
+            trial = one(batch, n)
+            result = model(trial.person, trial.garment, trial.mask, regional_masks=True)
+            write_picture(out / f"{trial.names[0]}.png", sheet(trial, result, names))
+            sums += mask_means(result)
+            done += 1
+        if done == count:
+            break
+    return [MaskMean(name, *values) for name, values in zip(names, sums / done, strict=True)]
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m rmgn.experiments.figure6",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE")
+    parser.add_argument(
+        "--data", type=Path, required=True, metavar="DIR", help="layers of rmgn.data.generate"
+    )
+    parser.add_argument("--assets", type=Path, metavar="DIR", help="surroundings for backgrounds")
+    parser.add_argument("--size", type=parse_size, metavar="HxW", help="size of the try-ons")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--count", type=int, default=8, help="try-ons to show (8)")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
+    try:
+        if args.count < 1:
+            raise DataError(f"--count must be at least 1, not {args.count}")
+        model = checkpoint.load(args.checkpoint)
+        if model.config.generator != "rmgn":
+            raise DataError(f"{args.checkpoint} holds the PF-AFN generator, which has no regional masks")
+        trials = open_trials(args.data, batch=2, assets=args.assets, size=args.size)
+        means = draw(model, trials, args.out, args.count)
+    except (CheckpointError, ValueError, OSError) as error:
+        print(f"rmgn.experiments.figure6: {error}", file=sys.stderr)
+        return 2
+    rows = [["Regional mask", "mean on the garment", "mean elsewhere"]]
+    rows += [[m.name, f"{m.on_garment:.3f}", f"{m.elsewhere:.3f}"] for m in means]
+    text = f"# Regional masks\n\nFirst {args.count} try-ons of {args.data.name}.\n\n{table(rows)}\n"
+    write_text(args.out / "figure6.md", text)
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

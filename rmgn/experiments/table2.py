@@ -1,0 +1,248 @@
+r"""Table 2: a user study. People choose the more realistic of two results, ours and a baseline's.
+
+    python -m rmgn.evaluate --checkpoint ours.safetensors --checkpoint pfafn.safetensors --name PF-AFN \
+        --data eval-256 --setting unpaired --keep --out report
+    python -m rmgn.experiments.table2 page report --ours ours --baseline PF-AFN --out study
+    python -m rmgn.experiments.table2 count study votes/*.json
+
+`page` writes study/index.html, which opens without a server: every participant sees the questions in another
+order with sides exchanged by chance, and saves the votes as a JSON file. `count` prints the table. Hand
+participants the folder without study/key.json: it tells which picture is whose.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from scipy import stats
+
+from rmgn.evaluate import plain
+from rmgn.gallery import write_picture, write_text
+from rmgn.scores import table
+
+TEMPLATE = Path(__file__).with_name("study.html")
+
+# Data, baseline, height, share of votes for the baseline and for RMGN in per cent, as published.
+PUBLISHED = (
+    ("VITON", "CP-VTON", 256, 8.6, 91.4),
+    ("VITON", "CP-VTON+", 256, 6.3, 93.7),
+    ("VITON", "ACGPN", 256, 14.9, 85.1),
+    ("VITON", "PF-AFN", 512, 23.7, 76.3),
+    ("MPV-Sub", "WUTON", 256, 18.3, 81.7),
+    ("MPV-Sub", "PF-AFN", 256, 24.4, 75.6),
+)
+
+
+class StudyError(ValueError):
+    """The study cannot be made or counted; the message says why."""
+
+
+class Tally(NamedTuple):
+    """Votes between ours and one baseline."""
+
+    baseline: str
+    ours: int
+    votes: int
+    by_person: tuple[float, ...]  # share of each participant's votes for ours
+
+
+def write_study(
+    report: Path, ours: str, baselines: Sequence[str], out: Path, count: int, setting: str, seed: int
+) -> int:
+    """Write the page for `count` try-ons a baseline, drawn at random; returns the number of questions.
+
+    report: the folder of an evaluation with --keep. Raises StudyError.
+    """
+    systems = {name: report / "results" / plain(name) / setting for name in (ours, *baselines)}
+    for name, folder in systems.items():
+        if not folder.is_dir():
+            raise StudyError(f"{folder} does not exist: evaluate {name} with --keep --setting {setting}")
+    if out.exists() and any(out.iterdir()):
+        raise StudyError(f"{out} is not empty: a study's folder is made once, votes belong to it")
+    common = sorted(
+        set.intersection(*({f.stem for f in folder.glob("*.png")} for folder in systems.values()))
+    )
+    if not common:
+        raise StudyError(f"{report} has no try-on of all of {', '.join(systems)}")
+    rng = np.random.default_rng(seed)
+    study = hashlib.sha256(repr((ours, tuple(baselines), common, count, seed)).encode()).hexdigest()[:12]
+    questions: list[dict[str, str]] = []
+    key: dict[str, dict[str, str]] = {}
+    height = 0
+    for baseline in baselines:
+        chosen = rng.choice(len(common), min(count, len(common)), replace=False)
+        for trial in (common[n] for n in sorted(chosen)):
+            name = f"q{len(questions):04d}"
+            first = (ours, baseline) if rng.random() < 0.5 else (baseline, ours)
+            files = {
+                "person": report / "inputs" / "person" / setting / f"{trial}.png",
+                "garment": report / "inputs" / "garment" / setting / f"{trial}.png",
+                "a": systems[first[0]] / f"{trial}.png",
+                "b": systems[first[1]] / f"{trial}.png",
+            }
+            question = {"id": name}
+            for part, file in files.items():
+                picture = cv2.imread(str(file), cv2.IMREAD_COLOR)
+                if picture is None:
+                    raise StudyError(f"{file} is missing or no picture")
+                height = picture.shape[0]
+                question[part] = f"pictures/{name}_{part}.png"
+                write_picture(out / question[part], np.asarray(picture, np.uint8))
+            questions.append(question)
+            key[name] = {"baseline": baseline, "trial": trial, "a": first[0], "b": first[1]}
+    data = json.loads((report / "report.json").read_text(encoding="utf-8"))["data"]
+    page = json.dumps({"id": study, "questions": questions}).replace("<", "\\u003c")
+    write_text(out / "index.html", TEMPLATE.read_text(encoding="utf-8").replace("STUDY", page, 1))
+    content = {"id": study, "data": data, "height": height, "ours": ours, "questions": key}
+    write_text(out / "key.json", json.dumps(content, indent=1) + "\n")
+    return len(questions)
+
+
+def count_votes(study: Path, files: Sequence[Path]) -> tuple[dict[str, Any], list[Tally]]:
+    """The study's key and the tally of each baseline. Raises StudyError for votes that do not belong."""
+    try:
+        key: dict[str, Any] = json.loads((study / "key.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StudyError(f"{study / 'key.json'} does not exist: give the folder that `page` wrote") from None
+    seen: dict[str, Path] = {}
+    # baseline -> participant -> whether each vote is for ours
+    found: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
+    for file in files:
+        try:
+            votes = json.loads(file.read_text(encoding="utf-8"))
+            person = str(votes["participant"])
+            answers = {str(v["question"]): str(v["chosen"]) for v in votes["votes"]}
+            own = votes["study"] == key["id"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StudyError(f"{file} is not a file of votes: {error}") from error
+        if not own:
+            raise StudyError(f"{file} belongs to another study")
+        if person in seen:
+            raise StudyError(f"{file} and {seen[person]} are of one participant: count one of them")
+        seen[person] = file
+        for question, chosen in answers.items():
+            if question not in key["questions"] or chosen not in ("a", "b"):
+                raise StudyError(f"{file} has a vote that the study does not: {question}, {chosen}")
+            asked = key["questions"][question]
+            found[asked["baseline"]][person].append(asked[chosen] == key["ours"])
+    tallies = []
+    for baseline, people in found.items():
+        votes_of = list(people.values())
+        tallies.append(
+            Tally(
+                baseline,
+                sum(map(sum, votes_of)),
+                sum(map(len, votes_of)),
+                tuple(float(np.mean(v)) for v in votes_of),
+            )
+        )
+    return key, tallies
+
+
+def vote_interval(ours: int, votes: int) -> tuple[float, float]:
+    """95% Wilson interval of the share of votes, as if every vote were independent."""
+    interval = stats.binomtest(ours, votes).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def person_interval(shares: Sequence[float]) -> tuple[float, float] | None:
+    """95% t interval of the mean share over participants, whose votes are not independent; needs two."""
+    if len(shares) < 2:
+        return None
+    error = (
+        float(stats.t.ppf(0.975, len(shares) - 1)) * float(np.std(shares, ddof=1)) / math.sqrt(len(shares))
+    )
+    mean = float(np.mean(shares))
+    return max(0.0, mean - error), min(1.0, mean + error)
+
+
+def markdown(key: dict[str, Any], tallies: Sequence[Tally]) -> str:
+    """The paper's table 2 with this study below."""
+    head = ["Data", "Baseline (A)", "Height", "A / B", "95% over votes", "95% over people", "votes", "people"]
+    rows = [head]
+    for data, baseline, height, theirs, ours in PUBLISHED:
+        shares = f"{theirs:.1f}% / **{ours:.1f}%**"
+        rows.append([data, f"{baseline} (published)", str(height), shares, "–", "–", "–", "20"])
+    for tally in tallies:
+        share = tally.ours / tally.votes
+        people = person_interval(tally.by_person)
+        rows.append(
+            [
+                str(key["data"]),
+                f"{tally.baseline} (here)",
+                str(key["height"]),
+                f"{100 * (1 - share):.1f}% / {100 * share:.1f}%",
+                _range(vote_interval(tally.ours, tally.votes)),
+                _range(people) if people else "–",
+                str(tally.votes),
+                str(len(tally.by_person)),
+            ]
+        )
+    note = (
+        f"A: the baseline, B: RMGN, here {key['ours']}. Intervals are of B's share; the one over people (t\n"
+        "distribution) allows for one person's votes being alike, the one over votes (Wilson) does not."
+    )
+    return f"# User study\n\n{note}\n\n{table(rows)}\n"
+
+
+def _range(interval: tuple[float, float]) -> str:
+    return f"{100 * interval[0]:.1f}–{100 * interval[1]:.1f}%"
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m rmgn.experiments.table2",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    page = commands.add_parser("page", help="write the page that asks")
+    page.add_argument("report", type=Path, help="folder of an evaluation with --keep")
+    page.add_argument("--ours", required=True, metavar="NAME", help="contender of the report")
+    page.add_argument(
+        "--baseline", action="append", required=True, metavar="NAME", help="another; repeatable"
+    )
+    page.add_argument("--count", type=int, default=30, help="questions a baseline (30)")
+    page.add_argument("--setting", choices=["paired", "unpaired"], default="unpaired")
+    page.add_argument("--seed", type=int, default=0)
+    page.add_argument("--out", type=Path, required=True, metavar="DIR")
+    tally = commands.add_parser("count", help="print the table")
+    tally.add_argument("study", type=Path, help="folder that `page` wrote")
+    tally.add_argument("votes", type=Path, nargs="+", help="files that participants saved")
+    tally.add_argument("--out", type=Path, metavar="FILE", help="write the table there too")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
+    try:
+        if args.command == "page":
+            if args.count < 1:
+                raise StudyError(f"--count must be at least 1, not {args.count}")
+            count = write_study(
+                args.report, args.ours, args.baseline, args.out, args.count, args.setting, args.seed
+            )
+            print(f"{count} questions in {args.out / 'index.html'}; keep {args.out / 'key.json'} to yourself")
+        else:
+            text = markdown(*count_votes(args.study, args.votes))
+            print(text)
+            if args.out:
+                write_text(args.out, text)
+    except (StudyError, OSError) as error:
+        print(f"rmgn.experiments.table2: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,197 @@
+"""Faces, hair, reaching arms and carried things: where they are and what they leave alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial import cKDTree
+
+from rmgn.data.people.assets import assets
+from rmgn.data.people.body import BODY_VERTICES, HEAD_KEYS, Body, body_model, skin
+from rmgn.data.people.carried import Carried, carried_surfaces, draw_carried
+from rmgn.data.people.face import BEARDS, Expression, draw_expression, draw_features, gaze_angles, hairy
+from rmgn.data.people.hair import head_cover, locks
+from rmgn.data.people.head import HeadStyle, draw_head, strand_surfaces
+from rmgn.data.people.lower import LowerStyle, make_lower, shoe_surfaces
+from rmgn.data.people.pose import (
+    _BOTH,
+    _SINGLE,
+    BEFORE,
+    Arm,
+    Pose,
+    Reach,
+    draw_pose,
+    reach_out,
+    transforms,
+    two_bones,
+)
+from rmgn.data.people.wear import Wearer, wearer
+
+
+@pytest.fixture(scope="module")
+def standing() -> Wearer:
+    model = body_model()
+    body = model.rest({})
+    arm = Arm((0.2, 0.05, -1), (0.1, -0.2, -1))
+    lower = make_lower(model, body, LowerStyle(), np.random.default_rng(0))
+    return wearer(model, body, Pose("hanging-hanging", arm, arm), lower)
+
+
+def _moved(one: Body, two: Body) -> np.ndarray:
+    return np.asarray(np.linalg.norm(one.vertices - two.vertices, axis=1)[:BODY_VERTICES])
+
+
+def test_expressions_and_features_move_the_face_alone() -> None:
+    model = body_model()
+    calm = model.rest({})
+    low = calm.vertices[:BODY_VERTICES, 2] < calm.heads[model.index["spine01"]][2]
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        features, expression = draw_features(rng), draw_expression(rng)
+        assert set(HEAD_KEYS) <= set(features)
+        moved = _moved(calm, model.rest({}, features, expression.actions))
+        assert moved.max() > 0.001
+        assert moved[low].max() < 0.1 * moved.max()
+    smile = model.rest({}, None, {"mouthSmileLeft": 1.0})
+    side = calm.vertices[:BODY_VERTICES, 0]
+    moved = _moved(calm, smile)
+    assert moved[side > 0.01].max() > 5 * moved[side < -0.03].max()
+
+
+def test_eyes_look_at_the_camera(standing: Wearer) -> None:
+    model = body_model()
+    ahead = standing.body.heads[model.index["head"]] + [0, -2, 0.07]
+    straight = gaze_angles(model, standing, Expression(), ahead)
+    np.testing.assert_allclose(straight, 0, atol=6)
+    left, _ = gaze_angles(model, standing, Expression(), ahead + [0.5, 0, 0])
+    assert left > straight[0] + 8
+    assert gaze_angles(model, standing, Expression(at_camera=False), ahead + [0.5, 0, 0]) == (0.0, 0.0)
+
+
+def test_hair_grows_where_it_should() -> None:
+    model = body_model()
+    rest = model.rest({}).vertices[:BODY_VERTICES]
+    eyes = np.concatenate([model.rest({}).vertices[np.unique(model.groups[f"helper-{s}-eye"])] for s in "lr"])
+    grown = hairy()
+    top = rest[:, 2].argmax()
+    assert grown["scalp"][top] == 1
+    near_eyes = cKDTree(eyes).query(rest)[0] < 0.01
+    for name in (*BEARDS, "scalp"):
+        values = grown[name]
+        assert values.min() >= 0
+        assert values.max() <= 1
+        assert (values > 0.5).sum() > 20
+        assert values[near_eyes].max() < 0.05
+        # Left and right agree.
+        assert abs(values[rest[:, 0] > 0.001].sum() / values[rest[:, 0] < -0.001].sum() - 1) < 0.05
+    for name in BEARDS:
+        assert grown[name][top] == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.floats(-1, 1), st.floats(-1, 1), st.floats(-1, 1), st.floats(0.2, 0.4), st.floats(0.2, 0.4))
+def test_two_bones_reach_their_goal(x: float, y: float, z: float, first: float, second: float) -> None:
+    goal = np.array([x, y, z])
+    distance = float(np.linalg.norm(goal))
+    if not abs(first - second) + 0.03 < distance < 0.99 * (first + second) or abs(z) > 0.95 * distance:
+        return
+    upper, fore = two_bones(goal, first, second, np.array([0.0, 0.0, -1.0]))
+    np.testing.assert_allclose(np.linalg.norm(upper), 1, atol=1e-6)
+    np.testing.assert_allclose(first * upper + second * fore, goal, atol=1e-6)
+    assert (first * upper)[2] <= goal[2] * first / distance + 1e-9 or (first * upper)[2] < goal[2]
+
+
+def test_wrists_lie_where_they_reach() -> None:
+    model = body_model()
+    body = model.rest({})
+    reach = Reach(0.05, 0.4, 0.06)
+    pose = Pose("belly-hanging", Arm((0, 0, -1), (0, 0, -1), reach=reach), Arm((0.2, 0, -1), (0.1, 0, -1)))
+    pose = reach_out(model, body, pose)
+    bones = transforms(model, body.heads, pose)
+    i, hip = model.index["wrist.L"], body.heads[model.index["upperleg01.L"]]
+    wrist = bones[i, :, :3] @ body.heads[i] + bones[i, :, 3]
+    trunk = skin(body.vertices, model.weights, bones)[:BODY_VERTICES]
+    trunk = trunk[model.bone_weight("spine", "root", "pelvis", "breast")[:BODY_VERTICES] > 0.6]
+    assert abs(wrist[0] - 0.05) < 0.02
+    assert wrist[2] > hip[2] + 0.1
+    assert 0.03 < cKDTree(trunk).query(wrist)[0] < 0.09
+
+
+def test_a_third_of_the_poses_have_an_arm_before_the_garment() -> None:
+    poses = [draw_pose(np.random.default_rng(k)) for k in range(400)]
+    share = np.mean([bool(set(p.name.split("-")) & BEFORE) for p in poses])
+    assert 0.28 < share < 0.5
+    names = {part for p in poses for part in p.name.split("-")}
+    assert names == set(_SINGLE) | set(_BOTH)
+    assert set(_BOTH) < BEFORE
+
+
+def test_carried_things_lie_outside_the_cloth(standing: Wearer) -> None:
+    model = body_model()
+    trunk = model.bone_weight("spine", "breast")[:BODY_VERTICES] > 0.6
+    cloth = standing.vertices[:BODY_VERTICES][trunk] + 0.01 * standing.normals[trunk], standing.normals[trunk]
+    tree = cKDTree(cloth[0])
+    kinds = {
+        "crossbody": 3, "backpack": 2, "hand": 2, "shoulder": 2, "": 0,
+    }  # fmt: skip
+    for bag, least in kinds.items():
+        carried = Carried(
+            bag=bag, side="L", scarf=0.02 if not bag else 0.0, lanyard=not bag, belt=0.03, seed=3
+        )
+        surfaces = carried_surfaces(model, standing, carried, cloth, tucked=True)
+        assert len(surfaces) >= least + 2 * (not bag)
+        for surface in surfaces:
+            assert np.isfinite(surface.vertices).all()
+            assert surface.triangles.max() < len(surface.vertices)
+        if bag == "crossbody":  # others close through the trunk
+            strap = surfaces[0].vertices
+            near = tree.query(strap)
+            height = ((strap - cloth[0][near[1]]) * cloth[1][near[1]]).sum(axis=1)
+            assert np.quantile(height[near[0] < 0.03], 0.03) > -0.002
+    untucked = carried_surfaces(model, standing, Carried(belt=0.03), cloth, tucked=False)
+    assert untucked == []
+    drawn = [draw_carried(np.random.default_rng(k), ("behind", "strap")) for k in range(20)]
+    assert all(d.bag and d.side == "R" for d in drawn)
+
+
+def test_every_kind_of_hair_is_a_surface(standing: Wearer) -> None:
+    model = body_model()
+    none = assets(None)
+    styles = [
+        HeadStyle(hair="sleek", bun=0.04, fringe=0.06),
+        HeadStyle(hair="curls", volume=0.01),
+        HeadStyle(hair="bald", beard="full", beard_length=0.005),
+        HeadStyle(hair="cropped", cover="cap"),
+        HeadStyle(hair="bald", cover="headscarf"),
+        *(draw_head(np.random.default_rng(k), none, k % 2 == 0, 0.7) for k in range(6)),
+    ]
+    head = standing.body.heads[model.index["head"]]
+    for style in styles:
+        for surface in strand_surfaces(model, standing, style, none):
+            assert np.isfinite(surface.vertices).all()
+            assert surface.triangles.max() < len(surface.vertices)
+            assert np.linalg.norm(surface.vertices - head, axis=1).max() < 0.6
+    cover = head_cover(model, standing, "headscarf", np.array([0.2, 0.2, 0.2]), 0)
+    mouth = standing.body.heads[[i for i, b in enumerate(model.bones) if b.startswith("oris")]].mean(axis=0)
+    assert np.linalg.norm(cover.vertices[np.unique(cover.triangles)] - mouth, axis=1).min() > 0.025
+
+
+def test_locks_fall_outside_of_what_they_lie_on(standing: Wearer) -> None:
+    model = body_model()
+    solid = standing.vertices[:BODY_VERTICES], standing.normals
+    hair = locks(model, standing, solid, "LR", 0.2, 0.0, 1)
+    near = cKDTree(solid[0]).query(hair.vertices)[1]
+    height = ((hair.vertices - solid[0][near]) * solid[1][near]).sum(axis=1)
+    assert np.quantile(height, 0.02) > 0
+    assert hair.vertices[:, 2].min() < standing.body.heads[model.index["head"]][2] - 0.15
+
+
+def test_shoes_hold_the_feet(standing: Wearer) -> None:
+    model = body_model()
+    shoes = shoe_surfaces(model, standing.body, standing.bones, (0.1, 0.1, 0.1))
+    assert len(shoes) == 2
+    floor = standing.vertices[:BODY_VERTICES, 2].min()
+    for shoe in shoes:
+        assert floor - 0.04 < shoe.vertices[:, 2].min() < floor

@@ -1,0 +1,142 @@
+"""Clips: frames that belong together, with truth in each, made again exactly."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from rmgn.data import check
+from rmgn.data.dress import dress
+from rmgn.data.generate import main
+from rmgn.data.people import layers
+from rmgn.data.people.motion import between
+from rmgn.data.people.pose import Arm, Pose
+from rmgn.data.video import ClipFrames, ClipOrder, make_clip, write_clip
+
+FRAMES, SIZE = 5, (128, 96)
+
+
+def order(folder: Path) -> ClipOrder:
+    return ClipOrder(str(folder), FRAMES, 25.0, SIZE, seed=5)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("clip")
+    make_clip(order(folder), progress=False)
+    write_clip(folder)
+    return folder
+
+
+def test_videos_show_every_frame(clip: Path) -> None:
+    for side in "ab":
+        video = cv2.VideoCapture(str(clip / f"{side}.mp4"))
+        assert video.get(cv2.CAP_PROP_FPS) == 25
+        pictures = []
+        while True:
+            there, picture = video.read()
+            if not there:
+                break
+            pictures.append(picture)
+        assert len(pictures) == FRAMES
+        assert pictures[0].shape == (*SIZE, 3)
+        assert np.asarray(cv2.imread(str(clip / f"garment_{side}.png"))).shape == (*SIZE, 3)
+        mask = np.asarray(cv2.imread(str(clip / f"garment_mask_{side}.png"), cv2.IMREAD_UNCHANGED))
+        assert set(np.unique(mask)) == {0, 255}
+    assert not list(clip.glob("*.part*"))
+
+
+def test_every_frame_has_its_truth(clip: Path) -> None:
+    assert not list(check.check_layers(clip))
+    frames = ClipFrames(clip)
+    dressed = dress(frames.collate([frames[k] for k in range(len(frames))]), camera=False)
+    flow = dressed.flow.flatten(0, 1).permute(0, 2, 3, 1)
+    mask = torch.nn.functional.max_pool2d(dressed.garment_mask.flatten(0, 1), 3, 1, 1)
+    hit = torch.nn.functional.grid_sample(mask, flow, mode="nearest", align_corners=False)
+    assert hit[dressed.visible.flatten(0, 1)].mean() > 0.99
+
+
+def test_cloth_and_body_move_a_little_from_frame_to_frame(clip: Path) -> None:
+    samples = [layers.load(clip / f"{k:06d}.zip") for k in range(FRAMES)]
+    moved = 0
+    for one, other in itertools.pairwise(samples):
+        for a, b in zip(one.worn, other.worn, strict=True):
+            both = (a.garment[..., 0] > 250) & (b.garment[..., 0] > 250)
+            step = np.abs(a.place[both][:, :2].astype(int) - b.place[both][:, :2]).max(axis=1)
+            assert np.median(step) * layers.PLACE_UNIT < 0.012
+            moved += int((step > 0).sum())
+        points = np.array([sample.meta["keypoints"] for sample in (one, other)])[:, :, :2]
+        assert np.linalg.norm(points[0] - points[1], axis=1).max() < 8
+        for s, t in zip(one.shop, other.shop, strict=True):
+            np.testing.assert_array_equal(s.garment, t.garment)
+    assert moved > 100
+
+
+def test_one_look_and_other_noise_in_each_frame(clip: Path) -> None:
+    frames = ClipFrames(clip, seed=3)
+    one, other = frames[0], frames[1]
+    for name in ("backdrop", "tile", "palette", "skin", "camera", "gain"):
+        assert torch.equal(one[name], other[name]), name
+    batch = frames.collate([one, other])
+    free = (dress(batch).worn_mask.amax() >= 0) & (batch["cover"].sum(dim=-1).amax(dim=(0, 1)) == 0)
+    free &= batch["garment"][..., 0].amax(dim=(0, 1)) == 0
+    person = dress(batch).person[:, 0]
+    gap = (person[0] - person[1]).abs()[:, free]
+    assert 0 < gap.mean() < 0.1
+
+
+@pytest.mark.slow
+def test_a_lost_frame_is_made_again_exactly(clip: Path, tmp_path: Path) -> None:
+    kept = clip / "000001.zip"
+    (tmp_path / kept.name).write_bytes(kept.read_bytes())
+    assert make_clip(order(tmp_path), progress=False)["frames"] == FRAMES
+    for k in range(FRAMES):
+        assert (tmp_path / f"{k:06d}.zip").read_bytes() == (clip / f"{k:06d}.zip").read_bytes()
+
+
+@pytest.mark.slow
+def test_workers_do_not_matter_for_clips(clip: Path, tmp_path: Path) -> None:
+    make_clip(order(tmp_path), workers=2, progress=False)
+    for k in range(FRAMES):
+        assert (tmp_path / f"{k:06d}.zip").read_bytes() == (clip / f"{k:06d}.zip").read_bytes()
+
+
+def test_arms_turn_evenly_and_over_the_front() -> None:
+    down, up = (
+        Arm((0.1, 0, -1), (0.1, -0.1, -1)),
+        Arm((0.3, -0.3, -0.5), (0, 0, 1), hand=(0.0, 0.0, 1.0), curl=60),
+    )
+    still = Arm((0.2, 0, -1), (0.1, -0.2, -1))
+    start, end = Pose("hanging-hanging", down, still), Pose("raised-hanging", up, still)
+    way = [np.array(between(start, end, share).left.fore) for share in np.linspace(0, 1, 21)]
+    way = [v / np.linalg.norm(v) for v in way]
+    turns = [np.degrees(np.arccos(np.clip(a @ b, -1, 1))) for a, b in itertools.pairwise(way)]
+    assert max(turns) < 14
+    assert min(v[1] for v in way) < -0.5
+    assert way[-1] @ [0, 0, 1] > 0.999
+    middle = between(start, end, 0.5)
+    assert middle.left.curl == pytest.approx((down.curl + up.curl) / 2)
+    assert middle.right.fore == still.fore
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [(["--fps", "0"], "--fps"), (["--seconds", "0"], "--seconds"), (["--seconds", "900"], "--seconds")],
+)
+def test_bad_lengths_are_one_clear_line(
+    change: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["--out", str(tmp_path), "--count", "1", "--video", *change])
+    assert end.value.code == 2
+    assert says in capsys.readouterr().err
+
+
+def test_no_clip_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--video"):
+        ClipFrames(tmp_path)

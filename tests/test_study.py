@@ -1,0 +1,126 @@
+"""The user study: made, answered by the page's own script, counted."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("torchmetrics", reason="evaluation needs torchmetrics (pip install 'rmgn[evaluate]')")
+
+from rmgn.experiments.table2 import count_votes, main, person_interval, vote_interval, write_study
+
+TRIALS = [f"{n:06d}_a" for n in range(6)]
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> Path:
+    """What `rmgn.evaluate --keep` leaves: pictures of a colour that tells the system."""
+    folder = tmp_path / "report"
+    colours = {"results/ours": 200, "results/PF-AFN": 100, "inputs/person": 50, "inputs/garment": 20}
+    for part, level in colours.items():
+        (folder / part / "unpaired").mkdir(parents=True)
+        for trial in TRIALS:
+            cv2.imwrite(str(folder / part / "unpaired" / f"{trial}.png"), np.full((8, 6, 3), level, np.uint8))
+    (folder / "report.json").write_text(json.dumps({"data": "eval-256"}))
+    return folder
+
+
+def ballot(study: Path, participant: str, for_ours: int) -> Path:
+    """Votes of one person, the first `for_ours` of them for ours."""
+    key = json.loads((study / "key.json").read_text())
+    votes = []
+    for n, (question, asked) in enumerate(key["questions"].items()):
+        ours = "a" if asked["a"] == "ours" else "b"
+        other = {"a": "b", "b": "a"}[ours]
+        votes.append({"question": question, "chosen": ours if n < for_ours else other})
+    file = study.parent / f"{participant}.json"
+    file.write_text(json.dumps({"study": key["id"], "participant": participant, "votes": votes}))
+    return file
+
+
+def test_pictures_do_not_tell_whose_they_are(report: Path, tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    assert write_study(report, "ours", ["PF-AFN"], study, 4, "unpaired", seed=3) == 4
+    page = (study / "index.html").read_text()
+    assert "PF-AFN" not in page
+    assert "ours" not in page
+    key = json.loads((study / "key.json").read_text())
+    for name, asked in key["questions"].items():
+        for side in "ab":
+            picture = cv2.imread(str(study / "pictures" / f"{name}_{side}.png"))
+            assert picture is not None
+            assert picture[0, 0, 0] == (200 if asked[side] == "ours" else 100)
+    assert len({asked["trial"] for asked in key["questions"].values()}) == 4
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs node to run the page's script")
+def test_page_shuffles_and_saves_votes_that_count(report: Path, tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    write_study(report, "ours", ["PF-AFN"], study, 6, "unpaired", seed=0)
+    files, orders, sides = [], [], set()
+    for n in range(4):
+        script = Path(__file__).with_name("study_participant.js")
+        command = ["node", str(script), str(study / "index.html"), "_a.png"]
+        told = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        votes = told["votes"]
+        assert told["kept"]["votes"] == votes["votes"], "a closed page goes on where it was"
+        assert {v["chosen"] for v in votes["votes"]} == {"a"}
+        for vote, shown in zip(votes["votes"], told["shown"], strict=True):
+            assert shown[vote["side"] == "right"] == f"pictures/{vote['question']}_a.png"
+        orders.append([v["question"] for v in votes["votes"]])
+        sides |= {v["side"] for v in votes["votes"]}
+        file = tmp_path / f"votes{n}.json"
+        file.write_text(json.dumps(votes))
+        files.append(file)
+    assert all(sorted(order) == [f"q{n:04d}" for n in range(6)] for order in orders)
+    assert len({tuple(order) for order in orders}) > 1
+    assert sides == {"left", "right"}
+    key, (tally,) = count_votes(study, files)
+    first_is_ours = sum(asked["a"] == "ours" for asked in key["questions"].values())
+    assert (tally.ours, tally.votes, len(tally.by_person)) == (4 * first_is_ours, 24, 4)
+
+
+def test_table(report: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = tmp_path / "study"
+    write_study(report, "ours", ["PF-AFN"], study, 6, "unpaired", seed=0)
+    files = [ballot(study, "p", 6), ballot(study, "q", 3)]
+    assert main(["count", str(study), *map(str, files)]) == 0
+    line = next(x for x in capsys.readouterr().out.splitlines() if "(here)" in x)
+    # Wilson's interval of 9 in 12 by its formula.
+    z, n, p = 1.959964, 12, 0.75
+    middle, half = (p + z * z / (2 * n)) / (1 + z * z / n), z / (1 + z * z / n)
+    half *= (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
+    assert f"25.0% / 75.0% | {100 * (middle - half):.1f}–{100 * (middle + half):.1f}%" in line
+    assert vote_interval(9, 12) == pytest.approx((middle - half, middle + half), abs=1e-4)
+    # Shares 1.0 and 0.5: mean 0.75, t(1) = 12.706, cut to [0, 1].
+    assert person_interval([1.0, 0.5]) == (0.0, 1.0)
+    low, high = person_interval([0.7, 0.8, 0.75]) or (0, 0)
+    assert (low, high) == pytest.approx(
+        (0.75 - 4.3027 * 0.05 / 3**0.5, 0.75 + 4.3027 * 0.05 / 3**0.5), abs=1e-4
+    )
+
+
+def test_votes_that_do_not_belong(report: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = tmp_path / "study"
+    write_study(report, "ours", ["PF-AFN"], study, 6, "unpaired", seed=0)
+    good = ballot(study, "p", 6)
+    again, foreign, broken = (tmp_path / f"{name}.json" for name in ("again", "foreign", "broken"))
+    again.write_text(good.read_text())
+    foreign.write_text(good.read_text().replace('"study": "', '"study": "x'))
+    broken.write_text("[]")
+    for files, message in (
+        ([good, again], "of one participant"),
+        ([foreign], "another study"),
+        ([broken], "is not a file of votes"),
+    ):
+        assert main(["count", str(study), *map(str, files)]) == 2
+        assert message in capsys.readouterr().err
+    again_page = ["page", str(report), "--ours", "ours", "--baseline", "PF-AFN", "--out", str(study)]
+    assert main(again_page) == 2
+    assert "is not empty" in capsys.readouterr().err
+    assert main([*again_page[:-3], "ACGPN", "--out", str(tmp_path / "new")]) == 2
+    assert "evaluate ACGPN with --keep" in capsys.readouterr().err

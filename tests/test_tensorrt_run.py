@@ -1,0 +1,261 @@
+"""Running plans: on a GPU where there is one, on a GPU made of host memory everywhere."""
+
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import engines
+import engines.device
+from engines import EngineError, Session, TensorSpec, tensorrt_engine
+from engines.device import compute_capability, open_device
+from engines.tensorrt_engine import LIBRARIES, build_plan, installed, plan_path
+from engines.tensorrt_run import TensorRtEngine
+from export.graphs import sample_inputs
+from export.parity import compare, reference
+from rmgn import RMGN
+
+Inputs = dict[str, np.ndarray]
+
+
+def _lazy_gpu() -> Any:
+    path = Path(__file__).with_name("lazy_gpu.py")
+    spec = importlib.util.spec_from_file_location("lazy_gpu", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+lazy = _lazy_gpu()
+
+
+@pytest.fixture
+def bundle(identity_bundle: Any) -> engines.Bundle:
+    """A copy of the bundle whose results are known by heart, its plans naming their graphs."""
+    loaded = engines.load_bundle(identity_bundle())
+    for library in LIBRARIES:
+        for graph in ("garment", "tryon"):
+            plan = plan_path(loaded, graph, library)
+            plan.parent.mkdir(exist_ok=True)
+            plan.write_text(graph)
+    return loaded
+
+
+def session(bundle: engines.Bundle, rtx: bool = False, records: bool = True) -> tuple[Session, list[Any]]:
+    devices = [lazy.LazyDevice(records) for _ in range(2)]
+    library = "tensorrt_rtx" if rtx else "tensorrt"
+    garment, tryon = (
+        TensorRtEngine(
+            bundle, graph, plan_path(bundle, graph, library), lazy.tensorrt(bundle, device, rtx), device
+        )
+        for graph, device in zip(("garment", "tryon"), devices, strict=True)
+    )
+    return Session(bundle, "tensorrt", garment, tryon, "a test"), devices
+
+
+def pictures(bundle: engines.Bundle, seed: int) -> Inputs:
+    generator = np.random.default_rng(seed)
+    size = (bundle.height, bundle.width)
+    inputs = {name: generator.uniform(-1, 1, (1, 3, *size)) for name in ("person", "garment")}
+    mask = generator.uniform(size=(1, 1, *size)) > 0.5
+    return {name: value.astype(np.float32) for name, value in {**inputs, "garment_mask": mask}.items()}
+
+
+@pytest.mark.parametrize(
+    ("rtx", "records"), [(False, True), (False, False), (True, True)], ids=["capture", "no capture", "RTX"]
+)
+def test_frames_equal_onnx_runtime(bundle: engines.Bundle, rtx: bool, records: bool) -> None:
+    """Four frames, a change of garment, and a frame between that feeds another garment than the bound one."""
+    first, second = pictures(bundle, 1), pictures(bundle, 2)
+    ours, devices = session(bundle, rtx, records)
+    with ours, engines.open(bundle, "onnxruntime") as theirs:
+        for inputs in (first, second):
+            worn = [s.encode(inputs["garment"], inputs["garment_mask"]) for s in (ours, theirs)]
+            for name, value in worn[1].items():
+                np.testing.assert_array_equal(worn[0][name], value)
+            ours.wear(worn[0])
+            theirs.wear(worn[1])
+            changes: tuple[Inputs, ...] = ({}, {}, {"garment": first["person"]}, {})
+            results = [
+                [s.tryon.run({"person": inputs["person"], **feeds}) for s in (ours, theirs)]
+                for feeds in changes
+            ]
+            for mine, expected in results:  # only now: results belong to the caller
+                for name, value in expected.items():
+                    np.testing.assert_array_equal(mine[name], value, err_msg=name)
+            assert not np.array_equal(results[2][1]["tryon"], results[3][1]["tryon"])
+    assert devices[1].replays == (7 if records and not rtx else 0), "all but the first of eight"
+    for device in devices:
+        assert (device.memory, device.arrays, device.waiting, device.graphs) == ({}, {}, {}, 0)
+        assert device.closed
+
+
+def test_the_garment_stays_on_the_device(bundle: engines.Bundle) -> None:
+    inputs = pictures(bundle, 3)
+    ours, (_, device) = session(bundle)
+    with ours:
+        ours.wear(ours.encode(inputs["garment"], inputs["garment_mask"]))
+        device.uploads.clear()
+        for _ in range(3):
+            ours.run(inputs["person"])
+        assert device.uploads == [inputs["person"].nbytes] * 3
+
+
+def test_what_tensorrt_rtx_compiled_is_kept(bundle: engines.Bundle) -> None:
+    inputs = pictures(bundle, 4)
+    for kept in (b"compiled", b"compiledcompiled"):
+        ours, _ = session(bundle, rtx=True)
+        with ours:
+            ours.encode(inputs["garment"], inputs["garment_mask"])
+        assert plan_path(bundle, "garment", "tensorrt_rtx").with_suffix(".cache").read_bytes() == kept
+
+
+def test_misuse_is_refused(bundle: engines.Bundle) -> None:
+    ours, _ = session(bundle)
+    with pytest.raises(ValueError, match="missing input"):
+        ours.tryon.run({"person": pictures(bundle, 1)["person"]})
+    with pytest.raises(ValueError, match="must be float32"):
+        ours.tryon.bind({"garment": np.zeros((1, 3, 2, 2), np.float32)})
+    ours.close()
+    ours.close()
+    with pytest.raises(EngineError, match="closed"):
+        ours.run(pictures(bundle, 1)["person"])
+
+
+def test_a_plan_that_tensorrt_refuses_leaves_nothing_behind(bundle: engines.Bundle) -> None:
+    plan = plan_path(bundle, "tryon", "tensorrt")
+    for content, message in (
+        ("nonsense", "tensorrt 0 refuses .*build it again"),
+        ("garment", "other inputs"),
+    ):
+        plan.write_text(content)
+        device = lazy.LazyDevice()
+        with pytest.raises(EngineError, match=message):
+            TensorRtEngine(bundle, "tryon", plan, lazy.tensorrt(bundle, device), device)
+        assert (device.memory, device.arrays, device.waiting) == ({}, {}, {})
+
+
+def test_the_stand_in_has_tensorrts_names() -> None:
+    """What the tests above call exists in NVIDIA's bindings under that name."""
+    trt = pytest.importorskip("tensorrt_rtx")
+    for own, real in (
+        (lazy.Context, trt.IExecutionContext),
+        (lazy.CudaEngine, trt.ICudaEngine),
+        (lazy.RuntimeCache, trt.IRuntimeCache),
+        (lazy.RuntimeConfig, trt.IRuntimeConfig),
+    ):
+        names = {name for name in vars(own) if not name.startswith("_")} - {"cache"}
+        assert names <= set(dir(real)), own.__name__
+    assert hasattr(trt.ICudaEngine, "num_io_tensors")
+    assert hasattr(trt.Runtime, "deserialize_cuda_engine")
+    assert hasattr(trt.CudaGraphStrategy, "WHOLE_GRAPH_CAPTURE")
+    assert trt.float32 == trt.DataType.FLOAT
+
+
+def test_drivers_functions_exist() -> None:
+    """Every function of CUDA's driver that the device calls, in the installed bindings."""
+    driver = pytest.importorskip("cuda.bindings.driver")
+    called = re.findall(r'"(cu[A-Z]\w+)"', Path(engines.device.__file__).read_text())
+    assert len(called) >= 15
+    assert all(hasattr(driver, name) for name in called), called
+    assert driver.CUstream_flags.CU_STREAM_NON_BLOCKING.value == 1
+
+
+@pytest.mark.skipif(compute_capability() is not None, reason="there is a GPU here")
+def test_without_a_gpu_the_next_engine_is_taken_and_says_why(bundle: engines.Bundle) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    with pytest.raises(EngineError, match=r"^no NVIDIA GPU is usable here \(.+\)$"):
+        open_device()
+    with engines.open(bundle) as opened:
+        assert opened.backend in ("openvino", "onnxruntime")
+        assert "skipped tensorrt: no NVIDIA GPU is usable here" in opened.reason
+    with pytest.raises(EngineError, match=r"no engine can run .*: tensorrt: no NVIDIA GPU is usable here"):
+        engines.open(bundle, "tensorrt")
+
+
+def test_tensorrt_is_imported_only_when_asked_for() -> None:
+    code = "import sys, engines, engines.device, engines.tensorrt_engine; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert not {"pycuda", "cuda", "cuda.bindings", "tensorrt", "tensorrt_rtx"} & set(loaded)
+
+
+@pytest.fixture(scope="module")
+def planned(bundle16: Path, tmp_path_factory: pytest.TempPathFactory) -> engines.Bundle:
+    """A bundle with real plans for the GPU here."""
+    libraries = installed()
+    if not libraries:
+        pytest.skip("neither tensorrt nor tensorrt_rtx is installed")
+    folder = shutil.copytree(bundle16, tmp_path_factory.mktemp("plans") / "bundle")
+    bundle = engines.load_bundle(folder)
+    for graph in ("garment", "tryon"):
+        build_plan(bundle, graph, libraries[0])
+    return bundle
+
+
+@pytest.mark.gpu
+def test_plans_run_on_the_gpu(lite: RMGN, planned: engines.Bundle) -> None:
+    """Parity with float32 PyTorch on a moving flow, twice over, with two sessions side by side."""
+    inputs = {name: value.numpy() for name, value in sample_inputs(128, 96, seed=5).items()}
+    expected = reference(lite, inputs)
+    with engines.open(planned, "tensorrt") as first, engines.open(planned, "tensorrt") as second:
+        for opened in (first, second):
+            opened.wear(opened.encode(inputs["garment"], inputs["garment_mask"]))
+        for opened in (first, second, first, second, first):
+            rows = {row.output: row for row in compare("tensorrt", expected, opened.run(inputs["person"]))}
+            assert rows["flow"].mean_pixels is not None
+            assert rows["flow"].mean_pixels < 0.05
+            assert all(row.psnr > 45 for row in rows.values()), rows
+
+
+@pytest.mark.gpu
+def test_gpu_memory_comes_back() -> None:
+    """Copies both ways on the real device, and everything given back."""
+    device = open_device()
+    with device.current():
+        stream, staged = device.stream(), device.pinned((1, 3, 4))
+        pointer = device.allocate(staged.nbytes)
+        staged[:] = np.arange(12, dtype=np.float32).reshape(staged.shape)
+        device.upload(pointer, staged, stream)
+        device.synchronize(stream)
+        staged[:] = 0
+        device.download(staged, pointer, stream)
+        device.synchronize(stream)
+        np.testing.assert_array_equal(staged.ravel(), np.arange(12))
+        device.free(pointer)
+        device.unpin(staged)
+        device.destroy(stream)
+    device.close()
+
+
+def test_specs_are_what_the_engine_offers(bundle: engines.Bundle) -> None:
+    ours, _ = session(bundle)
+    with ours:
+        assert ours.tryon.inputs[0] == TensorSpec("person", (1, 3, bundle.height, bundle.width), -1, 1)
+        assert ours.garment.outputs == bundle.graphs["garment"].outputs
+
+
+def test_reasons_of_both_libraries_are_given(bundle: engines.Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two libraries without a manifest: both reasons, and the device given back each time."""
+    devices: list[Any] = []
+
+    def opened() -> Any:
+        devices.append(lazy.LazyDevice())
+        return devices[-1]
+
+    monkeypatch.setattr(tensorrt_engine, "open_device", opened)
+    monkeypatch.setattr(tensorrt_engine, "installed", lambda: list(LIBRARIES))
+    with pytest.raises(
+        EngineError, match=r"tryon\.tensorrt\.plan or its .*; .*tryon\.tensorrt_rtx\.plan or its"
+    ):
+        tensorrt_engine.open_engine(bundle, "tryon")
+    assert [device.closed for device in devices] == [True, True]
