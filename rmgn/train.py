@@ -208,10 +208,10 @@ def save_samples(samples: list[Sample], file: Path) -> None:
 
 
 def schedule(step: int, config: TrainConfig) -> float:
-    """Constant, then linear to zero; the first 200 steps rise, since Adam's estimates begin empty."""
+    """What the learning rate is multiplied with: rises, is constant, then falls linearly to zero."""
     start = config.constant * config.steps
     falling = 1 - max(0.0, step - start) / max(1.0, config.steps - start)
-    return min(1.0, (step + 1) / 200) * falling
+    return min(1.0, (step + 1) / max(1, config.warmup)) * falling
 
 
 def training_feed(

@@ -33,6 +33,7 @@ class TrainConfig:
     accumulate: int = 1  # batches a step of the optimizer, in each process
     steps: int = 100_000  # steps of the optimizer
     epochs: int = 0  # passes over the training data instead of `steps`, where not 0
+    warmup: int = 200  # steps in which the learning rate rises, since Adam's estimates begin empty
     constant: float = 0.5  # share of the steps before the learning rate falls linearly to 0
     learning_rate: float = 5e-5
     warp_factor: float = 1.0  # learning rate of the warp module relative to the generator's

@@ -213,7 +213,7 @@ def test_a_run_of_an_older_version_goes_on(layers_folder: Path, settings: Path, 
     assert main([*base, "1"]) == 0
     (file,) = out.glob("steps/*/state.pt")
     state = torch.load(file, weights_only=True)
-    for name in ("fakes", "augment", "epochs"):
+    for name in ("fakes", "augment", "epochs", "warmup"):
         del state["config"][name]
     del state["adapters"], state["teacher"]
     torch.save(state, file)
