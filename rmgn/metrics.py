@@ -135,7 +135,7 @@ class Lpips(nn.Module):
             for conv, key in zip(self.convolutions, (0, 3, 6, 8, 10), strict=True):
                 conv.load_state_dict({k: state[f"features.{key}.{k}"] for k in ("weight", "bias")})
         except (KeyError, RuntimeError) as error:
-            raise MetricError(f"{alexnet} does not hold torchvision's AlexNet: {error}") from error
+            raise MetricError(f"{alexnet} does not hold torchvision's AlexNet") from error
         spec = importlib.util.find_spec("torchmetrics.functional.image")
         assert spec is not None
         assert spec.origin is not None
@@ -198,13 +198,14 @@ class InceptionFeatures:
     width = 2048
 
     def __init__(self, weights: Path, device: torch.device) -> None:
+        # torch-fidelity itself would run code that such a file may carry; this refuses one first.
         load_weights(weights, "InceptionV3's weights (torch-fidelity's pt_inception-2015-12-05-6726825d.pth)")
         try:
             network = NoTrainInceptionV3("inception-v3-compat", ["2048"], str(weights), antialias=False)
         except ModuleNotFoundError as error:
             raise MetricError("FID needs torch-fidelity: pip install 'rmgn[fid]'") from error
         except (KeyError, RuntimeError) as error:
-            raise MetricError(f"{weights} does not hold FID's InceptionV3: {error}") from error
+            raise MetricError(f"{weights} does not hold FID's InceptionV3") from error
         self.network = network.to(device)
 
     @torch.no_grad()

@@ -245,7 +245,8 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def _value(s: Scores, measure: str) -> float | None:
+def value_of(s: Scores, measure: str) -> float | None:
+    """A measure over all that it was measured on; None where it was not."""
     if measure in s.sets:
         return s.sets[measure]
     found = s.mean(measure)
@@ -257,20 +258,23 @@ def _main_rows(scores: Sequence[Scores]) -> list[list[str]]:
     rows = [["Method", *(MEASURES[m].title for m in names)]]
     best = {}
     for m in names:
-        values = [v for s in scores if (v := _value(s, m)) is not None]
-        if len(values) > 1 and m.startswith(("FID", "KID")):
-            values = [v for s in scores if s.name != Copy.name and (v := _value(s, m)) is not None]
+        values = [v for s in scores if (v := value_of(s, m)) is not None]
+        if any(m in s.sets for s in scores):
+            values = [
+                v for s in scores if s.name != Copy.name and (v := value_of(s, m)) is not None
+            ] or values
         best[m] = max(values) if MEASURES[m].better == "up" else min(values)
     for s in scores:
         row = [s.name]
         for m in names:
-            value, how = _value(s, m), MEASURES[m]
+            value, how = value_of(s, m), MEASURES[m]
             if value is None:
                 row.append("–")
                 continue
             text = f"{value * how.factor:.{how.digits}f}"
             spread = s.mean(m) if m not in s.sets else None
-            marked = f"**{text}**" if value == best[m] and len(scores) > 1 else text
+            wins = value == best[m] and len(scores) > 1 and not (m in s.sets and s.name == Copy.name)
+            marked = f"**{text}**" if wins else text
             row.append(marked + (f" ± {spread.ci95 * how.factor:.{how.digits}f}" if spread else ""))
         rows.append(row)
     return rows
