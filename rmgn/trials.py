@@ -337,5 +337,5 @@ def skin_tone(albedo: Tensor) -> str:
 
 
 def build(weight: float) -> str:
-    """The group of a body by its weight parameter in [0, 1], 0.5 being the population's middle."""
+    """The group of a body by MakeHuman's weight parameter in [0, 1], average at 0.5."""
     return "slim" if weight < 0.35 else "average" if weight < 0.6 else "heavy"

@@ -16,7 +16,8 @@ from kernels import identity_flow
 from rmgn import metrics
 from rmgn.metrics import Lpips, MetricError, SetComparison
 from rmgn.perceptual import EfficientNetLite0
-from rmgn.scores import Row, Scores, mean_of, table
+from rmgn.report import table
+from rmgn.scores import Row, Scores, mean_of
 from rmgn.trials import skin_tone
 
 

@@ -59,14 +59,15 @@ class Lab:
         warp = self._run("teacher-warp", "pb-warp")
         return self._run("teacher", "pb-full", init=warp)
 
-    def student(self, name: str, fakes: int, **model: Any) -> Path:
+    def student(self, kind: str, fakes: int, **model: Any) -> Path:
         """A parser-free network, stages 3 and 4, taught on `fakes` fake persons a sample.
 
-        model: changes to the preset. Students of equal `fakes` share their warp module's stage.
+        kind: what its changes to the preset, `model`, are called. Students of equal `fakes` share their warp
+        module's stage, and experiments with the same `out` what they have in common.
         """
         teacher = self.teacher()
         warp = self._run(f"warp-{fakes}", "pf-warp", teacher=teacher, fakes=fakes)
-        return self._run(name, "pf-full", init=warp, teacher=teacher, fakes=fakes, model=model)
+        return self._run(f"{kind}-{fakes}", "pf-full", init=warp, teacher=teacher, fakes=fakes, model=model)
 
     def _run(
         self, name: str, stage: str, init: Path | None = None, teacher: Path | None = None, **own: Any
@@ -85,13 +86,14 @@ class Lab:
 
     def compare(
         self,
+        experiment: str,
         students: Mapping[str, Path],
         tests: Path | None,
         size: tuple[int, int],
         inception: Path | None = None,
         alexnet: Path | None = None,
     ) -> list[Scores]:
-        """Evaluate checkpoints by name, in one report in `out`.
+        """Evaluate checkpoints by name, in one report in `out`/`experiment`.
 
         tests: by default the data of the training: of layers the samples held out, else the test split.
         """
@@ -100,7 +102,7 @@ class Lab:
         trials = open_trials(tests or self.data, assets=self.assets, last=last, size=size)
         rivals = [contenders.load_network(name, file, device) for name, file in students.items()]
         scorer = make_scorer(rivals, inception, alexnet, device)
-        return evaluate(trials, rivals, scorer, self.out, device)
+        return evaluate(trials, rivals, scorer, self.out / experiment, device)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

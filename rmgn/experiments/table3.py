@@ -4,7 +4,8 @@ r"""Table 3, the ablation: PF-AFN's generator, + extractor, + regional mask, + p
     python -m rmgn.experiments.table3 --data VITON --inception inception.pth --out table3
 
 Trains a parser-based teacher, then A to D on its fake persons: A to C on one a sample, D on three of one
-posture. Writes table3.md beside the report of rmgn.evaluate; begun again, it goes on where it was stopped.
+posture. Writes table3.md and the report of rmgn.evaluate in table3/; begun again, it goes on where it was
+stopped.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from rmgn import checkpoint
 from rmgn.checkpoint import CheckpointError
 from rmgn.experiments.lab import add_arguments, measures_of, open_lab, size_of
 from rmgn.gallery import write_text
-from rmgn.scores import MEASURES, Scores, table, value_of
+from rmgn.report import table
+from rmgn.scores import MEASURES, Scores, value_of
 from rmgn.task import TrainingError
 
 
@@ -26,6 +28,7 @@ class Variant(NamedTuple):
     """A column of the table."""
 
     modules: tuple[bool, bool, bool, bool]
+    kind: str  # of the run's name
     fakes: int
     model: dict[str, Any]
     published: float  # FID on VITON at 512x384
@@ -33,10 +36,10 @@ class Variant(NamedTuple):
 
 MODULES = ("Baseline", "Multi-level feature extractor", "Regional mask", "Posture awareness loss")
 VARIANTS = {
-    "A": Variant((True, False, False, False), 1, {"generator": "pfafn"}, 11.57),
-    "B": Variant((True, True, False, False), 1, {"regional_mask": False}, 10.73),
-    "C": Variant((True, True, True, False), 1, {}, 10.45),
-    "D": Variant((True, True, True, True), 3, {}, 9.93),
+    "A": Variant((True, False, False, False), "pfafn", 1, {"generator": "pfafn"}, 11.57),
+    "B": Variant((True, True, False, False), "no-mask", 1, {"regional_mask": False}, 10.73),
+    "C": Variant((True, True, True, False), "full", 1, {}, 10.45),
+    "D": Variant((True, True, True, True), "full", 3, {}, 9.93),
 }
 
 
@@ -70,8 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     try:
         lab = open_lab(args)
-        students = {name: lab.student(name, v.fakes, **v.model) for name, v in VARIANTS.items()}
-        scores = lab.compare(students, args.test, size_of(lab), args.inception)
+        students = {name: lab.student(v.kind, v.fakes, **v.model) for name, v in VARIANTS.items()}
+        scores = lab.compare("table3", students, args.test, size_of(lab), args.inception)
         sizes = [sum(p.numel() for p in checkpoint.load(f).parameters()) for f in students.values()]
         text = markdown((args.test or args.data).name, size_of(lab), scores, sizes)
     except (TrainingError, CheckpointError, ImportError, ValueError, OSError) as error:
