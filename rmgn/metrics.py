@@ -72,11 +72,15 @@ def endpoint_error(flow: Tensor, truth: Tensor, visible: Tensor) -> Tensor:
 
 
 class PatchSimilarity(Protocol):
-    """A perceptual distance: uint8 pictures [B, 3, H, W] to one value each."""
+    """A perceptual distance between what a network sees in two pictures."""
 
     name: str
 
-    def __call__(self, pictures: Tensor, truths: Tensor) -> Tensor: ...
+    def features(self, pictures: Tensor) -> list[Tensor]:
+        """Feature maps of uint8 [B, 3, H, W], to be computed once for a truth that many are compared with."""
+
+    def distance(self, seen: list[Tensor], wanted: list[Tensor]) -> Tensor:
+        """One value a picture from the features of both; [B]."""
 
 
 def patch_distance(
@@ -107,8 +111,10 @@ class LpipsLite0:
         self.network = network
 
     @torch.no_grad()
-    def __call__(self, pictures: Tensor, truths: Tensor) -> Tensor:
-        seen, wanted = (self.network.features(x.float() / 127.5 - 1) for x in (pictures, truths))
+    def features(self, pictures: Tensor) -> list[Tensor]:
+        return self.network.features(pictures.float() / 127.5 - 1)
+
+    def distance(self, seen: list[Tensor], wanted: list[Tensor]) -> Tensor:
         return patch_distance(seen, wanted)
 
 
@@ -147,9 +153,10 @@ class Lpips(nn.Module):
         self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450]).view(1, 3, 1, 1))
         self.requires_grad_(False).eval()
 
-    def features(self, picture: Tensor) -> list[Tensor]:
-        """The five ReLU maps of a picture in [-1, 1]."""
-        x = (picture - self.get_buffer("shift")) / self.get_buffer("scale")
+    @torch.no_grad()
+    def features(self, pictures: Tensor) -> list[Tensor]:
+        """The five ReLU maps."""
+        x = (pictures.float() / 127.5 - 1 - self.get_buffer("shift")) / self.get_buffer("scale")
         maps = []
         for n, conv in enumerate(self.convolutions):
             if n in (1, 2):
@@ -158,9 +165,7 @@ class Lpips(nn.Module):
             maps.append(x)
         return maps
 
-    @torch.no_grad()
-    def forward(self, pictures: Tensor, truths: Tensor) -> Tensor:
-        seen, wanted = (self.features(x.float() / 127.5 - 1) for x in (pictures, truths))
+    def distance(self, seen: list[Tensor], wanted: list[Tensor]) -> Tensor:
         return patch_distance(seen, wanted, [self.get_buffer(f"head{n}") for n in range(5)])
 
 

@@ -152,6 +152,8 @@ class Scorer:
         real = None
         if trial.setting == "unpaired":
             real = self.features(metrics.quantise(trial.person))
+        truths = None if trial.truth is None else metrics.quantise(trial.truth)
+        wanted = [] if truths is None else self.patches.features(truths)
         measured = []
         for scores, collected, answer in zip(self.scores, self.sets, answers, strict=True):
             pictures = metrics.quantise(answer.tryon)
@@ -159,7 +161,7 @@ class Scorer:
             if real is not None:
                 collected.add(real, real=True)
                 collected.add(self.features(pictures), real=False)
-            values = self._values(trial, answer, pictures)
+            values = self._values(trial, answer, pictures, truths, wanted)
             if trial.setting == "paired":
                 scores.rows += [
                     Row(*row) for row in zip(trial.names, trial.subjects, trial.groups, values, strict=True)
@@ -167,14 +169,15 @@ class Scorer:
             measured.append(values)
         return measured
 
-    def _values(self, trial: Trial, answer: Answer, pictures: Tensor) -> list[dict[str, float]]:
-        if trial.truth is None:
+    def _values(
+        self, trial: Trial, answer: Answer, pictures: Tensor, truths: Tensor | None, wanted: list[Tensor]
+    ) -> list[dict[str, float]]:
+        if truths is None:
             return [{} for _ in trial.names]
-        truths = metrics.quantise(trial.truth)
         found = {
             "SSIM": metrics.ssim(pictures, truths),
             "PSNR": metrics.psnr(pictures, truths),
-            self.patches.name: self.patches(pictures, truths),
+            self.patches.name: self.patches.distance(self.patches.features(pictures), wanted),
         }
         if answer.flow is not None and trial.flow is not None and trial.visible is not None:
             found["EPE"] = metrics.endpoint_error(answer.flow, trial.flow, trial.visible)
