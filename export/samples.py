@@ -52,7 +52,7 @@ def read_samples(folder: Path, height: int, width: int, count: int) -> list[Samp
 
 def _layers(folder: Path, height: int, width: int, count: int) -> Iterator[Sample]:
     try:
-        from rmgn.batches import pairs
+        from rmgn.data.dress import dress
         from rmgn.data.generated import GeneratedPeople
     except ImportError as error:
         raise EngineError(
@@ -61,11 +61,11 @@ def _layers(folder: Path, height: int, width: int, count: int) -> Iterator[Sampl
     try:
         people = GeneratedPeople(folder, flip=False)
         for index in _spread(len(people), count):
-            pair = pairs(people.collate([people[index]]), noise_seed=index)
-            yield {
-                "person": _resized(pair.person[:1], height, width),
-                "garment": _resized(pair.garment[:1], height, width),
-                "garment_mask": (_resized(pair.mask[:1], height, width) > 0.5).float(),
+            dressed = dress(people.collate([people[index]]), noise_seed=index)
+            yield {  # the person wears the second garment
+                "person": _resized(dressed.person[:, 1], height, width),
+                "garment": _resized(dressed.garment[:, 0], height, width),
+                "garment_mask": (_resized(dressed.garment_mask[:, 0].float(), height, width) > 0.5).float(),
             }
     except (OSError, ValueError, KeyError) as error:
         raise EngineError(f"cannot read the layers in {folder}: {error}") from error
