@@ -48,14 +48,12 @@ def photos(tmp_path: Path) -> Path:
     for name in ("person", "garment", "garment_mask"):
         (tmp_path / name).mkdir()
         for index in range(3):
+            noise = rng.integers(0, 256, (16, 12, 3), np.uint8)
+            picture = cv2.resize(noise, (96, 128), interpolation=cv2.INTER_CUBIC)
             if name == "garment_mask":
-                mask = np.zeros((128, 96), np.uint8)
-                mask[20:110, 15:80] = 255
-                cv2.imwrite(str(tmp_path / name / f"{index}.png"), mask)
-            else:
-                noise = rng.integers(0, 256, (16, 12, 3), np.uint8)
-                picture = cv2.resize(noise, (96, 128), interpolation=cv2.INTER_CUBIC)
-                cv2.imwrite(str(tmp_path / name / f"{index}.png"), picture)
+                picture[:] = 0
+                picture[20:110, 15:80] = 255
+            cv2.imwrite(str(tmp_path / name / f"{index}.png"), picture)
     return tmp_path
 
 
@@ -85,6 +83,7 @@ def test_int8_bundle(lite: RMGN, photos: Path, capsys: pytest.CaptureFixture[str
         (["--int8"], "--int8 and --calibration DIR belong together"),
         (["--calibration", "x"], "--int8 and --calibration DIR belong together"),
         (["--int8", "--calibration", "x", "--fp16"], "build two bundles"),
+        (["--int8", "--calibration", "x", "--fused"], "build two bundles"),
         (["--int8", "--calibration", "x", "--calibration-samples", "0"], "must be at least 1"),
     ],
 )
