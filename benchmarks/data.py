@@ -1,102 +1,218 @@
-"""How fast generated people are made and dressed: `python benchmarks/data.py [--assets DIR] [--device cuda]`.
+"""How fast generated people are made and dressed, each way against a baseline of the same run.
 
-Prints the median and spread over rounds, with machine and versions. Generation is timed on one core and given
-for one; dressing in one process, decoding and drawing of looks apart from torch.
+    python -m benchmarks.data --layers layers --assets assets --out benchmarks/results/data
+    python -m benchmarks.data --layers layers --device cuda --out benchmarks/results/data-gpu
+    python -m benchmarks.data --make 8                          # also how long layers take
+
+Run as a module, from the root: as a script it would find the benchmark `kernels.py` instead of the package.
+Seconds are of processor time, and on a GPU of the clock, a sample (two garments: two training pairs); medians
+over rounds in which the ways take turns, so that a busy machine slows all of them. Writes data.json and
+data.md with machine, versions and commit.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import platform
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
-from rmgn.data.dress import dress
-from rmgn.data.generated import GeneratedPeople
+from rmgn.data.dress import Dressed, dress
+from rmgn.data.generated import Batch, GeneratedPeople
 from rmgn.data.people import layers
 from rmgn.data.people.assets import assets
 from rmgn.data.people.scene import Rejected, make_sample
 
-
-def _report(name: str, seconds: list[float], per: str) -> None:
-    middle = statistics.median(seconds)
-    spread = f"{min(seconds):.4f} to {max(seconds):.4f}"
-    print(f"{name:34s} {middle:8.4f} s a {per} ({spread}), {1 / middle:.2f} a second")
+FULL, HALF = (256, 192), (128, 96)
 
 
-def time_generation(folder: Path, root: Path | None, count: int, size: tuple[int, int]) -> None:
-    """Make `count` samples, rejected draws included in the time."""
-    make_sample_or_reject(0, size, root)  # compile and load
-    seconds, sizes = [], []
-    for index in range(count):
-        start = time.perf_counter()
-        attempt = 1
-        while (sample := make_sample_or_reject(1000 * index + attempt, size, root)) is None:
-            attempt += 1
-        seconds.append(time.perf_counter() - start)
-        path = folder / f"{index:06d}.zip"
-        layers.save(path, sample)
-        sizes.append(path.stat().st_size / 1000)
-    _report("layers, one core", seconds, "sample")
-    print(
-        f"{'size of a sample':34s} {statistics.median(sizes):8.0f} kB ({min(sizes):.0f} to {max(sizes):.0f})"
-    )
+@dataclass(frozen=True)
+class Row:
+    """One way's median, least and greatest seconds a sample, and how many times as fast as its baseline."""
+
+    name: str
+    seconds: float
+    least: float
+    most: float
+    baseline: str
+    ratio: float
 
 
-def make_sample_or_reject(seed: int, size: tuple[int, int], root: Path | None) -> layers.Sample | None:
-    """One draw, None if it is rejected."""
-    try:
-        return make_sample(np.random.default_rng(seed), size, assets(root))
-    except Rejected:
-        return None
+def clock(device: str) -> Callable[[], float]:
+    """Seconds: of this process on a CPU, where others share the machine; of the wall, with a GPU awaited."""
+    if device == "cpu":
+        return time.process_time
+
+    def awaited() -> float:
+        torch.cuda.synchronize()
+        return time.perf_counter()
+
+    return awaited
 
 
-def time_dressing(folder: Path, root: Path | None, batch: int, rounds: int, device: str) -> None:
-    """Decode, draw and dress batches."""
-    people = GeneratedPeople(folder, assets=root)
-    loading, dressing = [], []
+def in_turn(
+    ways: dict[str, Callable[[int], object]], rounds: int, samples: int, device: str
+) -> dict[str, list[float]]:
+    """Seconds a sample of each way, one of each a round; the first round warms up."""
+    now = clock(device)
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds + 1):
-        people.set_epoch(number)
-        start = time.perf_counter()
-        items = people.collate([people[k % len(people)] for k in range(batch)])
-        middle = time.perf_counter()
-        result = dress({k: v.to(device) for k, v in items.items()}, noise_seed=number)
-        if device != "cpu":
-            torch.cuda.synchronize()
-        end = time.perf_counter()
-        assert result.person.shape[0] == batch
-        if number:  # the first round warms up
-            loading.append((middle - start) / batch)
-            dressing.append((end - middle) / batch)
-    _report("decode and draw, one core", loading, "sample")
-    _report(f"dress on {device}, one thread", dressing, "sample")
-    _report("both, one core", [a + b for a, b in zip(loading, dressing, strict=True)], "sample")
+        for name, way in ways.items():
+            start = now()
+            way(number)
+            if number:
+                seconds[name].append((now() - start) / samples)
+    return seconds
 
 
-def main() -> None:
-    """Run both benchmarks."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--assets", type=Path)
-    parser.add_argument("--count", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--device", default="cpu")
-    args = parser.parse_args()
-    torch.set_num_threads(1)
+def rows(seconds: dict[str, list[float]], baselines: dict[str, str]) -> list[Row]:
+    """Medians, and the median ratio of rounds to the baseline's same rounds."""
+    result = []
+    for name, own in seconds.items():
+        base = baselines.get(name, name)
+        ratio = statistics.median(b / s for b, s in zip(seconds[base], own, strict=True))
+        result.append(Row(name, statistics.median(own), min(own), max(own), base, ratio))
+    return result
+
+
+def dressing(folder: Path, root: Path | None, batch: int, rounds: int, device: str) -> list[Row]:
+    """Decode, draw and dress: full size, half size, both ways to come to half size; alone and in batches."""
+    people = {size: GeneratedPeople(folder, assets=root, size=size) for size in (FULL, HALF)}
+
+    def load(size: tuple[int, int], number: int) -> Batch:
+        people[size].set_epoch(number)
+        start = number * batch
+        return people[size].collate([people[size][(start + k) % len(people[size])] for k in range(batch)])
+
+    def on_device(items: Batch) -> Batch:
+        return {name: planes.to(device) for name, planes in items.items()}
+
+    def dressed(size: tuple[int, int], number: int) -> Dressed:
+        return dress(on_device(load(size, number)))
+
+    def reduced_afterwards(number: int) -> list[torch.Tensor]:
+        return [F.avg_pool2d(p.flatten(0, 1).float(), 2) for p in dressed(FULL, number)[:5]]
+
+    kept = {size: on_device(load(size, 0)) for size in (FULL, HALF)}
+    alone = [{name: planes[k : k + 1] for name, planes in kept[FULL].items()} for k in range(batch)]
+    ways: dict[str, Callable[[int], object]] = {
+        "decode, draw, dress at 256x192": lambda n: dressed(FULL, n),
+        "the same, then reduced to 128x96": reduced_afterwards,
+        "reduced to 128x96, then dressed": lambda n: dressed(HALF, n),
+        "decode and draw alone, 256x192": lambda n: load(FULL, n),
+        "decode and draw alone, 128x96": lambda n: load(HALF, n),
+        "dress alone, one by one, 256x192": lambda _: [dress(one) for one in alone],
+        f"dress alone, batches of {batch}, 256x192": lambda _: dress(kept[FULL]),
+        f"dress alone, batches of {batch}, 128x96": lambda _: dress(kept[HALF]),
+    }
+    names = list(ways)
+    baselines = {names[2]: names[1], names[4]: names[3], names[6]: names[5], names[7]: names[5]}
+    return rows(in_turn(ways, rounds, batch, device), baselines)
+
+
+def making(root: Path | None, count: int) -> Row:
+    """Processor seconds to make a sample of layers at 256x192, rejected draws included."""
+
+    def draw(seed: int) -> layers.Sample | None:
+        try:
+            return make_sample(np.random.default_rng(seed), FULL, assets(root))
+        except Rejected:
+            return None
+
+    draw(0)  # compile and load
+    seconds = []
+    for index in range(count):
+        start, attempt = time.process_time(), 1
+        while (sample := draw(1000 * index + attempt)) is None:
+            attempt += 1
+        with tempfile.TemporaryDirectory() as folder:
+            layers.save(Path(folder) / "000000.zip", sample)
+        seconds.append(time.process_time() - start)
+    name = "layers of a sample, both garments"
+    return Row(name, statistics.median(seconds), min(seconds), max(seconds), name, 1.0)
+
+
+def markdown(found: Sequence[Row], about: dict[str, str]) -> str:
+    """The result as a page."""
+    lines = ["# Generated people: speed", "", *(f"- {name}: {value}" for name, value in about.items()), ""]
+    lines += [
+        "| what | seconds a sample (least to greatest) | samples a second | times as fast as | |",
+        "|---|---|---|---|---|",
+    ]
+    for r in found:
+        against = (f"{r.ratio:.2f}", r.baseline) if r.baseline != r.name else ("", "")
+        spread = f"{r.seconds:.4f} ({r.least:.4f} to {r.most:.4f})"
+        lines.append(f"| {r.name} | {spread} | {1 / r.seconds:.1f} | {against[0]} | {against[1]} |")
+    return "\n".join(lines) + "\n"
+
+
+def describe(device: str) -> dict[str, str]:
+    """Machine, versions, commit."""
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     )
-    print(f"commit {commit.stdout.strip()}, torch {torch.__version__}, {platform.machine()}, {args.device}")
-    with tempfile.TemporaryDirectory() as folder:
-        time_generation(Path(folder), args.assets, args.count, (256, 192))
-        time_dressing(Path(folder), args.assets, args.batch, args.rounds, args.device)
+    model = next(
+        (line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")),
+        platform.processor(),
+    )
+    what = "one core, one thread; seconds are of processor time" if device == "cpu" else "one GPU"
+    name = torch.cuda.get_device_name() if device != "cpu" else model
+    return {
+        "device": f"{name}, {what}", "torch": torch.__version__, "python": platform.python_version(),
+        "commit": commit.stdout.strip(),
+    }  # fmt: skip
+
+
+def _cpuinfo() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.is_file() else []
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the benchmarks asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--layers", type=Path, help="folder of layers at 256x192 to dress")
+    parser.add_argument("--make", type=int, default=0, metavar="COUNT", help="also make so many samples")
+    parser.add_argument("--assets", type=Path)
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", type=Path, help="where to write .json and .md")
+    args = parser.parse_args(argv)
+    if args.layers is None and args.make < 1:
+        print("benchmarks.data: error: give --layers, --make or both", file=sys.stderr)
+        return 2
+    torch.set_num_threads(1)
+    found = []
+    try:
+        if args.make:
+            found.append(making(args.assets, args.make))
+        if args.layers is not None:
+            found += dressing(args.layers, args.assets, args.batch, args.rounds, args.device)
+    except ValueError as error:
+        print(f"benchmarks.data: error: {error}", file=sys.stderr)
+        return 2
+    about = describe(args.device)
+    page = markdown(found, about)
+    print(page, end="")
+    if args.out is not None:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.with_suffix(".md").write_text(page)
+        content = {**about, "rows": [asdict(r) for r in found]}
+        args.out.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -18,8 +18,13 @@ class OpenVinoEngine(HostEngine):
     def __init__(self, bundle: Bundle, graph: str) -> None:
         super().__init__(bundle.graphs[graph].inputs, bundle.graphs[graph].outputs)
         try:
-            # As exported: on CPUs with bfloat16 instructions OpenVINO would else compute in those.
-            options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+            # As exported: on CPUs with bfloat16 instructions OpenVINO would else compute in those, flow
+            # arithmetic included, which moves the garment by half a pixel (docs/engines.md).
+            options = {
+                "PERFORMANCE_HINT": "LATENCY",
+                "INFERENCE_PRECISION_HINT": "f32",
+                "CPU_DENORMALS_OPTIMIZATION": True,
+            }
             # Compiling replaces its thread's alternative signal stack by one that dies with the model;
             # on the main thread the next signal that Python handles would then crash the process.
             with ThreadPoolExecutor(1) as thread:

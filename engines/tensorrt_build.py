@@ -46,9 +46,17 @@ def build(
             config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{major}{minor}"), index)
     monitor = _monitor(trt)
     config.progress_monitor = monitor
+    # How fast each kernel was, for the next build; without a GPU there is nothing to time, and TensorRT-RTX
+    # breaks over it.
+    timings = plan.with_name(f"{library}.timings") if library == "tensorrt" else None
+    if timings is not None:
+        known = timings.read_bytes() if timings.is_file() else b""
+        config.set_timing_cache(config.create_timing_cache(known), ignore_mismatch=False)
     built = builder.build_serialized_network(network, config)
     if built is None:
         raise BuildError(f"{named} could not build {onnx}; its messages are above")
+    if timings is not None:
+        timings.write_bytes(bytes(config.get_timing_cache().serialize()))
     plan.write_bytes(bytes(built))
 
 

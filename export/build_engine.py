@@ -2,6 +2,7 @@
 
 python export/build_engine.py --fp16                              # the lite preset, untrained
 python export/build_engine.py --checkpoint rmgn.safetensors --fp16 --out bundles/rmgn
+python export/build_engine.py --checkpoint rmgn.safetensors --int8 --calibration layers   # for OpenVINO
 """
 
 import argparse
@@ -16,12 +17,11 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 
 from engines import Bundle, EngineError, tensorrt_engine
-from export.parity import Difference, report
+from export.parity import LIMITS, Difference, report
+from export.samples import read_samples
 from export.write_bundle import check_out, write_bundle
 from rmgn import PRESETS, RMGN
 from rmgn.checkpoint import CheckpointError, load
-
-LEAST_PSNR = 40.0  # dB against float32 PyTorch, for every output; half precision reaches about 50
 
 
 def size(text: str) -> tuple[int, int]:
@@ -51,6 +51,18 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--size", type=size, default=(256, 192), metavar="HxW", help="picture size (256x192)")
     parser.add_argument("--fp16", action="store_true", help="float16 graphs with float32 islands")
+    parser.add_argument(
+        "--int8", action="store_true", help="INT8 convolutions for OpenVINO on a CPU, with --calibration"
+    )
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="DIR",
+        help="pictures to calibrate INT8 with: layers, or folders person, garment, garment_mask",
+    )
+    parser.add_argument(
+        "--calibration-samples", type=int, default=32, metavar="N", help="how many of them (32)"
+    )
     parser.add_argument("--torch", action="store_true", help="also write programs for the torch engine")
     parser.add_argument(
         "--fused",
@@ -67,6 +79,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.checkpoint and args.preset:
         parser.error("--preset names an architecture without weights; --checkpoint brings its own: give one")
+    if args.int8 != bool(args.calibration):
+        parser.error("--int8 and --calibration DIR belong together")
+    if args.int8 and (args.fp16 or args.fused):
+        parser.error("--int8 goes with neither --fp16 nor --fused: build two bundles")
+    if args.calibration_samples < 1:
+        parser.error("--calibration-samples must be at least 1")
     return args
 
 
@@ -74,8 +92,10 @@ def build(args: argparse.Namespace, console: Console) -> Bundle:
     """Write the bundle, build every TensorRT plan that can be built, and print the parity table."""
     height, width = args.size
     name = args.checkpoint.stem if args.checkpoint else args.preset or "lite"
-    out = args.out or Path("bundles") / f"{name}-{height}x{width}-{'fp16' if args.fp16 else 'fp32'}"
+    precision = "int8" if args.int8 else "fp16" if args.fp16 else "fp32"
+    out = args.out or Path("bundles") / f"{name}-{height}x{width}-{precision}"
     check_out(out)
+    calibration = read_samples(args.calibration, height, width, args.calibration_samples) if args.int8 else []
     if args.checkpoint:
         model = load(args.checkpoint)
         source = f"checkpoint {args.checkpoint.name}"
@@ -91,17 +111,23 @@ def build(args: argparse.Namespace, console: Console) -> Bundle:
 
     columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
     with Progress(*columns, console=console) as progress:
-        task = progress.add_task("export", total=3 + 2 * args.torch + args.fused)
+        steps = 3 + 2 * args.torch + args.fused + args.int8
+        task = progress.add_task("export", total=steps)
 
         def step(description: str) -> None:
             progress.update(task, description=description, advance=1)
 
         provenance = {"weights": source}
-        bundle = write_bundle(model, out, height, width, args.fp16, args.torch, args.fused, provenance, step)
+        bundle = write_bundle(
+            model, out, height, width, args.fp16, args.torch, args.fused, provenance, step, calibration
+        )
         progress.update(task, description="ONNX bundle", advance=1)
-        messages = _build_plans(bundle, args.compute_capability, progress)
+        messages = (
+            _int8_messages(bundle) if args.int8 else _build_plans(bundle, args.compute_capability, progress)
+        )
         task = progress.add_task("comparing engines with PyTorch", total=1)
-        rows, skipped = report(model, bundle)
+        checked = [{name: value.numpy() for name, value in sample.items()} for sample in calibration[:2]]
+        rows, skipped = report(model, bundle, checked)
         progress.advance(task)
 
     graphs = [bundle.path(graph) for graph in ("garment", "tryon")]
@@ -115,14 +141,30 @@ def build(args: argparse.Namespace, console: Console) -> Bundle:
     console.print(_table(rows))
     for backend, reason in skipped.items():
         console.print(f"not compared: {backend}: {reason}", markup=False, soft_wrap=True)
-    wrong = sorted({row.engine for row in rows if not row.psnr >= LEAST_PSNR})
+    limits = LIMITS[bundle.precision]
+    wrong = sorted({row.engine for row in rows if not row.within(limits)})
     if wrong:
         names = " and ".join(wrong)
         raise EngineError(
-            f"the results of {names} differ from PyTorch's, under {LEAST_PSNR} dB in the table: "
-            f"do not use {out} with it; another version of that library may help."
+            f"the results of {names} differ from PyTorch's by more than {bundle.precision} may (try-on "
+            f"{limits.psnr:.0f} dB, flow {limits.flow_pixels} px, see the table): do not use {out} with it; "
+            + (
+                "other or more pictures to calibrate with may help."
+                if args.int8
+                else "another version of that library may help."
+            )
         )
     return bundle
+
+
+def _int8_messages(bundle: Bundle) -> list[str]:
+    measured = bundle.metrics["int8"]
+    kept = ", ".join(measured["kept_in_float32"]) or "none"
+    return [
+        f"INT8: {measured['share_of_candidates']:.0%} of the arithmetic of wide convolutions; "
+        f"kept in float32 by measurement: {kept}",
+        "No TensorRT engine is built from an INT8 bundle: it is made for OpenVINO on a CPU.",
+    ]
 
 
 def _build_plans(bundle: Bundle, targets: list[tuple[int, int]] | None, progress: Progress) -> list[str]:

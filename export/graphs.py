@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from export.correlation import batched_correlation
 from rmgn import RMGN
 from rmgn.pfafn import ResidualBlock, UNetLevel
 from rmgn.warp import ResBlock
@@ -48,14 +49,17 @@ class TryOnGraph(nn.Module):
         return tuple(getattr(result, name) for name in TRYON_OUTPUTS)
 
 
-def prepare(model: RMGN, half: bool) -> RMGN:
+def prepare(model: RMGN, half: bool, portable: bool = True) -> RMGN:
     """A copy for inference: batch norms folded into the convolutions before them, weights halved where asked.
 
     With `half` the graph is typed float16 except for the float32 islands that the network itself keeps:
     flow and grid arithmetic, sampling (kernels.flow_warp), instance-norm statistics
-    (kernels.mask_fusion) and the final blend.
+    (kernels.mask_fusion) and the final blend. With `portable` the correlation is written as matrix products,
+    for engines that do not have the project's kernel for it.
     """
     model = copy.deepcopy(model).eval().requires_grad_(False)
+    if portable:
+        model.warp.flow_net.correlate = batched_correlation
     for module in model.modules():
         if isinstance(module, ResBlock):
             _fold(module, "conv1", "norm2")

@@ -34,8 +34,8 @@ def write_repository(
     """Write the repository into `out`, which appears when complete and must not exist.
 
     plan: serve TensorRT plans in place of ONNX graphs. max_batch: the most pictures of an ONNX model's
-    batch; with 1 the graphs stay as they are. instances: of each model, on each device. kind: where they run,
-    "AUTO", "CPU" or "GPU".
+    batch; with 1 the graphs stay as they are. instances: of each model, on each device. kind: where they
+    run, "AUTO", "CPU" or "GPU".
     Raises EngineError where `out` exists, a plan is missing, or a graph computes batches wrongly.
     """
     if out.exists():

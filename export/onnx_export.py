@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from export.fused_graph import add_functions
+from export.sampling import sample_inside
 from kernels.onnx_nodes import DOMAIN, fused_nodes
 
 # TensorRT samples GridSample nearest, without a word, from opset 20 on; 17 is what every engine takes.
@@ -39,11 +40,12 @@ def export_onnx(
             custom_opsets={DOMAIN: 1} if fused else None,
             autograd_inlining=False,
         )
-    graph, _ = onnxsim.simplify(
-        onnx.load(str(path))
-    )  # that results stay the same is for export.parity to show
+    # That results stay the same is for export.parity to show.
+    graph, _ = onnxsim.simplify(onnx.load(str(path)))
     if fused:
         add_functions(graph)
+    graph = onnx.shape_inference.infer_shapes(graph, check_type=True, strict_mode=True, data_prop=True)
+    sample_inside(graph)
     graph = onnx.shape_inference.infer_shapes(graph, check_type=True, strict_mode=True, data_prop=True)
     graph.producer_name, graph.doc_string = "rmgn", ""
     onnx.checker.check_model(graph, full_check=True)

@@ -1,7 +1,14 @@
-"""Compare what engines compute from a bundle with the PyTorch model it was made from."""
+"""Compare what engines compute from bundles with the float32 PyTorch model they were made from.
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+python export/parity.py --checkpoint rmgn.safetensors bundles/rmgn-fp32 bundles/rmgn-fp16
+python export/parity.py --checkpoint rmgn.safetensors --samples photos --samples layers bundles/rmgn-int8
+"""
+
+import argparse
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,12 +17,31 @@ import engines
 from engines import onnxruntime_engine
 from engines.protocol import Array
 from export.graphs import TRYON_OUTPUTS, sample_inputs
+from export.samples import read_samples
 from rmgn import RMGN
+from rmgn.checkpoint import CheckpointError, load
+
+Inputs = Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a precision may differ from float32 PyTorch, on every sample."""
+
+    psnr: float  # of the try-on picture, in dB, at least
+    flow_pixels: float  # mean error of the flow, at most
+
+
+# Half: what a viewer cannot see. INT8: seen in a flicker test, not in a picture by itself.
+LIMITS = {"float32": Limits(80, 0.001), "float16": Limits(45, 0.05), "int8": Limits(33, 0.25)}
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One output of one engine against float32 PyTorch: |Δ| in the output's units, PSNR in dB."""
+    """One output of one engine against float32 PyTorch: |Δ| in the output's units, PSNR in dB.
+
+    Over several samples: the greatest |Δ|, the mean |Δ|, the worst sample's PSNR and flow error.
+    """
 
     engine: str
     output: str
@@ -24,8 +50,14 @@ class Difference:
     psnr: float
     mean_pixels: float | None = None  # for the flow: mean length of the error in pixels
 
+    def within(self, limits: Limits) -> bool:
+        """Whether try-on and flow keep to `limits`; the other outputs are parts of them and always do."""
+        if self.output == "tryon":
+            return self.psnr >= limits.psnr
+        return self.mean_pixels is None or self.mean_pixels <= limits.flow_pixels
 
-def reference(model: RMGN, inputs: Mapping[str, Array]) -> dict[str, Array]:
+
+def reference(model: RMGN, inputs: Inputs) -> dict[str, Array]:
     """Outputs of the float32 PyTorch model for person, garment and garment_mask."""
     person, garment, mask = (torch.from_numpy(inputs[k]) for k in ("person", "garment", "garment_mask"))
     with torch.no_grad():
@@ -37,22 +69,47 @@ def compare(engine: str, expected: Mapping[str, Array], actual: Mapping[str, Arr
     """Differences of every output, in the order of `expected`. NaN in `actual` gives NaN."""
     rows = []
     for name, wanted in expected.items():
-        error = actual[name].astype(np.float64) - wanted
+        error = np.abs(actual[name].astype(np.float64) - wanted)
         span = 1.0 if name == "composite_mask" else 2.0  # of the value range
-        mean_square = float(np.mean(error**2))
-        psnr = float("inf") if mean_square == 0 else float(10 * np.log10(span**2 / mean_square))
-        pixels = None
-        if name == "flow":
-            height, width = wanted.shape[-2:]
-            in_pixels = error * np.array([width / 2, height / 2]).reshape(1, 2, 1, 1)
-            pixels = float(np.mean(np.hypot(in_pixels[:, 0], in_pixels[:, 1])))
-        rows.append(
-            Difference(engine, name, float(np.abs(error).max()), float(np.abs(error).mean()), psnr, pixels)
-        )
+        pixels = flow_error(actual[name], wanted) if name == "flow" else None
+        level = psnr(actual[name], wanted, span)
+        rows.append(Difference(engine, name, float(error.max()), float(error.mean()), level, pixels))
     return rows
 
 
-def run_engine(bundle: engines.Bundle, backend: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+def psnr(actual: Array, expected: Array, span: float = 2.0) -> float:
+    """Peak signal-to-noise ratio in dB; span: of the value range, from least to greatest."""
+    mean_square = float(np.mean((actual.astype(np.float64) - expected) ** 2))
+    return float("inf") if mean_square == 0 else float(10 * np.log10(span**2 / mean_square))
+
+
+def flow_error(actual: Array, expected: Array) -> float:
+    """Mean length in pixels of the difference of two flows [B, 2, H, W]."""
+    height, width = expected.shape[-2:]
+    error = (actual.astype(np.float64) - expected) * np.array([width / 2, height / 2]).reshape(1, 2, 1, 1)
+    return float(np.mean(np.hypot(error[:, 0], error[:, 1])))
+
+
+def worst(rows: Iterable[Difference]) -> list[Difference]:
+    """Rows of several samples as one for each engine and output, in order of appearance."""
+    groups: dict[tuple[str, str], list[Difference]] = {}
+    for row in rows:
+        groups.setdefault((row.engine, row.output), []).append(row)
+    return [
+        replace(
+            group[0],
+            max=float(np.max([row.max for row in group])),
+            mean=float(np.mean([row.mean for row in group])),
+            psnr=float(np.min([row.psnr for row in group])),  # NaN stays
+            mean_pixels=None
+            if group[0].mean_pixels is None
+            else float(np.max([row.mean_pixels for row in group])),
+        )
+        for group in groups.values()
+    ]
+
+
+def run_engine(bundle: engines.Bundle, backend: str, inputs: Inputs) -> dict[str, Array]:
     """Outputs of a bundle on one backend. Raises EngineError where it cannot run here."""
     return _run(engines.open(bundle, backend), inputs)
 
@@ -70,19 +127,87 @@ def _run(session: engines.Session, inputs: Mapping[str, Array]) -> dict[str, Arr
 
 
 def report(
-    model: RMGN, bundle: engines.Bundle, inputs: Mapping[str, Array] | None = None
+    model: RMGN, bundle: engines.Bundle, samples: Sequence[Inputs] = ()
 ) -> tuple[list[Difference], dict[str, str]]:
-    """Compare every backend that runs here; the second value says why each other one was skipped."""
-    if inputs is None:
-        inputs = {k: v.numpy() for k, v in sample_inputs(bundle.height, bundle.width, seed=1).items()}
-    expected = reference(model, inputs)
+    """Compare every backend that runs here; the second value says why each other one was skipped.
+
+    samples: each person, garment and garment_mask; smooth random pictures where there are none.
+    """
+    samples = samples or [random_sample(bundle.height, bundle.width)]
+    expected = [reference(model, sample) for sample in samples]
     rows: list[Difference] = []
     skipped: dict[str, str] = {}
     for backend in engines.BACKENDS:
         try:
-            rows += compare(backend, expected, run_engine(bundle, backend, inputs))
+            for sample, wanted in zip(samples, expected, strict=True):
+                rows += compare(backend, wanted, run_engine(bundle, backend, sample))
         except engines.EngineError as error:
             skipped[backend] = str(error)
     if "tryon.fused" in bundle.graphs:
-        rows += compare("onnxruntime, fused graph", expected, run_fused(bundle, inputs))
-    return rows, skipped
+        for sample, wanted in zip(samples, expected, strict=True):
+            rows += compare("onnxruntime, fused graph", wanted, run_fused(bundle, sample))
+    return worst(rows), skipped
+
+
+def random_sample(height: int, width: int) -> dict[str, Array]:
+    """The pictures of `sample_inputs` that no graph was traced with."""
+    return {name: value.numpy() for name, value in sample_inputs(height, width, seed=1).items()}
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("bundles", type=Path, nargs="+", metavar="BUNDLE", help="folders made from it")
+    parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE", help="trained weights")
+    parser.add_argument(
+        "--samples",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="layers, or folders person, garment, garment_mask; may be repeated (random pictures)",
+    )
+    parser.add_argument("--count", type=int, default=6, metavar="N", help="samples of each folder (6)")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
+    kept = True
+    try:
+        model = load(args.checkpoint)
+        print("| bundle | precision | engine | output | max | mean | PSNR dB | flow px |")
+        print("|---|---|---|---|---|---|---|---|")
+        for folder in args.bundles:
+            bundle = engines.load_bundle(folder)
+            size = bundle.height, bundle.width
+            samples = [
+                {name: value.numpy() for name, value in sample.items()}
+                for source in args.samples
+                for sample in read_samples(source, *size, args.count)
+            ]
+            rows, skipped = report(model, bundle, samples)
+            for row in rows:
+                pixels = "" if row.mean_pixels is None else f"{row.mean_pixels:.4f}"
+                print(
+                    f"| {folder.name} | {bundle.precision} | {row.engine} | {row.output} | {row.max:.1e} | "
+                    f"{row.mean:.1e} | {row.psnr:.1f} | {pixels} |"
+                )
+            for backend, reason in skipped.items():
+                print(f"{folder.name}: not compared: {backend}: {reason}", file=sys.stderr)
+            beyond = [row for row in rows if not row.within(LIMITS[bundle.precision])]
+            for row in beyond:
+                print(
+                    f"{folder.name}: {row.engine}: {row.output} is beyond {LIMITS[bundle.precision]}",
+                    file=sys.stderr,
+                )
+            kept = kept and not beyond
+    except (CheckpointError, engines.EngineError, OSError) as error:
+        print(f"parity: {error}", file=sys.stderr)
+        return 2
+    return 0 if kept else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

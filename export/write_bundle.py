@@ -4,7 +4,7 @@ import dataclasses
 import datetime
 import importlib.metadata
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from engines.protocol import EngineError, TensorSpec
 from export.graphs import GARMENT_INPUTS, TRYON_OUTPUTS, GarmentGraph, TryOnGraph, prepare, pyramid_names
 from export.graphs import sample_inputs as make_inputs
 from export.onnx_export import OPSET, export_onnx
+from export.quantise import Budget, quantise
+from export.samples import Sample
 from rmgn import RMGN
 
 RANGES = {
@@ -38,29 +40,32 @@ def write_bundle(
     fused: bool = False,
     provenance: Mapping[str, Any] | None = None,
     progress: Callable[[str], None] | None = None,
+    calibration: Sequence[Sample] = (),
 ) -> Bundle:
     """Export `model` into the folder `out`, which appears when complete and replaces an older bundle.
 
     half: float16 graphs with float32 islands, inputs and outputs. torch_programs: also write
     torch.export programs for the torch engine. fused: also write the try-on graph with the project's
     kernels as nodes (export.fused_graph), for TensorRT. progress: called with the name of each step.
-    Raises EngineError where `out` holds something that is not a bundle.
+    calibration: samples of export.samples.read_samples; where given, the try-on graph becomes INT8.
+    Raises EngineError where `out` holds something that is not a bundle, or where INT8 meets another form.
     """
     check_out(out)
+    if calibration and (half or fused):
+        raise EngineError("INT8 goes with neither float16 nor the fused graph: write two bundles")
     out.parent.mkdir(parents=True, exist_ok=True)
     announce = progress or (lambda _: None)
     inner = prepare(model, half)
     samples = make_inputs(height, width)
     levels = pyramid_names(model)
     garment_feeds = {name: samples[name] for name in GARMENT_INPUTS}
-    with torch.no_grad():
-        pyramid = dict(zip(levels, GarmentGraph(inner)(*garment_feeds.values()), strict=True))
-    tryon_feeds = {"person": samples["person"], **garment_feeds, **pyramid}
+    tryon_feeds = _tryon_feeds(inner, samples)
 
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
         work = Path(folder) / out.name
         work.mkdir()
         graphs: dict[str, Graph] = {}
+        metrics: dict[str, Any] = {}
         parts: list[tuple[str, nn.Module, dict[str, Tensor], tuple[str, ...]]] = [
             ("garment", GarmentGraph(inner), garment_feeds, levels),
             ("tryon", TryOnGraph(inner), tryon_feeds, TRYON_OUTPUTS),
@@ -68,6 +73,10 @@ def write_bundle(
         for name, module, feeds, outputs in parts:
             announce(f"{name}.onnx")
             export_onnx(module, feeds, outputs, work / f"{name}.onnx")
+            if name == "tryon" and calibration:
+                announce("INT8: measuring layers")
+                encoded = [_tryon_feeds(inner, sample) for sample in calibration]
+                metrics["int8"] = _int8(module, work / f"{name}.onnx", encoded)
             graphs[name] = _describe(work / f"{name}.onnx", module, feeds, outputs)
             if torch_programs:
                 announce(f"{name}.pt2")
@@ -79,18 +88,20 @@ def write_bundle(
         if fused:
             announce("tryon.fused.onnx")
             path = work / "tryon.fused.onnx"
-            _, module, feeds, outputs = parts[1]  # the garment's graph holds none of these operations
-            export_onnx(module, feeds, outputs, path, fused=True)
+            kept = TryOnGraph(prepare(model, half, portable=False))
+            # The garment's graph holds none of these operations.
+            export_onnx(kept, tryon_feeds, TRYON_OUTPUTS, path, fused=True)
             graphs["tryon.fused"] = dataclasses.replace(graphs["tryon"], file=path.name, sha256=sha256(path))
         bundle = Bundle(
             folder=out,
             model=dataclasses.asdict(model.config),
             height=height,
             width=width,
-            precision="float16" if half else "float32",
+            precision="int8" if calibration else "float16" if half else "float32",
             opset=OPSET,
             graphs=graphs,
             provenance={"exported": _exported(), **(provenance or {})},
+            metrics=metrics,
         )
         (work / MANIFEST).write_text(bundle.to_json(), encoding="utf-8")
         replaced = Path(folder) / "replaced"
@@ -103,6 +114,26 @@ def write_bundle(
                 replaced.rename(out)
             raise
     return load(out)
+
+
+def _tryon_feeds(inner: RMGN, sample: Sample) -> dict[str, Tensor]:
+    """Inputs of the try-on graph in its order: a sample and the pyramid of its garment."""
+    garment = {name: sample[name] for name in GARMENT_INPUTS}
+    with torch.no_grad():
+        pyramid = GarmentGraph(inner)(*garment.values())
+    return {"person": sample["person"], **garment, **dict(zip(pyramid_names(inner), pyramid, strict=True))}
+
+
+def _int8(module: nn.Module, path: Path, feeds: Sequence[Mapping[str, Tensor]]) -> dict[str, Any]:
+    """Quantise the graph at `path`; what of it became INT8, for `metrics` in bundle.json."""
+    choices = quantise(module, path, feeds, Budget(), TRYON_OUTPUTS)
+    taken = [choice for choice in choices if choice.taken]
+    share = sum(choice.macs for choice in taken) / max(1, sum(choice.macs for choice in choices))
+    return {
+        "samples": len(feeds),
+        "share_of_candidates": round(share, 3),
+        "kept_in_float32": sorted(choice.group for choice in choices if not choice.taken),
+    }
 
 
 def check_out(out: Path) -> None:

@@ -32,7 +32,8 @@ from rmgn.config import PRESETS
 from rmgn.contenders import Answer, Contender, Network
 from rmgn.gallery import Entry, contact_sheet, to_bgr, write_page, write_picture, write_text
 from rmgn.perceptual import EfficientNetLite0
-from rmgn.scores import Scorer, Scores, markdown
+from rmgn.report import markdown
+from rmgn.scores import Scorer, Scores
 from rmgn.trials import DataError, Setting, Trial, Trials, open_trials
 
 SETTINGS: dict[str, tuple[Setting, ...]] = {
@@ -223,6 +224,16 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _device(text: str) -> torch.device:
+    try:
+        device = torch.device(text)
+    except RuntimeError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no device; cpu, cuda and cuda:1 are") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise argparse.ArgumentTypeError("there is no CUDA device here")
+    return device
+
+
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m rmgn.evaluate",
@@ -264,7 +275,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     how.add_argument("--alexnet", type=Path, metavar="FILE", help="AlexNet's weights, for LPIPS")
     how.add_argument("--batch", type=_count, default=4, help="try-ons at once (4)")
     how.add_argument("--workers", type=int, default=0, help="processes that read and dress the data (0)")
-    how.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    how.add_argument("--device", type=_device, default="cuda" if torch.cuda.is_available() else "cpu")
     how.add_argument("--show", type=_count, default=32, metavar="N", help="try-ons in gallery and sheet (32)")
     how.add_argument("--keep", action="store_true", help="write every result as a picture too")
     args = parser.parse_args(argv)
@@ -278,19 +289,23 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     cv2.setNumThreads(1)
+    rivals: list[Contender] = []
     try:
-        device = torch.device(args.device)
         settings = SETTINGS.get(args.setting)
         part = (args.first, args.last, args.workers, args.size)
         trials = open_trials(args.data, settings, args.batch, args.pairs, args.assets, *part)
-        rivals = open_contenders(args.entrants, args.engine, device)
-        scorer = make_scorer(rivals, args.inception, args.alexnet, device)
-        evaluate(trials, rivals, scorer, args.out, device, args.show, args.keep)
-    except (CheckpointError, EngineError, ImportError, ValueError, RuntimeError, OSError) as error:
+        rivals = open_contenders(args.entrants, args.engine, args.device)
+        scorer = make_scorer(rivals, args.inception, args.alexnet, args.device)
+        evaluate(trials, rivals, scorer, args.out, args.device, args.show, args.keep)
+    except (CheckpointError, EngineError, ImportError, ValueError, OSError) as error:
         print(f"rmgn.evaluate: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
+    finally:
+        for rival in rivals:
+            if isinstance(rival, contenders.Bundle):
+                rival.session.close()
     print((args.out / "report.md").read_text(encoding="utf-8").split("\n## ")[0])
     print(f"more in {args.out}: report.md, report.json, index.html, sheet.jpg")
     return 0

@@ -72,11 +72,15 @@ def endpoint_error(flow: Tensor, truth: Tensor, visible: Tensor) -> Tensor:
 
 
 class PatchSimilarity(Protocol):
-    """A perceptual distance: uint8 pictures [B, 3, H, W] to one value each."""
+    """A perceptual distance between what a network sees in two pictures."""
 
     name: str
 
-    def __call__(self, pictures: Tensor, truths: Tensor) -> Tensor: ...
+    def features(self, pictures: Tensor) -> list[Tensor]:
+        """Feature maps of uint8 [B, 3, H, W], to be computed once for a truth that many are compared with."""
+
+    def distance(self, seen: list[Tensor], wanted: list[Tensor]) -> Tensor:
+        """One value a picture from the features of both; [B]."""
 
 
 def patch_distance(
@@ -107,8 +111,10 @@ class LpipsLite0:
         self.network = network
 
     @torch.no_grad()
-    def __call__(self, pictures: Tensor, truths: Tensor) -> Tensor:
-        seen, wanted = (self.network.features(x.float() / 127.5 - 1) for x in (pictures, truths))
+    def features(self, pictures: Tensor) -> list[Tensor]:
+        return self.network.features(pictures.float() / 127.5 - 1)
+
+    def distance(self, seen: list[Tensor], wanted: list[Tensor]) -> Tensor:
         return patch_distance(seen, wanted)
 
 
@@ -135,7 +141,7 @@ class Lpips(nn.Module):
             for conv, key in zip(self.convolutions, (0, 3, 6, 8, 10), strict=True):
                 conv.load_state_dict({k: state[f"features.{key}.{k}"] for k in ("weight", "bias")})
         except (KeyError, RuntimeError) as error:
-            raise MetricError(f"{alexnet} does not hold torchvision's AlexNet: {error}") from error
+            raise MetricError(f"{alexnet} does not hold torchvision's AlexNet") from error
         spec = importlib.util.find_spec("torchmetrics.functional.image")
         assert spec is not None
         assert spec.origin is not None
@@ -147,9 +153,10 @@ class Lpips(nn.Module):
         self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450]).view(1, 3, 1, 1))
         self.requires_grad_(False).eval()
 
-    def features(self, picture: Tensor) -> list[Tensor]:
-        """The five ReLU maps of a picture in [-1, 1]."""
-        x = (picture - self.get_buffer("shift")) / self.get_buffer("scale")
+    @torch.no_grad()
+    def features(self, pictures: Tensor) -> list[Tensor]:
+        """The five ReLU maps."""
+        x = (pictures.float() / 127.5 - 1 - self.get_buffer("shift")) / self.get_buffer("scale")
         maps = []
         for n, conv in enumerate(self.convolutions):
             if n in (1, 2):
@@ -158,9 +165,7 @@ class Lpips(nn.Module):
             maps.append(x)
         return maps
 
-    @torch.no_grad()
-    def forward(self, pictures: Tensor, truths: Tensor) -> Tensor:
-        seen, wanted = (self.features(x.float() / 127.5 - 1) for x in (pictures, truths))
+    def distance(self, seen: list[Tensor], wanted: list[Tensor]) -> Tensor:
         return patch_distance(seen, wanted, [self.get_buffer(f"head{n}") for n in range(5)])
 
 
@@ -198,13 +203,14 @@ class InceptionFeatures:
     width = 2048
 
     def __init__(self, weights: Path, device: torch.device) -> None:
+        # torch-fidelity itself would run code that such a file may carry; this refuses one first.
         load_weights(weights, "InceptionV3's weights (torch-fidelity's pt_inception-2015-12-05-6726825d.pth)")
         try:
             network = NoTrainInceptionV3("inception-v3-compat", ["2048"], str(weights), antialias=False)
         except ModuleNotFoundError as error:
             raise MetricError("FID needs torch-fidelity: pip install 'rmgn[fid]'") from error
         except (KeyError, RuntimeError) as error:
-            raise MetricError(f"{weights} does not hold FID's InceptionV3: {error}") from error
+            raise MetricError(f"{weights} does not hold FID's InceptionV3") from error
         self.network = network.to(device)
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Scores of contenders, gathered trial by trial, and the report they make: JSON and Markdown."""
+"""Scores of contenders, gathered trial by trial."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from rmgn import metrics
-from rmgn.contenders import Answer, Copy
+from rmgn.contenders import Answer
 from rmgn.metrics import PatchSimilarity, SetComparison, SetFeatures
-from rmgn.trials import Groups, Setting, Trial
+from rmgn.trials import Groups, Trial
 
 
 class Measure(NamedTuple):
@@ -152,6 +152,8 @@ class Scorer:
         real = None
         if trial.setting == "unpaired":
             real = self.features(metrics.quantise(trial.person))
+        truths = None if trial.truth is None else metrics.quantise(trial.truth)
+        wanted = [] if truths is None else self.patches.features(truths)
         measured = []
         for scores, collected, answer in zip(self.scores, self.sets, answers, strict=True):
             pictures = metrics.quantise(answer.tryon)
@@ -159,7 +161,7 @@ class Scorer:
             if real is not None:
                 collected.add(real, real=True)
                 collected.add(self.features(pictures), real=False)
-            values = self._values(trial, answer, pictures)
+            values = self._values(trial, answer, pictures, truths, wanted)
             if trial.setting == "paired":
                 scores.rows += [
                     Row(*row) for row in zip(trial.names, trial.subjects, trial.groups, values, strict=True)
@@ -167,14 +169,15 @@ class Scorer:
             measured.append(values)
         return measured
 
-    def _values(self, trial: Trial, answer: Answer, pictures: Tensor) -> list[dict[str, float]]:
-        if trial.truth is None:
+    def _values(
+        self, trial: Trial, answer: Answer, pictures: Tensor, truths: Tensor | None, wanted: list[Tensor]
+    ) -> list[dict[str, float]]:
+        if truths is None:
             return [{} for _ in trial.names]
-        truths = metrics.quantise(trial.truth)
         found = {
             "SSIM": metrics.ssim(pictures, truths),
             "PSNR": metrics.psnr(pictures, truths),
-            self.patches.name: self.patches(pictures, truths),
+            self.patches.name: self.patches.distance(self.patches.features(pictures), wanted),
         }
         if answer.flow is not None and trial.flow is not None and trial.visible is not None:
             found["EPE"] = metrics.endpoint_error(answer.flow, trial.flow, trial.visible)
@@ -191,115 +194,9 @@ class Scorer:
         return self.scores
 
 
-# Table 1 of the paper: FID by data set and method, at 256×192 and 512×384.
-PUBLISHED: tuple[tuple[str, str, float, float | None], ...] = (
-    ("VITON", "CP-VTON", 24.45, 59.06),
-    ("VITON", "CP-VTON+", 21.04, 51.03),
-    ("VITON", "ACGPN", 16.73, 47.76),
-    ("VITON", "PF-AFN", 10.16, 11.57),
-    ("VITON", "RMGN", 9.90, 9.93),
-    ("MPV-Sub", "WUTON", 10.89, None),
-    ("MPV-Sub", "PF-AFN", 10.01, None),
-    ("MPV-Sub", "RMGN", 9.36, None),
-)
-
-
-def markdown(
-    data: str, size: tuple[int, int], counts: dict[Setting, int], scores: Sequence[Scores], title: str
-) -> str:
-    """The report: what was measured, the paper's table with these rows in it, and the groups."""
-    said = ", ".join(f"{count} {setting}" for setting, count in counts.items())
-    parts = [f"# {title}", f"{data} at {size[0]}×{size[1]}: {said} try-ons."]
-    parts.append(table(_main_rows(scores)))
-    notes = []
-    used = {m for s in scores for m in s.measures()}
-    if any(m.endswith("-lite0") for m in used):
-        notes.append(
-            "Names in -lite0 are measured on EfficientNet-Lite0's features and cannot be compared with FID, "
-            "KID or LPIPS."
-        )
-    if used & {"FID", "KID", "FID-lite0", "KID-lite0"}:
-        notes.append(
-            "FID and KID compare the unpaired try-ons with the photos of the same people; leaving the person "
-            "unchanged gives these photos themselves, and so the best values by definition."
-        )
-        if counts.get("unpaired", 0) < 2048:
-            notes.append("FID depends on the number of pictures, and this one is small: read KID.")
-    notes.append("± is half a 95% confidence interval over people.")
-    parts.append("\n".join(notes))
-    parts += ["## Beside the paper's table 1 (FID)", table(_paper_rows(data, size, scores))]
-    if "FID" not in used:
-        parts.append("FID itself was not measured: it needs InceptionV3's weights (`--inception FILE`).")
-    grouped = [s for s in scores if s.groups()]
-    if grouped:
-        parts.append("## By group")
-        for s in grouped:
-            parts += [f"### {s.name}", table(_group_rows(s))]
-    return "\n\n".join(parts) + "\n"
-
-
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; the first row is its head."""
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    lines.insert(1, "|" + "---|" * len(rows[0]))
-    return "\n".join(lines)
-
-
-def _value(s: Scores, measure: str) -> float | None:
+def value_of(s: Scores, measure: str) -> float | None:
+    """A measure over all that it was measured on; None where it was not."""
     if measure in s.sets:
         return s.sets[measure]
     found = s.mean(measure)
     return None if found is None else found.mean
-
-
-def _main_rows(scores: Sequence[Scores]) -> list[list[str]]:
-    names = [m for m in MEASURES if any(m in s.measures() for s in scores)]
-    rows = [["Method", *(MEASURES[m].title for m in names)]]
-    best = {}
-    for m in names:
-        values = [v for s in scores if (v := _value(s, m)) is not None]
-        if len(values) > 1 and m.startswith(("FID", "KID")):
-            values = [v for s in scores if s.name != Copy.name and (v := _value(s, m)) is not None]
-        best[m] = max(values) if MEASURES[m].better == "up" else min(values)
-    for s in scores:
-        row = [s.name]
-        for m in names:
-            value, how = _value(s, m), MEASURES[m]
-            if value is None:
-                row.append("–")
-                continue
-            text = f"{value * how.factor:.{how.digits}f}"
-            spread = s.mean(m) if m not in s.sets else None
-            marked = f"**{text}**" if value == best[m] and len(scores) > 1 else text
-            row.append(marked + (f" ± {spread.ci95 * how.factor:.{how.digits}f}" if spread else ""))
-        rows.append(row)
-    return rows
-
-
-def _paper_rows(data: str, size: tuple[int, int], scores: Sequence[Scores]) -> list[list[str]]:
-    sizes = [(256, 192), (512, 384)]
-    if size not in sizes:
-        sizes.append(size)
-    rows = [["Data", "Method", *(f"{h}×{w}" for h, w in sizes)]]
-    for dataset, method, small, large in PUBLISHED:
-        cells = [f"{v:.2f}" if v is not None else "–" for v in (small, large)]
-        rows.append([dataset, f"{method} (published)", *cells, *["–"] * (len(sizes) - 2)])
-    for s in scores:
-        text = f"{s.sets['FID']:.2f}" if "FID" in s.sets else "–"
-        rows.append([data, f"{s.name} (here)", *(text if size == wanted else "–" for wanted in sizes)])
-    return rows
-
-
-def _group_rows(s: Scores) -> list[list[str]]:
-    names = [m for m in MEASURES if any(m in r.values for r in s.rows)]
-    rows = [["", "Group", "People", *(MEASURES[m].title for m in names)]]
-    for axis, groups in s.groups().items():
-        for n, group in enumerate(groups):
-            means = [s.mean(m, axis, group) for m in names]
-            people = max((m.subjects for m in means if m), default=0)
-            cells = [
-                f"{v.mean:.{MEASURES[m].digits}f} ± {v.ci95:.{MEASURES[m].digits}f}" if v else "–"
-                for m, v in zip(names, means, strict=True)
-            ]
-            rows.append([axis if n == 0 else "", group, str(people), *cells])
-    return rows

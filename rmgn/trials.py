@@ -213,6 +213,11 @@ def _photographed(s: Sample, setting: Setting) -> Trial:
     )
 
 
+def has_layers(folder: Path) -> bool:
+    """Whether a folder holds layers of rmgn.data.generate."""
+    return folder.is_dir() and any(folder.glob("[0-9]*.zip"))
+
+
 def open_trials(
     folder: Path,
     settings: Sequence[Setting] | None = None,
@@ -229,7 +234,7 @@ def open_trials(
     settings: by default both for layers and "unpaired" for photos. size: (height, width), by default the
     layers' own and 256x192 for photos. Raises ValueError for a folder that lacks what is asked for.
     """
-    if folder.is_dir() and any(folder.glob("[0-9]*.zip")):
+    if has_layers(folder):
         if pairs is not None:
             raise DataError(f"{folder}: generated layers take no list of pairs")
         known = settings or ("paired", "unpaired")
@@ -263,7 +268,7 @@ class _Dressed(Dataset[_Person]):
 
     def __getitem__(self, index: int) -> _Person:
         item = self.people[index]
-        dressed = dress(self.people.collate([item]), noise_seed=index)
+        dressed = dress(self.people.collate([item]))
         file = self.people.files[index]
         with zipfile.ZipFile(file) as archive:
             meta = json.loads(archive.read("meta.json"))
@@ -332,5 +337,5 @@ def skin_tone(albedo: Tensor) -> str:
 
 
 def build(weight: float) -> str:
-    """The group of a body by its weight parameter in [0, 1], 0.5 being the population's middle."""
+    """The group of a body by MakeHuman's weight parameter in [0, 1], average at 0.5."""
     return "slim" if weight < 0.35 else "average" if weight < 0.6 else "heavy"

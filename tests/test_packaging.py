@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 OURS = {"rmgn", "kernels", "export", "engines", "runtime"}
 ALLOWED = {
     "kernels": set(),
-    "rmgn": {"kernels"},
+    "rmgn": {"kernels", "engines"},  # engines for evaluation alone
     "engines": {"kernels"},
     "export": {"rmgn", "kernels", "engines"},
     "runtime": {"engines"},

@@ -170,13 +170,17 @@ def _groups(where: Tensor) -> Iterator[tuple[Tensor | slice, Tensor]]:
     One group a picture on a CPU, where the owner's numbers are then broadcast and all stays in its cache; one
     group of all pictures elsewhere, where few large operations are faster.
     """
-    flat = where.flatten(1)
-    if where.device.type != "cpu":
-        at = flat.flatten().nonzero()[:, 0]
-        yield at // flat.shape[1], at
-        return
-    for k, there in enumerate(flat):
-        yield slice(k, k + 1), there.nonzero()[:, 0] + k * flat.shape[1]
+    return _one_by_one(where) if where.device.type == "cpu" else _together(where)
+
+
+def _one_by_one(where: Tensor) -> Iterator[tuple[Tensor | slice, Tensor]]:
+    for k, there in enumerate(where.flatten(1)):
+        yield slice(k, k + 1), there.nonzero()[:, 0] + k * there.numel()
+
+
+def _together(where: Tensor) -> Iterator[tuple[Tensor | slice, Tensor]]:
+    at = where.flatten().nonzero()[:, 0]
+    yield at // where[0].numel(), at
 
 
 def _fabric(garment: Tensor, x: Tensor, z: Tensor, looks: Batch) -> Tensor:

@@ -27,7 +27,7 @@ from rmgn.evaluate import parse_size
 from rmgn.gallery import Bgr, caption, to_bgr, write_picture, write_text
 from rmgn.generator import RegionalMaskGenerator, RegionalMaskResBlock
 from rmgn.model import RMGN, TryOn
-from rmgn.scores import table
+from rmgn.report import table
 from rmgn.trials import DataError, Trial, Trials, one, open_trials
 
 COLUMNS = 9

@@ -28,7 +28,7 @@ from scipy import stats
 
 from rmgn.evaluate import plain
 from rmgn.gallery import write_picture, write_text
-from rmgn.scores import table
+from rmgn.report import table
 
 TEMPLATE = Path(__file__).with_name("study.html")
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import rmgn.data.dress as dressing
 from rmgn.data.develop import jpeg
 from rmgn.data.dress import Dressed, dress
 from rmgn.data.generated import Batch, GeneratedPeople, tensors
@@ -60,6 +61,30 @@ def test_the_same_draw_gives_the_same_picture(layers_folder: Path) -> None:
     assert torch.equal(one.flow, other.flow)
     second.set_epoch(1)
     assert not torch.equal(one.garment, dress(second.collate([second[1]])).garment)
+
+
+def test_both_ways_to_group_pixels_agree(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Picture by picture, as on a CPU, and all together, as on a GPU."""
+    one_by_one = dress(batch)
+    monkeypatch.setattr(dressing, "_groups", dressing._together)
+    monkeypatch.setattr(dressing, "_CACHED", 1 << 30)
+    together = dress(batch)
+    for name, one, other in zip(one_by_one._fields, one_by_one, together, strict=True):
+        if one.is_floating_point():
+            gap = (one - other).abs()
+            assert gap.mean() < 1e-5, name
+            assert gap.flatten().quantile(0.999) < 1e-3, name  # JPEG rounds a few to another step
+        else:
+            assert torch.equal(one, other), name
+
+
+@pytest.mark.gpu
+def test_a_gpu_dresses_alike(batch: Batch) -> None:
+    here = dress(batch)
+    there = dress({name: planes.cuda() for name, planes in batch.items()})
+    for name, one, other in zip(here._fields, here, there, strict=True):
+        assert other.is_cuda, name
+        assert (one.float() - other.cpu().float()).abs().mean() < 1e-3, name
 
 
 def test_persons_differ_only_where_garments_do(batch: Batch, dressed: Dressed) -> None:

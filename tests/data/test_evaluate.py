@@ -213,6 +213,7 @@ def test_mistakes_are_one_line(
         ["--data", "x", "--out", "y"],
         ["--name", "x", *data],
         ["--baseline", "copy", "--size", "100x100", *data],
+        ["--baseline", "copy", "--device", "toaster", *data],
     ):
         with pytest.raises(SystemExit):
             parse_args(argv)

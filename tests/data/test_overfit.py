@@ -3,7 +3,6 @@
 from operator import itemgetter
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -82,7 +81,7 @@ def test_eight_pairs_are_learnt_and_exported(layers_folder: Path, tmp_path: Path
     for k in (0, 5):
         inputs = {"person": pairs.other_persons[k, :1], "garment": pairs.garment[k : k + 1]}
         inputs["garment_mask"] = pairs.garment_mask[k : k + 1]
-        rows, skipped = report(model, bundle, {name: np.asarray(value) for name, value in inputs.items()})
+        rows, skipped = report(model, bundle, [{name: value.numpy() for name, value in inputs.items()}])
         assert rows, skipped
         for row in rows:
             assert row.psnr > 60, row

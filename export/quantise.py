@@ -1,0 +1,214 @@
+"""INT8 by post-training quantisation: which convolutions, with which ranges, written as a QDQ graph.
+
+A convolution in INT8 takes 8-bit inputs (one range a tensor, from calibration) and 8-bit weights (one scale
+an output channel); its result, and everything that is no convolution, stays float32. QuantizeLinear and
+DequantizeLinear are standard operators of opset 17: OpenVINO fuses them into its INT8 kernels.
+
+Not every layer bears it: those that read the pictures or write the result carry more than 8 bits. The rule
+is a measurement. Each group of layers (a residual block, a flow head, a fusion) is quantised alone and its
+damage to flow and picture measured; groups are then taken by arithmetic saved per damage until the sum of
+the damages reaches a budget.
+"""
+
+import contextlib
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnxruntime.quantization import CalibrationDataReader, QuantType
+from onnxruntime.quantization.calibrate import TensorsData, create_calibrator
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+from torch import Tensor, nn
+
+from export.parity import flow_error
+
+LEAST_CHANNELS = 16  # in and out: below, INT8 instructions run half empty and cost more than they save
+PROBES = 2  # calibration samples on which damage is measured
+
+Feeds = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How far INT8 may lie from float32: of the try-on picture, and of the flow on average."""
+
+    psnr: float = 40.0  # dB, at least
+    flow_pixels: float = 0.1  # at most
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One convolution that may be quantised."""
+
+    node: str  # name in the graph
+    tensor: str  # its input there
+    module: str  # name in the network
+    macs: int
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One group of layers: what quantising it alone does, and whether it was taken."""
+
+    group: str
+    layers: tuple[Layer, ...]
+    squared_error: float  # mean, of the try-on picture
+    flow_pixels: float
+    taken: bool = False
+
+    @property
+    def macs(self) -> int:
+        return sum(layer.macs for layer in self.layers)
+
+
+def quantise(
+    module: nn.Module, path: Path, feeds: Sequence[Feeds], budget: Budget, output: Sequence[str]
+) -> list[Choice]:
+    """Replace the float32 try-on graph at `path` by its INT8 form.
+
+    module: the network that was exported to `path` (export.graphs.TryOnGraph), called with the values of each
+    of `feeds` in order; output: the names of its results. Returns what was measured and taken, best first.
+    """
+    model = onnx.load(str(path))
+    layers = candidates(model)
+    ranges = _calibrate(path, feeds)
+    choices = choose(_damages(module, layers, ranges, feeds[:PROBES], list(output)), budget)
+    taken = [layer.node for choice in choices if choice.taken for layer in choice.layers]
+    if taken:
+        quantiser = QDQQuantizer(
+            model, per_channel=True, reduce_range=False, weight_qType=QuantType.QInt8,
+            activation_qType=QuantType.QUInt8, tensors_range=ranges, nodes_to_quantize=taken,
+            nodes_to_exclude=[], op_types_to_quantize=["Conv"],
+            # A result in 8 bits costs 6 dB and saves nothing: what follows is arithmetic in float32.
+            extra_options={"WeightSymmetric": True, "OpTypesToExcludeOutputQuantization": ["Conv"]},
+        )  # fmt: skip
+        with _quiet():
+            quantiser.quantize_model()
+        onnx.save(quantiser.model.model, str(path))
+    return choices
+
+
+def candidates(model: onnx.ModelProto) -> list[Layer]:
+    """The convolutions wide enough for INT8 to pay, with the names that the exporter gave their weights."""
+    shapes = {
+        value.name: [axis.dim_value for axis in value.type.tensor_type.shape.dim]
+        for value in [*model.graph.value_info, *model.graph.output]
+    }
+    weights = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
+    layers = []
+    for node in model.graph.node:
+        weight = weights.get(node.input[1], [0, 0]) if node.op_type == "Conv" else [0, 0]
+        if min(weight[:2]) >= LEAST_CHANNELS:
+            pixels = int(np.prod(shapes[node.output[0]][2:]))
+            name = node.input[1].removesuffix(".weight")
+            layers.append(Layer(node.name, node.input[0], name, pixels * int(np.prod(weight))))
+    return layers
+
+
+def choose(choices: Sequence[Choice], budget: Budget) -> list[Choice]:
+    """Take groups by arithmetic saved per damage while the sum of the damages stays within the budget.
+
+    Errors of different layers are taken as independent: their mean squares add up.
+    """
+    allowed_square, allowed_flow = 4 / 10 ** (budget.psnr / 10), budget.flow_pixels**2
+
+    def cost(choice: Choice) -> float:
+        """Share of the budget that it uses up."""
+        return max(choice.squared_error / allowed_square, choice.flow_pixels**2 / allowed_flow)
+
+    result, square, flow = [], 0.0, 0.0
+    for choice in sorted(choices, key=lambda choice: cost(choice) / choice.macs):
+        after = square + choice.squared_error, flow + choice.flow_pixels**2
+        taken = after[0] <= allowed_square and after[1] <= allowed_flow
+        if taken:
+            square, flow = after
+        result.append(replace(choice, taken=taken))
+    return result
+
+
+def _damages(
+    module: nn.Module,
+    layers: Sequence[Layer],
+    ranges: TensorsData,
+    feeds: Sequence[Feeds],
+    output: list[str],
+) -> list[Choice]:
+    flow, tryon = output.index("flow"), output.index("tryon")
+    groups: dict[str, list[Layer]] = {}
+    for layer in layers:
+        groups.setdefault(layer.module.rpartition(".")[0], []).append(layer)
+
+    def run() -> list[tuple[Tensor, ...]]:
+        with torch.inference_mode():
+            return [module(*feed.values()) for feed in feeds]
+
+    expected = run()
+    choices = []
+    for group, members in groups.items():
+        with contextlib.ExitStack() as stack:
+            for layer in members:
+                low, high = (float(np.asarray(value).item()) for value in ranges[layer.tensor].range_value)
+                conv = module.get_submodule(layer.module)
+                assert isinstance(conv, nn.Conv2d)
+                stack.enter_context(_in_int8(conv, low, high))
+            results = run()
+        squares = [float(((a[tryon] - b[tryon]) ** 2).mean()) for a, b in zip(results, expected, strict=True)]
+        pixels = [
+            flow_error(a[flow].numpy(), b[flow].numpy()) for a, b in zip(results, expected, strict=True)
+        ]
+        choices.append(Choice(group, tuple(members), float(np.mean(squares)), float(np.mean(pixels))))
+    return choices
+
+
+@contextlib.contextmanager
+def _in_int8(conv: nn.Conv2d, low: float, high: float) -> Iterator[None]:
+    """Round a convolution's inputs and weights to what INT8 holds, while in this context."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    scale = (high - low) / 255 or 1.0
+    zero = round(-low / scale)
+    weight = conv.weight
+    scales = weight.detach().abs().amax(dim=(1, 2, 3)).clamp(min=1e-12) / 127
+    rounded = torch.fake_quantize_per_channel_affine(
+        weight.detach(), scales, torch.zeros_like(scales, dtype=torch.int32), 0, -127, 127
+    )
+    hook = conv.register_forward_pre_hook(
+        lambda _, inputs: (torch.fake_quantize_per_tensor_affine(inputs[0], scale, zero, 0, 255),)
+    )
+    conv.weight = nn.Parameter(rounded, requires_grad=False)
+    try:
+        yield
+    finally:
+        conv.weight = weight
+        hook.remove()
+
+
+class _Reader(CalibrationDataReader):  # type: ignore[misc]
+    def __init__(self, feeds: Sequence[Feeds]) -> None:
+        self._feeds = iter(feeds)
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        feed = next(self._feeds, None)
+        return None if feed is None else {name: value.numpy() for name, value in feed.items()}
+
+
+def _calibrate(path: Path, feeds: Sequence[Feeds]) -> TensorsData:
+    """Least and greatest value of every convolution's input over all feeds."""
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        calibrator = create_calibrator(path, ["Conv"], str(Path(folder) / "augmented.onnx"))
+        calibrator.collect_data(_Reader(feeds))
+        return calibrator.compute_data()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the library's advice to simplify the graph first, which it has been."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)

@@ -1,0 +1,94 @@
+"""Pictures to calibrate and to compare engines with: generated people, or a folder of photos."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from engines import EngineError
+
+Sample = dict[str, Tensor]  # person, garment [1, 3, H, W] in [-1, 1]; garment_mask [1, 1, H, W] in {0, 1}
+MASKS = ("garment_mask", "mask")
+
+
+def read_samples(folder: Path, height: int, width: int, count: int) -> list[Sample]:
+    """Up to `count` samples at height x width, spread evenly over the folder, in garments of others.
+
+    folder: layers made by `python -m rmgn.data.generate`, or folders of pictures `person/`, `garment/` and
+    `garment_mask/` (or `mask/`) in which garment and mask share names, as `--as pictures` writes them.
+    Raises EngineError where it holds neither, or a picture cannot be read.
+    """
+    if any(folder.glob("[0-9]*.zip")):
+        return list(_layers(folder, height, width, count))
+    masks = next((folder / name for name in MASKS if (folder / name).is_dir()), None)
+    if masks is None or not all((folder / name).is_dir() for name in ("person", "garment")):
+        raise EngineError(
+            f"{folder} holds neither layers (*.zip of rmgn.data.generate) nor the folders person, garment "
+            "and garment_mask"
+        )
+    people = sorted((folder / "person").iterdir())
+    pairs = [
+        (garment, mask)
+        for garment in sorted((folder / "garment").iterdir())
+        if (mask := next(masks.glob(f"{garment.stem}.*"), None))
+    ]
+    if not people or not pairs:
+        raise EngineError(f"{folder} holds no person, or no garment with a mask of the same name")
+    samples = []
+    for index in _spread(len(people), count):
+        garment, mask = pairs[(index + 1) % len(pairs)]
+        samples.append(
+            {
+                "person": _picture(people[index], height, width),
+                "garment": _picture(garment, height, width),
+                "garment_mask": (_read(mask, cv2.IMREAD_GRAYSCALE, height, width)[None, None] > 127).float(),
+            }
+        )
+    return samples
+
+
+def _layers(folder: Path, height: int, width: int, count: int) -> Iterator[Sample]:
+    try:
+        from rmgn.data.dress import dress
+        from rmgn.data.generated import GeneratedPeople
+    except ImportError as error:
+        raise EngineError(
+            f"{folder} holds layers, which need {error.name} (pip install 'rmgn[train]')"
+        ) from None
+    try:
+        people = GeneratedPeople(folder, flip=False)
+        for index in _spread(len(people), count):
+            dressed = dress(people.collate([people[index]]), noise_seed=index)
+            yield {  # the person wears the second garment
+                "person": _resized(dressed.person[:, 1], height, width),
+                "garment": _resized(dressed.garment[:, 0], height, width),
+                "garment_mask": (_resized(dressed.garment_mask[:, 0].float(), height, width) > 0.5).float(),
+            }
+    except (OSError, ValueError, KeyError) as error:
+        raise EngineError(f"cannot read the layers in {folder}: {error}") from error
+
+
+def _spread(length: int, count: int) -> list[int]:
+    return [index * length // min(count, length) for index in range(min(count, length))]
+
+
+def _picture(path: Path, height: int, width: int) -> Tensor:
+    rgb = _read(path, cv2.IMREAD_COLOR, height, width)[..., [2, 1, 0]]
+    return (rgb.permute(2, 0, 1)[None] / 127.5 - 1).contiguous()
+
+
+def _read(path: Path, flags: int, height: int, width: int) -> Tensor:
+    picture = cv2.imdecode(np.fromfile(path, np.uint8), flags)
+    if picture is None:
+        raise EngineError(f"{path} is not a picture that OpenCV reads")
+    return torch.from_numpy(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)).float()
+
+
+def _resized(picture: Tensor, height: int, width: int) -> Tensor:
+    size = (height, width)
+    if picture.shape[2:] == size:
+        return picture.float().contiguous()
+    return torch.nn.functional.interpolate(picture.float(), size, mode="bilinear", antialias=True)

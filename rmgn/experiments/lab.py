@@ -1,0 +1,152 @@
+"""What table 3 and figure 5 share: one teacher, several students, one evaluation of them all."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rmgn import contenders
+from rmgn.evaluate import evaluate, make_scorer, parse_size
+from rmgn.gallery import write_text
+from rmgn.scores import Scores
+from rmgn.task import TrainingError
+from rmgn.train import train
+from rmgn.training_config import load_config
+from rmgn.trials import has_layers, open_trials
+
+# Some minutes on two CPU cores: all of it runs, but nothing is learnt well enough to tell variants apart.
+QUICK: dict[str, Any] = {
+    "preset": "lite",
+    "height": 128,
+    "width": 96,
+    "batch": 6,
+    "epochs": 0,
+    "steps": 40,
+    "learning_rate": 1e-3,
+    "warp_factor": 1.0,
+    "beta1": 0.9,
+    "clip": 10.0,
+    "ema": 0.9,
+    "perceptual": "none",
+    "held_out": 4,
+    "validate_steps": 40,
+    "log_steps": 10,
+}
+
+
+@dataclass(frozen=True)
+class Lab:
+    """Trains the networks of an experiment below `out`; what is trained already is not trained again.
+
+    changes: to the published configurations, by names of TrainConfig.
+    """
+
+    data: Path
+    out: Path
+    changes: Mapping[str, Any]
+    workers: int = 1
+    assets: Path | None = None
+
+    def teacher(self) -> Path:
+        """The parser-based network, stages 1 and 2."""
+        warp = self._run("teacher-warp", "pb-warp")
+        return self._run("teacher", "pb-full", init=warp)
+
+    def student(self, kind: str, fakes: int, **model: Any) -> Path:
+        """A parser-free network, stages 3 and 4, taught on `fakes` fake persons a sample.
+
+        kind: what its changes to the preset, `model`, are called. Students of equal `fakes` share their warp
+        module's stage, and experiments with the same `out` what they have in common.
+        """
+        teacher = self.teacher()
+        warp = self._run(f"warp-{fakes}", "pf-warp", teacher=teacher, fakes=fakes)
+        return self._run(f"{kind}-{fakes}", "pf-full", init=warp, teacher=teacher, fakes=fakes, model=model)
+
+    def _run(
+        self, name: str, stage: str, init: Path | None = None, teacher: Path | None = None, **own: Any
+    ) -> Path:
+        folder = self.out / "runs" / name
+        note = folder / "finished.json"
+        config = load_config(stage, {**self.changes, **own})
+        settings = json.dumps(dataclasses.asdict(config), sort_keys=True) + "\n"
+        if not note.is_file():
+            print(f"{name} ({stage})")
+            train(config, self.data, folder, init, self.workers, self.assets, teacher)
+            write_text(note, settings)
+        elif note.read_text(encoding="utf-8") != settings:
+            raise TrainingError(f"{folder} was trained with other settings; choose another --out")
+        return folder / "best.safetensors"
+
+    def compare(
+        self,
+        experiment: str,
+        students: Mapping[str, Path],
+        tests: Path | None,
+        size: tuple[int, int],
+        inception: Path | None = None,
+        alexnet: Path | None = None,
+    ) -> list[Scores]:
+        """Evaluate checkpoints by name, in one report in `out`/`experiment`.
+
+        tests: by default the data of the training: of layers the samples held out, else the test split.
+        """
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        last = self.changes["held_out"] if tests is None and has_layers(self.data) else None
+        trials = open_trials(tests or self.data, assets=self.assets, last=last, size=size)
+        rivals = [contenders.load_network(name, file, device) for name, file in students.items()]
+        scorer = make_scorer(rivals, inception, alexnet, device)
+        return evaluate(trials, rivals, scorer, self.out / experiment, device)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Command line of an experiment that trains."""
+    parser.add_argument(
+        "--data", type=Path, required=True, metavar="DIR", help="generated layers, or a data set"
+    )
+    parser.add_argument("--test", type=Path, metavar="DIR", help="data to evaluate on (samples held out)")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="goes on if begun")
+    parser.add_argument(
+        "--quick", action="store_true", help="minutes on a CPU: lite, 128x96, 40 steps a stage"
+    )
+    parser.add_argument("--preset", help="architecture (paper)")
+    parser.add_argument("--size", type=parse_size, metavar="HxW", help="size of the pictures (512x384)")
+    parser.add_argument("--batch", type=int, help="samples a step")
+    parser.add_argument("--steps", type=int, help="steps of every stage, instead of the published epochs")
+    parser.add_argument("--held-out", type=int, help="samples kept from training")
+    parser.add_argument("--perceptual", metavar="NAME", help="none, lite0, or the file of VGG-19's weights")
+    parser.add_argument("--inception", type=Path, metavar="FILE", help="InceptionV3's weights, for FID")
+    parser.add_argument("--assets", type=Path, metavar="DIR", help="surroundings for backgrounds of layers")
+    parser.add_argument("--workers", type=int, default=1, help="processes that read the data (1)")
+
+
+def open_lab(args: argparse.Namespace) -> Lab:
+    """The lab that a command line asks for."""
+    changes: dict[str, Any] = dict(QUICK) if args.quick else {"height": 512, "width": 384, "held_out": 32}
+    if args.size:
+        changes["height"], changes["width"] = args.size
+    if args.steps:
+        changes["epochs"] = 0
+    for name in ("preset", "batch", "steps", "held_out", "perceptual"):
+        if getattr(args, name) is not None:
+            changes[name] = getattr(args, name)
+    changes["validate_steps"] = min(changes.get("validate_steps", 1000), changes.get("steps", 1000))
+    return Lab(args.data, args.out, changes, args.workers, args.assets)
+
+
+def size_of(lab: Lab) -> tuple[int, int]:
+    """Height and width of the pictures."""
+    return lab.changes["height"], lab.changes["width"]
+
+
+def measures_of(scores: Sequence[Scores]) -> list[str]:
+    """What was measured of any of them, FID first."""
+    found = [m for s in scores for m in s.measures()]
+    order = sorted(dict.fromkeys(found), key=lambda m: (not m.startswith("FID"), not m.startswith("KID")))
+    return list(order)

@@ -1,0 +1,92 @@
+r"""Table 3, the ablation: PF-AFN's generator, + extractor, + regional mask, + posture awareness loss.
+
+    python -m rmgn.experiments.table3 --data layers --quick --out table3
+    python -m rmgn.experiments.table3 --data VITON --inception inception.pth --out table3
+
+Trains a parser-based teacher, then A to D on its fake persons: A to C on one a sample, D on three of one
+posture. Writes table3.md and the report of rmgn.evaluate in table3/; begun again, it goes on where it was
+stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from rmgn import checkpoint
+from rmgn.checkpoint import CheckpointError
+from rmgn.experiments.lab import add_arguments, measures_of, open_lab, size_of
+from rmgn.gallery import write_text
+from rmgn.report import table
+from rmgn.scores import MEASURES, Scores, value_of
+from rmgn.task import TrainingError
+
+
+class Variant(NamedTuple):
+    """A column of the table."""
+
+    modules: tuple[bool, bool, bool, bool]
+    kind: str  # of the run's name
+    fakes: int
+    model: dict[str, Any]
+    published: float  # FID on VITON at 512x384
+
+
+MODULES = ("Baseline", "Multi-level feature extractor", "Regional mask", "Posture awareness loss")
+VARIANTS = {
+    "A": Variant((True, False, False, False), "pfafn", 1, {"generator": "pfafn"}, 11.57),
+    "B": Variant((True, True, False, False), "no-mask", 1, {"regional_mask": False}, 10.73),
+    "C": Variant((True, True, True, False), "full", 1, {}, 10.45),
+    "D": Variant((True, True, True, True), "full", 3, {}, 9.93),
+}
+
+
+def markdown(data: str, size: tuple[int, int], scores: Sequence[Scores], parameters: Sequence[int]) -> str:
+    """The paper's table with what was measured here below."""
+    rows = [["Modules", *VARIANTS]]
+    for n, module in enumerate(MODULES):
+        rows.append([module, *("✓" if v.modules[n] else "" for v in VARIANTS.values())])
+    rows.append(["FID ↓ (published, VITON 512×384)", *(f"{v.published:.2f}" for v in VARIANTS.values())])
+    for measure in measures_of(scores):
+        how = MEASURES[measure]
+        values = [value_of(s, measure) for s in scores]
+        cells = ["–" if v is None else f"{v * how.factor:.{how.digits}f}" for v in values]
+        rows.append([f"{how.title} (here)", *cells])
+    rows.append(["Parameters, million", *(f"{p / 1e6:.2f}" for p in parameters)])
+    note = f"Here: {data} at {size[0]}×{size[1]}. Names in -lite0 are not those of FID and KID."
+    return f"# Table 3: ablation\n\n{note}\n\n{table(rows)}\n"
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m rmgn.experiments.table3",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_arguments(parser)
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
+    try:
+        lab = open_lab(args)
+        students = {name: lab.student(v.kind, v.fakes, **v.model) for name, v in VARIANTS.items()}
+        scores = lab.compare("table3", students, args.test, size_of(lab), args.inception)
+        sizes = [sum(p.numel() for p in checkpoint.load(f).parameters()) for f in students.values()]
+        text = markdown((args.test or args.data).name, size_of(lab), scores, sizes)
+    except (TrainingError, CheckpointError, ImportError, ValueError, OSError) as error:
+        print(f"rmgn.experiments.table3: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"stopped; the same command goes on in {args.out}", file=sys.stderr)
+        return 130
+    write_text(args.out / "table3.md", text)
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

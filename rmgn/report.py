@@ -1,0 +1,118 @@
+"""The report of an evaluation in Markdown, with the published figures of the paper beside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rmgn.contenders import Copy
+from rmgn.scores import MEASURES, Scores, value_of
+from rmgn.trials import Setting
+
+# Table 1 of the paper: FID by data set and method, at 256×192 and 512×384.
+PUBLISHED: tuple[tuple[str, str, float, float | None], ...] = (
+    ("VITON", "CP-VTON", 24.45, 59.06),
+    ("VITON", "CP-VTON+", 21.04, 51.03),
+    ("VITON", "ACGPN", 16.73, 47.76),
+    ("VITON", "PF-AFN", 10.16, 11.57),
+    ("VITON", "RMGN", 9.90, 9.93),
+    ("MPV-Sub", "WUTON", 10.89, None),
+    ("MPV-Sub", "PF-AFN", 10.01, None),
+    ("MPV-Sub", "RMGN", 9.36, None),
+)
+
+
+def markdown(
+    data: str, size: tuple[int, int], counts: dict[Setting, int], scores: Sequence[Scores], title: str
+) -> str:
+    """The report: what was measured, the paper's table with these rows in it, and the groups."""
+    said = ", ".join(f"{count} {setting}" for setting, count in counts.items())
+    parts = [f"# {title}", f"{data} at {size[0]}×{size[1]}: {said} try-ons."]
+    parts.append(table(_main_rows(scores)))
+    notes = []
+    used = {m for s in scores for m in s.measures()}
+    if any(m.endswith("-lite0") for m in used):
+        notes.append(
+            "Names in -lite0 are measured on EfficientNet-Lite0's features and cannot be compared with FID, "
+            "KID or LPIPS."
+        )
+    if used & {"FID", "KID", "FID-lite0", "KID-lite0"}:
+        notes.append(
+            "FID and KID compare the unpaired try-ons with the photos of the same people; leaving the person "
+            "unchanged gives these photos themselves, and so the best values by definition."
+        )
+        if counts.get("unpaired", 0) < 2048:
+            notes.append("FID depends on the number of pictures, and this one is small: read KID.")
+    notes.append("± is half a 95% confidence interval over people.")
+    parts.append("\n".join(notes))
+    parts += ["## Beside the paper's table 1 (FID)", table(_paper_rows(data, size, scores))]
+    if "FID" not in used:
+        parts.append("FID itself was not measured: it needs InceptionV3's weights (`--inception FILE`).")
+    grouped = [s for s in scores if s.groups()]
+    if grouped:
+        parts.append("## By group")
+        for s in grouped:
+            parts += [f"### {s.name}", table(_group_rows(s))]
+    return "\n\n".join(parts) + "\n"
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; the first row is its head."""
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    lines.insert(1, "|" + "---|" * len(rows[0]))
+    return "\n".join(lines)
+
+
+def _main_rows(scores: Sequence[Scores]) -> list[list[str]]:
+    names = [m for m in MEASURES if any(m in s.measures() for s in scores)]
+    rows = [["Method", *(MEASURES[m].title for m in names)]]
+    best = {}
+    for m in names:
+        values = [v for s in scores if (v := value_of(s, m)) is not None]
+        if any(m in s.sets for s in scores):
+            values = [
+                v for s in scores if s.name != Copy.name and (v := value_of(s, m)) is not None
+            ] or values
+        best[m] = max(values) if MEASURES[m].better == "up" else min(values)
+    for s in scores:
+        row = [s.name]
+        for m in names:
+            value, how = value_of(s, m), MEASURES[m]
+            if value is None:
+                row.append("–")
+                continue
+            text = f"{value * how.factor:.{how.digits}f}"
+            spread = s.mean(m) if m not in s.sets else None
+            wins = value == best[m] and len(scores) > 1 and not (m in s.sets and s.name == Copy.name)
+            marked = f"**{text}**" if wins else text
+            row.append(marked + (f" ± {spread.ci95 * how.factor:.{how.digits}f}" if spread else ""))
+        rows.append(row)
+    return rows
+
+
+def _paper_rows(data: str, size: tuple[int, int], scores: Sequence[Scores]) -> list[list[str]]:
+    sizes = [(256, 192), (512, 384)]
+    if size not in sizes:
+        sizes.append(size)
+    rows = [["Data", "Method", *(f"{h}×{w}" for h, w in sizes)]]
+    for dataset, method, small, large in PUBLISHED:
+        cells = [f"{v:.2f}" if v is not None else "–" for v in (small, large)]
+        rows.append([dataset, f"{method} (published)", *cells, *["–"] * (len(sizes) - 2)])
+    for s in scores:
+        text = f"{s.sets['FID']:.2f}" if "FID" in s.sets else "–"
+        rows.append([data, f"{s.name} (here)", *(text if size == wanted else "–" for wanted in sizes)])
+    return rows
+
+
+def _group_rows(s: Scores) -> list[list[str]]:
+    names = [m for m in MEASURES if any(m in r.values for r in s.rows)]
+    rows = [["", "Group", "People", *(MEASURES[m].title for m in names)]]
+    for axis, groups in s.groups().items():
+        for n, group in enumerate(groups):
+            means = [s.mean(m, axis, group) for m in names]
+            people = max((m.subjects for m in means if m), default=0)
+            cells = [
+                f"{v.mean:.{MEASURES[m].digits}f} ± {v.ci95:.{MEASURES[m].digits}f}" if v else "–"
+                for m, v in zip(names, means, strict=True)
+            ]
+            rows.append([axis if n == 0 else "", group, str(people), *cells])
+    return rows

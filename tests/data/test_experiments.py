@@ -1,0 +1,100 @@
+"""Table 3, figures 5 and 6 on a few steps: the right networks, taught the right way, in one table."""
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+
+pytest.importorskip("torchmetrics", reason="evaluation needs torchmetrics (pip install 'rmgn[evaluate]')")
+
+from rmgn import PRESETS, RMGN, checkpoint
+from rmgn.experiments import figure5, figure6, table3
+from rmgn.experiments.figure6 import names_of
+from rmgn.scores import Scores
+
+
+@pytest.mark.slow
+def test_ablation_trains_what_its_columns_say(
+    layers_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ["--data", str(layers_folder), "--quick", "--steps", "1", "--held-out", "2", "--workers", "0"]
+    assert table3.main([*common, "--out", str(tmp_path)]) == 0
+    runs = tmp_path / "runs"
+    students = ("pfafn-1", "no-mask-1", "full-1", "full-3")
+    config = {r: json.loads((runs / r / "config.json").read_text()) for r in (*students, "warp-3")}
+    assert [config[r]["fakes"] for r in students] == [1, 1, 1, 3]
+    assert config["warp-3"]["stage"] == "pf-warp"
+    a, b, c, d = (checkpoint.load(runs / r / "best.safetensors").config for r in students)
+    assert a.generator == "pfafn"
+    assert (b.generator, b.regional_mask) == ("rmgn", False)
+    assert c == d == PRESETS["lite"]
+
+    text = (tmp_path / "table3.md").read_text()
+    assert "| FID ↓ (published, VITON 512×384) | 11.57 | 10.73 | 10.45 | 9.93 |" in text
+    report = {
+        c["name"]: c for c in json.loads((tmp_path / "table3" / "report.json").read_text())["contenders"]
+    }
+    ssim = " | ".join(f"{report[r]['paired']['SSIM']['mean']:.4f}" for r in "ABCD")
+    assert f"| SSIM ↑ (here) | {ssim} |" in text
+    assert len(set(ssim.split(" | "))) >= 3, "the variants are different networks"
+
+    # Other settings do not mix with what is there.
+    capsys.readouterr()
+    assert table3.main([*common, "--out", str(tmp_path), "--batch", "8"]) == 2
+    assert "was trained with other settings" in capsys.readouterr().err
+
+
+def test_figure5_table_and_chart() -> None:
+    scores = [
+        Scores(f"{n} fake", "", sets={"FID": v, "KID": v / 1000}) for n, v in ((1, 10.4), (2, 10.2), (3, 9.9))
+    ]
+    text = figure5.markdown("VITON", (512, 384), scores)
+    assert "| Fake persons | FID ↓ | KID ×10³ ↓ |" in text
+    assert "| 3 | 9.90 | 9.90 |" in text
+    picture = figure5.chart([10.4, 10.2, 9.9], "FID", 2)
+    heights = [float(y) for y in re.findall(r'<circle cx="[\d.]+" cy="([\d.]+)"', picture)]
+    assert heights[0] < heights[1] < heights[2], "a lower value stands lower"
+    between = (heights[1] - heights[0]) / (heights[2] - heights[0])
+    assert between == pytest.approx((10.4 - 10.2) / (10.4 - 9.9), abs=0.01)
+
+
+def test_figure6_shows_every_mask(
+    layers_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    model = RMGN(PRESETS["lite"])
+    names = names_of(model)
+    picture = torch.zeros(1, 3, 64, 32)
+    masks = model.eval()(picture, picture, torch.ones(1, 1, 64, 32), regional_masks=True)
+    sizes = [mask.shape[-2] for mask in masks.regional_masks]
+    assert [64 // int(name.rpartition("/")[2]) for name in names] == sizes
+    assert len(names) == 18
+
+    # A mask that follows its bias: all garment in the first fusion, all person in the second.
+    for place, bias in (("fusion1", 20.0), ("fusion2", -20.0)):
+        mask = model.get_submodule(f"generator.blocks.0.{place}.mask")
+        assert isinstance(mask, torch.nn.Conv2d)
+        assert mask.bias is not None
+        torch.nn.init.zeros_(mask.weight)
+        torch.nn.init.constant_(mask.bias, bias)
+    file = tmp_path / "model.safetensors"
+    checkpoint.save(model, file)
+    argv = ["--data", str(layers_folder), "--size", "128x96", "--count", "1", "--out", str(tmp_path / "out")]
+    assert figure6.main(["--checkpoint", str(file), *argv]) == 0
+    lines = (tmp_path / "out" / "figure6.md").read_text().splitlines()
+    assert "| block 1, 1, 1/16 | 1.000 | 1.000 |" in lines
+    assert "| block 1, 2, 1/16 | 0.000 | 0.000 |" in lines
+    sheet = cv2.imread(str(tmp_path / "out" / "000000_a.png"))
+    assert sheet is not None
+    row = 128 + 18
+    assert sheet.shape == (5 * row, 9 * 96, 3)
+    bright, dark = (sheet[row + 18 : 2 * row, n * 96 : (n + 1) * 96].mean() for n in (0, 1))
+    assert bright > dark + 60
+
+    checkpoint.save(RMGN(dataclasses.replace(PRESETS["lite"], generator="pfafn")), file)
+    assert figure6.main(["--checkpoint", str(file), *argv]) == 2
+    assert "no regional masks" in capsys.readouterr().err

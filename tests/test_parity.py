@@ -1,0 +1,100 @@
+"""Half precision keeps its pixels at both resolutions, in both sizes of the network, on photos too."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import engines
+from engines.protocol import Array
+from export import parity
+from export.parity import LIMITS, Difference, Limits, random_sample, report, worst
+from export.samples import read_samples
+from export.write_bundle import write_bundle
+from rmgn import PRESETS, RMGN, checkpoint
+
+
+def _samples(height: int, width: int) -> list[dict[str, Array]]:
+    """Smooth random pictures, and one real pair where RMGN_REALDATA names photos."""
+    photos = Path(os.environ.get("RMGN_REALDATA", "")) / "viton"
+    real = read_samples(photos, height, width, 1) if photos.is_dir() else []
+    found = [{name: value.numpy() for name, value in sample.items()} for sample in real]
+    return [random_sample(height, width), *found]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("height", "width"), [(256, 192), (512, 384)])
+@pytest.mark.parametrize("preset", ["lite", "paper"])
+def test_half_precision_keeps_its_pixels(
+    preset: str,
+    height: int,
+    width: int,
+    lite: RMGN,
+    released_state: Callable[[str], Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """45 dB and a twentieth of a pixel, for the published widths on the fastest engine here alone."""
+    from rmgn.convert import released
+
+    model = lite
+    if preset == "paper":
+        model = released(released_state("rmgn_warp"), released_state("rmgn_generator"))
+        assert model.config == PRESETS["paper"]
+        monkeypatch.delitem(engines.BACKENDS, "onnxruntime")
+        pytest.importorskip("openvino")
+    bundle = write_bundle(model, tmp_path / "bundle", height, width, half=True)
+    rows, _ = report(model, bundle, _samples(height, width))
+    assert rows
+    assert all(row.within(LIMITS["float16"]) for row in rows), rows
+
+
+def test_limits_are_those_that_were_promised() -> None:
+    assert LIMITS["float16"] == Limits(psnr=45, flow_pixels=0.05)
+
+
+@pytest.mark.parametrize(
+    ("row", "kept"),
+    [
+        (Difference("e", "tryon", 0, 0, 45.0), True),
+        (Difference("e", "tryon", 0, 0, 44.9), False),
+        (Difference("e", "tryon", 0, 0, float("nan")), False),
+        (Difference("e", "flow", 0, 0, 10.0, 0.05), True),
+        (Difference("e", "flow", 0, 0, 90.0, 0.051), False),
+        (Difference("e", "flow", 0, 0, 90.0, float("nan")), False),
+        (Difference("e", "rendered", 1, 1, 10.0), True),
+    ],
+)
+def test_limits_hold_for_try_on_and_flow(row: Difference, kept: bool) -> None:
+    assert row.within(LIMITS["float16"]) is kept
+
+
+def test_worst_of_several_samples() -> None:
+    rows = [
+        Difference("a", "flow", 0.1, 0.01, 60.0, 0.2),
+        Difference("b", "flow", 9.0, 9.00, 10.0, 9.0),
+        Difference("a", "flow", 0.3, 0.03, 50.0, 0.1),
+    ]
+    assert worst(rows) == [Difference("a", "flow", 0.3, 0.02, 50.0, 0.2), rows[1]]
+    spoilt = worst([rows[0], Difference("a", "flow", 0.3, 0.03, float("nan"), float("nan"))])[0]
+    assert np.isnan(spoilt.psnr)
+    assert not spoilt.within(LIMITS["float32"])
+
+
+def test_command_compares_bundles(
+    lite: RMGN, bundle32: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = tmp_path / "lite.safetensors"
+    checkpoint.save(lite, weights)
+    assert parity.main(["--checkpoint", str(weights), str(bundle32)]) == 0
+    found = capsys.readouterr()
+    assert "| fp32 | float32 | onnxruntime | tryon |" in found.out
+    other = RMGN(PRESETS["lite"]).eval()
+    checkpoint.save(other, weights)
+    assert parity.main(["--checkpoint", str(weights), str(bundle32)]) == 1
+    assert "onnxruntime: tryon is beyond Limits(psnr=80" in capsys.readouterr().err
+    assert parity.main(["--checkpoint", str(tmp_path / "none"), str(bundle32)]) == 2
+    assert "parity: " in capsys.readouterr().err

@@ -1,0 +1,120 @@
+"""INT8: what is chosen, what is written, and that it runs close to float32."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import engines
+from export import build_engine
+from export.quantise import Budget, Choice, Layer, choose
+from rmgn import RMGN, checkpoint
+
+
+def _choice(macs: int, square: float, pixels: float) -> Choice:
+    return Choice("g", (Layer("n", "t", "m", macs),), square, pixels)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.builds(_choice, st.integers(1, 10**9), st.floats(0, 1e-2), st.floats(0, 0.5)), max_size=20)
+)
+def test_choice_keeps_to_the_budget_and_leaves_nothing_that_fits(choices: list[Choice]) -> None:
+    budget = Budget(psnr=40.0, flow_pixels=0.1)
+    result = choose(choices, budget)
+    assert len(result) == len(choices)
+    square = sum(c.squared_error for c in result if c.taken)
+    flow = sum(c.flow_pixels**2 for c in result if c.taken)
+    assert square <= 4e-4
+    assert flow <= 0.1**2
+    for left in (c for c in result if not c.taken):
+        assert square + left.squared_error > 4e-4 or flow + left.flow_pixels**2 > 0.1**2
+
+
+def test_harmful_layers_stay_in_float() -> None:
+    harmful, cheap = _choice(10**9, 1.0, 0.0), _choice(1, 1e-6, 0.0)
+    assert [c.macs for c in choose([harmful, cheap], Budget()) if c.taken] == [1]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Blurred noise as photos of people and garments, in folders."""
+    rng = np.random.default_rng(0)
+    for name in ("person", "garment", "garment_mask"):
+        (tmp_path / name).mkdir()
+        for index in range(3):
+            if name == "garment_mask":
+                mask = np.zeros((128, 96), np.uint8)
+                mask[20:110, 15:80] = 255
+                cv2.imwrite(str(tmp_path / name / f"{index}.png"), mask)
+            else:
+                noise = rng.integers(0, 256, (16, 12, 3), np.uint8)
+                picture = cv2.resize(noise, (96, 128), interpolation=cv2.INTER_CUBIC)
+                cv2.imwrite(str(tmp_path / name / f"{index}.png"), picture)
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_int8_bundle(lite: RMGN, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command as a user runs it: built, compared, and within its limits in every engine here."""
+    checkpoint.save(lite, photos / "lite.safetensors")
+    arguments = ["--checkpoint", str(photos / "lite.safetensors"), "--size", "64x64", "--int8"]
+    arguments += ["--calibration", str(photos), "--out", str(photos / "bundle")]
+    assert build_engine.main(arguments) == 0, capsys.readouterr().err
+    text = " ".join(capsys.readouterr().out.split())
+    bundle = engines.load_bundle(photos / "bundle")
+    assert bundle.precision == "int8"
+    assert f"INT8: {bundle.metrics['int8']['share_of_candidates']:.0%} of the arithmetic" in text
+    graph = onnx.load(str(bundle.path("tryon"))).graph
+    weights = {node.input[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+    stored = [t for t in graph.initializer if t.name in weights and t.data_type == onnx.TensorProto.INT8]
+    assert sum(int(np.prod(t.dims)) for t in stored) > 0.3 * sum(
+        parameter.numel() for parameter in lite.parameters()
+    ), "most weights are stored in 8 bits"
+    assert sum(node.op_type == "QuantizeLinear" for node in graph.node) > 30
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--int8"], "--int8 and --calibration DIR belong together"),
+        (["--calibration", "x"], "--int8 and --calibration DIR belong together"),
+        (["--int8", "--calibration", "x", "--fp16"], "build two bundles"),
+        (["--int8", "--calibration", "x", "--calibration-samples", "0"], "must be at least 1"),
+    ],
+)
+def test_options_that_do_not_go_together(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        build_engine.parse_args(arguments)
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_folder_without_pictures_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--int8", "--calibration", str(tmp_path), "--out", str(tmp_path / "bundle")]
+    assert build_engine.main(arguments) == 2
+    assert "holds neither layers (*.zip of rmgn.data.generate) nor the folders" in capsys.readouterr().err
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_calibration_photos_are_read_as_they_are(photos: Path) -> None:
+    from export.samples import read_samples
+
+    samples = read_samples(photos, 64, 64, 2)
+    assert len(samples) == 2
+    for sample in samples:
+        assert sample["person"].shape == sample["garment"].shape == (1, 3, 64, 64)
+        assert sample["person"].abs().max() <= 1
+        assert set(sample["garment_mask"].flatten().tolist()) == {0.0, 1.0}
+    red = np.zeros((64, 64, 3), np.uint8)
+    red[..., 2] = 255  # OpenCV writes BGR
+    cv2.imwrite(str(photos / "person" / "0.png"), red)
+    first = read_samples(photos, 64, 64, 1)[0]["person"]
+    torch.testing.assert_close(first[0, :, 0, 0], torch.tensor([1.0, -1.0, -1.0]))
