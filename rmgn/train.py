@@ -196,14 +196,7 @@ def status(terms: Losses, measured: dict[str, float]) -> dict[str, str]:
 
 def save_samples(samples: list[Sample], file: Path) -> None:
     """Keep batches for inspection: a list of dictionaries of tensors."""
-    content = [
-        {
-            f.name: value.cpu()
-            for f in dataclasses.fields(s)
-            if isinstance(value := getattr(s, f.name), Tensor)
-        }
-        for s in samples
-    ]
+    content = [{k: v.cpu() for k, v in vars(s).items() if isinstance(v, Tensor)} for s in samples]
     torch.save(content, file)
 
 
