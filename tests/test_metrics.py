@@ -111,6 +111,30 @@ def test_lpips_lite0_orders_distortions(lite0: EfficientNetLite0) -> None:
     assert (near < far).all()
 
 
+def test_lpips_is_the_published_one(tmp_path: Path) -> None:
+    """Against torchmetrics' own LPIPS on torchvision's AlexNet, filled with the same numbers."""
+    shapes = {0: (64, 3, 11, 11), 3: (192, 64, 5, 5), 6: (384, 192, 3, 3), 8: (256, 384, 3, 3)}
+    rng = np.random.Generator(np.random.PCG64(7))
+    state = {}
+    for key, shape in {**shapes, 10: (256, 256, 3, 3)}.items():
+        weight = rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]) / 2)
+        state[f"features.{key}.weight"] = torch.from_numpy(weight.astype(np.float32))
+        bias = 0.1 * rng.standard_normal(shape[0])
+        state[f"features.{key}.bias"] = torch.from_numpy(bias.astype(np.float32))
+    torch.save(state, tmp_path / "alexnet.pth")
+    y, x = np.mgrid[0:96, 0:64] / 96
+    waves = [
+        np.sin(2 * np.pi * (fx * x + fy * y)) for fx, fy in ((1, 2), (3, 1), (2, 5), (7, 3), (4, 4), (1, 9))
+    ]
+    first, second = (
+        torch.from_numpy(np.round((np.stack(part) + 1) * 127.5).astype(np.uint8))[None]
+        for part in (waves[:3], waves[3:])
+    )
+    measure = Lpips(tmp_path / "alexnet.pth")
+    found = measure.distance(measure.features(first), measure.features(second))
+    assert found.item() == pytest.approx(0.1110724, abs=1e-6)  # torchmetrics 1.9.0, torchvision 0.28.0
+
+
 def exact_gaussian(mean: list[float], deviation: list[float], n: int, seed: int) -> Tensor:
     """n points whose sample mean and sample covariance are exactly these (diagonal)."""
     z = np.random.default_rng(seed).standard_normal((n, len(mean)))
