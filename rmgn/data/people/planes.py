@@ -127,6 +127,7 @@ def _garment_planes(value: F32, cover: F32, visible: npt.NDArray[np.bool_] | Non
     return np.where(there[..., None], planes, 0).astype(np.uint8)
 
 
+_HEAD_RIGHT, _HEAD_LEFT = 23, 24  # the head is told apart by side, all else by front and back
 _LIMBS = {
     "upperarm": "upper arm", "lowerarm": "fore arm", "wrist": "hand", "finger": "hand", "metacarpal": "hand",
     "upperleg": "thigh", "lowerleg": "shin", "foot": "foot", "toe": "foot",
@@ -150,6 +151,7 @@ def body_parts(model: BodyModel) -> tuple[Ints, Ints]:
     member = np.zeros((len(model.bones), len(names)))
     member[np.arange(len(column)), column] = 1
     part = np.asarray(model.weights[:BODY_VERTICES] @ member).argmax(axis=1)
+    left = model.rest({}).vertices[:BODY_VERTICES, 0] > 0
     label = {"head": "face", "torso": "face", "upper arm": "arm", "fore arm": "arm", "hand": "arm",
              "thigh": "leg", "shin": "leg", "foot": "leg"}  # fmt: skip
     sides = {"L": "left ", "R": "right "}
@@ -157,11 +159,12 @@ def body_parts(model: BodyModel) -> tuple[Ints, Ints]:
         [LABELS[(sides[n[-1]] if n[-2:] in (".L", ".R") else "") + label[n.split(".")[0]]] for n in names]
     )
     front = {
-        "head": 24, "torso": 2, "hand.R": 3, "hand.L": 4, "foot.L": 5, "foot.R": 6,
+        "head": _HEAD_LEFT, "torso": 2, "hand.R": 3, "hand.L": 4, "foot.L": 5, "foot.R": 6,
         "thigh.R": 9, "thigh.L": 10, "shin.R": 13, "shin.L": 14, "upper arm.L": 17, "upper arm.R": 18,
         "fore arm.L": 21, "fore arm.R": 22,
     }  # fmt: skip
-    return labels[part], np.array([front[n] for n in names])[part]
+    numbers = np.array([front[n] for n in names])[part]
+    return labels[part], np.where((numbers == _HEAD_LEFT) & ~left, _HEAD_RIGHT, numbers)
 
 
 _BACK_PART = np.arange(25)
@@ -175,7 +178,6 @@ for _front, _back in (
     (18, 16),
     (21, 19),
     (22, 20),
-    (24, 23),
 ):
     _BACK_PART[_front] = _back
 
@@ -205,8 +207,7 @@ def _label_plane(
             corner = surface.triangles[hits.triangle[k], hits.bary[k].argmax(axis=1)]
             label[k] = body_parts(model)[0][corner]
         else:
-            thin = surface.material == HAIR and not surface.casts
-            label[k] = LABELS["face"] if thin else simple[surface.material]
+            label[k] = simple[surface.material]
     return np.asarray(_central(label, camera, subpixels), np.uint8)
 
 
