@@ -1,4 +1,4 @@
-"""Hair that is built rather than fitted: locks over the shoulder, fringes, buns, curls, caps and headscarves.
+"""Hair that is built rather than fitted: locks over the shoulder, fringes, buns and curls.
 
 Built hair is ribbons and shells with a texture of strands; ribbons are laid outside of what they fall over.
 """
@@ -14,21 +14,19 @@ from numpy.random import Generator
 from scipy.spatial import cKDTree
 
 from rmgn.data.people.assets import F32
-from rmgn.data.people.body import BODY_VERTICES, BodyModel, skin
+from rmgn.data.people.body import BODY_VERTICES, BodyModel
 from rmgn.data.people.face import hairy
-from rmgn.data.people.layers import LABELS
 from rmgn.data.people.mesh import (
     Floats,
     Ints,
     averaging,
-    cut,
     edges,
     normalised,
     triangles,
     used,
     vertex_normals,
 )
-from rmgn.data.people.raytrace import HAIR, OTHER, Surface
+from rmgn.data.people.raytrace import HAIR, Surface
 from rmgn.data.people.wear import Wearer
 
 
@@ -244,49 +242,3 @@ def cloth_texture(rng: Generator, colour: Floats) -> F32:
     texture = np.ones((128, 128, 4), np.float32)
     texture[:, :, :3] = colour * np.clip(1 + 0.06 * noise + 0.08 * broad / broad.std(), 0.5, 1.6)[:, :, None]
     return texture
-
-
-def head_cover(model: BodyModel, person: Wearer, kind: str, colour: Floats, seed: int) -> Surface:
-    """A knitted cap, or a headscarf that leaves the face free."""
-    rng = np.random.default_rng(seed)
-    rest = person.body.vertices
-    head = person.body.heads[model.index["head"]]
-    eyes = np.concatenate([rest[np.unique(model.groups[f"helper-{s}-eye"])] for s in "lr"])
-    level, front = float(eyes[:, 2].mean()), float(eyes[:, 1].min())
-    bare = rest[:BODY_VERTICES]
-    words = ("head", "neck", "jaw", "special", "tempor", "risor", "levat", "oris", "ocul", "orbic")
-    whole = model.bone_weight(*words)[:BODY_VERTICES]
-    if kind == "cap":
-        outside = level + rng.uniform(0.03, 0.045) - bare[:, 2]
-        out, rounds = rng.uniform(0.008, 0.014), 8
-    else:
-        face = (bare - [head[0], front, level - 0.03]) / [0.062, 0.085, 0.090]
-        outside = np.maximum(1 - np.linalg.norm(face, axis=1), 0.35 - whole)
-        out, rounds = rng.uniform(0.008, 0.015), 14
-    piece = cut(bare, model.quads[(whole[model.quads] > 0.1).all(axis=1)], outside)
-    quads, source, start = piece.quads, piece.source, piece.vertices
-    even = averaging(len(source), edges(quads)[0])
-    v = start
-    for _ in range(rounds):
-        v = 0.4 * v + 0.6 * (even @ v)
-    tris = triangles(quads)
-    normal = vertex_normals(v, tris)
-    for _ in range(4):
-        normal = even @ normal
-    normal = normalised(normal)
-    lines, shared = edges(quads)
-    rim = np.zeros(len(source))
-    rim[np.unique(lines[shared == 1])] = 1
-    for _ in range(3):
-        rim = np.maximum(0.9 * rim, even @ rim)
-    v = push_out(v, bare, vertex_normals(bare, model.triangles), 0.004)
-    rim = np.clip(1.3 * rim, 0, 1)[:, None] if kind != "cap" else 0.5 * rim[:, None]
-    v = (v + out * normal) * (1 - rim) + (start + 0.004 * normal) * rim  # its edge lies on the skin
-    folds = np.sin(v @ (rng.normal(size=3) * [60, 30, 90]) + rng.uniform(0, 6)) if kind != "cap" else 0.0
-    v = v + 0.0025 * normal * np.reshape(folds, (-1, 1))
-    weights = model.weights[source]
-    for _ in range(3):
-        weights = 0.5 * weights + 0.5 * (even @ weights)
-    uv = np.stack([v[:, 0] * 6 + v[:, 1] * 3, v[:, 2] * 6], axis=1)[tris]
-    posed = skin(v, weights, person.bones)
-    return Surface(posed, tris, OTHER, uv=uv, texture=cloth_texture(rng, colour), label=LABELS["hair"])

@@ -11,7 +11,6 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from numpy.random import Generator
 
-from rmgn.data.fabrics import draw_colour, linear
 from rmgn.data.people.assets import F32, Assets, Proxy
 from rmgn.data.people.body import BODY_VERTICES, BodyModel, body_model, skin
 from rmgn.data.people.face import (
@@ -22,7 +21,8 @@ from rmgn.data.people.face import (
     draw_features,
     short_hair_surface,
 )
-from rmgn.data.people.hair import bun, curls, fringe, head_cover
+from rmgn.data.people.hair import bun, curls, fringe
+from rmgn.data.people.layers import LABELS
 from rmgn.data.people.mesh import Floats, averaging, edges, triangles, used, vertex_normals
 from rmgn.data.people.raytrace import HAIR, SKIN, Surface
 from rmgn.data.people.wear import Wearer
@@ -57,8 +57,6 @@ class HeadStyle:
     beard: str = ""
     beard_length: float = 0.0
     density: float = 1.0  # of beard and cropped hair
-    cover: str = ""  # cap, headscarf
-    cover_colour: tuple[float, float, float] = (0.1, 0.1, 0.1)
     features: dict[str, float] = field(default_factory=dict)
     expression: Expression = field(default_factory=Expression)
 
@@ -84,13 +82,9 @@ def draw_head(rng: Generator, assets: Assets, feminine: bool, age: float) -> Hea
         hair = {2: "sleek", 3: "cropped", 4: "curls"}.get(int(group), "cropped")
     if not feminine and rng.random() < (0.06 if age < 0.78 else 0.25):
         hair = "bald"
-    cover = ""
-    if rng.random() < 0.05 and hair != "curls":
-        cover = "headscarf" if feminine and rng.random() < 0.6 else "cap"
-        hair = ("sleek" if feminine else "cropped") if cover == "cap" else "bald"
     locks, bun = "", 0.0
     if hair == "sleek":
-        tail = bool(cover) or rng.random() < 0.45
+        tail = rng.random() < 0.45
         bun = 0.0 if tail else float(rng.uniform(0.028, 0.05))
         locks = str(rng.choice(["L", "R", "LR"], p=[0.4, 0.4, 0.2])) if tail else ""
     elif hair in ("long", "long01") and rng.random() < 0.75:
@@ -98,7 +92,7 @@ def draw_head(rng: Generator, assets: Assets, feminine: bool, age: float) -> Hea
     beard = ""
     if not feminine and rng.random() < 0.55:
         beard = str(rng.choice(BEARDS, p=[0.4, 0.3, 0.13, 0.09, 0.08]))
-    fringed = feminine and not cover and hair not in ("bald", "curls") and rng.random() < 0.25
+    fringed = feminine and hair not in ("bald", "curls") and rng.random() < 0.25
     chosen = fitting or skins or [p.name for p in assets.skins]
     return HeadStyle(
         skin=str(rng.choice(chosen)) if chosen else "",
@@ -121,16 +115,9 @@ def draw_head(rng: Generator, assets: Assets, feminine: bool, age: float) -> Hea
         beard=beard,
         beard_length=0.0 if beard == "stubble" else float(rng.choice([0.002, 0.005, 0.009])),
         density=float(rng.uniform(0.12, 0.4)) if beard == "stubble" else float(rng.uniform(0.7, 1.0)),
-        cover=cover,
-        cover_colour=_cloth_colour(rng),
         features=draw_features(rng),
         expression=draw_expression(rng),
     )
-
-
-def _cloth_colour(rng: Generator) -> tuple[float, float, float]:
-    r, g, b = linear(np.clip(draw_colour(rng), 0.03, 0.9))
-    return float(r), float(g), float(b)
 
 
 def relative(texture: F32) -> F32:
@@ -207,7 +194,7 @@ def strand_surfaces(model: BodyModel, person: Wearer, style: HeadStyle, assets: 
         surfaces.append(_drawn_hair(model, person, style))
     elif style.hair == "curls":
         surfaces += curls(model, person, 0.012 + 4 * style.volume, 0.3 + 0.6 * abs(style.part), style.seed)
-    elif style.cover != "headscarf":
+    else:
         length = {"sleek": 0.007, "cropped": 0.002 + 0.3 * style.volume}.get(style.hair, 0.0)
         dense = 0.3 * style.density if style.hair == "bald" else 1.0
         surfaces.append(short_hair_surface(model, person, "scalp", length, dense))
@@ -217,9 +204,6 @@ def strand_surfaces(model: BodyModel, person: Wearer, style: HeadStyle, assets: 
         surfaces.append(fringe(model, person, style.fringe, style.part, style.seed))
     if style.beard:
         surfaces.append(short_hair_surface(model, person, style.beard, style.beard_length, style.density))
-    if style.cover:
-        colour = np.array(style.cover_colour)
-        surfaces.append(head_cover(model, person, style.cover, colour, style.seed))
     for files, number, out in ((assets.brows, style.brow, 0.001), (assets.lashes, style.lash, 0.0005)):
         if not files:
             continue
@@ -233,7 +217,9 @@ def strand_surfaces(model: BodyModel, person: Wearer, style: HeadStyle, assets: 
         v, w = proxy.fit(person.body.vertices, model.weights)
         v = skin(v, w, person.bones)
         v = v + out * vertex_normals(v, proxy.triangles)
-        surfaces.append(Surface(v, proxy.triangles, HAIR, uv=proxy.uv, texture=texture, casts=False))
+        surfaces.append(
+            Surface(v, proxy.triangles, HAIR, uv=proxy.uv, texture=texture, casts=False, label=LABELS["face"])
+        )
     return surfaces
 
 
