@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from rmgn.data.people.camera import Camera
 from rmgn.data.people.carried import Carried, carried_surfaces, cloth_of, draw_carried
 from rmgn.data.people.collar import Collar, make_collar
 from rmgn.data.people.face import eye_surface, gaze_angles, mouth_surfaces
-from rmgn.data.people.garment import Garment, make_garment
+from rmgn.data.people.garment import NECK, Garment, make_garment
 from rmgn.data.people.hair import locks
 from rmgn.data.people.head import HeadStyle, draw_head, skin_surface, strand_surfaces
 from rmgn.data.people.keypoints import keypoints
@@ -35,6 +35,7 @@ from rmgn.data.people.style import Style, draw_style
 from rmgn.data.people.wear import Wearer, put_on, refine, settle, torn, wearer
 
 SUBPIXELS, SAMPLES = 3, 6  # 54 of 72 lights for every pixel
+_ON_TOP, _BEHIND = 8.0, 60.0  # millimetres nearer than the cloth, or farther: no part of what is beneath
 
 
 class Rejected(Exception):  # noqa: N818 - not an error, the next draw takes its place
@@ -224,16 +225,17 @@ def inner_top(
         kind="tank", neck=neck, neck_width=0.075, neck_depth=0.06 if neck == "crew" else 0.11, sleeve=0.0,
         strap=0.13, hem=float(person.lower.waist - hip - 0.03), ease=0.002,
     )  # fmt: skip
-    garment = make_garment(model, person.body, style)
+    garment, matrix = refine(make_garment(model, person.body, style))
+    weights = matrix @ garment.weights
     tone = rng.choice([0.75, 0.6, 0.25, 0.03], p=[0.5, 0.15, 0.15, 0.2])
     colour = np.append(tone * (1 + rng.normal(0, 0.03, 3)), 1.0).astype(np.float32)
     tris = garment.trimmed()
     gap, near = cKDTree(over.vertices).query(garment.vertices)
     under = np.clip(-over.outline.max(axis=1)[near] / 0.015, 0, 1) * (gap < 0.09)
     normals = vertex_normals(garment.vertices, garment.triangles)
-    sunk = garment.vertices - (0.001 + 0.009 * under)[:, None] * normals
+    sunk = garment.vertices + (0.001 - 0.011 * under)[:, None] * normals
     surface = Surface(
-        skin(sunk, garment.weights, person.bones),
+        skin(sunk, weights, person.bones),
         tris,
         OTHER,
         uv=np.zeros((len(tris), 3, 2)),
@@ -244,10 +246,14 @@ def inner_top(
     return garment, surface, sunk
 
 
-def _under(points: Floats, garment: Garment) -> Floats:
-    """How far inside a garment's outline rest points lie, metres; 0 for those not under it."""
+def _under(points: Floats, garment: Garment, above: float = 0.0) -> Floats:
+    """How far inside a garment's outline rest points lie, metres; 0 for those not under it.
+
+    above: the neckline counts as that much higher, for what a collar or the neckline's edge hides.
+    """
     gap, near = cKDTree(garment.vertices).query(points, distance_upper_bound=0.09)
-    inside = np.append(-garment.outline.max(axis=1), 0.0)
+    outline = garment.outline - above * (np.arange(3) == NECK)
+    inside = np.append(-outline.max(axis=1), 0.0)
     return np.asarray(np.where(gap < 0.09, np.clip(inside[near], 0, None), 0))
 
 
@@ -263,10 +269,10 @@ def dressed_surfaces(
     """All surfaces of the person in one garment."""
     rest = person.body.vertices[:BODY_VERTICES]
     arm = model.bone_weight("upperarm", "lowerarm", "wrist", "finger", "meta")[:BODY_VERTICES] > 0.5
-    under = _under(rest, worked.garment)
+    under = _under(rest, worked.garment, 0.016 if worked.collar is not None else 0.0)
     if worked.inner is not None and worked.inner_hides is not None:
         strands = [*strands, worked.inner]
-        under = np.maximum(under, _under(rest, worked.inner_hides))
+        under = np.maximum(under, _under(rest, worked.inner_hides, 0.006))
     hidden = under > 0.03
     covered = (rest[:, 2] < person.lower.waist - 0.03) & (rest[:, 2] > person.lower.bottom + 0.04)
     hidden = hidden | covered & ~arm
@@ -450,19 +456,43 @@ def inspect(worn: Worn) -> None:
     seen = (garment[..., 1] & VISIBLE) > 0
     if (seen & covered).sum() < 0.6 * covered.sum():
         raise Rejected("mostly unseen in the shop photo")
-    other = (worn.labels != LABELS["garment"]).astype(np.uint8)
-    count, island, stats, _ = cv2.connectedComponentsWithStats(other, connectivity=4)
+    for reason in _through_cloth(worn):
+        raise Rejected(reason)
+
+
+def _through_cloth(worn: Worn) -> Iterator[str]:
+    """What pokes through the garment or shows through a hole in it, from small islands within the garment.
+
+    Depth tells: a hand, hair or a bag before the garment is well nearer than the cloth around it, what is
+    seen between arm and trunk well farther; what pokes through meets the cloth, and a hole shows what lies
+    beneath.
+    """
+    cloth = worn.labels == LABELS["garment"]
+    count, island, stats, _ = cv2.connectedComponentsWithStats((~cloth).astype(np.uint8), connectivity=4)
     for k in range(1, count):
         x, y, w, h, area = stats[k]
-        rim = x == 0 or y == 0 or x + w == other.shape[1] or y + h == other.shape[0]
-        if rim or area < 5e-5 * other.size or area > 8e-3 * other.size:
+        rim = x == 0 or y == 0 or x + w == cloth.shape[1] or y + h == cloth.shape[0]
+        if rim or area < 5e-5 * cloth.size or area > 8e-3 * cloth.size:
             continue
-        label = np.bincount(worn.labels[island == k]).argmax()
-        if label == LABELS["hair"]:  # strands over the garment
+        near = np.s_[y - 1 : y + h + 1, x - 1 : x + w + 1]
+        own, depth, label = island[near] == k, worn.depth[near].astype(float), worn.labels[near]
+        steps = []  # of depth, from a pixel of the island out to its neighbour
+        for axis, way in ((0, 1), (0, -1), (1, 1), (1, -1)):
+            outward = own & ~np.roll(own, way, axis)
+            steps.append((np.roll(depth, way, axis) - depth)[outward])
+        name = int(np.bincount(label[own]).argmax())
+        solid = depth[own] > 0
+        if not solid.any():
+            continue  # the background between arm and trunk
+        nearer = float(np.median(np.concatenate(steps)))
+        loose = name in (LABELS["hair"], LABELS["background"])
+        if nearer >= (0 if loose else _ON_TOP) or nearer <= -_BEHIND:
+            if name == LABELS["background"] and solid.all() and area < 4e-4 * cloth.size:
+                yield "belt or strap through the cloth"
             continue
-        if label in (LABELS["left arm"], LABELS["right arm"]):
-            raise Rejected("hand through the cloth")
-        if label == LABELS["background"] and area < 4e-4 * other.size and (worn.depth[island == k] > 0).any():
-            raise Rejected("belt or strap through the cloth")
-        if label != LABELS["background"]:
-            raise Rejected("body or trousers through the cloth")
+        if name in (LABELS["left arm"], LABELS["right arm"]):
+            yield "hand through the cloth"
+        elif name == LABELS["background"]:
+            yield "belt or strap through the cloth"
+        else:
+            yield "body or trousers through the cloth"
