@@ -1,4 +1,4 @@
-"""What is worn or carried over the garment: bags and their straps, scarves, lanyards, belts.
+"""What is worn or carried over the garment: bags and their straps, scarves, belts.
 
 They lie on the garment that is really worn, so they are made anew for each; the try-on has to keep them.
 Colours are absolute ("other" in the layers): they are not drawn anew when a sample is dressed.
@@ -22,9 +22,14 @@ from rmgn.data.people.raytrace import OTHER, Surface
 from rmgn.data.people.wear import Wearer
 
 Colour = tuple[float, float, float]
+Mask = npt.NDArray[np.bool_]
 _LEATHER: list[Colour] = [
     (0.015, 0.014, 0.014), (0.10, 0.045, 0.02), (0.22, 0.11, 0.05), (0.35, 0.27, 0.19), (0.55, 0.5, 0.45),
 ]  # fmt: skip
+
+
+class Unfit(Exception):  # noqa: N818 - another draw takes its place
+    """A strap that cannot be laid on this garment; the message is the reason."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,6 @@ class Carried:
     size: tuple[float, float, float] = (0.24, 0.17, 0.07)  # width, height, depth
     scarf: float = 0.0  # thickness around the neck, 0 for none
     scarf_end: float = 0.3
-    lanyard: bool = False
     belt: float = 0.0  # width
     colour: Colour = (0.02, 0.02, 0.02)
     scarf_colour: Colour = (0.2, 0.2, 0.2)
@@ -76,7 +80,6 @@ def draw_carried(rng: Generator, arms: tuple[str, str]) -> Carried:
         size=(float(size[0]), float(size[1]), float(size[2])),
         scarf=float(rng.uniform(0.016, 0.032)) if rng.random() < 0.06 else 0.0,
         scarf_end=float(rng.choice([0.0, rng.uniform(0.15, 0.5)], p=[0.35, 0.65])),
-        lanyard=bool(rng.random() < 0.03),
         belt=float(rng.uniform(0.022, 0.042)) if rng.random() < 0.35 else 0.0,
         colour=colour,
         scarf_colour=_cloth(rng),
@@ -99,9 +102,15 @@ class _Trunk:
 
 
 def carried_surfaces(
-    model: BodyModel, person: Wearer, carried: Carried, cloth: tuple[Floats, Floats], tucked: bool
-) -> list[Surface]:
-    """The surfaces for a person in a garment whose trunk part has the points and normals `cloth`."""
+    model: BodyModel, person: Wearer, carried: Carried, cloth: tuple[Floats, Floats], tucked: bool,
+    covered: tuple[Mask, Mask] | None = None,
+) -> list[Surface]:  # fmt: skip
+    """The surfaces for a person in a garment whose trunk part has the points and normals `cloth`.
+
+    Raises `Unfit`, so that both garments of a sample are worn with the same things.
+    covered: which vertices of the skin [13380] and of the lower clothes lie under the garment; a strap takes
+    the nearest surface for what it lies on, and that must not be what is hidden below loose cloth.
+    """
     rng = np.random.default_rng(carried.seed)
     names = ("upperleg01", "upperarm01", "finger3-1", "wrist")
     joints = {}
@@ -109,10 +118,12 @@ def carried_surfaces(
         i = model.index[name]
         joints[name] = person.bones[i, :, :3] @ person.body.heads[i] + person.bones[i, :, 3]
     bare = model.bone_weight("spine", "root", "pelvis", "breast", "upperleg", "clavicle", "shoulder", "neck")
-    kept = bare[:BODY_VERTICES] > 0.6
+    kept, below = bare[:BODY_VERTICES] > 0.6, np.ones(len(person.lower_vertices), bool)
+    if covered is not None:
+        kept, below = kept & ~covered[0], ~covered[1]
     trunk = _Trunk(
-        np.concatenate([person.vertices[:BODY_VERTICES][kept], person.lower_vertices, cloth[0]]),
-        np.concatenate([person.normals[kept], person.lower_normals, cloth[1]]),
+        np.concatenate([person.vertices[:BODY_VERTICES][kept], person.lower_vertices[below], cloth[0]]),
+        np.concatenate([person.normals[kept], person.lower_normals[below], cloth[1]]),
         joints,
     )
     result: list[Surface] = []
@@ -122,13 +133,11 @@ def carried_surfaces(
         result += _shoulder_bag(trunk, carried, rng)
     elif carried.bag == "backpack":
         for sign in (1.0, -1.0):
-            result.append(_upright_loop(trunk, carried, rng, sign, 0.62, 0.30, carried.strap))
+            result.append(_upright_loop(trunk, carried, rng, sign, 0.55, 0.30, carried.strap, 0.4))
     elif carried.bag == "hand":
         result += _hand_bag(trunk, carried, rng)
     if carried.scarf:
         result += _scarf(trunk, carried, rng)
-    if carried.lanyard:
-        result += _lanyard(trunk, carried, rng)
     if carried.belt and tucked and person.lower.waist > 0:
         result += _belt(person, carried, rng)
     return result
@@ -154,8 +163,8 @@ def _hull_loop(
 def _band(
     points: Floats, centre: Floats, first: Floats, second: Floats, width: float, gap: float, rng: Generator,
     colour: Colour,
-) -> Surface | None:  # fmt: skip
-    """A closed strap around points, in the plane of `first` and `second`, with an inner and an outer side."""
+) -> Surface:  # fmt: skip
+    """A closed strap around points, in the plane of `first` and `second`; raises `Unfit`."""
     normal = np.cross(first, second)
     angles = np.linspace(0, 2 * np.pi, 97)
     lines = []
@@ -164,7 +173,7 @@ def _band(
         near = points[np.abs((points - middle) @ normal) < 0.012]
         line = _hull_loop(near, middle, first, second, angles, gap)
         if line is None:
-            return None
+            raise Unfit("strap that does not fit")
         lines.append(line)
     v = np.stack(lines, axis=1)
     v[:, [0, 2]] -= 0.15 * gap * normalised(v[:, [0, 2]] - centre)  # edges are rounded
@@ -239,8 +248,6 @@ def _crossbody(trunk: _Trunk, carried: Carried, rng: Generator) -> list[Surface]
     centre = top + 0.5 * length * along
     centre[1] = float(np.median(points[:, 1]))
     strap = _band(points, centre, along, depth, carried.strap, 0.005, rng, carried.colour)
-    if strap is None:
-        return []
     out = np.array([-sign * rng.uniform(0.35, 1.0), -1.0, 0.0])
     out = out / np.linalg.norm(out)
     near = np.abs(trunk.points[:, 2] - hip[2]) < carried.size[1] / 2
@@ -251,27 +258,26 @@ def _crossbody(trunk: _Trunk, carried: Carried, rng: Generator) -> list[Surface]
 
 
 def _upright_loop(
-    trunk: _Trunk, carried: Carried, rng: Generator, sign: float, share: float, drop: float, width: float
-) -> Surface:
-    """A strap over one shoulder, down in front and behind, `drop` metres deep."""
+    trunk: _Trunk, carried: Carried, rng: Generator, sign: float, share: float, drop: float, width: float,
+    outward: float = 0.0,
+) -> Surface:  # fmt: skip
+    """A strap over one shoulder, down in front and behind, `drop` metres deep.
+
+    outward: by how much it runs towards the arm for each metre down, as a backpack's does.
+    """
     side = "L" if sign > 0 else "R"
     top = trunk.joints["neck01"] + share * (trunk.joints[f"upperarm01.{side}"] - trunk.joints["neck01"])
-    normal = normalised(np.array([[1.0, 0.0, 0.25 * sign]]))[0]  # the straps come nearer to each other below
+    normal = normalised(np.array([[1.0, 0.0, outward * sign]]))[0]
     first, second = np.array([0.0, -1.0, 0.0]), normalised(np.cross(normal, [0.0, -1.0, 0.0])[None])[0]
-    high = (trunk.points[:, 2] > top[2] - drop) & (
-        np.abs(trunk.points[:, 0] - trunk.joints["head"][0]) > 0.05
-    )
+    aside = sign * (trunk.points[:, 0] - trunk.joints["neck01"][0])
+    level = trunk.points[:, 2] - top[2]
+    high = (level > -drop) & (level < 0.05) & (aside > 0.05)  # without the neck
     points = trunk.points[high]
-    centre = top - [0, 0, drop * 0.5]
+    centre = top + 0.5 * drop * np.array([outward * sign, 0, -1])
     near = points[np.abs((points - centre) @ normal) < 0.03]
     if len(near):
         centre[1] = float((near[:, 1].min() + near[:, 1].max()) / 2)
-    band = _band(points, centre, first, second, width, 0.006, rng, carried.colour)
-    return (
-        band
-        if band is not None
-        else _surface(top + np.zeros((3, 3)), np.array([[0, 1, 2]]), rng, carried.colour)
-    )
+    return _band(points, centre, first, second, width, 0.006, rng, carried.colour)
 
 
 def _shoulder_bag(trunk: _Trunk, carried: Carried, rng: Generator) -> list[Surface]:
@@ -362,28 +368,6 @@ def _scarf_end(trunk: _Trunk, carried: Carried, rng: Generator, start: Floats, s
     return _surface(v, triangles(quads), rng, carried.scarf_colour)
 
 
-def _lanyard(trunk: _Trunk, carried: Carried, rng: Generator) -> list[Surface]:
-    """A ribbon from both sides of the neck to a card before the chest."""
-    base = trunk.joints["neck01"]
-    length = rng.uniform(0.3, 0.42)
-    t = np.linspace(0, 1, 30)
-    lines = []
-    for sign in (-1.0, 1.0):
-        x = base[0] + sign * 0.062 * (1 - t) ** 0.9
-        z = base[2] + 0.035 - t * length - 0.02 * np.sin(np.pi * t)
-        lines.append(np.stack([x, np.full(30, base[1] - 0.06), z], axis=1))
-    line = np.stack(lines)
-    front = trunk.normals[:, 1] < 0.5
-    across = np.tile([1.0, 0, 0], (2, 30, 1))
-    v, tris, _ = ribbons(line, across, np.full((2, 30), 0.014))
-    v = push_out(v, trunk.points[front], trunk.normals[front], 0.006)
-    end = v.reshape(2, 30, 3, 3)[:, -1, 1].mean(axis=0)
-    # What bridges a hollow hangs straight.
-    v[:, 1] = np.minimum(v[:, 1], np.interp(v[:, 2], [end[2], base[2]], [end[1], base[1] - 0.06]) + 0.05)
-    card = rounded_box((0.06, 0.088, 0.005), np.eye(3)[[0, 2, 1]], end - [0, 0.006, 0.044])
-    return [_surface(v, tris, rng, carried.scarf_colour), _surface(*card, rng, (0.75, 0.75, 0.73))]
-
-
 def _belt(person: Wearer, carried: Carried, rng: Generator) -> list[Surface]:
     """A belt in the waistband, with a buckle."""
     v = person.lower_vertices
@@ -397,8 +381,6 @@ def _belt(person: Wearer, carried: Carried, rng: Generator) -> list[Surface]:
     first = normalised((np.array([0.0, -1.0, 0.0]) + normal * normal[1])[None])[0]
     near = v[np.abs((v - middle) @ normal) < 0.05]
     belt = _band(near, middle, first, np.cross(normal, first), carried.belt, 0.004, rng, carried.colour)
-    if belt is None:
-        return []
     ahead = belt.vertices[
         np.argmin(
             np.abs(belt.vertices @ np.cross(normal, first) - middle @ np.cross(normal, first))
@@ -412,6 +394,6 @@ def _belt(person: Wearer, carried: Carried, rng: Generator) -> list[Surface]:
 
 
 def cloth_of(points: Floats, tris: Ints, seam: Floats, outline: Floats) -> tuple[Floats, Floats]:
-    """The worn garment's trunk part: points and normals inside its outline, sleeves left out."""
-    kept = (outline.max(axis=1) < 0) & (seam < 0.0)
+    """The worn garment's trunk part with its shoulders, not its sleeves: points and normals."""
+    kept = (outline.max(axis=1) < 0) & (seam < 0.05)
     return points[kept], vertex_normals(points, tris)[kept]

@@ -27,7 +27,7 @@ from rmgn.data.people.mesh import Floats, averaging, edges, triangles, used, ver
 from rmgn.data.people.raytrace import HAIR, SKIN, Surface
 from rmgn.data.people.wear import Wearer
 
-_LONG = ("long01", "bob01", "bob02", "braid01", "ponytail01")
+LONG = ("long", "long01", "bob01", "bob02", "braid01", "ponytail01")
 
 
 _DRAWN = ("sleek", "cropped", "bald", "curls")  # beside the styles of the assets
@@ -73,7 +73,7 @@ def draw_head(rng: Generator, assets: Assets, feminine: bool, age: float) -> Hea
         "short",
         "long",
     ]
-    long = [n for n in names if n in _LONG or n == "long"]
+    long = [n for n in names if n in LONG]
     short = [n for n in names if n not in long]
     group = rng.choice(5, p=[0.46, 0.16, 0.18, 0.03, 0.17] if feminine else [0.05, 0.55, 0.02, 0.26, 0.12])
     if group < 2 and (long, short)[group]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import scipy.sparse as sp
 from numpy.random import Generator
 from scipy.spatial import cKDTree
 
@@ -16,12 +17,12 @@ from rmgn.data.people.accessories import accessory_surfaces, draw_accessories
 from rmgn.data.people.assets import Assets
 from rmgn.data.people.body import BODY_VERTICES, Body, BodyModel, body_model, skin
 from rmgn.data.people.camera import Camera
-from rmgn.data.people.carried import Carried, carried_surfaces, cloth_of, draw_carried
+from rmgn.data.people.carried import Carried, Mask, Unfit, carried_surfaces, cloth_of, draw_carried
 from rmgn.data.people.collar import Collar, make_collar
 from rmgn.data.people.face import eye_surface, gaze_angles, mouth_surfaces
 from rmgn.data.people.garment import NECK, Garment, make_garment
 from rmgn.data.people.hair import locks
-from rmgn.data.people.head import HeadStyle, draw_head, skin_surface, strand_surfaces
+from rmgn.data.people.head import LONG, HeadStyle, draw_head, skin_surface, strand_surfaces
 from rmgn.data.people.keypoints import keypoints
 from rmgn.data.people.layers import LABELS, VISIBLE, Sample, Shop, Worn
 from rmgn.data.people.light import Lights, make_lights, read_surroundings, shop_lights, studio
@@ -35,7 +36,8 @@ from rmgn.data.people.style import Style, draw_style
 from rmgn.data.people.wear import Wearer, put_on, refine, settle, torn, wearer
 
 SUBPIXELS, SAMPLES = 3, 6  # 54 of 72 lights for every pixel
-_ON_TOP, _BEHIND = 8.0, 60.0  # millimetres nearer than the cloth, or farther: no part of what is beneath
+# Millimetres nearer than the cloth (strands and straps lie close on it), or farther: not what is beneath.
+_ON_TOP, _BEHIND = {LABELS["hair"]: 0, LABELS["background"]: 4}, 60
 
 
 class Rejected(Exception):  # noqa: N818 - not an error, the next draw takes its place
@@ -226,7 +228,7 @@ def inner_top(
         strap=0.13, hem=float(person.lower.waist - hip - 0.03), ease=0.002,
     )  # fmt: skip
     garment, matrix = refine(make_garment(model, person.body, style))
-    weights = matrix @ garment.weights
+    garment = replace(garment, weights=sp.csr_matrix(matrix @ garment.weights))
     tone = rng.choice([0.75, 0.6, 0.25, 0.03], p=[0.5, 0.15, 0.15, 0.2])
     colour = np.append(tone * (1 + rng.normal(0, 0.03, 3)), 1.0).astype(np.float32)
     tris = garment.trimmed()
@@ -235,7 +237,7 @@ def inner_top(
     normals = vertex_normals(garment.vertices, garment.triangles)
     sunk = garment.vertices + (0.001 - 0.011 * under)[:, None] * normals
     surface = Surface(
-        skin(sunk, weights, person.bones),
+        skin(sunk, garment.weights, person.bones),
         tris,
         OTHER,
         uv=np.zeros((len(tris), 3, 2)),
@@ -269,11 +271,13 @@ def dressed_surfaces(
     """All surfaces of the person in one garment."""
     rest = person.body.vertices[:BODY_VERTICES]
     arm = model.bone_weight("upperarm", "lowerarm", "wrist", "finger", "meta")[:BODY_VERTICES] > 0.5
-    under = _under(rest, worked.garment, 0.016 if worked.collar is not None else 0.0)
+    style = worked.style
+    hides = {"none": 0.0, "stand": 0.6 * style.collar_height, "turtle": 0.6 * style.collar_height}
+    under = _under(rest, worked.garment, hides.get(style.collar, 0.008))
     if worked.inner is not None and worked.inner_hides is not None:
         strands = [*strands, worked.inner]
         under = np.maximum(under, _under(rest, worked.inner_hides, 0.006))
-    hidden = under > 0.03
+    hidden = under > np.where(arm, 0.018, 0.03)
     covered = (rest[:, 2] < person.lower.waist - 0.03) & (rest[:, 2] > person.lower.bottom + 0.04)
     hidden = hidden | covered & ~arm
     lower = person.lower
@@ -295,19 +299,23 @@ def dressed_surfaces(
         strands = [s for s in strands if s.label not in (LABELS["left arm"], LABELS["right arm"])]
     garment = garment_surfaces(worked, flat=False)
     if head.locks:
-        strands = [*strands, _locks(model, person, worked, head)]
+        strands = [*strands, _locks(model, person, worked, head, under < 0.01)]
     g = worked.garment
     trunk = cloth_of(worked.worn, g.triangles, g.seam, g.outline)
-    things = carried_surfaces(model, person, carried, trunk, worked.style.tuck)
+    beneath = (under > 0.01, lower_under > 0.01)
+    try:
+        things = carried_surfaces(model, person, carried, trunk, worked.style.tuck, beneath)
+    except Unfit as reason:
+        raise Rejected(str(reason)) from reason
     return [body, below, *garment, *strands, *things]
 
 
-def _locks(model: BodyModel, person: Wearer, worked: Worked, head: HeadStyle) -> Surface:
+def _locks(model: BodyModel, person: Wearer, worked: Worked, head: HeadStyle, bare: Mask) -> Surface:
     """Long hair over the shoulders, laid on this garment and on bare skin."""
     g = worked.garment
     kept = g.outline.max(axis=1) < 0
-    points = np.concatenate([person.vertices[:BODY_VERTICES], worked.worn[kept]])
-    normals = np.concatenate([person.normals, vertex_normals(worked.worn, g.triangles)[kept]])
+    points = np.concatenate([person.vertices[:BODY_VERTICES][bare], worked.worn[kept]])
+    normals = np.concatenate([person.normals[bare], vertex_normals(worked.worn, g.triangles)[kept]])
     return locks(model, person, (points, normals), head.locks, head.lock_length, head.wave, head.seed)
 
 
@@ -372,6 +380,8 @@ def make_stage(
     arms = (names[0], names[1]) if pose.left_first else (names[1], names[0])
     worn_things = draw_accessories(rng, arms)
     carried = draw_carried(rng, arms)
+    if head.locks or head.hair in LONG:  # long hair would hide most of a scarf
+        carried = replace(carried, scarf=0.0)
 
     def surfaces(person: Wearer) -> Callable[[Worked], list[Surface]]:
         gaze = gaze_angles(model, person, head.expression, camera.eye)
@@ -451,7 +461,7 @@ def inspect(worn: Worn) -> None:
     """Reject what shows too little of the garment, or something that pokes through it."""
     garment = worn.garment
     covered = garment[..., 0] > 127
-    if covered.mean() < 0.05:
+    if covered.mean() < 0.035:
         raise Rejected("garment hardly in the picture")
     seen = (garment[..., 1] & VISIBLE) > 0
     if (seen & covered).sum() < 0.6 * covered.sum():
@@ -485,10 +495,7 @@ def _through_cloth(worn: Worn) -> Iterator[str]:
         if not solid.any():
             continue  # the background between arm and trunk
         nearer = float(np.median(np.concatenate(steps)))
-        loose = name in (LABELS["hair"], LABELS["background"])
-        if nearer >= (0 if loose else _ON_TOP) or nearer <= -_BEHIND:
-            if name == LABELS["background"] and solid.all() and area < 4e-4 * cloth.size:
-                yield "belt or strap through the cloth"
+        if nearer >= _ON_TOP.get(name, 8) or nearer <= -_BEHIND:
             continue
         if name in (LABELS["left arm"], LABELS["right arm"]):
             yield "hand through the cloth"
