@@ -24,7 +24,7 @@ _WRAP = np.array(
 _FRESNEL = np.array([0.04, 0.028, 0.035, 0.04, 0.04], np.float32)  # reflectance straight on
 _ROUGH = np.array([0.5, 0.42, 0.5, 0.5, 0.3], np.float32)
 _LEAK = 0.12  # share of a hidden light that arrives by way of other surfaces
-_LAYERS = 8
+_LAYERS = 10
 _STEP = np.float32(5e-4)  # metres from a layer to where the ray goes on
 
 
@@ -94,7 +94,7 @@ class Tracer:
         return _structure(self._hair) if self._hair else None
 
     def trace(self, camera: Camera, subpixels: int, lights: Lights | None, samples: int) -> Hits:
-        """Follow the camera's rays through up to eight layers; without lights nothing is shaded."""
+        """Follow the camera's rays through up to ten layers; without lights nothing is shaded."""
         start, direction = camera.rays(subpixels)
         count = len(start)
         hits = Hits(
@@ -110,7 +110,7 @@ class Tracer:
         through = np.ones(count, np.float32)
         travelled = np.zeros(count, np.float32)
         active, toward = np.arange(count), direction
-        for _ in range(_LAYERS):
+        for layer in range(_LAYERS):
             found = self._all.run(start, toward, query="INTERSECT", output=True)
             hit = np.flatnonzero(found["primID"] >= 0)
             if not len(hit):
@@ -123,6 +123,8 @@ class Tracer:
                 self._normals, self._trim,
             )  # fmt: skip
             self._paint(which, prim, bary, texel)
+            if layer == _LAYERS - 1:  # many thin strands are no hole that shows the background
+                texel[:, 3] = texel[:, 3] > 0
             shaded = _collect(
                 active, which, prim, bary, texel, found["tfar"][hit], self._materials, through, travelled,
                 hits.cover, hits.albedo, hits.surface, hits.triangle, hits.bary, hits.depth,
