@@ -303,10 +303,7 @@ def dressed_surfaces(
     g = worked.garment
     trunk = cloth_of(worked.worn, g.triangles, g.seam, g.outline)
     beneath = (under > 0.01, lower_under > 0.01)
-    try:
-        things = carried_surfaces(model, person, carried, trunk, worked.style.tuck, beneath)
-    except Unfit as reason:
-        raise Rejected(str(reason)) from reason
+    things = carried_surfaces(model, person, carried, trunk, worked.style.tuck, beneath)
     return [body, below, *garment, *strands, *things]
 
 
@@ -383,7 +380,7 @@ def make_stage(
     if head.locks or head.hair in LONG:  # long hair would hide most of a scarf
         carried = replace(carried, scarf=0.0)
 
-    def surfaces(person: Wearer) -> Callable[[Worked], list[Surface]]:
+    def surfaces(person: Wearer, strict: bool = False) -> Callable[[Worked], list[Surface]]:
         gaze = gaze_angles(model, person, head.expression, camera.eye)
         strands = [
             eye_surface(model, person, head.iris, gaze),
@@ -392,7 +389,17 @@ def make_stage(
             *accessory_surfaces(model, person, worn_things),
             *shoe_surfaces(model, person.body, person.bones, lower_style.shoe),
         ]
-        return lambda worked: dressed_surfaces(model, person, worked, strands, head, assets, carried)
+
+        def wearing(worked: Worked) -> list[Surface]:
+            try:
+                return dressed_surfaces(model, person, worked, strands, head, assets, carried)
+            except Unfit as reason:
+                if strict:
+                    raise Rejected(str(reason)) from reason
+                # In a clip a moment without the bag is better than none.
+                return dressed_surfaces(model, person, worked, strands, head, assets, Carried())
+
+        return wearing
 
     lights, light_name = draw_light(rng, assets.surroundings if rooms is None else rooms, -camera.forward)
     worn: list[Worn] = []
@@ -400,7 +407,7 @@ def make_stage(
     made: list[dict[str, Any]] = []
     tops: list[Worked] = []
     depths: list[ShopDepth] = []
-    wearing = surfaces(person)
+    wearing = surfaces(person, strict=True)
     for _ in range(2):
         tuck = bool(rng.random() < 0.3)
         style = draw_style(rng, feminine, tuck)
