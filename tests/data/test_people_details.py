@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,7 +16,9 @@ from rmgn.data.people.carried import Carried, carried_surfaces, draw_carried
 from rmgn.data.people.face import BEARDS, Expression, draw_expression, draw_features, gaze_angles, hairy
 from rmgn.data.people.hair import locks
 from rmgn.data.people.head import HeadStyle, draw_head, strand_surfaces
+from rmgn.data.people.layers import LABELS, Worn
 from rmgn.data.people.lower import LowerStyle, make_lower, shoe_surfaces
+from rmgn.data.people.planes import body_parts
 from rmgn.data.people.pose import (
     _BOTH,
     _SINGLE,
@@ -27,6 +31,7 @@ from rmgn.data.people.pose import (
     transforms,
     two_bones,
 )
+from rmgn.data.people.scene import through_cloth
 from rmgn.data.people.wear import Wearer, wearer
 
 
@@ -180,6 +185,44 @@ def test_locks_fall_outside_of_what_they_lie_on(standing: Wearer) -> None:
     height = ((hair.vertices - solid[0][near]) * solid[1][near]).sum(axis=1)
     assert np.quantile(height, 0.02) > 0
     assert hair.vertices[:, 2].min() < standing.body.heads[model.index["head"]][2] - 0.15
+
+
+def test_scalps_are_hair_and_beards_are_face(standing: Wearer) -> None:
+    model = body_model()
+    for hair in ("sleek", "cropped", "curls"):
+        style = HeadStyle(hair=hair, volume=0.01, beard="full", beard_length=0.005)
+        *scalp, beard = strand_surfaces(model, standing, style, assets(None))
+        assert scalp
+        assert all(s.label in (None, LABELS["hair"]) for s in scalp)  # None: that of its material, hair
+        assert beard.label == LABELS["face"]
+
+
+def test_heads_have_a_left_and_a_right_half() -> None:
+    model = body_model()
+    parts = body_parts(model)[1]
+    rest = model.rest({}).vertices[:BODY_VERTICES]
+    head = np.isin(parts, (23, 24))
+    assert head[rest[:, 2].argmax()]
+    np.testing.assert_array_equal(parts[head] == 24, rest[head, 0] > 0)
+
+
+@pytest.mark.parametrize(
+    ("label", "nearer", "rejected"),
+    [
+        ("left arm", 0, True), ("left arm", 30, False), ("lower", -12, True), ("lower", -150, False),
+        ("hair", -20, True), ("hair", 8, False), ("background", 0, True), ("background", 8, False),
+        ("face", 4, True),
+    ],
+)  # fmt: skip
+def test_depth_tells_what_pokes_through_the_cloth(label: str, nearer: int, rejected: bool) -> None:
+    """A patch in the cloth, by how many millimetres it is nearer than the cloth around it."""
+    empty = {f.name: np.zeros(1, np.uint8) for f in fields(Worn)}
+    labels = np.full((256, 192), LABELS["garment"], np.uint8)
+    depth = np.full((256, 192), 1500, np.uint16) + (np.arange(256, dtype=np.uint16)[:, None] // 4 * 4)
+    labels[100:106, 80:90] = LABELS[label]
+    depth[100:106, 80:90] -= np.uint16(nearer % 65536)
+    worn = Worn(**{**empty, "labels": labels, "depth": depth})
+    assert bool(list(through_cloth(worn))) == rejected
 
 
 def test_shoes_hold_the_feet(standing: Wearer) -> None:

@@ -12,6 +12,7 @@ from numpy.random import Generator
 
 from rmgn.data.people.assets import F32
 from rmgn.data.people.body import BODY_VERTICES, HEAD_KEYS, BodyModel, body_model
+from rmgn.data.people.layers import LABELS
 from rmgn.data.people.mesh import Floats, triangles, used, vertex_normals
 from rmgn.data.people.raytrace import HAIR, OTHER, Surface
 from rmgn.data.people.wear import Wearer
@@ -238,7 +239,8 @@ def short_hair_surface(model: BodyModel, person: Wearer, name: str, length: floa
     grown = hairy()[name][source]
     v = person.vertices[source]
     v = v + (0.0008 + length * grown)[:, None] * person.normals[source]
+    label = LABELS["hair" if name == "scalp" else "face"]  # parsers count beards as face
     return Surface(
-        v, tris, HAIR, uv=model.uv[model.uv_triangles[faces]], texture=texture, casts=False,
+        v, tris, HAIR, uv=model.uv[model.uv_triangles[faces]], texture=texture, casts=False, label=label,
         normals=vertex_normals(v, tris),
     )  # fmt: skip

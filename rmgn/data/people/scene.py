@@ -473,11 +473,11 @@ def inspect(worn: Worn) -> None:
     seen = (garment[..., 1] & VISIBLE) > 0
     if (seen & covered).sum() < 0.6 * covered.sum():
         raise Rejected("mostly unseen in the shop photo")
-    for reason in _through_cloth(worn):
+    for reason in through_cloth(worn):
         raise Rejected(reason)
 
 
-def _through_cloth(worn: Worn) -> Iterator[str]:
+def through_cloth(worn: Worn) -> Iterator[str]:
     """What pokes through the garment or shows through a hole in it, from small islands within the garment.
 
     Depth tells: a hand, hair or a bag before the garment is well nearer than the cloth around it, what is
