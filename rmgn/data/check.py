@@ -180,12 +180,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     folder: Path = args.folder
     pictures, samples = (folder / "keypoints").is_dir(), sorted(folder.glob("[0-9]*.zip"))
+    if not samples and (args.checksums or args.write_checksums):
+        print(f"rmgn.data.check: error: checksums are of layers; {folder} holds none", file=sys.stderr)
+        return 2
     if not pictures and not samples:
-        print(f"rmgn.data.check: error: neither layers nor pictures in {folder}", file=sys.stderr)
-        return 2
-    if pictures and (args.checksums or args.write_checksums):
-        print(f"rmgn.data.check: error: checksums are of layers, {folder} holds pictures", file=sys.stderr)
-        return 2
+        return _check_layout(folder)
     problems = list(check_pictures(folder) if pictures else check_layers(folder))
     try:
         if args.checksums:
