@@ -233,8 +233,9 @@ def _short_hair(name: str) -> tuple[F32, npt.NDArray[np.int64]]:
 def short_hair_surface(model: BodyModel, person: Wearer, name: str, length: float, opacity: float) -> Surface:
     """A beard or a cropped scalp: the skin pushed out by `length` metres where hair grows."""
     texture, faces = _short_hair(name)
-    texture = texture.copy()
-    texture[:, :, 3] *= opacity
+    if opacity < 1:
+        texture = texture.copy()
+        texture[:, :, 3] *= opacity
     tris, source = used(model.triangles[faces], BODY_VERTICES)
     grown = hairy()[name][source]
     v = person.vertices[source]

@@ -188,7 +188,8 @@ def skin_surface(
 def strand_surfaces(model: BodyModel, person: Wearer, style: HeadStyle, assets: Assets) -> list[Surface]:
     """Hair, brows and lashes, as cards from assets or as drawn shells."""
     surfaces: list[Surface] = []
-    if style.hair in assets.hair:
+    if style.hair in assets.hair:  # where a head is larger than the cards, hair shows below them, not skin
+        surfaces.append(short_hair_surface(model, person, "scalp", 0.001, 1.0))
         surfaces.append(_asset_hair(model, person, style, assets))
     elif style.hair in ("short", "long"):
         surfaces.append(_drawn_hair(model, person, style))
