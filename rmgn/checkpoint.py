@@ -71,5 +71,7 @@ def load_as(network: type[N], path: str | Path) -> N:
         model.load_state_dict(tensors)
         model.eval()
     except (ValueError, TypeError, RuntimeError) as error:
-        raise CheckpointError(f"{path} does not fit this version of the network: {error}") from error
+        first, *rest = [line.strip() for line in str(error).splitlines()]
+        why = f"{rest[0]} ({len(rest)} such)" if rest else first  # torch gives a line a tensor
+        raise CheckpointError(f"{path} does not fit this version of the network: {why}") from error
     return model

@@ -145,3 +145,8 @@ def test_bad_checkpoints_are_named(tmp_path: Path) -> None:
         save_file({"a": torch.zeros(1)}, tmp_path / "foreign.safetensors", {"config": config})
         with pytest.raises(CheckpointError, match=f"foreign.safetensors does not fit .*{message}"):
             checkpoint.load(tmp_path / "foreign.safetensors")
+    wider = dataclasses.replace(TINY, pyramid_width=8).to_json()
+    save_file(RMGN(TINY).state_dict(), tmp_path / "other.safetensors", {"config": wider})
+    with pytest.raises(CheckpointError, match=r"other.safetensors does not fit .*size mismatch") as raised:
+        checkpoint.load(tmp_path / "other.safetensors")
+    assert "\n" not in str(raised.value)

@@ -15,9 +15,7 @@ import sys
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,13 +65,6 @@ def _make(order: Order, index: int) -> list[str]:
         layers.save(path, sample)
         return reasons
     raise RuntimeError(f"sample {index}: {ATTEMPTS} draws rejected: {Counter(reasons)}")
-
-
-def _prepare() -> None:
-    """One thread a worker: samples are made side by side."""
-    import torch
-
-    torch.set_num_threads(1)
 
 
 def read_meta(path: Path) -> dict[str, object]:
@@ -134,20 +125,22 @@ def generate_clips(args: argparse.Namespace) -> None:
 
 
 def _run(order: Order, workers: int) -> Iterator[list[str]]:
+    import torch
+
+    from rmgn.data.workers import pool
+
     if workers <= 1:
-        _prepare()
+        torch.set_num_threads(1)  # as in a worker
         for index in range(order.count):
             yield _make(order, index)
         return
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
-        os.environ.setdefault(name, "1")
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_prepare) as pool:
-        futures = [pool.submit(_make, order, index) for index in range(order.count)]
+    with pool(workers) as processes:
+        futures = [processes.submit(_make, order, index) for index in range(order.count)]
         try:
             for future in futures:
                 yield future.result()
         except BaseException:
-            pool.shutdown(cancel_futures=True)
+            processes.shutdown(cancel_futures=True)
             raise
 
 

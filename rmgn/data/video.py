@@ -11,9 +11,8 @@ import functools
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,6 +30,7 @@ from rmgn.data.generated import Batch, auto_exposure, tensors
 from rmgn.data.look import draw_look
 from rmgn.data.people import layers
 from rmgn.data.stock import part, stock
+from rmgn.data.workers import pool
 
 ATTEMPTS = 40
 T = TypeVar("T")
@@ -151,19 +151,17 @@ def make_clip(order: ClipOrder, workers: int = 1, progress: bool = True) -> dict
     note = out / "clip.json"
     if note.exists():
         return dict(json.loads(note.read_text()))
-    pool = None
-    if workers > 1:
-        pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread)
-    else:
-        _one_thread()
+    processes = pool(workers) if workers > 1 else None
+    if processes is None:
+        torch.set_num_threads(1)  # as in a worker
     try:
-        cloths = list(_map(pool, _simulate, [(order, side) for side in (0, 1)]))
+        cloths = list(_map(processes, _simulate, [(order, side) for side in (0, 1)]))
         tasks = [(order, k, [cloth[k] for cloth in cloths]) for k in range(order.frames)]
-        rendered = _map(pool, _render, tasks)
+        rendered = _map(processes, _render, tasks)
         problems = list(tqdm(rendered, total=order.frames, disable=not progress, unit="frame"))
     finally:
-        if pool is not None:
-            pool.shutdown(cancel_futures=True)
+        if processes is not None:
+            processes.shutdown(cancel_futures=True)
     described = {
         "fps": order.fps, "frames": order.frames, "size": list(order.size), "seed": order.seed,
         "index": order.index, "split": order.split, "assets": order.assets is not None,
@@ -173,10 +171,6 @@ def make_clip(order: ClipOrder, workers: int = 1, progress: bool = True) -> dict
     temporary.write_text(json.dumps(described, indent=1) + "\n")
     temporary.replace(note)
     return described
-
-
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 class ClipFrames(Dataset[Batch]):

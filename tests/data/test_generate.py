@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -19,6 +22,20 @@ from rmgn.data.people.assets import assets
 from rmgn.data.people.scene import Rejected, make_sample
 from rmgn.data.pictures import write_pictures
 from rmgn.data.stock import stock
+
+
+def test_workers_end_with_a_killed_parent() -> None:
+    code = (
+        "import os, time; from rmgn.data.workers import pool;"
+        "print(pool(1).submit(os.getpid).result(), flush=True); time.sleep(60)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    worker = psutil.Process(int(parent.stdout.readline()))
+    parent.kill()
+    parent.wait()
+    worker.wait(timeout=30)
+    parent.stdout.close()
 
 
 def _bytes(folder: Path) -> dict[str, bytes]:
