@@ -448,7 +448,7 @@ def test_the_window_and_its_keys(
     # The garment's photo in the top right corner, rates in the top left one.
     inset = last[2:38, -29:-2]
     assert (inset == (40, 200, 40)).all(axis=2).mean() > 0.1
-    assert (last[:20, :100] == 255).any()
+    assert last[:20, :100].max() > 200  # letters are smoothed
 
     (screenshot,) = here.glob("mirror-*.png")
     (recording,) = here.glob("mirror-*.mp4")
