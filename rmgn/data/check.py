@@ -46,7 +46,7 @@ def sample_problems(sample: Sample) -> Iterator[str]:
         if total.max() > 258:
             yield f"{side}/cover: shares add up to {total.max()} of 255"
         covered = worn.garment[..., 0] > 0
-        if covered.mean() < 0.04 or (shop.garment[..., 0] > 127).mean() < 0.08:
+        if covered.mean() < layers.LEAST_GARMENT or (shop.garment[..., 0] > 127).mean() < 0.08:
             yield f"{side}: hardly any garment"
         if (worn.place[covered][:, :2] == 0).any():
             yield f"{side}/place: garment without a place"

@@ -25,6 +25,7 @@ U16 = npt.NDArray[np.uint16]
 PANEL = 0b00000111  # torso, left sleeve, right sleeve, collar, ...
 BACK = 0b00001000  # the back half of its panel
 VISIBLE = 0b00010000  # this spot is also seen in the shop photo
+LEAST_GARMENT = 0.035  # of the picture: less is rejected
 OUTLINE = 0b01100000  # which outline `edge` is measured from: neck, hem, cuff
 OUTLINE_SHIFT = 5
 TORSO, SLEEVE_LEFT, SLEEVE_RIGHT, COLLAR = range(4)

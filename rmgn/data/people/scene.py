@@ -24,7 +24,7 @@ from rmgn.data.people.garment import NECK, Garment, make_garment
 from rmgn.data.people.hair import locks
 from rmgn.data.people.head import LONG, HeadStyle, draw_head, skin_surface, strand_surfaces
 from rmgn.data.people.keypoints import keypoints
-from rmgn.data.people.layers import LABELS, VISIBLE, Sample, Shop, Worn
+from rmgn.data.people.layers import LABELS, LEAST_GARMENT, VISIBLE, Sample, Shop, Worn
 from rmgn.data.people.light import Lights, make_lights, read_surroundings, shop_lights, studio
 from rmgn.data.people.lower import draw_lower, make_lower, shoe_surfaces
 from rmgn.data.people.mesh import Floats, vertex_normals
@@ -468,7 +468,7 @@ def inspect(worn: Worn) -> None:
     """Reject what shows too little of the garment, or something that pokes through it."""
     garment = worn.garment
     covered = garment[..., 0] > 127
-    if covered.mean() < 0.035:
+    if covered.mean() < LEAST_GARMENT:
         raise Rejected("garment hardly in the picture")
     seen = (garment[..., 1] & VISIBLE) > 0
     if (seen & covered).sum() < 0.6 * covered.sum():
