@@ -77,14 +77,14 @@ def _main_rows(scores: Sequence[Scores]) -> list[list[str]]:
         row = [s.name]
         for m in names:
             value, how = value_of(s, m), MEASURES[m]
+            text = how.text(value)
             if value is None:
-                row.append("–")
+                row.append(text)
                 continue
-            text = f"{value * how.factor:.{how.digits}f}"
             spread = s.mean(m) if m not in s.sets else None
             wins = value == best[m] and len(scores) > 1 and not (m in s.sets and s.name == Copy.name)
             marked = f"**{text}**" if wins else text
-            row.append(marked + (f" ± {spread.ci95 * how.factor:.{how.digits}f}" if spread else ""))
+            row.append(marked + (f" ± {how.text(spread.ci95)}" if spread else ""))
         rows.append(row)
     return rows
 
@@ -111,7 +111,7 @@ def _group_rows(s: Scores) -> list[list[str]]:
             means = [s.mean(m, axis, group) for m in names]
             people = max((m.subjects for m in means if m), default=0)
             cells = [
-                f"{v.mean:.{MEASURES[m].digits}f} ± {v.ci95:.{MEASURES[m].digits}f}" if v else "–"
+                f"{MEASURES[m].text(v.mean)} ± {MEASURES[m].text(v.ci95)}" if v else "–"
                 for m, v in zip(names, means, strict=True)
             ]
             rows.append([axis if n == 0 else "", group, str(people), *cells])

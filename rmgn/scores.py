@@ -26,6 +26,10 @@ class Measure(NamedTuple):
     digits: int
     factor: float = 1.0
 
+    def text(self, value: float | None) -> str:
+        """A value as tables show it."""
+        return "–" if value is None else f"{value * self.factor:.{self.digits}f}"
+
 
 MEASURES = {
     "SSIM": Measure("SSIM ↑", "up", 4),

@@ -13,12 +13,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from rmgn.checkpoint import CheckpointError
-from rmgn.experiments.lab import add_arguments, measures_of, open_lab, size_of
+from rmgn.experiments.lab import Lab, measures_of, run, size_of
 from rmgn.gallery import write_text
 from rmgn.report import table
 from rmgn.scores import MEASURES, Scores, value_of
-from rmgn.task import TrainingError
 
 NUMBERS = (1, 2, 3)
 WIDTH, HEIGHT, MARGIN = 360, 240, 40
@@ -29,11 +27,7 @@ def markdown(data: str, size: tuple[int, int], scores: Sequence[Scores]) -> str:
     names = measures_of(scores)
     rows = [["Fake persons", *(MEASURES[m].title for m in names)]]
     for number, s in zip(NUMBERS, scores, strict=True):
-        values = [value_of(s, m) for m in names]
-        cells = [
-            "–" if v is None else f"{v * MEASURES[m].factor:.{MEASURES[m].digits}f}"
-            for m, v in zip(names, values, strict=True)
-        ]
+        cells = [MEASURES[m].text(value_of(s, m)) for m in names]
         rows.append([str(number), *cells])
     note = f"{data} at {size[0]}×{size[1]}. Names in -lite0 are not those of FID and KID."
     return f"# Figure 5: number of fake persons\n\n{note}\n\n{table(rows)}\n"
@@ -63,36 +57,19 @@ def chart(values: Sequence[float], title: str, digits: int) -> str:
     )
 
 
-def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m rmgn.experiments.figure5",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_arguments(parser)
-    return parser.parse_args(argv)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    args = parse_args(argv)
-    try:
-        lab = open_lab(args)
-        students = {f"{n} fake": lab.student("full", n) for n in NUMBERS}
-        scores = lab.compare("figure5", students, args.test, size_of(lab), args.inception)
-        text = markdown((args.test or args.data).name, size_of(lab), scores)
-    except (TrainingError, CheckpointError, ImportError, ValueError, OSError) as error:
-        print(f"rmgn.experiments.figure5: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"stopped; the same command goes on in {args.out}", file=sys.stderr)
-        return 130
-    write_text(args.out / "figure5.md", text)
+def experiment(lab: Lab, args: argparse.Namespace) -> str:
+    """Train and compare a student for each number; writes figure5.svg, and gives the table."""
+    students = {f"{n} fake": lab.student("full", n) for n in NUMBERS}
+    scores = lab.compare("figure5", students, args.test, size_of(lab), args.inception)
     measure = measures_of(scores)[0]
     values = [v for s in scores if (v := value_of(s, measure)) is not None]
     how = MEASURES[measure]
     write_text(args.out / "figure5.svg", chart([v * how.factor for v in values], how.title, how.digits))
-    print(text)
-    return 0
+    return markdown((args.test or args.data).name, size_of(lab), scores)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run("figure5", __doc__, experiment, argv)
 
 
 if __name__ == "__main__":

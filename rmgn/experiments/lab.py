@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 
 from rmgn import contenders
+from rmgn.checkpoint import CheckpointError
 from rmgn.evaluate import evaluate, make_scorer, parse_size
 from rmgn.gallery import write_text
 from rmgn.scores import Scores
@@ -143,6 +145,33 @@ def open_lab(args: argparse.Namespace) -> Lab:
 def size_of(lab: Lab) -> tuple[int, int]:
     """Height and width of the pictures."""
     return lab.changes["height"], lab.changes["width"]
+
+
+def run(
+    name: str,
+    description: str | None,
+    experiment: Callable[[Lab, argparse.Namespace], str],
+    argv: Sequence[str] | None,
+) -> int:
+    """The command line of an experiment that trains: writes and prints the Markdown it gives; exit status."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m rmgn.experiments.{name}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_arguments(parser)
+    args = parser.parse_args(argv)
+    try:
+        text = experiment(open_lab(args), args)
+    except (TrainingError, CheckpointError, ImportError, ValueError, OSError) as error:
+        print(f"rmgn.experiments.{name}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"stopped; the same command goes on in {args.out}", file=sys.stderr)
+        return 130
+    write_text(args.out / f"{name}.md", text)
+    print(text)
+    return 0
 
 
 def measures_of(scores: Sequence[Scores]) -> list[str]:

@@ -16,12 +16,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from rmgn import checkpoint
-from rmgn.checkpoint import CheckpointError
-from rmgn.experiments.lab import add_arguments, measures_of, open_lab, size_of
-from rmgn.gallery import write_text
+from rmgn.experiments.lab import Lab, measures_of, run, size_of
 from rmgn.report import table
 from rmgn.scores import MEASURES, Scores, value_of
-from rmgn.task import TrainingError
 
 
 class Variant(NamedTuple):
@@ -51,41 +48,22 @@ def markdown(data: str, size: tuple[int, int], scores: Sequence[Scores], paramet
     rows.append(["FID ↓ (published, VITON 512×384)", *(f"{v.published:.2f}" for v in VARIANTS.values())])
     for measure in measures_of(scores):
         how = MEASURES[measure]
-        values = [value_of(s, measure) for s in scores]
-        cells = ["–" if v is None else f"{v * how.factor:.{how.digits}f}" for v in values]
-        rows.append([f"{how.title} (here)", *cells])
+        rows.append([f"{how.title} (here)", *(how.text(value_of(s, measure)) for s in scores)])
     rows.append(["Parameters, million", *(f"{p / 1e6:.2f}" for p in parameters)])
     note = f"Here: {data} at {size[0]}×{size[1]}. Names in -lite0 are not those of FID and KID."
     return f"# Table 3: ablation\n\n{note}\n\n{table(rows)}\n"
 
 
-def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m rmgn.experiments.table3",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_arguments(parser)
-    return parser.parse_args(argv)
+def experiment(lab: Lab, args: argparse.Namespace) -> str:
+    """Train and compare all variants; the table."""
+    students = {name: lab.student(v.kind, v.fakes, **v.model) for name, v in VARIANTS.items()}
+    scores = lab.compare("table3", students, args.test, size_of(lab), args.inception)
+    sizes = [sum(p.numel() for p in checkpoint.load(f).parameters()) for f in students.values()]
+    return markdown((args.test or args.data).name, size_of(lab), scores, sizes)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    args = parse_args(argv)
-    try:
-        lab = open_lab(args)
-        students = {name: lab.student(v.kind, v.fakes, **v.model) for name, v in VARIANTS.items()}
-        scores = lab.compare("table3", students, args.test, size_of(lab), args.inception)
-        sizes = [sum(p.numel() for p in checkpoint.load(f).parameters()) for f in students.values()]
-        text = markdown((args.test or args.data).name, size_of(lab), scores, sizes)
-    except (TrainingError, CheckpointError, ImportError, ValueError, OSError) as error:
-        print(f"rmgn.experiments.table3: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"stopped; the same command goes on in {args.out}", file=sys.stderr)
-        return 130
-    write_text(args.out / "table3.md", text)
-    print(text)
-    return 0
+    return run("table3", __doc__, experiment, argv)
 
 
 if __name__ == "__main__":
