@@ -29,6 +29,8 @@ def local_correlation(garment: Tensor, person: Tensor, radius: int = RADIUS, slo
         return local_correlation_op(garment, person, radius, slope)
     if emits_nodes() and (radius, slope) == (RADIUS, SLOPE):
         return _LocalCorrelationNode.apply(garment, person, sizes(garment))  # type: ignore[no-untyped-call]
+    if torch.is_grad_enabled() and (garment.requires_grad or person.requires_grad):
+        return _LeanCorrelation.apply(garment, person, radius, slope)  # type: ignore[no-untyped-call]
     return local_correlation_reference(garment, person, radius, slope)
 
 
@@ -45,6 +47,38 @@ def local_correlation_reference(
         for dx in range(window)
     ]
     return F.leaky_relu(torch.stack(products, dim=1), slope)
+
+
+class _LeanCorrelation(torch.autograd.Function):
+    """The reference with a gradient of its own, which adds up in place.
+
+    Autograd would keep 49 products and fill a picture with zeros for the gradient of each slice: three to
+    four times the time at 128x96.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, garment: Tensor, person: Tensor, radius: int, slope: float) -> Tensor:
+        out = local_correlation_reference(garment, person, radius, slope)
+        ctx.save_for_backward(out, garment, person)
+        ctx.radius, ctx.slope = radius, slope
+        return out
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        out, garment, person = ctx.saved_tensors
+        radius, (channels, height, width) = ctx.radius, garment.shape[1:]
+        window = 2 * radius + 1
+        grad = torch.where(out > 0, grad, grad * ctx.slope) / channels
+        padded = F.pad(person, [radius] * 4)
+        to_garment, to_padded = torch.zeros_like(garment), torch.zeros_like(padded)
+        for k in range(window**2):
+            dy, dx = divmod(k, window)
+            shifted = (..., slice(dy, dy + height), slice(dx, dx + width))
+            to_garment.addcmul_(grad[:, k : k + 1], padded[shifted])
+            to_padded[shifted].addcmul_(grad[:, k : k + 1], garment)
+        inner = slice(radius, -radius or None)
+        return to_garment, to_padded[..., inner, inner], None, None
 
 
 class _LocalCorrelationNode(torch.autograd.Function):

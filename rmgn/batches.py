@@ -8,17 +8,18 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from rmgn.data.augment import Augment
+from rmgn.data.augment import PLACES_ALONE, Augment
 from rmgn.data.datasets import TryOnDataset, open_dataset
 from rmgn.data.dress import dress
 from rmgn.data.generated import GeneratedPeople
 from rmgn.data.labels import GENERATED
 from rmgn.data.read import openpose_order
-from rmgn.data.sample import Sample, collate
+from rmgn.data.sample import Sample, collate, split
 from rmgn.training_config import TrainConfig
 
 
@@ -44,12 +45,13 @@ class LayersSource:
 
     others: garments for fake persons a sample; the first is the one that `other_persons` shows, the rest are
     other samples' of the batch.
+    augment: what moves persons and garments in their pictures once they are dressed.
     """
 
     per_item = 2
 
-    def __init__(self, people: GeneratedPeople, others: int = 1) -> None:
-        self.people, self.others = people, others
+    def __init__(self, people: GeneratedPeople, others: int = 1, augment: Augment | None = None) -> None:
+        self.people, self.others, self.augment = people, others, augment
 
     def __len__(self) -> int:
         return len(self.people)
@@ -78,7 +80,7 @@ class LayersSource:
         points = torch.stack(
             [torch.from_numpy(openpose_order(coco.numpy())) for coco in items["keypoints"]]
         ).to(device)
-        return Sample(
+        batch = Sample(
             person=person,
             garment=garment,
             garment_mask=mask,
@@ -95,6 +97,10 @@ class LayersSource:
             other_masks=_others(mask, self.others),
             other_persons=person.roll(count // 2, dims=0)[:, None],
         )
+        if self.augment is None:
+            return batch
+        rng = np.random.default_rng(noise_seed)
+        return collate([self.augment(sample, rng) for sample in split(batch)])
 
 
 class FolderSource:
@@ -130,7 +136,7 @@ def open_source(folder: Path, config: TrainConfig, assets: Path | None = None) -
         if others >= config.batch:
             raise ValueError(f"{others} fake persons of layers need a batch of at least {others + 1}")
         people = GeneratedPeople(folder, config.seed, assets=assets, size=size)
-        return LayersSource(people, max(1, others))
+        return LayersSource(people, max(1, others), PLACES_ALONE if config.augment else None)
     augment = Augment() if config.augment else None
     return FolderSource(open_dataset(folder, size=size, others=others, augment=augment, seed=config.seed))
 

@@ -46,6 +46,9 @@ def flip(sample: Sample) -> Sample:
     return mirrored.replace(**changed)
 
 
+_FOLD = 0.04  # of the garment photo's half side: what lies further apart is not one piece of cloth
+
+
 @dataclass(frozen=True)
 class Affine:
     """Turn by `degrees` (clockwise), scale, then shift by shares of the width and the height."""
@@ -75,20 +78,28 @@ def _resampler(move: Affine, size: tuple[int, int]) -> Callable[[Tensor, str, st
     grid = F.affine_grid(back[None, :2].float(), [1, 1, height, width], align_corners=False)
 
     def resample(image: Tensor, mode: str, padding: str) -> Tensor:
-        moved = F.grid_sample(image[None].float(), grid, mode, padding, align_corners=False)[0]
+        at = grid.to(image.device)
+        moved = F.grid_sample(image[None].float(), at, mode, padding, align_corners=False)[0]
         return moved.to(image.dtype)
 
     return resample
 
 
 def move_person(sample: Sample, move: Affine) -> Sample:
-    """Move the person. What comes in from outside repeats the border, in the picture and all maps alike."""
+    """Move the person. What comes in from outside repeats the border, in the picture and all maps alike.
+
+    Between two pieces of cloth, and beside pixels whose flow is not known, the flow is not known any more.
+    """
     size = (sample.person.shape[-2], sample.person.shape[-1])
     resample = _resampler(move, size)
     changed: dict[str, Tensor] = {"person": resample(sample.person, "bilinear", "border").clamp(-1, 1)}
-    for name in ("worn_mask", "visible", "flow"):
-        if (plane := getattr(sample, name)) is not None:
-            changed[name] = resample(plane, "nearest", "border")
+    if sample.worn_mask is not None:
+        changed["worn_mask"] = resample(sample.worn_mask, "nearest", "border")
+    if sample.flow is not None and sample.visible is not None:
+        flow, nearest = (resample(sample.flow, mode, "border") for mode in ("bilinear", "nearest"))
+        smooth = ((flow - nearest).abs() < _FOLD).all(dim=0, keepdim=True)
+        known = resample(sample.visible, "bilinear", "border") > 0.99  # at all four neighbours
+        changed["flow"], changed["visible"] = flow, (smooth & known).to(sample.visible.dtype)
     for name in ("parse", "dense"):
         if (plane := getattr(sample, name)) is not None:
             changed[name] = resample(plane[None], "nearest", "border")[0]
@@ -102,8 +113,8 @@ def move_person(sample: Sample, move: Affine) -> Sample:
 
 def _move_points(points: Tensor, matrix: Tensor, size: tuple[int, int]) -> Tensor:
     """Move what was seen; what leaves the picture counts as not seen."""
-    homogeneous = torch.cat([points[:, :2].double(), torch.ones(len(points), 1, dtype=torch.float64)], dim=1)
-    xy = (homogeneous @ matrix.T)[:, :2].float()
+    homogeneous = F.pad(points[:, :2].double(), (0, 1), value=1.0)
+    xy = (homogeneous @ matrix.T.to(points.device))[:, :2].float()
     inside = (xy >= 0).all(dim=1) & (xy[:, 0] < size[1]) & (xy[:, 1] < size[0]) & (points[:, 2] > 0)
     return torch.cat([xy, points[:, 2:]], dim=1) * inside[:, None]
 
@@ -114,9 +125,10 @@ def move_garment(sample: Sample, move: Affine) -> Sample:
     garment, mask = _move_photo(sample.garment, sample.garment_mask, move)
     changed = {"garment": garment, "garment_mask": mask}
     if sample.flow is not None and sample.visible is not None:
-        scale = torch.tensor([size[1] / 2, size[0] / 2], dtype=torch.float64).view(2, 1, 1)
+        scale = torch.tensor([size[1] / 2, size[0] / 2], dtype=torch.float64, device=sample.flow.device)
+        scale = scale.view(2, 1, 1)
         pixels = ((sample.flow.double() + 1) * scale).flatten(1)
-        matrix = move.matrix(size)
+        matrix = move.matrix(size).to(pixels.device)
         moved = (matrix[:2, :2] @ pixels + matrix[:2, 2:]).view_as(sample.flow) / scale - 1
         inside = (moved.abs() < 1 - 0.5 / scale).all(dim=0, keepdim=True)  # between centres of pixels
         changed["flow"] = moved.float()
@@ -168,7 +180,7 @@ class Augment:
     garments' brightness changes once more by itself, as in another photo's light.
     """
 
-    flip: float = 0.5  # probability; leave 0 for generated layers, which mirror themselves before dressing
+    flip: float = 0.5  # probability
     person_degrees: float = 4.0
     person_scale: float = 0.08
     person_shift: float = 0.04
@@ -211,3 +223,7 @@ class Augment:
             changed["other_garments"] = torch.stack([photo(g) for g, _ in moved])
             changed["other_masks"] = torch.stack([m for _, m in moved])
         return sample.replace(**changed)
+
+
+# Layers draw colours, and mirror themselves, before they are dressed.
+PLACES_ALONE = Augment(flip=0, brightness=0, contrast=0, saturation=0, hue=0, garment_brightness=0)

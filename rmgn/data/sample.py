@@ -116,6 +116,15 @@ def collate(samples: Sequence[Sample]) -> Sample:
     return replace(first, person_name=names[0], garment_name=names[1], **batch)
 
 
+def split(batch: Sample) -> list[Sample]:
+    """The samples of a batch: undoes `collate`."""
+    names = zip(batch.person_name, batch.garment_name, strict=True)
+    return [
+        replace(batch.map(lambda x, k=k: x[k]), person_name=(person,), garment_name=(garment,))  # type: ignore[misc]
+        for k, (person, garment) in enumerate(names)
+    ]
+
+
 def mask_of(parse: Tensor, labels: Iterable[Label]) -> Tensor:
     """Where a parse map [..., H, W] has one of `labels`: float32 [..., 1, H, W], 0 or 1."""
     wanted = torch.zeros(len(Label), device=parse.device)
