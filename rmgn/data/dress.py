@@ -32,6 +32,9 @@ from rmgn.data.people.layers import (
 
 Batch = dict[str, Tensor]
 
+SKIN, HAIR, LOWER, OTHER = range(4)  # planes of `cover`
+TONED = [SKIN, HAIR, OTHER]  # those that have their colour from the albedo
+
 _CACHED = 256 * 192  # pixels whose planes stay in a processor's cache together
 
 
@@ -303,30 +306,61 @@ def _person(batch: Batch, worn: Batch, light: Tensor, mirror: Tensor) -> tuple[T
     n, h, w, _ = worn["cover"].shape
     cover = worn["cover"].float() / 255
     diffuse = torch.zeros(n * h * w, 3, device=light.device)
-    albedo, place = worn["albedo"].reshape(-1, 3), worn["place"].reshape(-1, 4)
+    place = worn["place"].reshape(-1, 4)
 
-    def detail(at: Tensor) -> Tensor:
-        return unpack(albedo[at]).clamp_min(1e-3)
+    def detail(at: Tensor, k: int) -> Tensor:
+        return _class_albedo(worn, at, k).clamp_min(1e-3)
 
     def skin(who: Tensor | slice, at: Tensor) -> Tensor:
-        return batch["skin"][who] * detail(at) ** batch["skin_power"][who].unsqueeze(1)
+        return batch["skin"][who] * detail(at, SKIN) ** batch["skin_power"][who].unsqueeze(1)
 
     def hair(who: Tensor | slice, at: Tensor) -> Tensor:  # flatter than the drawn locks
-        return batch["hair"][who] * detail(at) ** 0.75
+        return batch["hair"][who] * detail(at, HAIR) ** 0.75
 
     def lower(who: Tensor | slice, at: Tensor) -> Tensor:
         return _lower_colour(batch, who, place[at]).T
 
     def other(_: Tensor | slice, at: Tensor) -> Tensor:
-        return unpack(albedo[at])
+        return _class_albedo(worn, at, OTHER)
 
-    for k, colour in enumerate((skin, hair, lower, other)):
+    for k, colour in {SKIN: skin, HAIR: hair, LOWER: lower, OTHER: other}.items():
         share = cover[..., k].reshape(-1, 1)
         for owner, at in _groups(worn["cover"][..., k] > 0):
             diffuse[at] += share[at] * colour(_person_of(owner), at)
     shine = cover @ torch.tensor([0.6, 0.15, 0.3, 1.0], device=cover.device)
     picture = diffuse.view(n, h, w, 3).permute(0, 3, 1, 2) * light + shine.unsqueeze(1) * mirror
     return picture, cover.sum(dim=-1).unsqueeze(1)
+
+
+def _class_albedo(worn: Batch, at: Tensor, k: int) -> Tensor:
+    """Linear albedo [P, 3] of class k at pixels `at` of all N·H·W.
+
+    Layers store one albedo a pixel: relative to a tone for skin and hair, absolute for other things. Where a
+    pixel shows two of them their mean suits neither and would shine as a rim; each is then the mean of its
+    neighbours that show this class alone, where there are any.
+    """
+    albedo, cover = worn["albedo"].reshape(-1, 3), worn["cover"].reshape(-1, 4)
+    result = unpack(albedo[at])
+    shares = cover[at][:, TONED]
+    mixed = ((shares > 0).sum(dim=1) > 1).nonzero()[:, 0]
+    _, h, w, _ = worn["cover"].shape
+    near = _neighbours(at[mixed], h, w)
+    there = cover[near]
+    alone = (there[..., k] > 0.9 * there[..., TONED].sum(dim=-1, dtype=torch.int32)).unsqueeze(-1)
+    total = alone.sum(dim=1)
+    mean = (unpack(albedo[near]) * alone).sum(dim=1) / total.clamp_min(1)
+    result[mixed] = torch.where(total > 0, mean, result[mixed])
+    return result
+
+
+def _neighbours(at: Tensor, h: int, w: int) -> Tensor:
+    """Pixels around each of `at` [P], of all N·H·W: [P, K], those outside moved to the border."""
+    reach = max(1, h // 256)
+    step = torch.arange(-reach, reach + 1, device=at.device)
+    y = ((at // w) % h).view(-1, 1, 1) + step.view(1, -1, 1)
+    x = (at % w).view(-1, 1, 1) + step.view(1, 1, -1)
+    first = (at // (h * w)).view(-1, 1, 1) * (h * w)
+    return (first + y.clamp(0, h - 1) * w + x.clamp(0, w - 1)).flatten(1)
 
 
 def _person_of(owner: Tensor | slice) -> Tensor | slice:

@@ -129,3 +129,23 @@ def test_jpeg_is_gentle_when_weak_and_blocky_when_strong() -> None:
 def test_a_folder_without_layers_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"rmgn\.data\.generate"):
         GeneratedPeople(tmp_path)
+
+
+@pytest.mark.parametrize("toned", [dressing.SKIN, dressing.HAIR])
+def test_no_rim_where_a_tone_borders_something_dark(batch: Batch, toned: int) -> None:
+    """A pixel that shows half of each lies between its neighbours, though their mean albedo suits neither."""
+    relative, absolute, middle = 1.0, 0.01, 96
+    cover = torch.zeros_like(batch["cover"])
+    cover[..., :middle, toned], cover[..., middle + 1 :, dressing.OTHER] = 255, 255
+    cover[..., middle, toned], cover[..., middle, dressing.OTHER] = 128, 127
+    albedo = np.empty((256, 192, 3), np.float32)
+    albedo[:, :middle], albedo[:, middle + 1 :] = relative, absolute
+    albedo[:, middle] = (relative + absolute) / 2
+    flat = {name: torch.zeros_like(batch[name]) for name in ("garment", "gloss")}
+    flat["light"] = torch.full_like(batch["light"], 128)
+    flat["albedo"] = torch.from_numpy(layers.pack_light(albedo)).expand_as(batch["albedo"])
+    tones = {name: torch.full_like(batch[name], 0.03) for name in ("skin", "hair")}
+    person = dress({**batch, **flat, **tones, "cover": cover}, camera=False).person
+    left, rim, right = (person[..., 8:-8, middle + k] for k in (-1, 0, 1))
+    assert (rim <= torch.maximum(left, right) + 0.02).all()
+    assert (rim >= torch.minimum(left, right) - 0.02).all()
