@@ -110,8 +110,9 @@ PIXEL, PERCEPTUAL, MASK, SMOOTHNESS, VARIATION = 1.0, 0.2, 2.0, 6.0, 0.01
 TRYON_PIXEL, COMPOSITE, SKIN = 5.0, 1.0, 30.0
 # Of the rendered image off the garment: it is the answer there, and alone in reaching under the mask.
 RENDERED = 1.0
-# Of the flow's end-point error in pixels, times the level's n + 1, where the data know the flow.
-FLOW = 0.1
+# Of the flow's end-point error in pixels, times the level's n + 1, where the data know the flow. Smoothness is
+# then for the rest of the picture alone: at the weight above it would hold the flow back from the truth.
+FLOW, KNOWN_SMOOTHNESS = 1.0, 0.3
 
 
 def warp_loss(
@@ -120,12 +121,13 @@ def warp_loss(
     worn: Tensor,
     worn_mask: Tensor,
     perceptual: "torch.nn.Module | None" = None,
+    smoothness: float = SMOOTHNESS,
 ) -> WarpLoss:
     """Warp losses over all levels n, coarsest first, each weighted n + 1.
 
     warped: (garment, mask) warped by the flow of each level, at that level's resolution;
     offsets: predicted offsets of each level; worn: the garment cut from the person [B, 3, H, W], 0 around
-    it; worn_mask: [B, 1, H, W]. perceptual: a module that compares two pictures.
+    it; worn_mask: [B, 1, H, W]. perceptual: a module that compares two pictures. smoothness: its weight.
     """
     zero = worn.new_zeros(())
     pixel = feature = mask = smooth = variation = zero
@@ -137,7 +139,7 @@ def warp_loss(
         mask = mask + weight * MASK * F.l1_loss(garment_mask, F.interpolate(worn_mask, size, mode="area"))
         if perceptual is not None:
             feature = feature + weight * PERCEPTUAL * perceptual(garment, truth)
-        smooth = smooth + weight * SMOOTHNESS * second_order_smoothness(offset)
+        smooth = smooth + weight * smoothness * second_order_smoothness(offset)
         variation = variation + weight * VARIATION * total_variation(offset)
     return WarpLoss(pixel + feature + mask + smooth + variation, pixel, feature, mask, smooth, variation)
 

@@ -75,10 +75,14 @@ class TryOnStage(nn.Module):
         garment = triplet.garment * triplet.mask
         warped = [warp_to_level(garment, triplet.mask, flow) for flow in flows.flows]
         terms: Losses = {}
+        smoothness = losses.SMOOTHNESS
         if self.true_flow and triplet.flow is not None and triplet.visible is not None:
+            smoothness = losses.KNOWN_SMOOTHNESS
             errors = [losses.flow_endpoint_error(f, triplet.flow, triplet.visible) for f in flows.flows]
             terms["flow"] = torch.stack([(n + 1) * losses.FLOW * e for n, e in enumerate(errors)]).sum()
-        warp = losses.warp_loss(warped, flows.offsets, triplet.worn, triplet.worn_mask, self.warp_perceptual)
+        warp = losses.warp_loss(
+            warped, flows.offsets, triplet.worn, triplet.worn_mask, self.warp_perceptual, smoothness
+        )
         terms |= {
             "warp_pixel": warp.pixel,
             "warp_mask": warp.mask,
