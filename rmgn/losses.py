@@ -110,8 +110,8 @@ PIXEL, PERCEPTUAL, MASK, SMOOTHNESS, VARIATION = 1.0, 0.2, 2.0, 6.0, 0.01
 TRYON_PIXEL, COMPOSITE, SKIN = 5.0, 1.0, 30.0
 # Of the rendered image off the garment: it is the answer there, and alone in reaching under the mask.
 RENDERED = 1.0
-# Of the flow's end-point error in pixels, times the level's n + 1, where the data know the flow. Smoothness is
-# then for the rest of the picture alone: at the weight above it would hold the flow back from the truth.
+# Of the flow's end-point error in pixels, times the level's n + 1, where the data know the flow. Smoothness
+# is then for the rest of the picture alone: at the weight above it would hold the flow back from the truth.
 FLOW, KNOWN_SMOOTHNESS = 1.0, 0.3
 
 

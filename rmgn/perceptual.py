@@ -35,7 +35,10 @@ class Perceptual(nn.Module):
 
 
 class Vgg19(Perceptual):
-    """relu1_1, relu2_1, … relu5_1 of VGG-19 with torchvision's ImageNet weights from a local file."""
+    """relu1_1, relu2_1, … relu5_1 of VGG-19 with torchvision's ImageNet weights from a local file.
+
+    These maps, with these weights, are those of pix2pixHD's loss, which PF-AFN's training code took over.
+    """
 
     name = "VGG-19"
 
