@@ -88,7 +88,7 @@ def _resampler(move: Affine, size: tuple[int, int]) -> Callable[[Tensor, str, st
 def move_person(sample: Sample, move: Affine) -> Sample:
     """Move the person. What comes in from outside repeats the border, in the picture and all maps alike.
 
-    Between two pieces of cloth, and beside pixels whose flow is not known, the flow is not known any more.
+    The flow is not known there, nor between two pieces of cloth, nor beside pixels where it was not.
     """
     size = (sample.person.shape[-2], sample.person.shape[-1])
     resample = _resampler(move, size)
@@ -98,7 +98,7 @@ def move_person(sample: Sample, move: Affine) -> Sample:
     if sample.flow is not None and sample.visible is not None:
         flow, nearest = (resample(sample.flow, mode, "border") for mode in ("bilinear", "nearest"))
         smooth = ((flow - nearest).abs() < _FOLD).all(dim=0, keepdim=True)
-        known = resample(sample.visible, "bilinear", "border") > 0.99  # at all four neighbours
+        known = resample(sample.visible, "bilinear", "zeros") > 0.99  # at all four neighbours
         changed["flow"], changed["visible"] = flow, (smooth & known).to(sample.visible.dtype)
     for name in ("parse", "dense"):
         if (plane := getattr(sample, name)) is not None:
@@ -174,7 +174,9 @@ def _hue_turn(degrees: float) -> Tensor:
 
 @dataclass(frozen=True)
 class Augment:
-    """Random changes; call it with a sample and a random generator. Each field is the largest change.
+    """Random changes; call it with a sample and a random generator.
+
+    Each field is the largest change, of scales the logarithm's.
 
     Colours change in all pictures of a sample alike, since the person must be able to wear the garment's; the
     garments' brightness changes once more by itself, as in another photo's light.
@@ -200,7 +202,7 @@ class Augment:
             return float(rng.uniform(-most, most))
 
         def affine(degrees: float, scale: float, shift: float) -> Affine:
-            return Affine(draw(degrees), 1 + draw(scale), draw(shift), draw(shift))
+            return Affine(draw(degrees), float(np.exp(draw(scale))), draw(shift), draw(shift))
 
         if rng.random() < self.flip:
             sample = flip(sample)
@@ -225,5 +227,14 @@ class Augment:
         return sample.replace(**changed)
 
 
-# Layers draw colours, and mirror themselves, before they are dressed.
-PLACES_ALONE = Augment(flip=0, brightness=0, contrast=0, saturation=0, hue=0, garment_brightness=0)
+# Layers draw colours, and mirror themselves, before they are dressed; framings vary more than one folder's.
+PLACES_ALONE = Augment(
+    person_scale=0.25,
+    person_shift=0.08,
+    flip=0,
+    brightness=0,
+    contrast=0,
+    saturation=0,
+    hue=0,
+    garment_brightness=0,
+)
