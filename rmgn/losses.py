@@ -50,13 +50,34 @@ def flow_endpoint_error(flow: Tensor, truth: Tensor, visible: Tensor) -> Tensor:
     The truth is averaged over the visible pixels under each pixel of the level.
     """
     height, width = truth.shape[-2:]
-    scale = height // flow.shape[-2]
-    weight = F.avg_pool2d(visible, scale) if scale > 1 else visible
-    if scale > 1:
-        truth = F.avg_pool2d(truth * visible, scale) / weight.clamp(min=1e-6)
+    truth, weight = _under(truth, visible, height // flow.shape[-2])
     pixels = (flow - truth) * flow.new_tensor([width / 2, height / 2]).view(1, 2, 1, 1)
     length = (pixels.square().sum(dim=1, keepdim=True) + 1e-6).sqrt()
     return (length * weight).sum() / weight.sum().clamp(min=1e-6)
+
+
+def matching_loss(person: Tensor, garment: Tensor, flow: Tensor, visible: Tensor) -> Tensor:
+    """-log p(g | p), mean over visible pixels p: each finds its spot g among all of the garment's features.
+
+    p(· | p) is the softmax of the features' cosines over TEMPERATURE; bilinear in logarithms between pixels. It
+    teaches features to tell places, which correlation then compares (InfoNCE).
+    person, garment: [B, C, h, w] of one level; flow, visible: the truth, as in `flow_endpoint_error`.
+    """
+    batch, _, height, width = person.shape
+    truth, weight = _under(flow, visible, flow.shape[-2] // height)
+    cosines = F.normalize(person, dim=1).flatten(2).mT @ F.normalize(garment, dim=1).flatten(2)
+    log_p = (cosines.float() / TEMPERATURE).log_softmax(dim=-1).view(-1, 1, height, width)
+    at = truth.permute(0, 2, 3, 1).reshape(-1, 1, 1, 2)
+    found = F.grid_sample(log_p, at, padding_mode="border", align_corners=False).view(batch, 1, height, width)
+    return -(found * weight).sum() / weight.sum().clamp(min=1e-6)
+
+
+def _under(flow: Tensor, visible: Tensor, scale: int) -> tuple[Tensor, Tensor]:
+    """Mean of the flow's visible pixels under each pixel of a level, and what share of them is visible."""
+    if scale == 1:
+        return flow, visible
+    weight = F.avg_pool2d(visible, scale)
+    return F.avg_pool2d(flow * visible, scale) / weight.clamp(min=1e-6), weight
 
 
 class Distillation(NamedTuple):
@@ -113,6 +134,8 @@ RENDERED = 1.0
 # Of the flow's end-point error in pixels, times the level's n + 1, where the data know the flow. Smoothness
 # is then for the rest of the picture alone: at the weight above it would hold the flow back from the truth.
 FLOW, KNOWN_SMOOTHNESS = 1.0, 0.3
+# Of the matching of features where the data know the flow, on levels of at most so many pixels.
+MATCHING, MATCHING_PIXELS, TEMPERATURE = 20.0, 1024, 0.1
 
 
 def warp_loss(

@@ -13,7 +13,7 @@ from rmgn.model import RMGN, TryOn
 from rmgn.perceptual import Perceptual
 from rmgn.teacher import ParserBased
 from rmgn.triplets import Guide, Triplet
-from rmgn.warp import Flows
+from rmgn.warp import Flows, Pyramid
 
 Stage = Literal["pb-warp", "pb-full", "pf-warp", "pf-full", "distill"]
 STAGES: tuple[Stage, ...] = ("pb-warp", "pb-full", "pf-warp", "pf-full", "distill")
@@ -56,7 +56,7 @@ class TryOnStage(nn.Module):
         """
         pyramid = self.model.encode_garment(triplet.garment, triplet.mask)
         flows = self.model.estimate_flow(triplet.person, pyramid)
-        terms = self.warp_terms(triplet, flows)
+        terms = self.warp_terms(triplet, pyramid, flows)
         total = share * torch.stack(list(terms.values())).sum()
         if self.whole:
             result = self.model.generate(triplet.person, triplet.garment, triplet.mask, flows.flows[-1])
@@ -70,8 +70,8 @@ class TryOnStage(nn.Module):
                 terms["endpoint_px"] = error
         return terms
 
-    def warp_terms(self, triplet: Triplet, flows: Flows) -> Losses:
-        """The terms of equation (2) over all levels, and the flow's end-point error where it is learnt."""
+    def warp_terms(self, triplet: Triplet, garment_pyramid: Pyramid, flows: Flows) -> Losses:
+        """The terms of equation (2) over all levels; the flow's error and matching where it is learnt."""
         garment = triplet.garment * triplet.mask
         warped = [warp_to_level(garment, triplet.mask, flow) for flow in flows.flows]
         terms: Losses = {}
@@ -80,6 +80,12 @@ class TryOnStage(nn.Module):
             smoothness = losses.KNOWN_SMOOTHNESS
             errors = [losses.flow_endpoint_error(f, triplet.flow, triplet.visible) for f in flows.flows]
             terms["flow"] = torch.stack([(n + 1) * losses.FLOW * e for n, e in enumerate(errors)]).sum()
+            matching = [
+                losses.matching_loss(person, garment_level, triplet.flow, triplet.visible)
+                for person, garment_level in zip(flows.person, garment_pyramid, strict=True)
+                if person.shape[-2] * person.shape[-1] <= losses.MATCHING_PIXELS
+            ]
+            terms["matching"] = losses.MATCHING * torch.stack(matching).sum()
         warp = losses.warp_loss(
             warped, flows.offsets, triplet.worn, triplet.worn_mask, self.warp_perceptual, smoothness
         )

@@ -50,6 +50,9 @@ class Encoder(nn.Module):
             nn.Sequential(Downsample(width_in, width), ResBlock(width), ResBlock(width))
             for width_in, width in itertools.pairwise((channels, *widths))
         )
+        # The first ReLU sees the picture itself. Training begins with two standard deviations of light let
+        # through: from zero, all that is darker than the mean would be lost until the bias has grown.
+        nn.init.constant_(self.stages[0][0].norm.bias, 2.0)  # type: ignore[index]
 
     def forward(self, x: Tensor) -> list[Tensor]:
         features = []

@@ -48,6 +48,28 @@ def test_endpoint_error_of_a_shift_is_its_length_at_every_level(level: int) -> N
     assert losses.flow_endpoint_error(flow, truth, torch.zeros_like(visible)) == 0
 
 
+def test_matching_is_the_cross_entropy_of_the_true_place() -> None:
+    """Against numpy, for places that lie on centres of pixels and one halfway between two."""
+    person, garment = torch.randn(2, 1, 6, 4, 3).unbind()
+    flow = identity_flow(4, 3).flip(-1)
+    flow[0, 0, 2, 1] += 1 / 3  # half a pixel
+    visible = torch.zeros(1, 1, 4, 3)
+    visible[0, 0, 1:] = 1
+    p, g = (x[0].flatten(1).double().numpy() for x in (person, garment))
+    cosines = (p / np.linalg.norm(p, axis=0)).T @ (g / np.linalg.norm(g, axis=0)) / losses.TEMPERATURE
+    log_p = cosines - np.log(np.exp(cosines).sum(axis=1, keepdims=True))
+    wanted = []
+    for y in range(1, 4):
+        for x in range(3):
+            at = 3 * y + 2 - x
+            places = [at, at + 1] if (y, x) == (2, 1) else [at]
+            wanted.append(log_p[3 * y + x, places].mean())
+    assert losses.matching_loss(person, garment, flow, visible).item() == pytest.approx(
+        -np.mean(wanted), rel=1e-4
+    )
+    assert losses.matching_loss(person, garment, flow, torch.zeros_like(visible)) == 0
+
+
 def test_distillation_follows_the_teacher_only_where_it_is_better() -> None:
     def network(value: float) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         pyramid = [torch.full((2, 4, 2**n, 2**n), value) for n in range(5)]
