@@ -59,8 +59,8 @@ def flow_endpoint_error(flow: Tensor, truth: Tensor, visible: Tensor) -> Tensor:
 def matching_loss(person: Tensor, garment: Tensor, flow: Tensor, visible: Tensor) -> Tensor:
     """-log p(g | p), mean over visible pixels p: each finds its spot g among all of the garment's features.
 
-    p(· | p) is the softmax of the features' cosines over TEMPERATURE; bilinear in logarithms between pixels. It
-    teaches features to tell places, which correlation then compares (InfoNCE).
+    p(· | p) is the softmax of the features' cosines over TEMPERATURE, bilinear in logarithms between pixels.
+    It teaches features to tell places, which correlation then compares (InfoNCE).
     person, garment: [B, C, h, w] of one level; flow, visible: the truth, as in `flow_endpoint_error`.
     """
     batch, _, height, width = person.shape
