@@ -14,6 +14,7 @@ RADIUS, SLOPE = 3, 0.1  # of the published network
 # Pixels of a program. A program holds all displacements of its pixels, 64 x 64 sums for the 7x7 window.
 BLOCK_PIXELS = 64
 WARPS = 8  # with 4 a thread would hold more sums than it has registers
+_TILE = 8  # pixels, along both axes, that a matrix product on a CPU takes together
 BACKWARD_CHANNELS = 32  # of a backward program, which reads the window's gradients once for all of them
 
 
@@ -30,7 +31,7 @@ def local_correlation(garment: Tensor, person: Tensor, radius: int = RADIUS, slo
     if emits_nodes() and (radius, slope) == (RADIUS, SLOPE):
         return _LocalCorrelationNode.apply(garment, person, sizes(garment))  # type: ignore[no-untyped-call]
     if torch.is_grad_enabled() and (garment.requires_grad or person.requires_grad):
-        return _LeanCorrelation.apply(garment, person, radius, slope)  # type: ignore[no-untyped-call]
+        return local_correlation_tiled(garment, person, radius, slope)
     return local_correlation_reference(garment, person, radius, slope)
 
 
@@ -49,36 +50,31 @@ def local_correlation_reference(
     return F.leaky_relu(torch.stack(products, dim=1), slope)
 
 
-class _LeanCorrelation(torch.autograd.Function):
-    """The reference with a gradient of its own, which adds up in place.
+def local_correlation_tiled(
+    garment: Tensor, person: Tensor, radius: int = RADIUS, slope: float = SLOPE
+) -> Tensor:
+    """`local_correlation` as matrix products, for training on a CPU.
 
-    Autograd would keep 49 products and fill a picture with zeros for the gradient of each slice: three to
-    four times the time at 128x96.
+    Each tile of pixels is multiplied with all that their windows reach, of which a quarter is wanted: two to
+    five times as fast, with its gradient, as 49 shifted products.
     """
-
-    @staticmethod
-    def forward(ctx: Any, garment: Tensor, person: Tensor, radius: int, slope: float) -> Tensor:
-        out = local_correlation_reference(garment, person, radius, slope)
-        ctx.save_for_backward(out, garment, person)
-        ctx.radius, ctx.slope = radius, slope
-        return out
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        out, garment, person = ctx.saved_tensors
-        radius, (channels, height, width) = ctx.radius, garment.shape[1:]
-        window = 2 * radius + 1
-        grad = torch.where(out > 0, grad, grad * ctx.slope) / channels
-        padded = F.pad(person, [radius] * 4)
-        to_garment, to_padded = torch.zeros_like(garment), torch.zeros_like(padded)
-        for k in range(window**2):
-            dy, dx = divmod(k, window)
-            shifted = (..., slice(dy, dy + height), slice(dx, dx + width))
-            to_garment.addcmul_(grad[:, k : k + 1], padded[shifted])
-            to_padded[shifted].addcmul_(grad[:, k : k + 1], garment)
-        inner = slice(radius, -radius or None)
-        return to_garment, to_padded[..., inner, inner], None, None
+    batch, channels, height, width = garment.shape
+    window, side = 2 * radius + 1, _TILE + 2 * radius
+    below, right = -height % _TILE, -width % _TILE
+    rows, columns = (height + below) // _TILE, (width + right) // _TILE
+    tiles = F.pad(garment, (0, right, 0, below)).view(batch, channels, rows, _TILE, columns, _TILE)
+    tiles = tiles.permute(0, 2, 4, 3, 5, 1).reshape(-1, _TILE**2, channels)
+    padded = F.pad(person, (radius, radius + right, radius, radius + below))
+    reach = padded.unfold(2, side, _TILE).unfold(3, side, _TILE).permute(0, 2, 3, 1, 4, 5)
+    products = tiles @ reach.reshape(-1, channels, side**2)
+    # A pixel's window begins one further in its tile's reach than that of the pixel before it.
+    wanted = products.as_strided(
+        (len(products), _TILE, _TILE, window, window),
+        ((_TILE * side) ** 2, _TILE * side**2 + side, side**2 + 1, side, 1),
+    )
+    sums = wanted.reshape(batch, rows, columns, _TILE, _TILE, window**2).permute(0, 5, 1, 3, 2, 4)
+    whole = sums.reshape(batch, window**2, rows * _TILE, columns * _TILE)
+    return F.leaky_relu(whole[..., :height, :width] / channels, slope)
 
 
 class _LocalCorrelationNode(torch.autograd.Function):

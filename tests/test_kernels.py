@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from kernels import compose_flow, flow_warp, identity_flow, instance_norm, local_correlation, mask_fusion
 from kernels.flow_warp import Padding, PixelRule
-from kernels.local_correlation import local_correlation_reference
+from kernels.local_correlation import local_correlation_reference, local_correlation_tiled
 
 SHAPES = [(1, 1), (1, 7), (5, 4), (13, 9)]  # one pixel, one row, even and odd sides
 
@@ -94,12 +94,15 @@ def test_local_correlation_equals_loop(height: int, width: int, radius: int) -> 
                 )
 
 
-@pytest.mark.parametrize(("height", "width"), SHAPES)
+@pytest.mark.parametrize(("height", "width"), [*SHAPES, (17, 8)])
 @pytest.mark.parametrize("radius", [0, 1, 3])
-def test_local_correlation_gradient_is_autograds(height: int, width: int, radius: int) -> None:
+def test_local_correlation_in_tiles_has_the_same_values_and_gradient(
+    height: int, width: int, radius: int
+) -> None:
     maps = torch.randn(2, 2, 5, height, width).double().requires_grad_()
     wanted = local_correlation_reference(maps[0], maps[1], radius)
-    actual = local_correlation(maps[0], maps[1], radius)
+    actual = local_correlation_tiled(maps[0], maps[1], radius)
+    torch.testing.assert_close(actual, wanted)
     up = torch.randn_like(wanted)
     torch.testing.assert_close(torch.autograd.grad(actual, maps, up), torch.autograd.grad(wanted, maps, up))
 
