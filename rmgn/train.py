@@ -63,7 +63,6 @@ def train(
     torch.manual_seed(config.seed)
     run = RunFolder(out)
     model = first_model(config, init)
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # convolutions' own order
     averaging = get_ema_multi_avg_fn(config.ema)  # type: ignore[no-untyped-call]
     average = AveragedModel(model, multi_avg_fn=averaging, use_buffers=True)
     ema = cast(Network, average.module)
