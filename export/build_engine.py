@@ -16,12 +16,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from engines import Bundle, EngineError, tensorrt_engine
+from engines import Array, Bundle, EngineError, tensorrt_engine
 from export.parity import LIMITS, Difference, report
-from export.samples import read_samples
+from export.samples import Sample, read_samples
 from export.write_bundle import check_out, write_bundle
 from rmgn import PRESETS, RMGN
 from rmgn.checkpoint import CheckpointError, load
+
+CHECKED = 2  # samples that INT8 is compared with PyTorch on
 
 
 def size(text: str) -> tuple[int, int]:
@@ -95,7 +97,7 @@ def build(args: argparse.Namespace, console: Console) -> Bundle:
     precision = "int8" if args.int8 else "fp16" if args.fp16 else "fp32"
     out = args.out or Path("bundles") / f"{name}-{height}x{width}-{precision}"
     check_out(out)
-    calibration = read_samples(args.calibration, height, width, args.calibration_samples) if args.int8 else []
+    calibration, checked = _calibration(args, height, width) if args.int8 else ([], [])
     if args.checkpoint:
         model = load(args.checkpoint)
         source = f"checkpoint {args.checkpoint.name}"
@@ -126,7 +128,6 @@ def build(args: argparse.Namespace, console: Console) -> Bundle:
             _int8_messages(bundle) if args.int8 else _build_plans(bundle, args.compute_capability, progress)
         )
         task = progress.add_task("comparing engines with PyTorch", total=1)
-        checked = [{name: value.numpy() for name, value in sample.items()} for sample in calibration[:2]]
         rows, skipped = report(model, bundle, checked)
         progress.advance(task)
 
@@ -155,6 +156,16 @@ def build(args: argparse.Namespace, console: Console) -> Bundle:
             )
         )
     return bundle
+
+
+def _calibration(
+    args: argparse.Namespace, height: int, width: int
+) -> tuple[list[Sample], list[dict[str, Array]]]:
+    """What to calibrate with, and what to check with: other samples where there are more than two."""
+    samples = read_samples(args.calibration, height, width, args.calibration_samples + CHECKED)
+    apart = len(samples) > CHECKED
+    checked = [{name: value.numpy() for name, value in sample.items()} for sample in samples[-CHECKED:]]
+    return samples[:-CHECKED] if apart else samples, checked
 
 
 def _int8_messages(bundle: Bundle) -> list[str]:

@@ -1,6 +1,7 @@
 """Every engine that runs here against PyTorch float32, and TensorRT plans built without a GPU."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -73,6 +74,16 @@ def test_auto_says_what_it_took_and_what_it_skipped(bundle32: Path, monkeypatch:
             "openvino: engines.no_such_module is not installed (pip install 'rmgn[openvino]')"
             in session.reason
         )
+
+
+def test_auto_takes_the_one_that_it_measured_as_fastest(bundle32: Path) -> None:
+    pytest.importorskip("openvino")
+    with engines.open(bundle32) as session:
+        measured = re.match(r"the fastest, by milliseconds a frame: ([^;]*)", session.reason)
+        assert measured, session.reason
+        times = {name: float(value) for name, value in re.findall(r"(\w+) (\d+)", measured[1])}
+        assert {"openvino", "onnxruntime"} <= set(times)
+        assert times[session.backend] == min(times.values())
 
 
 def test_unknown_engine(bundle32: Path) -> None:
