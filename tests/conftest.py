@@ -10,6 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How fast inputs are drawn is the machine's business, and no test's.
+settings.register_profile("rmgn", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("rmgn")
 
 if not Path("/proc/driver/nvidia").exists():
     # Without a GPU the kernels run in Triton's interpreter, which must be known before Triton is imported.
