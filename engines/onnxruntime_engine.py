@@ -1,6 +1,7 @@
 """ONNX Runtime on the CPU: runs every portable graph anywhere; the reference for other engines."""
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import onnxruntime as ort
 
@@ -22,9 +23,16 @@ class OnnxRuntimeEngine(HostEngine):
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.set_denormal_as_zero", "1")
         try:
-            self._session: ort.InferenceSession | None = ort.InferenceSession(
-                str(bundle.path(graph)), options, providers=["CPUExecutionProvider"]
-            )
+            # The last option also changes the floating-point mode of the thread that makes the session, for
+            # good: not the caller's, whose own numbers may be small.
+            with ThreadPoolExecutor(1) as thread:
+                task = thread.submit(
+                    ort.InferenceSession,
+                    str(bundle.path(graph)),
+                    options,
+                    providers=["CPUExecutionProvider"],
+                )
+                self._session: ort.InferenceSession | None = task.result()
         except Exception as error:  # ONNX Runtime's own exception classes share no public base
             raise EngineError(f"ONNX Runtime cannot load {bundle.path(graph)}: {error}") from error
 

@@ -86,6 +86,19 @@ def test_auto_takes_the_one_that_it_measured_as_fastest(bundle32: Path) -> None:
         assert times[session.backend] == min(times.values())
 
 
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+def test_the_callers_small_numbers_stay(bundle32: Path, backend: str) -> None:
+    """Engines treat denormals as zero in threads of their own alone. ONNX Runtime's first session tells."""
+    pytest.importorskip(backend)
+    program = f"""
+import engines, numpy as np
+with engines.open({str(bundle32)!r}, {backend!r}) as session:
+    session.tryon.run({{spec.name: np.zeros(spec.shape, np.float32) for spec in session.tryon.inputs}})
+    assert np.float64(2.0**-1070) * np.float64(2.0) > 0
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 def test_unknown_engine(bundle32: Path) -> None:
     with pytest.raises(EngineError, match="unknown engine 'cuda'; choose one of: auto, tensorrt, openvino"):
         engines.open(bundle32, "cuda")
