@@ -118,7 +118,7 @@ def test_a_student_equal_to_its_teacher_learns_nothing_from_it(synthetic: Module
     (triplet,) = Taught(teacher)(collate([synthetic.make_sample(0)]))
     terms = TryOnStage(student.eval(), whole=True, guide_width=synthetic.TINY.pyramid_width)(triplet)
     for name in ("guide_features", "pixel", "composite"):
-        assert terms[name].item() == pytest.approx(0, abs=1e-6), name
+        assert terms[name].item() == pytest.approx(0, abs=1e-5), name
     assert terms["guide_flow"].item() < 1e-4  # the root of its ε
 
 
