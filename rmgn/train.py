@@ -112,6 +112,7 @@ def train(
     while step < config.steps:
         for group in optimizer.param_groups:
             group["lr"] = group["base_lr"] * schedule(step, config)
+        set_batch_norms(stage, learning=step < config.batch_statistics * config.steps)
         samples = [next(feed) for _ in range(config.accumulate)]
         speed.data_came()
         terms = add_gradients(accelerator, stage, task, samples)
@@ -205,6 +206,17 @@ def schedule(step: int, config: TrainConfig) -> float:
     start = config.constant * config.steps
     falling = 1 - max(0.0, step - start) / max(1.0, config.steps - start)
     return min(1.0, (step + 1) / max(1, config.warmup)) * falling
+
+
+def set_batch_norms(stage: nn.Module, learning: bool) -> None:
+    """Let batch norms use and learn their batch's statistics, or the running ones as they are in use.
+
+    Statistics of a few samples tell a network more about them than it will know in use; the end of a
+    training without them lets it forget to rely on that.
+    """
+    for module in stage.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.train(learning)
 
 
 def training_feed(

@@ -41,6 +41,7 @@ class TrainConfig:
     beta2: float = 0.999
     clip: float = 0.0  # largest gradient norm; 0: none
     ema: float = 0.999
+    batch_statistics: float = 1.0  # share of the steps in which batch norms use them; then running ones
     perceptual: str = "none"  # none, lite0 (EfficientNet-Lite0), or the file of VGG-19's weights
     precision: str = "no"  # no (float32), bf16, fp16
     held_out: int = 32  # samples at the end of the data set for validation
