@@ -23,7 +23,10 @@ def instance_norm(h: Tensor, epsilon: float = EPSILON) -> Tensor:
     h: [B, C, H, W], any float dtype; statistics in float32 (in half they overflow or cancel).
     Returns the dtype of `h`. A plane of one pixel gives 0.
     """
-    # torch.nn.functional.instance_norm is this call behind a check that refuses planes of one pixel.
+    if not torch.onnx.is_in_onnx_export():
+        # One channel a group is the same norm; on a CPU its kernels are several times faster.
+        return torch.group_norm(h, h.shape[1], None, None, epsilon)
+    # torch.nn.functional has the same calls behind a check that refuses planes of one pixel.
     wide = h if h.dtype == torch.float64 else h.float()
     return torch.instance_norm(wide, None, None, None, None, True, 0.0, epsilon, False).to(h.dtype)
 

@@ -55,13 +55,15 @@ def make_task(model: Network, config: TrainConfig, teacher: Network | None) -> T
 
 
 def first_model(config: TrainConfig, init: Path | None) -> Network:
-    """Fresh weights of the configured architecture, or those of a checkpoint; channels last, for speed.
+    """Fresh weights of the configured architecture, or those of a checkpoint; the warp module channels last.
+
+    Its many channels are faster so, the generator's instance norms and few channels slower.
 
     A checkpoint whose generator alone is of another kind gives its warp module.
     """
     network: type[Network] = ParserBased if config.stage.startswith("pb-") else RMGN
     model: Network = network(config.network())
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.warp.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if init is None:
         return model
     found: Network = checkpoint.load_as(network, init)
