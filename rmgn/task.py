@@ -102,11 +102,14 @@ def make_perceptual(name: str) -> Perceptual | None:
 
 
 def make_optimizer(stage: TryOnStage, config: TrainConfig) -> torch.optim.Optimizer:
-    """Adam, with the warp module at its own rate."""
+    """Adam, with the warp module at its own rate; a part without one stays as it is."""
     rates = {"warp": config.learning_rate * config.warp_factor, "generator": config.learning_rate}
     if not stage.whole:
         rates = {"warp": config.learning_rate}
         stage.model.generator.requires_grad_(False)
+    elif not config.warp_factor:
+        del rates["warp"]
+        stage.model.warp.requires_grad_(False)
     groups = [
         {"params": list(getattr(stage.model, part).parameters()), "lr": rate, "base_lr": rate}
         for part, rate in rates.items()

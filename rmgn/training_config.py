@@ -36,7 +36,7 @@ class TrainConfig:
     warmup: int = 200  # steps in which the learning rate rises, since Adam's estimates begin empty
     constant: float = 0.5  # share of the steps before the learning rate falls linearly to 0
     learning_rate: float = 5e-5
-    warp_factor: float = 1.0  # learning rate of the warp module relative to the generator's
+    warp_factor: float = 1.0  # learning rate of the warp module relative to the generator's; 0: it stays
     beta1: float = 0.5
     beta2: float = 0.999
     clip: float = 0.0  # largest gradient norm; 0: none

@@ -301,3 +301,24 @@ def test_the_warp_module_alone_is_taken_for_another_generator(
     assert trained.config.generator == "pfafn"
     key = "warp.flow_net.match.0.0.weight"
     torch.testing.assert_close(trained.state_dict()[key], first.state_dict()[key])
+
+
+@pytest.mark.parametrize("part", ["warp_factor", "batch_statistics"])
+def test_what_a_setting_holds_still_stays(
+    layers_folder: Path, settings: Path, tmp_path: Path, part: str
+) -> None:
+    """At 0, `warp_factor` holds the warp module and `batch_statistics` the batch norms' running ones."""
+    held_still = dict.fromkeys(["batch_statistics", part], 0.0)
+    lines = [f"{name} = {value}\n" for name, value in held_still.items()]
+    settings.write_text("".join(lines) + SETTINGS + TINY)
+    torch.manual_seed(0)
+    first = RMGN(load_config(str(settings), {}).network())
+    checkpoint.save(first, tmp_path / "first.safetensors")
+    base = ["--config", settings, "--data", layers_folder, "--out", tmp_path / "run", "--workers", 0]
+    assert main([str(a) for a in (*base, "--steps", 2, "--init", tmp_path / "first.safetensors")]) == 0
+    before, after = first.state_dict(), checkpoint.load(tmp_path / "run" / "last.safetensors").state_dict()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert "generator.final.weight" in moved
+    held = ("warp.",) if part == "warp_factor" else ("running_mean", "running_var", "num_batches_tracked")
+    assert not {name for name in moved if any(word in name for word in held)}
+    assert part == "warp_factor" or any(name.startswith("warp.") for name in moved)
