@@ -6,10 +6,12 @@ python export/build_engine.py --checkpoint rmgn.safetensors --int8 --calibration
 """
 
 import argparse
+import json
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -17,11 +19,12 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 
 from engines import Array, Bundle, EngineError, tensorrt_engine
+from engines.bundle import sha256
 from export.parity import LIMITS, Difference, report
 from export.samples import Sample, read_samples
 from export.write_bundle import check_out, write_bundle
 from rmgn import PRESETS, RMGN
-from rmgn.checkpoint import CheckpointError, load
+from rmgn.checkpoint import CheckpointError, load, read_notes
 
 CHECKED = 2  # samples that INT8 is compared with PyTorch on
 
@@ -77,10 +80,18 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="LIST",
         help="GPUs of a TensorRT-RTX engine: 8.6,8.9",
     )
+    parser.add_argument(
+        "--report",
+        type=Path,
+        metavar="FILE",
+        help="report.json of an evaluation of --checkpoint, for the bundle",
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the bundle (bundles/NAME)")
     args = parser.parse_args(argv)
     if args.checkpoint and args.preset:
         parser.error("--preset names an architecture without weights; --checkpoint brings its own: give one")
+    if args.report and not args.checkpoint:
+        parser.error("--report is an evaluation of --checkpoint: give both")
     if args.int8 != bool(args.calibration):
         parser.error("--int8 and --calibration DIR belong together")
     if args.int8 and (args.fp16 or args.fused):
@@ -97,14 +108,16 @@ def build(args: argparse.Namespace, console: Console) -> Bundle:
     precision = "int8" if args.int8 else "fp16" if args.fp16 else "fp32"
     out = args.out or Path("bundles") / f"{name}-{height}x{width}-{precision}"
     check_out(out)
+    quality = read_quality(args.report, args.checkpoint) if args.report else None
     calibration, checked = _calibration(args, height, width) if args.int8 else ([], [])
     if args.checkpoint:
         model = load(args.checkpoint)
-        source = f"checkpoint {args.checkpoint.name}"
+        weights = f"checkpoint {args.checkpoint.name}"
+        provenance = {"weights": weights, "sha256": sha256(args.checkpoint), **read_notes(args.checkpoint)}
     else:
         torch.manual_seed(0)
         model = RMGN(PRESETS[name]).eval()
-        source = f"preset {name} with random weights"
+        provenance = {"weights": f"preset {name} with random weights"}
         console.print(
             f"No --checkpoint: the {name} network is exported untrained, its pictures will be noise.",
             markup=False,
@@ -119,9 +132,18 @@ def build(args: argparse.Namespace, console: Console) -> Bundle:
         def step(description: str) -> None:
             progress.update(task, description=description, advance=1)
 
-        provenance = {"weights": source}
         bundle = write_bundle(
-            model, out, height, width, args.fp16, args.torch, args.fused, provenance, step, calibration
+            model,
+            out,
+            height,
+            width,
+            args.fp16,
+            args.torch,
+            args.fused,
+            provenance,
+            step,
+            calibration,
+            quality,
         )
         progress.update(task, description="ONNX bundle", advance=1)
         messages = (
@@ -156,6 +178,21 @@ def build(args: argparse.Namespace, console: Console) -> Bundle:
             )
         )
     return bundle
+
+
+def read_quality(report: Path, checkpoint: Path) -> dict[str, Any]:
+    """What `rmgn.evaluate` measured of a checkpoint, from its report.json. Raises EngineError."""
+    try:
+        content = json.loads(report.read_text(encoding="utf-8"))
+        measured = {c["source"]: {k: c[k] for k in ("paired", "unpaired")} for c in content["contenders"]}
+        size = f"{content['height']}x{content['width']}"
+        data = {"data": content["data"], "size": size, "trials": content["trials"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise EngineError(f"{report} is no report.json of rmgn.evaluate ({error})") from error
+    found = [m for source, m in measured.items() if Path(source).resolve() == checkpoint.resolve()]
+    if not found:
+        raise EngineError(f"{report} does not evaluate {checkpoint}, but {', '.join(measured)}")
+    return {**data, **found[0]}
 
 
 def _calibration(

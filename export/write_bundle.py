@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import importlib.metadata
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from engines.bundle import MANIFEST, Bundle, Graph, load, sha256
 from engines.protocol import EngineError, TensorSpec
 from export.graphs import GARMENT_INPUTS, TRYON_OUTPUTS, GarmentGraph, TryOnGraph, prepare, pyramid_names
 from export.graphs import sample_inputs as make_inputs
+from export.half_storage import store_halves
 from export.onnx_export import OPSET, export_onnx
 from export.quantise import Budget, quantise
 from export.samples import Sample
@@ -41,13 +43,17 @@ def write_bundle(
     provenance: Mapping[str, Any] | None = None,
     progress: Callable[[str], None] | None = None,
     calibration: Sequence[Sample] = (),
+    quality: Mapping[str, Any] | None = None,
 ) -> Bundle:
     """Export `model` into the folder `out`, which appears when complete and replaces an older bundle.
+
+    Files there that are no part of a bundle stay.
 
     half: float16 graphs with float32 islands, inputs and outputs. torch_programs: also write
     torch.export programs for the torch engine. fused: also write the try-on graph with the project's
     kernels as nodes (export.fused_graph), for TensorRT. progress: called with the name of each step.
     calibration: samples of export.samples.read_samples; where given, the try-on graph becomes INT8.
+    quality: what an evaluation of the weights measured, for `metrics`.
     Raises EngineError where `out` holds something that is not a bundle, or where INT8 meets another form.
     """
     check_out(out)
@@ -65,7 +71,7 @@ def write_bundle(
         work = Path(folder) / out.name
         work.mkdir()
         graphs: dict[str, Graph] = {}
-        metrics: dict[str, Any] = {}
+        metrics: dict[str, Any] = {"quality": quality} if quality else {}
         parts: list[tuple[str, nn.Module, dict[str, Tensor], tuple[str, ...]]] = [
             ("garment", GarmentGraph(inner), garment_feeds, levels),
             ("tryon", TryOnGraph(inner), tryon_feeds, TRYON_OUTPUTS),
@@ -77,6 +83,8 @@ def write_bundle(
                 announce("INT8: measuring layers")
                 encoded = [_tryon_feeds(inner, sample) for sample in calibration]
                 metrics["int8"] = _int8(module, work / f"{name}.onnx", encoded)
+            elif not half:
+                store_halves(work / f"{name}.onnx")
             graphs[name] = _describe(work / f"{name}.onnx", module, feeds, outputs)
             if torch_programs:
                 announce(f"{name}.pt2")
@@ -106,6 +114,7 @@ def write_bundle(
         (work / MANIFEST).write_text(bundle.to_json(), encoding="utf-8")
         replaced = Path(folder) / "replaced"
         if out.exists():
+            _keep_foreign(out, work)
             out.rename(replaced)
         try:
             work.rename(out)
@@ -140,6 +149,17 @@ def check_out(out: Path) -> None:
     """Raise EngineError unless `out` is free, an empty folder, or a bundle to replace."""
     if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file()):
         raise EngineError(f"{out} exists and is not a bundle; it is left alone. Choose another --out.")
+
+
+def _keep_foreign(old: Path, new: Path) -> None:
+    """Copy what a bundle's folder holds that is none of its own files, such as a checkpoint or a card."""
+    try:
+        own = {graph.file for graph in load(old).graphs.values()}
+    except EngineError:  # damaged, or of another version: whatever looks like its parts
+        own = {path.name for pattern in ("*.onnx", "*.pt2") for path in old.glob(pattern)}
+    for path in old.iterdir():
+        if path.name not in own | {MANIFEST, "plans"}:
+            (shutil.copytree if path.is_dir() else shutil.copy2)(path, new / path.name)
 
 
 def _describe(path: Path, module: nn.Module, feeds: Mapping[str, Tensor], outputs: tuple[str, ...]) -> Graph:

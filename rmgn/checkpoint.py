@@ -19,17 +19,28 @@ NAMES: dict[object, str] = {
     RMGN: "parser-free",
     ParserBased: "parser-based",
 }  # in metadata and messages
+OWN = ("network", "config")  # metadata that `save` writes itself
 
 
 class CheckpointError(ValueError):
     """A checkpoint cannot be read; the message says which file, why, and what to do."""
 
 
-def save(model: RMGN | ParserBased, path: str | Path, metadata: Mapping[str, str] | None = None) -> None:
-    """Write weights and configuration. The file appears under its name only when it is complete."""
+def save(
+    model: RMGN | ParserBased,
+    path: str | Path,
+    metadata: Mapping[str, str] | None = None,
+    half: bool = False,
+) -> None:
+    """Write weights and configuration. The file appears under its name only when it is complete.
+
+    metadata: notes to keep beside them. half: round weights of convolutions to float16, half the size.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in model.state_dict().items()}
+    if half:
+        tensors = {name: t.half() if t.dim() > 1 else t for name, t in tensors.items()}
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     try:
@@ -45,6 +56,12 @@ def save(model: RMGN | ParserBased, path: str | Path, metadata: Mapping[str, str
 def load(path: str | Path) -> RMGN:
     """Read a parser-free checkpoint of `save`, in evaluation mode on the CPU. Raises CheckpointError."""
     return load_as(RMGN, path)
+
+
+def read_notes(path: str | Path) -> dict[str, str]:
+    """What a checkpoint says of itself beside its configuration, such as its step. Empty if nothing."""
+    with safe_open(Path(path), framework="pt") as file:
+        return {name: text for name, text in (file.metadata() or {}).items() if name not in OWN}
 
 
 def load_as(network: type[N], path: str | Path) -> N:

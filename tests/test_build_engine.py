@@ -10,9 +10,10 @@ import pytest
 
 import engines
 from engines import tensorrt_engine
+from engines.bundle import sha256
 from export import build_engine
 from export.parity import Difference, compare
-from rmgn import RMGN, checkpoint
+from rmgn import RMGN, checkpoint, halve
 
 ROOT = Path(__file__).parent.parent
 
@@ -42,6 +43,25 @@ def test_exports_builds_and_compares(lite: RMGN, tmp_path: Path, capsys: pytest.
         for graph in ("garment", "tryon"):
             assert tensorrt_engine.read_manifest(bundle, graph, "tensorrt_rtx").precision == "float16"
             assert f"{graph}.tensorrt_rtx.plan" in text
+
+
+def test_a_halved_checkpoint_makes_smaller_float32_graphs(lite: RMGN, tmp_path: Path) -> None:
+    """Every engine still computes what PyTorch does in float32; notes and foreign files stay."""
+    whole, halved, out = tmp_path / "whole.safetensors", tmp_path / "half.safetensors", tmp_path / "bundle"
+    checkpoint.save(lite, whole, {"step": "7"})
+    assert halve.main([f"--checkpoint={whole}", f"--out={halved}", "--note", "licence=Apache-2.0"]) == 0
+    assert halved.stat().st_size < 0.55 * whole.stat().st_size
+    sizes = []
+    for file in (whole, halved):
+        assert build_engine.main(["--checkpoint", str(file), "--size", "64x64", "--out", str(out)]) == 0
+        sizes.append(sum(path.stat().st_size for path in out.glob("*.onnx")))
+        (out / "card.md").write_text("ours")
+    assert sizes[1] < 0.7 * sizes[0]
+    bundle = engines.load_bundle(out)
+    assert bundle.provenance["licence"] == "Apache-2.0"
+    assert bundle.provenance["step"] == "7"
+    assert bundle.provenance["sha256"] == sha256(halved)
+    assert (out / "card.md").read_text() == "ours"
 
 
 def test_without_tensorrt_the_bundle_is_still_there(

@@ -11,6 +11,8 @@ import torch
 
 pytest.importorskip("torchmetrics", reason="evaluation needs torchmetrics (pip install 'rmgn[evaluate]')")
 
+from engines import EngineError
+from export.build_engine import read_quality
 from kernels import flow_warp
 from rmgn import PRESETS, RMGN, checkpoint
 from rmgn.contenders import Paste, box
@@ -159,6 +161,10 @@ def test_report_of_all_contenders(layers_folder: Path, weights: Path, bundle32: 
     by_name = {c["name"]: c for c in report["contenders"]}
     assert list(by_name) == ["small", "files", "engine", "untrained", "unchanged", "pasted"]
     assert report["trials"] == {"paired": 6, "unpaired": 6}
+    quality = read_quality(out / "report.json", weights)
+    assert quality["paired"] == by_name["small"]["paired"]
+    with pytest.raises(EngineError, match=r"does not evaluate .*other.safetensors"):
+        read_quality(out / "report.json", tmp_path / "other.safetensors")
     # The pictures written measure what the network's answers did.
     for measure in ("SSIM", "PSNR", "LPIPS-lite0"):
         assert by_name["files"]["paired"][measure] == by_name["small"]["paired"][measure]

@@ -1,0 +1,65 @@
+r"""Make a checkpoint fit to be handed on: weights as halves, with notes of what they were trained on.
+
+    python -m rmgn.halve --checkpoint runs/full/best.safetensors --out models/mine.safetensors \
+        --note data="generated people" --note licence=Apache-2.0
+
+Weights of convolutions are rounded to float16, all else stays float32. Evaluate what is written: it is what
+will be used.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from rmgn import checkpoint
+from rmgn.checkpoint import CheckpointError
+
+
+def note(text: str) -> tuple[str, str]:
+    """Parse NAME=TEXT."""
+    name, sign, value = text.partition("=")
+    if not (name and sign and value) or name in checkpoint.OWN:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=TEXT, or its name is the file's own")
+    return name, value
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m rmgn.halve", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--checkpoint", type=Path, required=True, metavar="FILE", help=".safetensors of a run"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="file to write")
+    parser.add_argument(
+        "--note",
+        type=note,
+        action="append",
+        default=[],
+        metavar="NAME=TEXT",
+        help="kept in the file; repeatable",
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
+    try:
+        model = checkpoint.load(args.checkpoint)
+        for name, weight in model.named_parameters():
+            if weight.dim() > 1 and weight.abs().max() > torch.finfo(torch.float16).max:
+                raise CheckpointError(f"{args.checkpoint}: {name} is too large for float16")
+        notes = checkpoint.read_notes(args.checkpoint) | dict(args.note)
+        checkpoint.save(model, args.out, notes, half=True)
+    except (CheckpointError, OSError) as error:
+        print(f"rmgn.halve: {error}", file=sys.stderr)
+        return 2
+    print(f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
