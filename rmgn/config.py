@@ -17,7 +17,8 @@ class ModelConfig:
     encoder_widths: tuple[int, ...] = (64, 128, 256, 256, 256)  # one a stage, each halves the resolution
     pyramid_width: int = 256
     flow_widths: tuple[int, ...] = (128, 64, 32)  # hidden convolutions of both flow heads
-    finest_flow_widths: tuple[int, ...] = (128, 64, 32)  # of those of the finest level, where pixels are many
+    coarse_flow_widths: tuple[int, ...] = (128, 64, 32)  # of the two coarsest levels, which fit the whole
+    finest_flow_widths: tuple[int, ...] = (128, 64, 32)  # of the finest level, where pixels are many
     correlation_radius: int = 3  # 7×7 window
     pixel_rule: Literal["centres", "corners"] = "corners"  # see kernels.identity_flow
 
@@ -36,8 +37,8 @@ class ModelConfig:
 
     def warp_part(self) -> tuple[object, ...]:
         """What the weights of the warp module depend on."""
-        widths = (self.encoder_widths, self.pyramid_width, self.flow_widths, self.finest_flow_widths)
-        return (*widths, self.correlation_radius, self.pixel_rule)
+        heads = (self.coarse_flow_widths, self.flow_widths, self.finest_flow_widths)
+        return (self.encoder_widths, self.pyramid_width, *heads, self.correlation_radius, self.pixel_rule)
 
     def to_json(self) -> str:
         """The configuration as a JSON object."""

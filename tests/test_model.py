@@ -20,6 +20,7 @@ TINY = dataclasses.replace(
     encoder_widths=(4, 4, 6, 8, 8),
     pyramid_width=4,
     flow_widths=(4, 4),
+    coarse_flow_widths=(5, 4),
     finest_flow_widths=(4, 3),
     extractor_widths=(2, 4, 4, 6, 8),
     fusion_widths=(10, 8, 6, 4, 3),

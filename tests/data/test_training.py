@@ -41,6 +41,7 @@ constant = 1.0
 encoder_widths = [4, 4, 6, 6, 8]
 pyramid_width = 4
 flow_widths = [4, 4]
+coarse_flow_widths = [4, 4]
 finest_flow_widths = [4, 4]
 extractor_widths = [4, 4, 6, 6, 8]
 fusion_widths = [8, 8, 6, 6, 4]
