@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from engines import Session
 from runtime import _native
+from runtime.colours import anchor_colours
 from runtime.framing import Framing
 from runtime.garment import Garment
 from runtime.matte import fade_inner_edges, matte, show_through
@@ -65,12 +66,14 @@ class Dresser:
         prepared = time.perf_counter()
         outputs = self._session.run(person)
         computed = time.perf_counter()
-        flow = outputs["flow"]
-        mask = show_through(outputs["composite_mask"], self._garment.mask, flow)
-        changed = matte(person, outputs["tryon"], outputs["composite_mask"])
+        flow, worn = outputs["flow"], outputs["composite_mask"]
+        rendered = anchor_colours(person, outputs["rendered"], worn)
+        tryon = outputs["tryon"] + (1 - worn) * (rendered - outputs["rendered"])
+        mask = show_through(worn, self._garment.mask, flow)
+        changed = matte(person, tryon, worn)
         if self._smoothing:
             flow, mask, changed = self._smoothing(person, flow, mask, changed)
         changed = fade_inner_edges(changed, crop, *image.shape[:2])
-        _native.composite(image, crop, self._garment.cloth, flow, outputs["rendered"], mask, changed)
+        _native.composite(image, crop, self._garment.cloth, flow, rendered, mask, changed)
         done = time.perf_counter()
         return StageTimes(1e3 * (prepared - started), 1e3 * (computed - prepared), 1e3 * (done - computed))

@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 import engines
+from runtime.colours import anchor_colours
 from runtime.dresser import Dresser, Fitted, fit
 from runtime.failure import InputError
 from runtime.framing import MODES, FaceFinder, Framing, OneEuro, box, person_box
@@ -383,6 +384,25 @@ def test_matte_is_zero_where_nothing_changed_and_one_where_the_garment_is() -> N
     assert result[..., 21:29, 21:29].min() > 0.99
     assert result[..., 40:50, 10:20].min() == 1
     assert result[..., :10, :].max() == 0
+
+
+def test_colours_are_anchored_to_the_camera() -> None:
+    """A cast goes, under what is new as well; new things stay new, and so does what is right."""
+    rng = np.random.default_rng(3)
+    height, width = 256, 192
+    person = cv2.GaussianBlur(rng.uniform(-0.8, 0.6, (height, width, 3)).astype(np.float32), (0, 0), 4)
+    new, worn = person.copy(), np.zeros((1, 1, height, width), np.float32)
+    new[100:140, 40:60] += 0.9  # skin where a sleeve was
+    worn[..., 120:220, 70:130] = 1
+
+    def planes(picture: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.ascontiguousarray(picture.transpose(2, 0, 1)[None])
+
+    cast = np.linspace(0.05, 0.18, width, dtype=np.float32)[None, :, None] * np.float32([1, -0.5, 0.3])
+    anchored = anchor_colours(planes(person), planes(new + cast), worn)
+    np.testing.assert_allclose(anchored, planes(new), atol=0.03)
+    right = anchor_colours(planes(person), planes(new), worn)
+    np.testing.assert_allclose(right, planes(new), atol=0.01)
 
 
 def test_matte_fades_at_inner_edges_alone() -> None:

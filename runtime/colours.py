@@ -1,0 +1,34 @@
+"""The camera's colours for what the network repaints."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.matte import smoothstep
+
+Planes = NDArray[np.float32]
+
+SAME, OTHER = 0.2, 0.5  # differences, in [-1, 1] units, of a repainted thing and of another thing
+GRID = 8  # network pixels a cell: casts vary slowly
+REACH = 3.0  # cells
+DOUBT = 0.02  # share of a neighbourhood that must be the same for its cast to count fully
+
+
+def anchor_colours(person: Planes, rendered: Planes, mask: Planes) -> Planes:
+    """`rendered` without the cast that it has where the person was only repainted; in [-1, 1].
+
+    Instance norms forget how bright and how warm a photo is, so wall and skin come back with a cast, which
+    would show as a patch in the frame. With d = person - rendered and w its weight, 1 where both show the
+    same thing and the garment does not lie, the cast is blur(w·d) / (blur(w) + DOUBT): it is carried on from
+    there into what is new, such as an arm without its sleeve.
+    person, rendered: [1, 3, H, W] in [-1, 1]; mask: [1, 1, H, W] in [0, 1], where the garment shows.
+    """
+    difference = (person - rendered)[0].transpose(1, 2, 0)
+    same = (1 - smoothstep(SAME, OTHER, np.abs(difference).max(axis=2))) * (1 - mask[0, 0])
+    height, width = same.shape
+    weighted = np.dstack([difference * same[:, :, None], same])
+    cells = cv2.resize(weighted, (width // GRID, height // GRID), interpolation=cv2.INTER_AREA)
+    cells = cv2.GaussianBlur(cells, (0, 0), REACH)
+    cast = cells[:, :, :3] / (cells[:, :, 3:] + np.float32(DOUBT))
+    cast = cv2.resize(cast, (width, height), interpolation=cv2.INTER_LINEAR).transpose(2, 0, 1)
+    return np.asarray(np.clip(rendered + cast, -1, 1), np.float32)
