@@ -390,15 +390,18 @@ def test_colours_are_anchored_to_the_camera() -> None:
     """A cast goes, under what is new as well; new things stay new, and so does what is right."""
     rng = np.random.default_rng(3)
     height, width = 256, 192
-    person = cv2.GaussianBlur(rng.uniform(-0.8, 0.6, (height, width, 3)).astype(np.float32), (0, 0), 4)
+    noise = rng.uniform(-0.8, 0.6, (height, width, 3))
+    person = np.asarray(cv2.GaussianBlur(noise, (0, 0), 4), np.float32)
     new, worn = person.copy(), np.zeros((1, 1, height, width), np.float32)
     new[100:140, 40:60] += 0.9  # skin where a sleeve was
     worn[..., 120:220, 70:130] = 1
 
     def planes(picture: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.ascontiguousarray(picture.transpose(2, 0, 1)[None])
+        return np.ascontiguousarray(picture.transpose(2, 0, 1)[None], np.float32)
 
-    cast = np.linspace(0.05, 0.18, width, dtype=np.float32)[None, :, None] * np.float32([1, -0.5, 0.3])
+    cast = np.linspace(0.05, 0.18, width, dtype=np.float32)[None, :, None] * np.array(
+        [1, -0.5, 0.3], np.float32
+    )
     anchored = anchor_colours(planes(person), planes(new + cast), worn)
     np.testing.assert_allclose(anchored, planes(new), atol=0.03)
     right = anchor_colours(planes(person), planes(new), worn)
