@@ -1,5 +1,6 @@
 """INT8: what is chosen, what is written, and that it runs close to float32."""
 
+import dataclasses
 from pathlib import Path
 
 import cv2
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 import engines
 from export import build_engine
 from export.quantise import Budget, Choice, Layer, choose
-from rmgn import RMGN, checkpoint
+from rmgn import PRESETS, RMGN, checkpoint
 
 
 def _choice(macs: int, square: float, pixels: float) -> Choice:
@@ -58,8 +59,13 @@ def photos(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_int8_bundle(lite: RMGN, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The command as a user runs it: built, compared, and within its limits in every engine here."""
+def test_int8_bundle(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command as a user runs it: built, compared, and within its limits in every engine here.
+
+    Heads with random weights are kept narrow: the wilder the flow, the more a bit of it matters.
+    """
+    torch.manual_seed(0)
+    lite = RMGN(dataclasses.replace(PRESETS["lite"], coarse_flow_widths=(32, 16, 16)))
     checkpoint.save(lite, photos / "lite.safetensors")
     arguments = ["--checkpoint", str(photos / "lite.safetensors"), "--size", "64x64", "--int8"]
     arguments += ["--calibration", str(photos), "--out", str(photos / "bundle")]

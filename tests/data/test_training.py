@@ -106,7 +106,7 @@ def test_a_few_steps_lower_every_main_loss(layers_folder: Path, stage: str) -> N
     (triplet,) = true_pairs(batch)
     torch.manual_seed(0)
     module = make_task(RMGN(PRESETS["lite"]), TrainConfig(stage=stage), None).stage.train()
-    optimizer = torch.optim.Adam(module.parameters(), lr=2e-3)
+    optimizer = torch.optim.Adam(module.parameters(), lr=5e-4)
     history = []
     for _ in range(12):
         terms = module(triplet)
