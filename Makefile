@@ -1,6 +1,6 @@
 # Everything runs in an own virtual environment; needs Python >= 3.10 with venv and a C++17 compiler.
 #
-#   make demo    the mirror on a clip, without camera or screen: writes demo/mirror.mp4
+#   make demo    the mirror on a clip, without camera, screen or PyTorch: writes demo/mirror.mp4
 #   make test    the whole test suite
 #   make lint    ruff and mypy
 #
@@ -27,10 +27,9 @@ SOURCES := pyproject.toml setup.py $(wildcard runtime/cpp/*)
 .PHONY: demo test lint clean
 
 demo: $(VENV)/.demo
-	$(BIN)/python -m runtime.demo --out demo
-	test -f demo/bundle/bundle.json || $(BIN)/python export/build_engine.py --out demo/bundle
-	$(BIN)/python runtime/mirror.py --source demo/clip.mp4 --garment demo/garment.png --bundle demo/bundle \
-	    --headless --record demo/mirror.mp4 --stats demo/stats.json
+	mkdir -p demo
+	$(BIN)/python runtime/mirror.py --source models/clip.mp4 --headless --record demo/mirror.mp4 \
+	    --stats demo/stats.json
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -m "slow or not slow"
@@ -43,15 +42,18 @@ lint: $(VENV)/.test
 clean:
 	rm -rf $(VENV) build demo *.egg-info runtime/*.so
 
-# PyTorch first and by its own line, so that the extras' looser bounds do not choose another build.
-$(VENV)/.torch:
+$(VENV)/.pip:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
+	touch $@
+
+# PyTorch first and by its own line, so that the extras' looser bounds do not choose another build.
+$(VENV)/.torch: $(VENV)/.pip
 	$(BIN)/python -m pip install --quiet $(TORCH)
 	touch $@
 
-$(VENV)/.demo: $(VENV)/.torch $(SOURCES)
-	$(BIN)/python -m pip install --quiet -e '.[export]'
+$(VENV)/.demo: $(VENV)/.pip $(SOURCES)
+	$(BIN)/python -m pip install --quiet -e '.[openvino]'
 	touch $@
 
 $(VENV)/.test: $(VENV)/.torch $(SOURCES)

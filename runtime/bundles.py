@@ -11,6 +11,7 @@ from engines.bundle import MANIFEST
 from runtime.failure import InputError
 
 SHIPPED = Path(__file__).resolve().parent.parent / "models"
+GARMENTS = SHIPPED / "garments"  # to try the mirror with
 BUILT = Path("bundles")
 PREFERRED = "lite-256"
 VARIABLE = "RMGN_BUNDLE"

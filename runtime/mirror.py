@@ -1,5 +1,6 @@
 """The try-on mirror.
 
+    python runtime/mirror.py --camera 0                         # with the garments that come with it
     python runtime/mirror.py --camera 0 --garment shirt.jpg
     python runtime/mirror.py --source clip.mp4 --garment shirt.jpg --headless --record out.mp4
 
@@ -68,7 +69,12 @@ def parse_args(argv: Sequence[str] | None) -> Options:
         metavar="WHAT",
         help="camera, video, picture, folder of pictures, RTSP or HTTP address",
     )
-    parser.add_argument("--garment", type=Path, metavar="FILE", help="shop photo of the garment")
+    parser.add_argument(
+        "--garment",
+        type=Path,
+        metavar="FILE",
+        help="shop photo of the garment (the samples that come with it)",
+    )
     parser.add_argument("--mask", type=Path, metavar="FILE", help="its mask, otherwise found")
     parser.add_argument("--garments", type=Path, metavar="DIR", help="garments for the keys n and p")
     parser.add_argument("--bundle", type=Path, metavar="DIR", help="the network, or a folder of several")
@@ -82,10 +88,12 @@ def parse_args(argv: Sequence[str] | None) -> Options:
     parser.add_argument("--frames", type=int, metavar="N", help="stop after so many frames")
     parser.add_argument("--stats", type=Path, metavar="FILE", help="write the measurements as JSON")
     args = parser.parse_args(argv)
-    if args.garment is None and args.garments is None:
-        raise InputError("give a garment: --garment FILE, or --garments DIR")
     if args.mask is not None and args.garment is None:
         raise InputError("--mask belongs to --garment, which is missing")
+    if args.garment is None and args.garments is None:
+        if not bundles.GARMENTS.is_dir():
+            raise InputError("give a garment: --garment FILE, or --garments DIR")
+        args.garments = bundles.GARMENTS
     if args.frames is not None and args.frames < 1:
         raise InputError("--frames must be at least 1")
     return Options(

@@ -180,7 +180,6 @@ def test_an_interrupted_recording_is_whole(
         ({"--source": "97"}, "camera 97 cannot be opened"),
         ({"--garment": "no.png"}, "no.png does not exist"),
         ({"--garment": "FILES/shirt.txt"}, "not a picture"),
-        ({"--garment": None}, "give a garment"),
         ({"--mask": "FILES/people/person0.png"}, "pixels, but its photo"),
         ({"--bundle": "FILES/people"}, "has no bundle.json"),
         ({"--bundle": "FILES/foreign"}, "format version 99"),
@@ -340,6 +339,15 @@ def test_the_default_bundle(bundle: Path, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("RMGN_BUNDLE", "no/such")
     with pytest.raises(InputError, match="the variable RMGN_BUNDLE names no/such"):
         bundles.choose(None, None)
+
+
+def test_the_default_garments(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert mirror.parse_args(["--camera", "0"]).garments == bundles.GARMENTS
+    assert len(pictures.listing(bundles.GARMENTS)) > 3
+    assert mirror.parse_args(["--garment", "own.png"]).garments is None
+    monkeypatch.setattr(bundles, "GARMENTS", tmp_path / "none")
+    with pytest.raises(InputError, match="give a garment"):
+        mirror.parse_args(["--camera", "0"])
 
 
 @pytest.mark.parametrize("address", ["rtsp://user:secret@", "rtsp://user:p@secret@", "RTSP://user:secret@"])
