@@ -68,6 +68,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--calibration-samples", type=int, default=32, metavar="N", help="how many of them (32)"
     )
+    parser.add_argument(
+        "--samples",
+        type=Path,
+        metavar="DIR",
+        help="pictures to compare engines on, as for --calibration (random ones, which are harder)",
+    )
     parser.add_argument("--torch", action="store_true", help="also write programs for the torch engine")
     parser.add_argument(
         "--fused",
@@ -110,6 +116,9 @@ def build(args: argparse.Namespace, console: Console) -> Bundle:
     check_out(out)
     quality = read_quality(args.report, args.checkpoint) if args.report else None
     calibration, checked = _calibration(args, height, width) if args.int8 else ([], [])
+    if args.samples:
+        found = read_samples(args.samples, height, width, CHECKED)
+        checked = [{name: value.numpy() for name, value in sample.items()} for sample in found]
     if args.checkpoint:
         model = load(args.checkpoint)
         weights = f"checkpoint {args.checkpoint.name}"
@@ -175,6 +184,8 @@ def build(args: argparse.Namespace, console: Console) -> Bundle:
                 "other or more pictures to calibrate with may help."
                 if args.int8
                 else "another version of that library may help."
+                if args.samples
+                else "random pictures lead a trained network astray, --samples DIR compares on real ones."
             )
         )
     return bundle

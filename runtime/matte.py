@@ -12,6 +12,7 @@ UNCHANGED = 0.08
 CHANGED = 0.25
 FEATHER = 1.5  # pixels of the network
 EDGE = 6  # pixels of the network
+NEAR = 6  # pixels of the network
 
 
 def matte(person: Planes, tryon: Planes, mask: Planes) -> Planes:
@@ -19,14 +20,28 @@ def matte(person: Planes, tryon: Planes, mask: Planes) -> Planes:
 
     person, tryon: [1, 3, H, W], the network's input and output. mask: [1, 1, H, W], where the garment shows.
     With d the largest difference of a pixel's channels, slightly blurred:
-    matte = max(mask, blur(dilate(smoothstep(UNCHANGED, CHANGED, d)))).
+    matte = max(mask, blur(dilate(smoothstep(UNCHANGED, CHANGED, d)))), where that belongs to the garment:
+    patches of change that do not touch it are errors, since dressing changes nothing there.
     """
     difference = cv2.blur(np.abs(tryon - person)[0].max(axis=0), (3, 3))
     changed = smoothstep(UNCHANGED, CHANGED, difference)
     # Dilated by what the blur takes away, so that changed pixels keep their full weight.
     grown = cv2.dilate(changed, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5)))
-    feathered = cv2.GaussianBlur(grown, (0, 0), FEATHER)
+    touching = _touching(np.asarray(grown, np.float32), mask[0, 0])
+    feathered = cv2.GaussianBlur(touching, (0, 0), FEATHER)
     return np.maximum(feathered[None, None], mask)
+
+
+def _touching(changed: Planes, mask: Planes) -> Planes:
+    """`changed` [H, W] where it belongs to the garment: in patches of strong change touching it, and near."""
+    worn = mask > 0.5
+    _, patches = cv2.connectedComponents(((changed > 0.5) | worn).astype(np.uint8))
+    kept = np.zeros(patches.max() + 1, np.uint8)
+    kept[patches[worn]] = 1
+    near = cv2.dilate(
+        kept[patches], cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * NEAR + 1, 2 * NEAR + 1))
+    )
+    return np.asarray(changed * near, np.float32)
 
 
 def fade_inner_edges(planes: Planes, crop: Crop, frame_height: int, frame_width: int) -> Planes:

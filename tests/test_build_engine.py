@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -57,6 +58,12 @@ def test_a_halved_checkpoint_makes_smaller_float32_graphs(lite: RMGN, tmp_path: 
         sizes.append(sum(path.stat().st_size for path in out.glob("*.onnx")))
         (out / "card.md").write_text("ours")
     assert sizes[1] < 0.7 * sizes[0]
+    picture = np.full((96, 96, 3), 120, np.uint8)
+    for name in ("person", "garment", "garment_mask"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "photos" / name / "a.png"), picture * (2 if name == "garment_mask" else 1))
+    argv = ["--checkpoint", str(halved), "--size", "64x64", "--out", str(out)]
+    assert build_engine.main([*argv, "--samples", str(tmp_path / "photos")]) == 0
     bundle = engines.load_bundle(out)
     assert bundle.provenance["licence"] == "Apache-2.0"
     assert bundle.provenance["step"] == "7"

@@ -379,10 +379,12 @@ def test_matte_is_zero_where_nothing_changed_and_one_where_the_garment_is() -> N
     tryon, mask = person + 0.03, np.zeros((1, 1, HEIGHT, WIDTH), np.float32)
     assert matte(person, tryon, mask).max() == 0
     tryon[..., 20:30, 20:30] = 1
-    mask[..., 40:50, 10:20] = 1
+    mask[..., 30:50, 10:22] = 1
+    tryon[..., 54:60, 38:42] = 1  # a spot that touches no garment
     result = matte(person, tryon, mask)
     assert result[..., 21:29, 21:29].min() > 0.99
-    assert result[..., 40:50, 10:20].min() == 1
+    assert result[..., 30:50, 10:22].min() == 1
+    assert result[..., 50:, 34:].max() < 0.01
     assert result[..., :10, :].max() == 0
 
 
