@@ -18,15 +18,15 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from engines import Array, Bundle, EngineError, tensorrt_engine
+from engines import Bundle, EngineError, tensorrt_engine
 from engines.bundle import sha256
-from export.parity import LIMITS, Difference, report
+from export.parity import LIMITS, Difference, as_inputs, report
 from export.samples import Sample, read_samples
 from export.write_bundle import check_out, write_bundle
 from rmgn import PRESETS, RMGN
 from rmgn.checkpoint import CheckpointError, load, read_notes
 
-CHECKED = 2  # samples that INT8 is compared with PyTorch on
+CHECKED = 2  # given samples that engines are compared with PyTorch on
 
 
 def size(text: str) -> tuple[int, int]:
@@ -117,8 +117,7 @@ def build(args: argparse.Namespace, console: Console) -> Bundle:
     quality = read_quality(args.report, args.checkpoint) if args.report else None
     calibration, checked = _calibration(args, height, width) if args.int8 else ([], [])
     if args.samples:
-        found = read_samples(args.samples, height, width, CHECKED)
-        checked = [{name: value.numpy() for name, value in sample.items()} for sample in found]
+        checked = read_samples(args.samples, height, width, CHECKED)
     if args.checkpoint:
         model = load(args.checkpoint)
         weights = f"checkpoint {args.checkpoint.name}"
@@ -159,7 +158,7 @@ def build(args: argparse.Namespace, console: Console) -> Bundle:
             _int8_messages(bundle) if args.int8 else _build_plans(bundle, args.compute_capability, progress)
         )
         task = progress.add_task("comparing engines with PyTorch", total=1)
-        rows, skipped = report(model, bundle, checked)
+        rows, skipped = report(model, bundle, [as_inputs(sample) for sample in checked])
         progress.advance(task)
 
     graphs = [bundle.path(graph) for graph in ("garment", "tryon")]
@@ -206,14 +205,11 @@ def read_quality(report: Path, checkpoint: Path) -> dict[str, Any]:
     return {**data, **found[0]}
 
 
-def _calibration(
-    args: argparse.Namespace, height: int, width: int
-) -> tuple[list[Sample], list[dict[str, Array]]]:
+def _calibration(args: argparse.Namespace, height: int, width: int) -> tuple[list[Sample], list[Sample]]:
     """What to calibrate with, and what to check with: other samples where there are more than two."""
     samples = read_samples(args.calibration, height, width, args.calibration_samples + CHECKED)
     apart = len(samples) > CHECKED
-    checked = [{name: value.numpy() for name, value in sample.items()} for sample in samples[-CHECKED:]]
-    return samples[:-CHECKED] if apart else samples, checked
+    return samples[:-CHECKED] if apart else samples, samples[-CHECKED:]
 
 
 def _int8_messages(bundle: Bundle) -> list[str]:

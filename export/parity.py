@@ -17,7 +17,7 @@ import engines
 from engines import onnxruntime_engine
 from engines.protocol import Array
 from export.graphs import TRYON_OUTPUTS, sample_inputs
-from export.samples import read_samples
+from export.samples import Sample, read_samples
 from rmgn import RMGN
 from rmgn.checkpoint import CheckpointError, load
 
@@ -152,7 +152,12 @@ def report(
 
 def random_sample(height: int, width: int) -> dict[str, Array]:
     """The pictures of `sample_inputs` that no graph was traced with."""
-    return {name: value.numpy() for name, value in sample_inputs(height, width, seed=1).items()}
+    return as_inputs(sample_inputs(height, width, seed=1))
+
+
+def as_inputs(sample: Sample) -> dict[str, Array]:
+    """A sample as what engines take."""
+    return {name: value.numpy() for name, value in sample.items()}
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -183,12 +188,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for folder in args.bundles:
             bundle = engines.load_bundle(folder)
             size = bundle.height, bundle.width
-            samples = [
-                {name: value.numpy() for name, value in sample.items()}
-                for source in args.samples
-                for sample in read_samples(source, *size, args.count)
-            ]
-            rows, skipped = report(model, bundle, samples)
+            samples = [s for source in args.samples for s in read_samples(source, *size, args.count)]
+            rows, skipped = report(model, bundle, [as_inputs(sample) for sample in samples])
             for row in rows:
                 pixels = "" if row.mean_pixels is None else f"{row.mean_pixels:.4f}"
                 print(

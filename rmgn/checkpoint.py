@@ -34,13 +34,16 @@ def save(
 ) -> None:
     """Write weights and configuration. The file appears under its name only when it is complete.
 
-    metadata: notes to keep beside them. half: round weights of convolutions to float16, half the size.
+    metadata: notes to keep beside them. half: round weights of convolutions to float16, half the size;
+    raises CheckpointError where one is too large for that.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in model.state_dict().items()}
-    if half:
-        tensors = {name: t.half() if t.dim() > 1 else t for name, t in tensors.items()}
+    for name in [name for name, tensor in tensors.items() if half and tensor.dim() > 1]:
+        if tensors[name].abs().max() > torch.finfo(torch.float16).max:
+            raise CheckpointError(f"{name} is too large for float16; {path} is not written")
+        tensors[name] = tensors[name].half()
+    path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     try:

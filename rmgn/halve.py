@@ -12,8 +12,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from rmgn import checkpoint
 from rmgn.checkpoint import CheckpointError
 
@@ -49,9 +47,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     try:
         model = checkpoint.load(args.checkpoint)
-        for name, weight in model.named_parameters():
-            if weight.dim() > 1 and weight.abs().max() > torch.finfo(torch.float16).max:
-                raise CheckpointError(f"{args.checkpoint}: {name} is too large for float16")
         notes = checkpoint.read_notes(args.checkpoint) | dict(args.note)
         checkpoint.save(model, args.out, notes, half=True)
     except (CheckpointError, OSError) as error:

@@ -215,7 +215,7 @@ def set_batch_norms(stage: nn.Module, learning: bool) -> None:
     training without them lets it forget to rely on that.
     """
     for module in stage.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        if isinstance(module, nn.BatchNorm2d):
             module.train(learning)
 
 
