@@ -19,7 +19,7 @@ INSTALL = "pip install cuda-python, or pycuda"
 
 
 class Device(ABC):
-    """Memory, page-locked host memory, streams and CUDA graphs of one GPU."""
+    """Memory, page-locked host memory, streams, events and CUDA graphs of one GPU."""
 
     compute_capability: tuple[int, int]
 
@@ -60,8 +60,32 @@ class Device(ABC):
         """Begin to fill a whole array from the device."""
 
     @abstractmethod
+    def copy(self, target: int, source: int, size: int, stream: int) -> None:
+        """Begin to copy `size` bytes from one place on the device to another."""
+
+    @abstractmethod
     def synchronize(self, stream: int) -> None:
         """Wait until everything begun on the stream is done."""
+
+    @abstractmethod
+    def event(self) -> int:
+        """A new event: a mark that can be set on a stream and waited for."""
+
+    @abstractmethod
+    def mark(self, event: int, stream: int) -> None:
+        """Set the event behind everything begun on the stream so far."""
+
+    @abstractmethod
+    def follow(self, stream: int, event: int) -> None:
+        """Let all that is begun on the stream from now on wait for the event's mark."""
+
+    @abstractmethod
+    def wait(self, event: int) -> None:
+        """Wait until what lies before the event's mark is done."""
+
+    @abstractmethod
+    def drop(self, event: int) -> None:
+        """Give back an event."""
 
     @abstractmethod
     def record(self, stream: int, work: Callable[[], bool]) -> Any:
@@ -117,6 +141,7 @@ class PyCudaDevice(Device):
         self.compute_capability = int(major), int(minor)
         self._allocated: dict[int, Any] = {}
         self._streams: dict[int, Any] = {}
+        self._events: dict[int, Any] = {}
 
     @contextlib.contextmanager
     def current(self) -> Iterator[None]:
@@ -157,8 +182,28 @@ class PyCudaDevice(Device):
     def download(self, array: Array, pointer: int, stream: int) -> None:
         self._cuda.memcpy_dtoh_async(array, pointer, self._streams[stream])
 
+    def copy(self, target: int, source: int, size: int, stream: int) -> None:
+        self._cuda.memcpy_dtod_async(target, source, size, self._streams[stream])
+
     def synchronize(self, stream: int) -> None:
         self._streams[stream].synchronize()
+
+    def event(self) -> int:
+        event = self._cuda.Event(self._cuda.event_flags.DISABLE_TIMING)
+        self._events[id(event)] = event
+        return id(event)
+
+    def mark(self, event: int, stream: int) -> None:
+        self._events[event].record(self._streams[stream])
+
+    def follow(self, stream: int, event: int) -> None:
+        self._streams[stream].wait_for_event(self._events[event])
+
+    def wait(self, event: int) -> None:
+        self._events[event].synchronize()
+
+    def drop(self, event: int) -> None:
+        del self._events[event]
 
     def record(self, stream: int, work: Callable[[], bool]) -> Any:  # noqa: ARG002
         return None
@@ -236,8 +281,27 @@ class CudaPythonDevice(Device):
     def download(self, array: Array, pointer: int, stream: int) -> None:
         self._call("cuMemcpyDtoHAsync", array.ctypes.data, pointer, array.nbytes, stream)
 
+    def copy(self, target: int, source: int, size: int, stream: int) -> None:
+        self._call("cuMemcpyDtoDAsync", target, source, size, stream)
+
     def synchronize(self, stream: int) -> None:
         self._call("cuStreamSynchronize", stream)
+
+    def event(self) -> int:
+        flags = self._driver.CUevent_flags.CU_EVENT_DISABLE_TIMING
+        return int(self._call("cuEventCreate", flags.value))
+
+    def mark(self, event: int, stream: int) -> None:
+        self._call("cuEventRecord", event, stream)
+
+    def follow(self, stream: int, event: int) -> None:
+        self._call("cuStreamWaitEvent", stream, event, 0)
+
+    def wait(self, event: int) -> None:
+        self._call("cuEventSynchronize", event)
+
+    def drop(self, event: int) -> None:
+        self._call("cuEventDestroy", event)
 
     def record(self, stream: int, work: Callable[[], bool]) -> Any:
         # Thread-local: another thread may load the next garment's engine while this one records.

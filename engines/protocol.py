@@ -1,7 +1,7 @@
 """What every engine offers, so that no caller needs to know which backend it holds."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +31,7 @@ class Engine(ABC):
     """
 
     backend: str
+    in_flight = 1  # how many runs may be begun before the first one's results are collected
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 
@@ -45,6 +46,15 @@ class Engine(ABC):
         The returned arrays are the caller's own. Raises ValueError where an input is missing, unknown,
         or of another shape or dtype than its spec.
         """
+
+    def begin(self, feeds: Mapping[str, Array]) -> Callable[[], dict[str, Array]]:
+        """Begin a run; the function returned waits for the results and is called once.
+
+        Inputs bound before it hold for this run, later ones for later runs. Here the run ends at once; an
+        engine with `in_flight` above 1 computes meanwhile, and copies beside the computation of another run.
+        """
+        results = self.run(feeds)
+        return lambda: results
 
     @abstractmethod
     def close(self) -> None:

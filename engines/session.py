@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, cast
@@ -69,7 +69,11 @@ class Session:
         Returns `flow` [1, 2, H, W] (x, y sampling grid in [-1, 1], align_corners False), `rendered` and
         `tryon` [1, 3, H, W] in [-1, 1], `composite_mask` [1, 1, H, W] in [0, 1].
         """
-        return self.tryon.run({"person": person})
+        return self.begin(person)()
+
+    def begin(self, person: Array) -> Callable[[], dict[str, Array]]:
+        """Begin a frame; the function returned waits for what `run` returns (see Engine.begin)."""
+        return self.tryon.begin({"person": person})
 
     def close(self) -> None:
         """Free both engines."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,30 @@ from engines.device import Device
 from engines.protocol import Array, Engine, EngineError
 
 
+@dataclass
+class _Run:
+    """What one run under way has to itself, so that the copies of another can pass it."""
+
+    uploaded: int  # events
+    computed: int
+    downloaded: int
+    staged: dict[str, Array] = field(default_factory=dict)  # page-locked
+    pointers: dict[str, int] = field(default_factory=dict)  # where copies come and go on the device
+    busy: bool = False
+
+
 class TensorRtEngine(Engine):
     """One plan with its buffers, held for the engine's life.
 
-    Bound inputs (the garment and its pyramid) stay on the device. A run stages what it is fed in page-locked
-    memory, and copies, computes and copies back on one stream; after the first run the computation is a
-    CUDA graph, TensorRT-RTX's own or a recorded one. The garment may be encoded on another thread while
-    frames run.
+    Bound inputs (the garment and its pyramid) stay on the device. What a run is fed goes through page-locked
+    memory. Three streams, one that uploads, one that computes and one that downloads, meet in events: the
+    copies of a run pass beside the computation of the one begun before or after it. After the first run the
+    computation is a CUDA graph, TensorRT-RTX's own or a recorded one. The garment may be encoded on another
+    thread while frames run.
     """
 
     backend = "tensorrt"
+    in_flight = 2
 
     def __init__(self, bundle: Bundle, graph: str, plan: Path, trt: Any, device: Device) -> None:
         """plan: a file that engines.tensorrt_engine found to be whole and this bundle's; trt: the library.
@@ -31,14 +46,15 @@ class TensorRtEngine(Engine):
         """
         self.inputs = bundle.graphs[graph].inputs
         self.outputs = bundle.graphs[graph].outputs
+        self._shapes = {spec.name: spec.shape for spec in (*self.inputs, *self.outputs)}
         self._device = device
-        self._pointers: dict[str, int] = {}
-        self._staged: dict[str, Array] = {}
-        self._bound: dict[str, Array] = {}
+        self._pointers: dict[str, int] = {}  # of what the plan reads and writes
+        self._bound: dict[str, Array] = {}  # page-locked
         self._loaded: set[str] = set()  # bound inputs whose values are on the device
-        self._stream: int | None = None
+        self._runs: list[_Run] = []
+        self._streams: list[int] = []
         self._recorded: Any = None
-        self._runs = 0
+        self._begun = 0
         self._closed = False
         self._cache_file = plan.with_suffix(".cache")
         self._cache: Any = None
@@ -73,12 +89,18 @@ class TensorRtEngine(Engine):
             self._context = self._engine.create_execution_context(config)
         if self._context is None:
             raise EngineError(f"{trt.__name__} cannot run {plan}: too little GPU memory?")
-        self._stream = self._device.stream()
-        for spec in (*self.inputs, *self.outputs):
-            self._staged[spec.name] = staged = self._device.pinned(spec.shape)
-            self._pointers[spec.name] = self._device.allocate(staged.nbytes)
-            if not self._context.set_tensor_address(spec.name, self._pointers[spec.name]):
-                raise EngineError(f"{trt.__name__} takes no address for {spec.name} of {plan}")
+        for _ in range(3):
+            self._streams.append(self._device.stream())
+        self._upload, self._compute, self._download = self._streams
+        for name in self._shapes:
+            self._pointers[name] = self._allocate(name)
+            if not self._context.set_tensor_address(name, self._pointers[name]):
+                raise EngineError(f"{trt.__name__} takes no address for {name} of {plan}")
+        for _ in range(self.in_flight):
+            run = _Run(self._device.event(), self._device.event(), self._device.event())
+            self._runs.append(run)
+            for spec in self.outputs:
+                self._stage(run, spec.name)
 
     def _check_tensors(self, plan: Path, trt: Any) -> None:
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
@@ -86,67 +108,111 @@ class TensorRtEngine(Engine):
             name: (tuple(self._engine.get_tensor_shape(name)), self._engine.get_tensor_dtype(name))
             for name in names
         }
-        wanted = {spec.name: (spec.shape, trt.float32) for spec in (*self.inputs, *self.outputs)}
-        if found != wanted:
+        if found != {name: (shape, trt.float32) for name, shape in self._shapes.items()}:
             raise EngineError(f"{plan} has other inputs or outputs than its bundle: build it again")
+
+    def _bytes(self, name: str) -> int:
+        return int(np.prod(self._shapes[name], dtype=np.int64)) * 4
+
+    def _allocate(self, name: str) -> int:
+        return self._device.allocate(self._bytes(name))
+
+    def _stage(self, run: _Run, name: str) -> None:
+        """Give a run its own memory for an input or output. Only what is fed needs it, so not all inputs."""
+        if name not in run.staged:
+            run.staged[name] = self._device.pinned(self._shapes[name])
+        if name not in run.pointers:
+            run.pointers[name] = self._allocate(name)
 
     def bind(self, feeds: Mapping[str, Array]) -> None:
         self.check(feeds)
         self._require_open()
-        self._bound |= {name: np.array(value) for name, value in feeds.items()}
-        self._loaded -= set(feeds)
         with self._device.current():
+            for name, value in feeds.items():
+                if name not in self._bound:
+                    self._bound[name] = self._device.pinned(self._shapes[name])
+                np.copyto(self._bound[name], value)  # no copy from it is under way, see `_load_bound`
+            self._loaded -= set(feeds)
             self._load_bound(feeds)
-            self._device.synchronize(self._handle)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        return self.begin(feeds)()
+
+    def begin(self, feeds: Mapping[str, Array]) -> Callable[[], dict[str, Array]]:
         self._require_open()
         self.check(feeds)
         self.require({*self._bound, *feeds})
+        run = next((run for run in self._runs if not run.busy), None)
+        if run is None:
+            raise EngineError(f"{self.in_flight} runs are under way: collect the results of one first")
         with self._device.current():
             self._load_bound(self._bound.keys() - feeds.keys())
-            for name, value in feeds.items():
-                self._upload(name, value)
-            self._loaded -= set(feeds)
-            self._compute()
-            for spec in self.outputs:
-                self._device.download(self._staged[spec.name], self._pointers[spec.name], self._handle)
-            self._device.synchronize(self._handle)
-        return {spec.name: self._staged[spec.name].copy() for spec in self.outputs}
+            try:
+                self._begin(run, feeds)
+            except EngineError:
+                self._finish()  # what was begun still reads the memory that the next run will write
+                raise
+            if self._begun == 1 and self._cache is not None:
+                self._save_cache()
+        run.busy = True
+        return lambda: self._collect(run)
 
-    @property
-    def _handle(self) -> int:
-        assert self._stream is not None
-        return self._stream
+    def _begin(self, run: _Run, feeds: Mapping[str, Array]) -> None:
+        """Nothing of this run's own memory is in use: its last results have been collected."""
+        device = self._device
+        for name, value in feeds.items():
+            self._stage(run, name)
+            np.copyto(run.staged[name], value)
+            device.upload(run.pointers[name], run.staged[name], self._upload)
+        device.mark(run.uploaded, self._upload)
+        device.follow(self._compute, run.uploaded)
+        for name in feeds:
+            device.copy(self._pointers[name], run.pointers[name], self._bytes(name), self._compute)
+        self._loaded -= set(feeds)
+        self._execute()
+        for spec in self.outputs:
+            device.copy(
+                run.pointers[spec.name], self._pointers[spec.name], self._bytes(spec.name), self._compute
+            )
+        device.mark(run.computed, self._compute)
+        device.follow(self._download, run.computed)
+        for spec in self.outputs:
+            device.download(run.staged[spec.name], run.pointers[spec.name], self._download)
+        device.mark(run.downloaded, self._download)
 
-    def _load_bound(self, names: Any) -> None:
-        for name in set(names) - self._loaded:
-            self._upload(name, self._bound[name])
-            self._loaded.add(name)
+    def _collect(self, run: _Run) -> dict[str, Array]:
+        self._require_open()
+        if not run.busy:
+            raise EngineError("the results of this run have been collected already")
+        with self._device.current():
+            self._device.wait(run.downloaded)
+        run.busy = False
+        return {spec.name: run.staged[spec.name].copy() for spec in self.outputs}
 
-    def _upload(self, name: str, value: Array) -> None:
-        """Every public call ends synchronised, so no copy from this staging memory is still under way."""
-        np.copyto(self._staged[name], value)
-        self._device.upload(self._pointers[name], self._staged[name], self._handle)
+    def _load_bound(self, names: Iterable[str]) -> None:
+        """Bring bound inputs to where the plan reads them, behind the runs begun before, and wait for it."""
+        if missing := set(names) - self._loaded:
+            for name in missing:
+                self._device.upload(self._pointers[name], self._bound[name], self._compute)
+            self._device.synchronize(self._compute)
+            self._loaded |= missing
 
-    def _compute(self) -> None:
-        if self._records and self._runs == 1:  # the first run allocates, which cannot be recorded
-            self._recorded = self._device.record(self._handle, self._enqueue)
+    def _execute(self) -> None:
+        if self._records and self._begun == 1:  # the first run allocates, which cannot be recorded
+            self._recorded = self._device.record(self._compute, self._enqueue)
             self._records = self._recorded is not None
-        self._runs += 1
+        self._begun += 1
         if self._recorded is not None:
-            self._device.replay(self._recorded, self._handle)
+            self._device.replay(self._recorded, self._compute)
         elif not self._enqueue():
             raise EngineError("TensorRT could not run the network, see its message above")
-        if self._runs == 1 and self._cache is not None:
-            self._save_cache()
 
     def _enqueue(self) -> bool:
-        return bool(self._context.execute_async_v3(self._handle))
+        return bool(self._context.execute_async_v3(self._compute))
 
     def _save_cache(self) -> None:
         """Keep what TensorRT-RTX compiled for a quick next start; a read-only folder does not matter."""
-        self._device.synchronize(self._handle)
+        self._device.synchronize(self._compute)
         part = self._cache_file.with_name(f".{self._cache_file.name}.part")
         try:
             part.write_bytes(bytes(self._cache.serialize()))
@@ -162,22 +228,33 @@ class TensorRtEngine(Engine):
         if self._closed:
             return
         with self._device.current():
-            self._device.synchronize(self._handle)
+            self._finish()
             self._release()
         self._device.close()
 
+    def _finish(self) -> None:
+        for stream in self._streams:
+            self._device.synchronize(stream)
+
     def _release(self) -> None:
-        """Context before engine before runtime, as TensorRT asks for; then memory, then the stream."""
+        """Context before engine before runtime, as TensorRT asks for; then memory, events and streams."""
         self._closed = True
+        device = self._device
         if self._recorded is not None:
-            self._device.forget(self._recorded)
+            device.forget(self._recorded)
         for name in ("_recorded", "_cache", "_context", "_engine", "_runtime"):
             setattr(self, name, None)
+        for run in self._runs:
+            for pointer in run.pointers.values():
+                device.free(pointer)
+            for array in run.staged.values():
+                device.unpin(array)
+            for event in (run.uploaded, run.computed, run.downloaded):
+                device.drop(event)
         for pointer in self._pointers.values():
-            self._device.free(pointer)
-        for array in self._staged.values():
-            self._device.unpin(array)
-        self._pointers, self._staged = {}, {}
-        if self._stream is not None:
-            self._device.destroy(self._stream)
-            self._stream = None
+            device.free(pointer)
+        for array in self._bound.values():
+            device.unpin(array)
+        for stream in self._streams:
+            device.destroy(stream)
+        self._pointers, self._bound, self._runs, self._streams = {}, {}, [], []

@@ -1,6 +1,7 @@
 """Dress one picture: frame -> crop -> network -> composite, in place."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from engines import Session
 from runtime import _native
 from runtime.colours import anchor_colours
-from runtime.framing import Framing
+from runtime.framing import Crop, Framing
 from runtime.garment import Garment
 from runtime.matte import fade_inner_edges, matte, show_through
 from runtime.smoothing import Smoothing
@@ -39,6 +40,19 @@ def fit(session: Session, garment: Garment) -> Fitted:
     return Fitted(garment, session.encode(garment.image, garment.mask))
 
 
+@dataclass
+class Begun:
+    """A picture whose try-on is under way, in the garment worn when it was begun."""
+
+    image: Pixels
+    crop: Crop
+    person: NDArray[np.float32]
+    garment: Garment
+    collect: Callable[[], dict[str, NDArray[np.float32]]]
+    preprocess_ms: float
+    began: float  # time.perf_counter
+
+
 class Dresser:
     """Puts the garment worn onto pictures of one source. Used by one thread."""
 
@@ -47,16 +61,24 @@ class Dresser:
         self._framing = framing
         self._smoothing = smoothing
         self._garment: Garment | None = None
+        self._shown: Garment | None = None  # of the last picture finished
+
+    @property
+    def ahead(self) -> int:
+        """How many further pictures may be begun before the first is finished; 0 where that gains nothing."""
+        return self._session.tryon.in_flight - 1
 
     def wear(self, fitted: Fitted) -> None:
-        """Dress all following pictures in this garment."""
+        """Dress all pictures begun from now on in this garment."""
         self._session.wear(fitted.encoded)
         self._garment = fitted.garment
-        if self._smoothing:
-            self._smoothing.reset()
 
     def dress(self, image: Pixels) -> StageTimes:
         """Draw the try-on into `image` (uint8 [H, W, 3] BGR). On an error the image is as it was."""
+        return self.finish(self.begin(image))
+
+    def begin(self, image: Pixels) -> Begun:
+        """Give a picture to the network; on a GPU that computes beside what comes next on this thread."""
         if self._garment is None:
             raise RuntimeError("no garment is worn yet")
         started = time.perf_counter()
@@ -64,16 +86,25 @@ class Dresser:
         person = np.empty((1, 3, self._session.bundle.height, self._session.bundle.width), np.float32)
         _native.preprocess(image, crop, person)
         prepared = time.perf_counter()
-        outputs = self._session.run(person)
+        collect = self._session.begin(person)
+        return Begun(image, crop, person, self._garment, collect, 1e3 * (prepared - started), prepared)
+
+    def finish(self, begun: Begun) -> StageTimes:
+        """Draw the try-on into a begun picture, in the order in which they were begun."""
+        person, garment, crop = begun.person, begun.garment, begun.crop
+        outputs = begun.collect()
         computed = time.perf_counter()
         flow, worn = outputs["flow"], outputs["composite_mask"]
         rendered = anchor_colours(person, outputs["rendered"], worn)
         tryon = outputs["tryon"] + (1 - worn) * (rendered - outputs["rendered"])
-        mask = show_through(worn, self._garment.mask, flow)
+        mask = show_through(worn, garment.mask, flow)
         changed = matte(person, tryon, worn)
         if self._smoothing:
+            if garment is not self._shown:
+                self._smoothing.reset()
             flow, mask, changed = self._smoothing(person, flow, mask, changed)
-        changed = fade_inner_edges(changed, crop, *image.shape[:2])
-        _native.composite(image, crop, self._garment.cloth, flow, rendered, mask, changed)
+        self._shown = garment
+        changed = fade_inner_edges(changed, crop, *begun.image.shape[:2])
+        _native.composite(begun.image, crop, garment.cloth, flow, rendered, mask, changed)
         done = time.perf_counter()
-        return StageTimes(1e3 * (prepared - started), 1e3 * (computed - prepared), 1e3 * (done - computed))
+        return StageTimes(begun.preprocess_ms, 1e3 * (computed - begun.began), 1e3 * (done - computed))

@@ -3,13 +3,14 @@
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.dresser import Dresser, Fitted, StageTimes
+from runtime.dresser import Begun, Dresser, Fitted, StageTimes
 from runtime.garment import Garment
 from runtime.notices import Notices
 from runtime.slot import Closed, Slot
@@ -57,6 +58,8 @@ class Pipeline:
         self._dresser = dresser
         self._wardrobe = wardrobe
         self._lossless = lossless
+        self._fitted: Fitted | None = None  # to be put on with the next frame
+        self._garment: Garment | None = None
         self._stopping = threading.Event()
         self._failure: BaseException | None = None
         self._threads = [
@@ -124,26 +127,61 @@ class Pipeline:
             leave(frame)
 
     def _try_on(self) -> None:
+        """Frames one by one; where the engine allows, one that waits is begun before the last is finished."""
         leave = self.results.put_when_free if self._lossless else self.results.put
-        garment: Garment | None = None
-        fitted: Fitted | None = None
+        underway: deque[_Underway] = deque()
         while True:
-            frame = self._frames.get()
-            assert frame is not None  # without a timeout
-            camera = frame.image.copy()
-            times: StageTimes | None = None
-            try:
-                fitted = self._wardrobe.take() or fitted
-                if fitted is not None:
-                    self._dresser.wear(fitted)
-                    garment, fitted = fitted.garment, None
-                times = self._dresser.dress(frame.image)
+            if not underway:
+                frame = self._frames.get()
+                assert frame is not None  # without a timeout
+                underway.append(self._begin(frame))
+            while len(underway) <= self._dresser.ahead and (frame := self._waiting()) is not None:
+                underway.append(self._begin(frame))
+            leave(self._finish(underway.popleft()))
+
+    def _waiting(self) -> Frame | None:
+        """The frame that waits, if one does."""
+        try:
+            return self._frames.get(0)
+        except Closed:  # what is under way still counts
+            return None
+
+    def _begin(self, frame: Frame) -> "_Underway":
+        camera = frame.image.copy()
+        try:
+            self._fitted = self._wardrobe.take() or self._fitted
+            if self._fitted is not None:
+                self._dresser.wear(self._fitted)
+                self._garment, self._fitted = self._fitted.garment, None
+            return _Underway(frame, camera, self._garment, self._dresser.begin(frame.image))
+        except Exception as error:  # whatever an engine raises: the plain camera is shown, and it goes on
+            self._failed(error)
+            return _Underway(frame, camera, self._garment, None)
+
+    def _finish(self, underway: "_Underway") -> Result:
+        frame, times = underway.frame, None
+        try:
+            if underway.begun is not None:
+                times = self._dresser.finish(underway.begun)
                 self.notices.clear("try-on")
-            except (
-                Exception
-            ) as error:  # whatever an engine raises: the mirror shows the plain camera and goes on
-                log.debug("try-on failed", exc_info=True)
-                self.notices.set("try-on", f"try-on failed: {error}")
-            latency_ms = 1e3 * (time.monotonic() - frame.captured_at)
-            image = frame.image if times else camera
-            leave(Result(frame.index, image, camera, garment, times, frame.captured_at, latency_ms))
+        except Exception as error:
+            self._failed(error)
+        latency_ms = 1e3 * (time.monotonic() - frame.captured_at)
+        image = frame.image if times else underway.camera
+        return Result(
+            frame.index, image, underway.camera, underway.garment, times, frame.captured_at, latency_ms
+        )
+
+    def _failed(self, error: Exception) -> None:
+        log.debug("try-on failed", exc_info=True)
+        self.notices.set("try-on", f"try-on failed: {error}")
+
+
+@dataclass(frozen=True)
+class _Underway:
+    """A frame given to the engine; `begun` is None where that failed."""
+
+    frame: Frame
+    camera: Pixels
+    garment: Garment | None
+    begun: Begun | None

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import types
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,22 @@ if TYPE_CHECKING:  # the tests of the runtime need no torch
 HERE = Path(__file__).parent
 REFERENCE = HERE / "reference"
 State = dict[str, "torch.Tensor"]
+
+
+def _beside(name: str) -> types.ModuleType:
+    """A module that lies beside the tests and is none of them."""
+    spec = importlib.util.spec_from_file_location(name, HERE / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def lazy() -> types.ModuleType:
+    """A GPU and a TensorRT of host memory."""
+    return _beside("lazy_gpu")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

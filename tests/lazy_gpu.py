@@ -13,10 +13,23 @@ from typing import Any
 
 import numpy as np
 
+from engines import Session
 from engines.bundle import Bundle
 from engines.device import Device
 from engines.onnxruntime_engine import OnnxRuntimeEngine
 from engines.protocol import Array, EngineError
+from engines.tensorrt_engine import plan_path
+from engines.tensorrt_run import TensorRtEngine
+
+
+class Mark:
+    """An event's place on a stream."""
+
+    def __init__(self, stream: int) -> None:
+        self.stream, self.passed = stream, False
+
+    def __call__(self) -> None:
+        self.passed = True
 
 
 class LazyDevice(Device):
@@ -27,6 +40,7 @@ class LazyDevice(Device):
         self.memory: dict[int, np.ndarray] = {}
         self.waiting: dict[int, list[Callable[[], Any]]] = {}
         self.arrays: dict[int, Array] = {}
+        self.events: dict[int, Mark | None] = {}
         self.records = records
         self.recording: list[Callable[[], Any]] | None = None
         self.graphs = 0
@@ -90,11 +104,39 @@ class LazyDevice(Device):
         assert id(array) in self.arrays, "not page-locked"
         self.later(stream, lambda: np.copyto(array, self.memory[pointer].reshape(array.shape)))
 
+    def copy(self, target: int, source: int, size: int, stream: int) -> None:
+        assert size == self.memory[target].nbytes == self.memory[source].nbytes
+        self.later(stream, lambda: np.copyto(self.memory[target], self.memory[source]))
+
     def synchronize(self, stream: int) -> None:
         self._check()
-        for work in self.waiting[stream]:
-            work()
-        self.waiting[stream] = []
+        while self.waiting[stream]:
+            self.waiting[stream].pop(0)()
+
+    def event(self) -> int:
+        number = self._number()
+        self.events[number] = None
+        return number
+
+    def mark(self, event: int, stream: int) -> None:
+        self.events[event] = mark = Mark(stream)
+        self.later(stream, mark)
+
+    def follow(self, stream: int, event: int) -> None:
+        mark = self.events[event]
+        self.later(stream, lambda: self._reach(mark))
+
+    def wait(self, event: int) -> None:
+        self._check()
+        self._reach(self.events[event])
+
+    def _reach(self, mark: Mark | None) -> None:
+        while mark is not None and not mark.passed:
+            self.waiting[mark.stream].pop(0)()
+
+    def drop(self, event: int) -> None:
+        self._check()
+        del self.events[event]
 
     def record(self, stream: int, work: Callable[[], bool]) -> Any:  # noqa: ARG002
         if not self.records:
@@ -224,3 +266,24 @@ def tensorrt(bundle: Bundle, device: LazyDevice, rtx: bool = False) -> Any:
     if rtx:
         trt.CudaGraphStrategy = types.SimpleNamespace(WHOLE_GRAPH_CAPTURE="whole graph")
     return trt
+
+
+def write_plans(bundle: Bundle, library: str) -> None:
+    """Plans that hold their graphs' names."""
+    for graph in ("garment", "tryon"):
+        plan = plan_path(bundle, graph, library)
+        plan.parent.mkdir(exist_ok=True)
+        plan.write_text(graph)
+
+
+def open_session(bundle: Bundle, rtx: bool = False, records: bool = True) -> tuple[Session, list[LazyDevice]]:
+    """A bundle opened on its plans, and the devices of both graphs."""
+    devices = [LazyDevice(records) for _ in range(2)]
+    library = "tensorrt_rtx" if rtx else "tensorrt"
+    garment, tryon = (
+        TensorRtEngine(
+            bundle, graph, plan_path(bundle, graph, library), tensorrt(bundle, device, rtx), device
+        )
+        for graph, device in zip(("garment", "tryon"), devices, strict=True)
+    )
+    return Session(bundle, "tensorrt", garment, tryon, "a test"), devices

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -26,12 +27,22 @@ from runtime.sources import Frame, Source, SourceLost
 from runtime.wardrobe import Wardrobe
 
 Pixels = NDArray[np.uint8]
+Collect = Callable[[], dict[str, NDArray[np.float32]]]
 HEIGHT, WIDTH = 64, 48
 
 
-@pytest.fixture
-def session(identity_bundle: Callable[..., Path]) -> Iterator[engines.Session]:
-    with engines.open(identity_bundle(HEIGHT, WIDTH), "onnxruntime") as opened:
+@pytest.fixture(params=["onnxruntime", "tensorrt"])
+def session(
+    request: pytest.FixtureRequest, identity_bundle: Callable[..., Path], lazy: Any
+) -> Iterator[engines.Session]:
+    """An engine that computes at once, and one that has two frames under way (TensorRT's, on host memory)."""
+    if request.param == "onnxruntime":
+        opened = engines.open(identity_bundle(HEIGHT, WIDTH), "onnxruntime")
+    else:
+        bundle = engines.load_bundle(identity_bundle(HEIGHT, WIDTH))
+        lazy.write_plans(bundle, "tensorrt")
+        opened, _ = lazy.open_session(bundle)
+    with opened:
         yield opened
 
 
@@ -153,13 +164,13 @@ def test_identity_flow_puts_the_photo_at_camera_resolution(session: engines.Sess
 
 
 def test_newest_frame_wins_when_the_network_is_slow(session: engines.Session) -> None:
-    original = session.run
+    original = session.begin
 
-    def slow(person: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    def slow(person: NDArray[np.float32]) -> Collect:
         time.sleep(0.05)
         return original(person)
 
-    session.run = slow  # type: ignore[method-assign]
+    session.begin = slow  # type: ignore[method-assign]
     pipeline = pipeline_of(session, Script(list(range(100)), wait_s=0.005), lossless=False)
     pipeline.start()
     results = drain(pipeline)
@@ -186,14 +197,14 @@ def test_a_camera_that_vanishes_is_reported_and_comes_back(session: engines.Sess
 
 
 def test_an_engine_error_shows_the_plain_camera_and_passes(session: engines.Session) -> None:
-    original, calls = session.run, itertools.count()
+    original, calls = session.begin, itertools.count()
 
-    def flaky(person: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    def flaky(person: NDArray[np.float32]) -> Collect:
         if next(calls) == 1:
             raise engines.EngineError("device lost")
         return original(person)
 
-    session.run = flaky  # type: ignore[method-assign]
+    session.begin = flaky  # type: ignore[method-assign]
     pipeline = pipeline_of(session, Script([10, 20, 30]), lossless=True)
     pipeline.start()
     results = drain(pipeline)
@@ -201,6 +212,26 @@ def test_an_engine_error_shows_the_plain_camera_and_passes(session: engines.Sess
     assert (results[1].image == 20).all()
     assert (results[2].image != 30).any()
     assert pipeline.notices.current() == []
+
+
+def test_a_picture_wears_what_was_worn_when_it_was_begun(session: engines.Session) -> None:
+    garments = [
+        fit(session, prepare(*square_garment("dark", 60), HEIGHT, WIDTH)),
+        fit(session, prepare(*square_garment("light", 250), HEIGHT, WIDTH)),
+    ]
+    dresser = Dresser(session, Framing("centre", WIDTH / HEIGHT), Smoothing())
+    alone, together = ([np.full((240, 320, 3), 128, np.uint8) for _ in garments] for _ in range(2))
+    for garment, picture in zip(garments, alone, strict=True):
+        dresser.wear(garment)
+        dresser.dress(picture)
+    begun = []
+    for garment, picture in zip(garments, together, strict=True):
+        dresser.wear(garment)
+        begun.append(dresser.begin(picture))
+    for under_way in begun:
+        dresser.finish(under_way)
+    np.testing.assert_array_equal(together, alone)
+    assert (alone[0] != alone[1]).any()
 
 
 def test_a_dead_thread_is_noticed_at_once(session: engines.Session) -> None:

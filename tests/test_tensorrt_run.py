@@ -1,6 +1,5 @@
 """Running plans: on a GPU where there is one, on a GPU made of host memory everywhere."""
 
-import importlib.util
 import re
 import shutil
 import subprocess
@@ -13,7 +12,7 @@ import pytest
 
 import engines
 import engines.device
-from engines import EngineError, Session, TensorSpec, tensorrt_engine
+from engines import EngineError, TensorSpec, tensorrt_engine
 from engines.device import compute_capability, open_device
 from engines.tensorrt_engine import LIBRARIES, build_plan, installed, plan_path
 from engines.tensorrt_run import TensorRtEngine
@@ -24,41 +23,21 @@ from rmgn import RMGN
 Inputs = dict[str, np.ndarray]
 
 
-def _lazy_gpu() -> Any:
-    path = Path(__file__).with_name("lazy_gpu.py")
-    spec = importlib.util.spec_from_file_location("lazy_gpu", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-lazy = _lazy_gpu()
-
-
 @pytest.fixture
-def bundle(identity_bundle: Any) -> engines.Bundle:
+def bundle(identity_bundle: Any, lazy: Any) -> engines.Bundle:
     """A copy of the bundle whose results are known by heart, its plans naming their graphs."""
     loaded = engines.load_bundle(identity_bundle())
     for library in LIBRARIES:
-        for graph in ("garment", "tryon"):
-            plan = plan_path(loaded, graph, library)
-            plan.parent.mkdir(exist_ok=True)
-            plan.write_text(graph)
+        lazy.write_plans(loaded, library)
     return loaded
 
 
-def session(bundle: engines.Bundle, rtx: bool = False, records: bool = True) -> tuple[Session, list[Any]]:
-    devices = [lazy.LazyDevice(records) for _ in range(2)]
-    library = "tensorrt_rtx" if rtx else "tensorrt"
-    garment, tryon = (
-        TensorRtEngine(
-            bundle, graph, plan_path(bundle, graph, library), lazy.tensorrt(bundle, device, rtx), device
-        )
-        for graph, device in zip(("garment", "tryon"), devices, strict=True)
-    )
-    return Session(bundle, "tensorrt", garment, tryon, "a test"), devices
+NOTHING: tuple[Any, ...] = ({}, {}, {}, {}, 0)
+
+
+def left(device: Any) -> tuple[Any, ...]:
+    """What an engine has not given back."""
+    return device.memory, device.arrays, device.waiting, device.events, device.graphs
 
 
 def pictures(bundle: engines.Bundle, seed: int) -> Inputs:
@@ -72,10 +51,10 @@ def pictures(bundle: engines.Bundle, seed: int) -> Inputs:
 @pytest.mark.parametrize(
     ("rtx", "records"), [(False, True), (False, False), (True, True)], ids=["capture", "no capture", "RTX"]
 )
-def test_frames_equal_onnx_runtime(bundle: engines.Bundle, rtx: bool, records: bool) -> None:
+def test_frames_equal_onnx_runtime(lazy: Any, bundle: engines.Bundle, rtx: bool, records: bool) -> None:
     """Four frames, a change of garment, and a frame between that feeds another garment than the bound one."""
     first, second = pictures(bundle, 1), pictures(bundle, 2)
-    ours, devices = session(bundle, rtx, records)
+    ours, devices = lazy.open_session(bundle, rtx, records)
     with ours, engines.open(bundle, "onnxruntime") as theirs:
         for inputs in (first, second):
             worn = [s.encode(inputs["garment"], inputs["garment_mask"]) for s in (ours, theirs)]
@@ -94,13 +73,13 @@ def test_frames_equal_onnx_runtime(bundle: engines.Bundle, rtx: bool, records: b
             assert not np.array_equal(results[2][1]["tryon"], results[3][1]["tryon"])
     assert devices[1].replays == (7 if records and not rtx else 0), "all but the first of eight"
     for device in devices:
-        assert (device.memory, device.arrays, device.waiting, device.graphs) == ({}, {}, {}, 0)
+        assert left(device) == NOTHING
         assert device.closed
 
 
-def test_the_garment_stays_on_the_device(bundle: engines.Bundle) -> None:
+def test_the_garment_stays_on_the_device(lazy: Any, bundle: engines.Bundle) -> None:
     inputs = pictures(bundle, 3)
-    ours, (_, device) = session(bundle)
+    ours, (_, device) = lazy.open_session(bundle)
     with ours:
         ours.wear(ours.encode(inputs["garment"], inputs["garment_mask"]))
         device.uploads.clear()
@@ -109,17 +88,70 @@ def test_the_garment_stays_on_the_device(bundle: engines.Bundle) -> None:
         assert device.uploads == [inputs["person"].nbytes] * 3
 
 
-def test_what_tensorrt_rtx_compiled_is_kept(bundle: engines.Bundle) -> None:
+@pytest.mark.parametrize("first_collected", [0, 1])
+def test_two_frames_under_way(lazy: Any, bundle: engines.Bundle, first_collected: int) -> None:
+    """Each has its own person, and the garment worn when it began, in whichever order they are collected."""
+    worn, next_worn = pictures(bundle, 5), pictures(bundle, 6)
+    ours, _ = lazy.open_session(bundle)
+    with ours, engines.open(bundle, "onnxruntime") as theirs:
+        encoded = [theirs.encode(p["garment"], p["garment_mask"]) for p in (worn, next_worn)]
+        for _ in range(3):  # a plain run, one that is recorded, one that is replayed
+            expected, collect = [], []
+            for garment, person in zip(encoded, (worn["person"], next_worn["person"]), strict=True):
+                for opened in (ours, theirs):
+                    opened.wear(garment)
+                expected.append(theirs.run(person))
+                collect.append(ours.tryon.begin({"person": person}))
+            with pytest.raises(EngineError, match="2 runs are under way"):
+                ours.run(worn["person"])
+            for index in (first_collected, 1 - first_collected):
+                result = collect[index]()
+                for name, value in expected[index].items():
+                    np.testing.assert_array_equal(result[name], value, err_msg=name)
+                with pytest.raises(EngineError, match="collected already"):
+                    collect[index]()
+
+
+def test_copies_pass_beside_the_computation(lazy: Any, bundle: engines.Bundle) -> None:
+    """The next frame is on the device before this one is computed, and this one's results leave after it."""
+    inputs = pictures(bundle, 7)
+    ours, (_, device) = lazy.open_session(bundle)
+    with ours:
+        ours.wear(ours.encode(inputs["garment"], inputs["garment_mask"]))
+        waited = [ours.tryon.begin({"person": inputs["person"]}) for _ in range(2)]
+        upload, compute, download = device.waiting.values()
+        with device.current():
+            device.synchronize(next(iter(device.waiting)))
+        assert not upload
+        assert compute
+        assert download
+        first = waited[0]()
+        assert compute, "the second frame has not been waited for"
+        np.testing.assert_array_equal(first["tryon"], waited[1]()["tryon"])
+
+
+def test_closing_gives_back_what_is_under_way(lazy: Any, bundle: engines.Bundle) -> None:
+    inputs = pictures(bundle, 8)
+    ours, devices = lazy.open_session(bundle)
+    ours.wear(ours.encode(inputs["garment"], inputs["garment_mask"]))
+    collect = ours.tryon.begin({"person": inputs["person"]})
+    ours.close()
+    with pytest.raises(EngineError, match="closed"):
+        collect()
+    assert [left(device) for device in devices] == [NOTHING] * 2
+
+
+def test_what_tensorrt_rtx_compiled_is_kept(lazy: Any, bundle: engines.Bundle) -> None:
     inputs = pictures(bundle, 4)
     for kept in (b"compiled", b"compiledcompiled"):
-        ours, _ = session(bundle, rtx=True)
+        ours, _ = lazy.open_session(bundle, rtx=True)
         with ours:
             ours.encode(inputs["garment"], inputs["garment_mask"])
         assert plan_path(bundle, "garment", "tensorrt_rtx").with_suffix(".cache").read_bytes() == kept
 
 
-def test_misuse_is_refused(bundle: engines.Bundle) -> None:
-    ours, _ = session(bundle)
+def test_misuse_is_refused(lazy: Any, bundle: engines.Bundle) -> None:
+    ours, _ = lazy.open_session(bundle)
     with pytest.raises(ValueError, match="missing input"):
         ours.tryon.run({"person": pictures(bundle, 1)["person"]})
     with pytest.raises(ValueError, match="must be float32"):
@@ -130,7 +162,7 @@ def test_misuse_is_refused(bundle: engines.Bundle) -> None:
         ours.run(pictures(bundle, 1)["person"])
 
 
-def test_a_plan_that_tensorrt_refuses_leaves_nothing_behind(bundle: engines.Bundle) -> None:
+def test_a_plan_that_tensorrt_refuses_leaves_nothing_behind(lazy: Any, bundle: engines.Bundle) -> None:
     plan = plan_path(bundle, "tryon", "tensorrt")
     for content, message in (
         ("nonsense", "tensorrt 0 refuses .*build it again"),
@@ -140,10 +172,10 @@ def test_a_plan_that_tensorrt_refuses_leaves_nothing_behind(bundle: engines.Bund
         device = lazy.LazyDevice()
         with pytest.raises(EngineError, match=message):
             TensorRtEngine(bundle, "tryon", plan, lazy.tensorrt(bundle, device), device)
-        assert (device.memory, device.arrays, device.waiting) == ({}, {}, {})
+        assert left(device) == NOTHING
 
 
-def test_the_stand_in_has_tensorrts_names() -> None:
+def test_the_stand_in_has_tensorrts_names(lazy: Any) -> None:
     """What the tests above call exists in NVIDIA's bindings under that name."""
     trt = pytest.importorskip("tensorrt_rtx")
     for own, real in (
@@ -215,6 +247,9 @@ def test_plans_run_on_the_gpu(lite: RMGN, planned: engines.Bundle) -> None:
             assert rows["flow"].mean_pixels is not None
             assert rows["flow"].mean_pixels < 0.05
             assert all(row.psnr > 45 for row in rows.values()), rows
+        collect = [first.begin(person) for person in (inputs["person"], -inputs["person"])]
+        for under_way, person in zip(collect, (inputs["person"], -inputs["person"]), strict=True):
+            np.testing.assert_array_equal(under_way()["tryon"], second.run(person)["tryon"])
 
 
 @pytest.mark.gpu
@@ -237,14 +272,16 @@ def test_gpu_memory_comes_back() -> None:
     device.close()
 
 
-def test_specs_are_what_the_engine_offers(bundle: engines.Bundle) -> None:
-    ours, _ = session(bundle)
+def test_specs_are_what_the_engine_offers(lazy: Any, bundle: engines.Bundle) -> None:
+    ours, _ = lazy.open_session(bundle)
     with ours:
         assert ours.tryon.inputs[0] == TensorSpec("person", (1, 3, bundle.height, bundle.width), -1, 1)
         assert ours.garment.outputs == bundle.graphs["garment"].outputs
 
 
-def test_reasons_of_both_libraries_are_given(bundle: engines.Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reasons_of_both_libraries_are_given(
+    lazy: Any, bundle: engines.Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two libraries without a manifest: both reasons, and the device given back each time."""
     devices: list[Any] = []
 
