@@ -64,6 +64,8 @@ def first_model(config: TrainConfig, init: Path | None) -> Network:
     network: type[Network] = ParserBased if config.stage.startswith("pb-") else RMGN
     model: Network = network(config.network())
     model.warp.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if config.flow_levels:
+        model.warp.train_coarsest(config.flow_levels)
     if init is None:
         return model
     found: Network = checkpoint.load_as(network, init)

@@ -36,6 +36,7 @@ class TrainConfig:
     warmup: int = 200  # steps in which the learning rate rises, since Adam's estimates begin empty
     constant: float = 0.5  # share of the steps before the learning rate falls linearly to 0
     learning_rate: float = 5e-5
+    flow_levels: int = 0  # of a "-warp" stage: the coarsest alone, which are cheap and decide most; 0: all
     warp_factor: float = 1.0  # learning rate of the warp module relative to the generator's; 0: it stays
     beta1: float = 0.5
     beta2: float = 0.999
@@ -92,6 +93,10 @@ def load_config(name: str, overrides: dict[str, Any]) -> TrainConfig:
     for name in ("height", "width"):
         if getattr(config, name) % 32 or getattr(config, name) < 96:
             raise ValueError(f"{file}: {name} must be a multiple of 32, at least 96")
+    if config.flow_levels and not config.stage.endswith("-warp"):
+        raise ValueError(f"{file}: flow_levels goes with stages that train the warp module alone")
+    if not 0 <= config.flow_levels <= len(ModelConfig.encoder_widths):
+        raise ValueError(f"{file}: flow_levels must be 0 to {len(ModelConfig.encoder_widths)}")
     try:
         config.network()
     except ValueError as error:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from rmgn import batches
@@ -50,7 +51,9 @@ def pictures(model: Network, source: Source, config: TrainConfig, task: Task) ->
     model.eval()
     flows = model.estimate_flow(triplet.person, model.encode_garment(triplet.garment, triplet.mask))
     extra = {"regional_masks": True} if isinstance(model, RMGN) else {}
-    result = model.generate(triplet.person, triplet.garment, triplet.mask, flows.flows[-1], **extra)
+    # Where only the coarsest levels are trained, their flow is shown.
+    flow = F.interpolate(flows.flows[-1], triplet.garment.shape[-2:], mode="bilinear")
+    result = model.generate(triplet.person, triplet.garment, triplet.mask, flow, **extra)
     masks = [result.composite_mask, *result.regional_masks[-1:]]
     columns = [
         seen_person(triplet),

@@ -70,9 +70,11 @@ class FeaturePyramid(nn.Module):
         self.lateral = nn.ModuleList(nn.Conv2d(width_in, width, 1) for width_in in reversed(widths))
         self.smooth = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in widths)
 
-    def forward(self, features: list[Tensor]) -> Pyramid:
+    def forward(self, features: list[Tensor], depth: int | None = None) -> Pyramid:
+        """features: finest first; depth: how many levels, from the coarsest on (all)."""
         levels: list[Tensor] = []
-        for feature, lateral, smooth in zip(reversed(features), self.lateral, self.smooth, strict=True):
+        parts = zip(reversed(features), self.lateral, self.smooth, strict=True)
+        for feature, lateral, smooth in itertools.islice(parts, depth):
             level = lateral(feature)
             if levels:
                 level = level + F.interpolate(levels[-1], scale_factor=2, mode="nearest")
@@ -116,8 +118,9 @@ class FlowNet(nn.Module):
         flows: list[Tensor] = []
         offsets: list[Tensor] = []
         flow: Tensor | None = None
+        depth = len(person)
         for level_person, level_garment, match, refine in zip(
-            person, garment, self.match, self.refine, strict=True
+            person, garment, self.match[:depth], self.refine[:depth], strict=True
         ):
             start = None if flow is None else flow.detach()
             warped = level_garment if start is None else flow_warp(level_garment, start)
@@ -137,6 +140,8 @@ class FlowNet(nn.Module):
 class Warp(nn.Module):
     """Person and garment to the flow between them (AFWM)."""
 
+    depth: int | None = None  # levels of pyramids and flow, from the coarsest on; `train_coarsest` sets it
+
     def __init__(self, config: ModelConfig, person_channels: int = 3) -> None:
         super().__init__()
         self.person_encoder = Encoder(person_channels, config.encoder_widths)
@@ -147,11 +152,20 @@ class Warp(nn.Module):
 
     def encode_person(self, person: Tensor) -> Pyramid:
         """Pyramid of a person photo [B, 3, H, W] in [-1, 1]."""
-        return self.person_pyramid(self.person_encoder(person))
+        return self.person_pyramid(self.person_encoder(person), self.depth)
 
     def encode_garment(self, garment: Tensor) -> Pyramid:
         """Pyramid of a masked garment photo I·E [B, 3, H, W] in [-1, 1]."""
-        return self.garment_pyramid(self.garment_encoder(garment))
+        return self.garment_pyramid(self.garment_encoder(garment), self.depth)
+
+    def train_coarsest(self, depth: int) -> None:
+        """Compute and train this many levels alone; flows then end at their resolution."""
+        self.depth = depth
+        for pyramid in (self.person_pyramid, self.garment_pyramid):
+            for finer in (*pyramid.lateral[depth:], *pyramid.smooth[depth:]):
+                finer.requires_grad_(False)
+        for finer in (*self.flow_net.match[depth:], *self.flow_net.refine[depth:]):
+            finer.requires_grad_(False)
 
     def forward(self, person: Tensor, garment_pyramid: Pyramid) -> Flows:
         """Flows of all levels; the last has the resolution of `person`."""

@@ -114,7 +114,7 @@ def test_a_few_steps_lower_every_main_loss(layers_folder: Path, stage: str) -> N
         terms["total"].backward()
         optimizer.step()
         history.append({name: value.item() for name, value in terms.items()})
-    main_terms = ["total", "flow"] + (["pixel", "composite"] if stage == "pf-full" else [])
+    main_terms = ["total", "flow"] + (["pixel", "composite", "skin"] if stage == "pf-full" else [])
     for name in main_terms:
         assert history[-1][name] < 0.9 * history[0][name], (name, history[0][name], history[-1][name])
 
@@ -190,6 +190,10 @@ def test_mistakes_are_one_sentence(
     )
     settings.write_text("colour = 1")
     assert "unknown settings colour" in error("--config", settings)
+    settings.write_text('stage = "pf-full"\nflow_levels = 3')
+    assert "flow_levels goes with stages that train the warp module alone" in error("--config", settings)
+    settings.write_text('stage = "pf-warp"\nflow_levels = 6')
+    assert "flow_levels must be 0 to 5" in error("--config", settings)
     settings.write_text('steps = "many"')
     assert "steps must be of type int, not 'many'" in error("--config", settings)
     assert "no data set that is known" in error("--data", tmp_path)
