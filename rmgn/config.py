@@ -32,8 +32,16 @@ class ModelConfig:
         "normalised"  # release σ(conv(n)); eq. (5) σ(conv(hP‖hI))
     )
     regional_mask: bool = True  # False: person and garment are averaged, column B of the paper's table 3
-    composite: bool = True  # a fourth output channel blends the warped garment in
+    composite: bool = True  # an output channel blends the warped garment in
+    # Not in the paper: another keeps the person's own pixels in the rendered image, and what is drawn takes
+    # light and colour from the person's picture, which instance norms forget.
+    preserve: bool = False
     unet_widths: tuple[int, ...] = (64, 128, 256, 512, 512)  # of the PF-AFN generator, finest first
+
+    @property
+    def output_channels(self) -> int:
+        """Of a generator: red, green, blue, then the masks in the order above."""
+        return 3 + self.composite + self.preserve
 
     def warp_part(self) -> tuple[object, ...]:
         """What the weights of the warp module depend on."""
@@ -70,13 +78,14 @@ PRESETS: dict[str, ModelConfig] = {
     # Small enough for a CPU: 25 frames a second on two cores at 256×192 with the garment cached. Widths are
     # multiples of 16, the block in which CPU engines and tensor cores compute (benchmarks/model_cost.py).
     "lite": ModelConfig(
-        encoder_widths=(16, 32, 48, 64, 96),
+        encoder_widths=(16, 32, 64, 96, 112),
         pyramid_width=32,
         flow_widths=(32, 16, 16),
         finest_flow_widths=(16, 16, 8),
         pixel_rule="centres",
         extractor_widths=(8, 16, 32, 64, 96),
         fusion_widths=(96, 64, 32, 16, 8),
+        preserve=True,  # eight channels at full size cannot carry a face and a room through instance norms
         unet_widths=(12, 24, 40, 64, 96),  # as many multiply-adds as the generator above
     ),
 }

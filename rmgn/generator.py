@@ -117,8 +117,7 @@ class RegionalMaskResBlock(nn.Module):
 
 
 class RegionalMaskGenerator(nn.Module):
-    """Person, warped garment and warped mask to 4 channels: rendered image and composite mask, before
-    their tanh and sigmoid."""
+    """Person, warped garment and warped mask to rendered image and masks, before their tanh and sigmoid."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -134,10 +133,10 @@ class RegionalMaskGenerator(nn.Module):
             RegionalMaskResBlock(width_in, width_out, maps[level], config)
             for width_in, width_out, level in plan
         )
-        self.final = nn.Conv2d(w4, 4 if config.composite else 3, 3, padding=1)
+        self.final = nn.Conv2d(w4, config.output_channels, 3, padding=1)
 
     def forward(self, person: Tensor, garment: Tensor, mask: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Pictures [B, 3, H, W] in [-1, 1], mask [B, 1, H, W] -> logits [B, 3 or 4, H, W] and all
+        """Pictures [B, 3, H, W] in [-1, 1], mask [B, 1, H, W] -> logits [B, 3 to 5, H, W] and all
         regional masks [B, 1, h, w] in [0, 1], coarsest first."""
         person_maps = self.person_extractor(person)
         garment_maps = self.garment_extractor(torch.cat([garment, mask], dim=1))

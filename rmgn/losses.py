@@ -129,6 +129,8 @@ PIXEL, PERCEPTUAL, MASK, SMOOTHNESS, VARIATION = 1.0, 0.2, 2.0, 6.0, 0.01
 # Of the generator: try-on against the person; composite mask against the worn garment; the rendered image
 # where the person's other clothes were and skin is to be. Perception weighs PERCEPTUAL, on skin twice that.
 TRYON_PIXEL, COMPOSITE, SKIN = 5.0, 1.0, 30.0
+# Of the mask that keeps the person's pixels; it is to keep what differs by less than SAME over a square.
+PRESERVE, SAME, SQUARE = 1.0, 0.1, 5
 # Of the rendered image off the garment: it is the answer there, and alone in reaching under the mask.
 RENDERED = 1.0
 # Of the flow's end-point error in pixels, times the level's n + 1, where the data know the flow. Smoothness
@@ -170,6 +172,21 @@ def warp_loss(
 def composite_loss(composite_mask: Tensor, worn_mask: Tensor) -> Tensor:
     """‖m - M‖: the blended-in garment shows exactly where the person shows the garment. Both [B, 1, H, W]."""
     return F.l1_loss(composite_mask, worn_mask)
+
+
+def agreement(person: Tensor, target: Tensor) -> Tensor:
+    """K, [B, 1, H, W] in {0, 1}: where two pictures of a person show the same but for noise.
+
+    That is where |Δ|, averaged over channels and a SQUARE of pixels, is below SAME (1/20 of the range).
+    """
+    difference = (person - target).abs().mean(dim=1, keepdim=True)
+    around = F.avg_pool2d(difference, SQUARE, 1, SQUARE // 2, count_include_pad=False)
+    return (around < SAME).to(person.dtype)
+
+
+def preserve_loss(preserve_mask: Tensor, person: Tensor, target: Tensor) -> Tensor:
+    """Mean |k - K|: the person's pixels stay exactly where the answer shows them too, see `agreement`."""
+    return F.l1_loss(preserve_mask, agreement(person, target))
 
 
 def exposed_skin(worn_before: Tensor, worn_mask: Tensor) -> Tensor:

@@ -16,8 +16,9 @@ class TryOn(NamedTuple):
     """What one pass computes. Pictures are RGB in [-1, 1], masks in [0, 1], all at full resolution."""
 
     tryon: Tensor  # [B, 3, H, W] = m·warped_garment + (1 - m)·rendered
-    rendered: Tensor  # [B, 3, H, W]
+    rendered: Tensor  # [B, 3, H, W]; of a network that preserves, k·person + (1 - k)·drawn
     composite_mask: Tensor  # [B, 1, H, W], m above
+    preserve_mask: Tensor  # [B, 1, H, W], k above; 0 in networks without it
     warped_garment: Tensor  # [B, 3, H, W]
     warped_mask: Tensor  # [B, 1, H, W]
     flow: Tensor  # [B, 2, H, W], float32 sampling grid, see kernels.flow_warp
@@ -82,7 +83,14 @@ class RMGN(nn.Module):
         logits, masks = self.generator(
             self._cast(person), self._cast(warped_garment), self._cast(warped_mask)
         )
-        return compose(logits, warped_garment, warped_mask, flow, tuple(masks) if regional_masks else ())
+        return compose(
+            logits,
+            warped_garment,
+            warped_mask,
+            flow,
+            preserved=person if self.config.preserve else None,
+            regional_masks=tuple(masks) if regional_masks else (),
+        )
 
     def _cast(self, x: Tensor) -> Tensor:
         """To the dtype of the weights: a half model takes and gives float32 pictures."""
@@ -94,19 +102,40 @@ def compose(
     warped_garment: Tensor,
     warped_mask: Tensor,
     flow: Tensor,
+    preserved: Tensor | None = None,
     regional_masks: tuple[Tensor, ...] = (),
 ) -> TryOn:
-    """Blend what a generator drew, logits [B, 3 or 4, H, W], with the warped garment.
+    """Blend what a generator drew, logits [B, 3 to 5, H, W], with the warped garment and the person.
 
-    The blend is made in the dtype of the pictures: half would cost the result its last bit.
+    preserved: the person [B, 3, H, W], where the last channel says how much of her pixels stays.
+    Blends are made in the dtype of the pictures: half would cost the result its last bit.
     """
-    rendered = torch.tanh(logits[:, :3]).to(warped_garment.dtype)
-    if logits.shape[1] == 4:
-        composite_mask = torch.sigmoid(logits[:, 3:]).to(warped_garment.dtype) * warped_mask
+    logits = logits.to(warped_garment.dtype)
+    drawn = logits[:, :3]
+    masks = [torch.sigmoid(logits[:, k : k + 1]) for k in range(3, logits.shape[1])]
+    nothing = torch.zeros_like(warped_mask)
+    if preserved is None:
+        preserve_mask, rendered = nothing, torch.tanh(drawn)
     else:
-        composite_mask = torch.zeros_like(warped_mask)
+        centre, spread = colours(preserved)
+        preserve_mask = masks.pop()
+        rendered = preserve_mask * preserved + (1 - preserve_mask) * torch.tanh(centre + spread * drawn)
+    composite_mask = masks.pop() * warped_mask if masks else nothing
     tryon = composite_mask * warped_garment + (1 - composite_mask) * rendered
-    return TryOn(tryon, rendered, composite_mask, warped_garment, warped_mask, flow, regional_masks)
+    return TryOn(
+        tryon, rendered, composite_mask, preserve_mask, warped_garment, warped_mask, flow, regional_masks
+    )
+
+
+def colours(picture: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean μ and deviation σ of each channel of a picture in [-1, 1], before a tanh; both [B, 3, 1, 1].
+
+    tanh(atanh(μ) + σ/(1 - μ²)·x) is μ + σ·x to first order.
+    """
+    mean = picture.mean(dim=(2, 3), keepdim=True)
+    deviation = (picture - mean).square().mean(dim=(2, 3), keepdim=True).sqrt()
+    mean = mean.clamp(-0.95, 0.95)
+    return torch.atanh(mean), deviation / (1 - mean * mean)
 
 
 def check_size(picture: Tensor) -> None:

@@ -59,7 +59,7 @@ class UNetGenerator(nn.Module):
     def __init__(self, config: ModelConfig, person_channels: int = 3) -> None:
         super().__init__()
         channels = person_channels + 4  # and the warped garment with its mask
-        self.unet = UNetLevel(channels, config.unet_widths, 4 if config.composite else 3, outermost=True)
+        self.unet = UNetLevel(channels, config.unet_widths, config.output_channels, outermost=True)
 
     def forward(self, person: Tensor, garment: Tensor, mask: Tensor) -> tuple[Tensor, list[Tensor]]:
         return self.unet(torch.cat([person, garment, mask], dim=1)), []

@@ -123,6 +123,9 @@ class TryOnStage(nn.Module):
             self.perceptual,
         )
         named = {"pixel": terms.pixel, "rendered": terms.rendered, "composite": terms.composite}
+        if self.model.config.preserve:
+            preserve = losses.preserve_loss(result.preserve_mask, triplet.person, triplet.target)
+            named["preserve"] = losses.PRESERVE * preserve
         if triplet.skin is not None:
             named["skin"] = terms.skin
         if self.perceptual is not None:

@@ -36,7 +36,8 @@ class ParserBased(nn.Module):
 
     def __init__(self, config: ModelConfig | None = None) -> None:
         super().__init__()
-        self.config = dataclasses.replace(config or ModelConfig(), generator="pfafn")
+        # It sees no photo that it could preserve.
+        self.config = dataclasses.replace(config or ModelConfig(), generator="pfafn", preserve=False)
         self.warp = Warp(self.config, WARP_CHANNELS)
         self.generator = UNetGenerator(self.config, person_channels=4)
 

@@ -73,10 +73,15 @@ def _answer(sample: Sample, person: Tensor) -> Triplet:
 
 
 def true_pairs(sample: Sample) -> Iterator[Triplet]:
-    """The same person in another garment, as the data set shows it."""
+    """The same person in another garment, as the data set shows it.
+
+    Bare is all that the other garment changed and this one does not cover: skin, other clothes, shadows.
+    """
     if sample.other_persons is None:
         raise ValueError("this data set shows nobody in two garments: training the student needs --teacher")
-    yield _answer(sample, sample.other_persons[:, 0])
+    answer = _answer(sample, sample.other_persons[:, 0])
+    differs = 1 - losses.agreement(answer.person, answer.target)
+    yield answer._replace(skin=differs * (1 - answer.worn_mask))
 
 
 def described(sample: Sample) -> Iterator[Triplet]:

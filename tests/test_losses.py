@@ -125,6 +125,18 @@ def test_skin_counts_only_what_the_true_garment_leaves_bare() -> None:
     assert losses.skin_loss(rendered, target, skin).item() == pytest.approx(total / (3 * 4 * 4))
 
 
+def test_the_person_is_kept_where_the_answer_shows_her_too() -> None:
+    """Noise of a camera is no difference; a garment's edge is one, for two pixels more than it reaches."""
+    generator = torch.Generator().manual_seed(0)
+    person = torch.zeros(1, 3, 12, 20) + 0.02 * torch.randn(1, 3, 12, 20, generator=generator)
+    target = 0.02 * torch.randn(1, 3, 12, 20, generator=generator)
+    target[..., 10:] += 0.8
+    kept = losses.agreement(person, target)
+    assert kept[0, 0].tolist() == [[1.0] * 8 + [0.0] * 12] * 12
+    assert losses.preserve_loss(kept, person, target) == 0
+    assert losses.preserve_loss(torch.zeros_like(kept), person, target).item() == pytest.approx(8 / 20)
+
+
 def test_generator_loss_equals_its_sum_of_means() -> None:
     tryon, rendered, target = (torch.rand(2, 3, 4, 5) * 2 - 1 for _ in range(3))
     mask, worn, skin = torch.rand(2, 1, 4, 5), (torch.rand(2, 1, 4, 5) > 0.5).float(), torch.rand(2, 1, 4, 5)

@@ -25,6 +25,7 @@ TINY = dataclasses.replace(
     extractor_widths=(2, 4, 4, 6, 8),
     fusion_widths=(10, 8, 6, 4, 3),
     unet_widths=(4, 4, 6, 8, 8),
+    preserve=False,
 )
 
 
@@ -80,8 +81,10 @@ def test_paper_preset_has_the_published_size() -> None:
         paper_formulas(TINY),
         dataclasses.replace(TINY, generator="pfafn"),
         dataclasses.replace(TINY, composite=False, pixel_rule="corners"),
+        dataclasses.replace(TINY, preserve=True),
+        dataclasses.replace(TINY, composite=False, preserve=True),
     ],
-    ids=["release", "paper formulas", "pfafn", "no composite"],
+    ids=["release", "paper formulas", "pfafn", "no composite", "preserves", "preserves alone"],
 )
 def test_any_size_any_batch_any_variant(config: ModelConfig, size: tuple[int, int]) -> None:
     """A batch gives what its samples give alone, and a cached pyramid what a computed one gives."""
@@ -100,6 +103,51 @@ def test_any_size_any_batch_any_variant(config: ModelConfig, size: tuple[int, in
     m = batch.composite_mask
     torch.testing.assert_close(batch.tryon, m * batch.warped_garment + (1 - m) * batch.rendered)
     assert (m <= batch.warped_mask + 1e-6).all()
+    assert batch.composite_mask.any() == config.composite
+    assert batch.preserve_mask.any() == config.preserve
+
+
+def test_a_preserve_mask_of_one_leaves_the_person_as_she_is() -> None:
+    """And of zero what the network without one draws, in a picture whose mean is 0 and deviation 1."""
+    torch.manual_seed(0)
+    model = RMGN(dataclasses.replace(TINY, preserve=True)).eval()
+    plain = RMGN(TINY).eval()
+    weights = {
+        name: value[:4] if name.startswith("generator.final.") else value
+        for name, value in model.state_dict().items()
+    }
+    plain.load_state_dict(weights)
+    final = model.generator.final
+    person, garment, mask = inputs(2, 64, 64)
+    order = torch.randn(2, 3, 64 * 64).argsort(dim=-1).view(2, 3, 64, 64)
+    person = 2.0 * (order % 2) - 1
+    with torch.no_grad():
+        final.weight[4] = 0
+        final.bias[4] = 100
+        kept = model(person, garment, mask)
+        final.bias[4] = -100
+        drawn, expected = model(person, garment, mask), plain(person, garment, mask)
+    torch.testing.assert_close(kept.rendered, person)
+    torch.testing.assert_close(drawn.tryon, expected.tryon)
+    torch.testing.assert_close(kept.composite_mask, expected.composite_mask)
+
+
+def test_the_coarsest_levels_alone_are_those_of_all() -> None:
+    torch.manual_seed(0)
+    model = RMGN(TINY).eval()
+    person, garment, mask = inputs(2, 64, 96)
+    with torch.no_grad():
+        every = model.estimate_flow(person, model.encode_garment(garment, mask))
+    model.warp.train_coarsest(2)
+    some = model.estimate_flow(person, model.encode_garment(garment, mask))
+    assert [tuple(flow.shape[2:]) for flow in some.flows] == [(4, 6), (8, 12)]
+    for flow, expected in zip(some.flows, every.flows, strict=False):
+        torch.testing.assert_close(flow, expected)
+    some.flows[-1].square().mean().backward()
+    finer = [p for p in model.warp.parameters() if not p.requires_grad]
+    assert finer
+    assert all(p.grad is not None for p in model.warp.flow_net.refine[1].parameters())
+    assert all(p.grad is None for p in (*finer, *model.warp.flow_net.refine[2].parameters()))
 
 
 def test_every_parameter_gets_a_gradient() -> None:
