@@ -30,9 +30,9 @@ def local_correlation(garment: Tensor, person: Tensor, radius: int = RADIUS, slo
         return local_correlation_op(garment, person, radius, slope)
     if emits_nodes() and (radius, slope) == (RADIUS, SLOPE):
         return _LocalCorrelationNode.apply(garment, person, sizes(garment))  # type: ignore[no-untyped-call]
-    if torch.is_grad_enabled() and (garment.requires_grad or person.requires_grad):
-        return local_correlation_tiled(garment, person, radius, slope)
-    return local_correlation_reference(garment, person, radius, slope)
+    if torch.jit.is_tracing():  # tiles would become constants of the graph
+        return local_correlation_reference(garment, person, radius, slope)
+    return local_correlation_tiled(garment, person, radius, slope)
 
 
 def local_correlation_reference(
@@ -53,10 +53,10 @@ def local_correlation_reference(
 def local_correlation_tiled(
     garment: Tensor, person: Tensor, radius: int = RADIUS, slope: float = SLOPE
 ) -> Tensor:
-    """`local_correlation` as matrix products, for training on a CPU.
+    """`local_correlation` as matrix products, for CPUs.
 
     Each tile of pixels is multiplied with all that their windows reach, of which a quarter is wanted: two to
-    five times as fast, with its gradient, as 49 shifted products.
+    five times as fast, with its gradient, as 49 shifted products, seven times in bfloat16.
     """
     batch, channels, height, width = garment.shape
     window, side = 2 * radius + 1, _TILE + 2 * radius

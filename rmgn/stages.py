@@ -56,8 +56,11 @@ class TryOnStage(nn.Module):
         """
         pyramid = self.model.encode_garment(triplet.garment, triplet.mask)
         flows = self.model.estimate_flow(triplet.person, pyramid)
-        terms = self.warp_terms(triplet, pyramid, flows)
-        total = share * torch.stack(list(terms.values())).sum()
+        terms: Losses = {}
+        total = triplet.target.new_zeros(())
+        if any(parameter.requires_grad for parameter in self.model.warp.parameters()):
+            terms = self.warp_terms(triplet, pyramid, flows)
+            total = share * torch.stack(list(terms.values())).sum()
         if self.whole:
             result = self.model.generate(triplet.person, triplet.garment, triplet.mask, flows.flows[-1])
             generator = self.generator_terms(triplet, result)

@@ -1,8 +1,8 @@
 r"""Train the network: on generated people alone, or the paper's way with a parser-based teacher.
 
-    python -m rmgn.train --config pairs-warp-half --data layers --out runs/warp
-    python -m rmgn.train --config pairs-full-half --data layers --out runs/half \
-        --init runs/warp/best.safetensors
+    python -m rmgn.train --config pairs-warp-coarse --data layers --out runs/coarse
+    python -m rmgn.train --config pairs-warp --data layers --out runs/warp --init runs/coarse/best.safetensors
+    python -m rmgn.train --config pairs-full --data layers --out runs/full --init runs/warp/best.safetensors
 
     python -m rmgn.train --stage pb-warp --data VITON --out runs/pb-warp
     python -m rmgn.train --stage pb-full --data VITON --out runs/pb --init runs/pb-warp/best.safetensors
