@@ -135,7 +135,8 @@ def colours(picture: Tensor) -> tuple[Tensor, Tensor]:
     mean = picture.mean(dim=(2, 3), keepdim=True)
     deviation = (picture - mean).square().mean(dim=(2, 3), keepdim=True).sqrt()
     mean = mean.clamp(-0.95, 0.95)
-    return torch.atanh(mean), deviation / (1 - mean * mean)
+    centre = ((1 + mean) / (1 - mean)).log() / 2  # atanh, which the exporter does not know
+    return centre, deviation / (1 - mean * mean)
 
 
 def check_size(picture: Tensor) -> None:
