@@ -6,8 +6,8 @@ DequantizeLinear are standard operators of opset 17: OpenVINO fuses them into it
 
 Not every layer bears it: those that read the pictures or write the result carry more than 8 bits. The rule
 is a measurement. Each group of layers (a residual block, a flow head, a fusion) is quantised alone and its
-damage to flow and picture measured. Groups are then taken by arithmetic saved per damage, as many as may be
-in INT8 together: damages of layers neither add up nor stay apart, so what is taken is measured as a whole.
+damage to flow and picture measured. Groups are then taken by arithmetic saved per damage, while all that is
+taken stays within a budget: damages of layers neither add up nor stay apart, so the whole is measured.
 """
 
 import contextlib
@@ -129,22 +129,26 @@ def candidates(model: onnx.ModelProto) -> list[Layer]:
 def choose(
     choices: Sequence[Choice], budget: Budget, measure: Callable[[Sequence[Layer]], Damage]
 ) -> list[Choice]:
-    """Take as many groups, by arithmetic saved per damage, as stay within the budget together.
+    """Take groups, by arithmetic saved per damage, while all that is taken stays within the budget together.
 
-    measure: the damage of layers that are in INT8 at once. It is taken to grow with every further group, so
-    their number is found by bisection.
+    measure: the damage of layers that are in INT8 at once. It is taken to grow with every further group: how
+    many fit in order is found by bisection, then those behind are tried one by one.
     """
     ranked = sorted(choices, key=lambda choice: budget.share(choice.damage) / choice.macs)
+    bearable = [choice for choice in ranked if budget.share(choice.damage) <= 1]
 
-    def fits(count: int) -> bool:
-        together = measure([layer for choice in ranked[:count] for layer in choice.layers])
-        return budget.share(together) <= 1
+    def fits(groups: Sequence[Choice]) -> bool:
+        return budget.share(measure([layer for choice in groups for layer in choice.layers])) <= 1
 
-    fitting, too_many = 0, len(ranked) + 1
+    fitting, too_many = 0, len(bearable) + 1
     while too_many - fitting > 1:
         middle = (fitting + too_many) // 2
-        fitting, too_many = (middle, too_many) if fits(middle) else (fitting, middle)
-    return [replace(choice, taken=place < fitting) for place, choice in enumerate(ranked)]
+        fitting, too_many = (middle, too_many) if fits(bearable[:middle]) else (fitting, middle)
+    taken = bearable[:fitting]
+    for choice in bearable[too_many:]:
+        if fits([*taken, choice]):
+            taken.append(choice)
+    return [replace(choice, taken=any(choice is one for one in taken)) for choice in ranked]
 
 
 class _Measure:

@@ -33,8 +33,8 @@ class ModelConfig:
     )
     regional_mask: bool = True  # False: person and garment are averaged, column B of the paper's table 3
     composite: bool = True  # an output channel blends the warped garment in
-    # Not in the paper: another keeps the person's own pixels in the rendered image, and what is drawn takes
-    # light and colour from the person's picture, which instance norms forget.
+    # Not in the paper: the last output channel keeps the person's own pixels in the rendered image, and what
+    # is drawn takes light and colour from the person's picture, which instance norms forget.
     preserve: bool = False
     unet_widths: tuple[int, ...] = (64, 128, 256, 512, 512)  # of the PF-AFN generator, finest first
 

@@ -129,7 +129,8 @@ PIXEL, PERCEPTUAL, MASK, SMOOTHNESS, VARIATION = 1.0, 0.2, 2.0, 6.0, 0.01
 # Of the generator: try-on against the person; composite mask against the worn garment; the rendered image
 # where the person's other clothes were and skin is to be. Perception weighs PERCEPTUAL, on skin twice that.
 TRYON_PIXEL, COMPOSITE, SKIN = 5.0, 1.0, 30.0
-# Of the mask that keeps the person's pixels; it is to keep what differs by less than SAME over a square.
+# Of the mask that keeps the person's pixels. The same is what differs by less than SAME, of a range of 2, on
+# average over a SQUARE of pixels, which noise of a camera is not.
 PRESERVE, SAME, SQUARE = 1.0, 0.1, 5
 # Of the rendered image off the garment: it is the answer there, and alone in reaching under the mask.
 RENDERED = 1.0

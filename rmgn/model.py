@@ -111,16 +111,16 @@ def compose(
     Blends are made in the dtype of the pictures: half would cost the result its last bit.
     """
     logits = logits.to(warped_garment.dtype)
-    drawn = logits[:, :3]
-    masks = [torch.sigmoid(logits[:, k : k + 1]) for k in range(3, logits.shape[1])]
-    nothing = torch.zeros_like(warped_mask)
+    drawn, masks = logits[:, :3], torch.sigmoid(logits[:, 3:])
+    composite_mask = preserve_mask = torch.zeros_like(warped_mask)
+    if masks.shape[1] > int(preserved is not None):
+        composite_mask = masks[:, :1] * warped_mask
     if preserved is None:
-        preserve_mask, rendered = nothing, torch.tanh(drawn)
+        rendered = torch.tanh(drawn)
     else:
         centre, spread = colours(preserved)
-        preserve_mask = masks.pop()
+        preserve_mask = masks[:, -1:]
         rendered = preserve_mask * preserved + (1 - preserve_mask) * torch.tanh(centre + spread * drawn)
-    composite_mask = masks.pop() * warped_mask if masks else nothing
     tryon = composite_mask * warped_garment + (1 - composite_mask) * rendered
     return TryOn(
         tryon, rendered, composite_mask, preserve_mask, warped_garment, warped_mask, flow, regional_masks

@@ -27,6 +27,7 @@ class TryOnStage(nn.Module):
     whole: the generator as well, equation (9); else the warp module alone.
     perceptual: for what the generator makes; warp_perceptual: for the warped garments of all levels.
     true_flow: learn the flow itself where the triplet knows it.
+    learns_warp: whether the losses of the warp module count; without them it is used as it is.
     guide_width: of the features of a teacher; where the network's own differ, a 1×1 convolution a level
         stands between them, trained along and not part of the network.
     """
@@ -39,8 +40,10 @@ class TryOnStage(nn.Module):
         warp_perceptual: Perceptual | None = None,
         true_flow: bool = False,
         guide_width: int | None = None,
+        learns_warp: bool = True,
     ) -> None:
         super().__init__()
+        self.learns_warp = learns_warp
         self.model, self.whole, self.true_flow = model, whole, true_flow
         self.perceptual, self.warp_perceptual = perceptual, warp_perceptual
         own = model.config.pyramid_width
@@ -58,7 +61,7 @@ class TryOnStage(nn.Module):
         flows = self.model.estimate_flow(triplet.person, pyramid)
         terms: Losses = {}
         total = triplet.target.new_zeros(())
-        if any(parameter.requires_grad for parameter in self.model.warp.parameters()):
+        if self.learns_warp:
             terms = self.warp_terms(triplet, pyramid, flows)
             total = share * torch.stack(list(terms.values())).sum()
         if self.whole:

@@ -1,5 +1,6 @@
 """What a configuration trains: network, teacher, losses, triplets, optimizer."""
 
+import dataclasses
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,7 @@ def make_task(model: Network, config: TrainConfig, teacher: Network | None) -> T
         warp_perceptual=None if pairs else perceptual,  # pairs know the flow itself
         true_flow=teacher is None,
         guide_width=teacher.config.pyramid_width if teacher is not None else None,
+        learns_warp=not whole or config.warp_factor > 0,
     )
     return Task(stage, triplets, set_size)
 
@@ -75,7 +77,11 @@ def first_model(config: TrainConfig, init: Path | None) -> Network:
         model.warp.load_state_dict(found.warp.state_dict())
         print(f"{init} gives the warp module; its generator is of another kind and begins anew")
     else:
-        raise TrainingError(f"{init} is not of the preset {config.preset}: its widths or formulas differ")
+        theirs, ours = dataclasses.asdict(found.config), dataclasses.asdict(model.config)
+        other = ", ".join(f"{name} = {theirs[name]}" for name in ours if theirs[name] != ours[name])
+        raise TrainingError(
+            f"{init} differs from the preset {config.preset}: put {other} into its table [model]"
+        )
     return model
 
 
@@ -87,6 +93,8 @@ def load_teacher(config: TrainConfig, file: Path | None) -> tuple[Network | None
         if config.fakes > 1:
             raise TrainingError(f"{config.fakes} fake persons need --teacher, a checkpoint of pb-full")
         return None, None
+    if config.flow_levels:
+        raise TrainingError("flow_levels is for data that know the flow, and goes without --teacher")
     if config.stage.startswith("pb-"):
         raise TrainingError(f"{config.stage} trains a teacher and takes none")
     teacher: Network = checkpoint.load_as(RMGN if config.stage == "distill" else ParserBased, file)
@@ -116,7 +124,9 @@ def make_optimizer(stage: TryOnStage, config: TrainConfig) -> torch.optim.Optimi
         {"params": list(getattr(stage.model, part).parameters()), "lr": rate, "base_lr": rate}
         for part, rate in rates.items()
     ]
-    if len(stage.adapters):
+    if not stage.learns_warp:
+        stage.adapters.requires_grad_(False)
+    elif len(stage.adapters):
         rate = config.learning_rate
         groups.append({"params": list(stage.adapters.parameters()), "lr": rate, "base_lr": rate})
     return torch.optim.Adam(groups, betas=(config.beta1, config.beta2))

@@ -79,6 +79,10 @@ def train(
             checkpoint.load_as(type(model), resumed / f"{name}.safetensors") for name in ("model", "ema")
         )
         for network, weights in zip((model, ema), saved, strict=True):
+            if weights.config != network.config:
+                raise TrainingError(
+                    f"{out} was begun by a version with other widths of {config.preset}; choose another --out"
+                )
             network.load_state_dict(weights.state_dict())
         adapters.load_state_dict(state.get("adapters", {}))
         average.n_averaged.fill_(state["averaged"])

@@ -41,7 +41,9 @@ class Triplet(NamedTuple):
     composite_mask: Tensor  # where `target` shows it
     flow: Tensor | None = None  # [B, 2, H, W] true sampling grid, where the data know it
     visible: Tensor | None = None  # where `flow` is true
-    skin: Tensor | None = None  # where P̃'s garment hid what P leaves bare
+    skin: Tensor | None = (
+        None  # where P̃'s garment hid what P leaves bare; of true pairs, all it changed there
+    )
     guide: Guide | None = None
 
 
@@ -80,8 +82,8 @@ def true_pairs(sample: Sample) -> Iterator[Triplet]:
     if sample.other_persons is None:
         raise ValueError("this data set shows nobody in two garments: training the student needs --teacher")
     answer = _answer(sample, sample.other_persons[:, 0])
-    differs = 1 - losses.agreement(answer.person, answer.target)
-    yield answer._replace(skin=differs * (1 - answer.worn_mask))
+    changed = 1 - losses.agreement(answer.person, answer.target)
+    yield answer._replace(skin=changed * (1 - answer.worn_mask))
 
 
 def described(sample: Sample) -> Iterator[Triplet]:

@@ -27,7 +27,9 @@ def held_out_triplets(
 @torch.no_grad()
 def validate(model: Network, source: Source, config: TrainConfig, task: Task) -> dict[str, float]:
     """Mean losses of the averaged weights over the samples held out."""
-    stage = TryOnStage(model, task.stage.whole, true_flow=task.stage.true_flow).eval()
+    trained = task.stage
+    stage = TryOnStage(model, trained.whole, true_flow=trained.true_flow, learns_warp=trained.learns_warp)
+    stage.eval()
     sums: dict[str, float] = {}
     count = 0
     device = next(model.parameters()).device
@@ -43,8 +45,8 @@ def validate(model: Network, source: Source, config: TrainConfig, task: Task) ->
 def pictures(model: Network, source: Source, config: TrainConfig, task: Task) -> Tensor:
     """A sheet [3, H, W] in [0, 1], one row a triplet.
 
-    Columns: person, garment, warped garment, composite mask, finest regional mask where there is one,
-    rendered image, try-on, target.
+    Columns: person, garment, warped garment, composite mask, finest regional mask and preserve mask where
+    there is one, rendered image, try-on, target.
     """
     device = next(model.parameters()).device
     triplet = next(held_out_triplets(source, config, task, 8, device))
@@ -55,6 +57,8 @@ def pictures(model: Network, source: Source, config: TrainConfig, task: Task) ->
     flow = F.interpolate(flows.flows[-1], triplet.garment.shape[-2:], mode="bilinear")
     result = model.generate(triplet.person, triplet.garment, triplet.mask, flow, **extra)
     masks = [result.composite_mask, *result.regional_masks[-1:]]
+    if model.config.preserve:
+        masks.append(result.preserve_mask)
     columns = [
         seen_person(triplet),
         triplet.garment,

@@ -20,7 +20,8 @@ def anchor_colours(person: Planes, rendered: Planes, mask: Planes) -> Planes:
     Instance norms forget how bright and how warm a photo is, so wall and skin come back with a cast, which
     would show as a patch in the frame. With d = person - rendered and w its weight, 1 where both show the
     same thing and the garment does not lie, the cast is blur(w·d) / (blur(w) + DOUBT): it is carried on from
-    there into what is new, such as an arm without its sleeve.
+    there into what is new, such as an arm without its sleeve. Networks that keep the person's pixels
+    themselves (`preserve`) show no cast there and pass unchanged.
     person, rendered: [1, 3, H, W] in [-1, 1]; mask: [1, 1, H, W] in [0, 1], where the garment shows.
     """
     difference = (person - rendered)[0].transpose(1, 2, 0)

@@ -107,6 +107,18 @@ def test_local_correlation_in_tiles_has_the_same_values_and_gradient(
     torch.testing.assert_close(torch.autograd.grad(actual, maps, up), torch.autograd.grad(wanted, maps, up))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_local_correlation_in_tiles_rounds_no_worse_than_the_reference(dtype: torch.dtype) -> None:
+    """Features so large that their sum over channels leaves the range of half."""
+    maps = (20 + torch.randn(2, 1, 256, 9, 12)).to(dtype)
+    exact = local_correlation_reference(maps[0].double(), maps[1].double())
+    errors = [
+        (f(maps[0], maps[1]).double() - exact).abs().max()
+        for f in (local_correlation_reference, local_correlation_tiled)
+    ]
+    assert errors[1] <= 2 * errors[0]
+
+
 @pytest.mark.parametrize("residual", [True, False])
 @pytest.mark.parametrize(("height", "width"), [(2, 3), (13, 9)])
 def test_mask_fusion_equals_numpy(height: int, width: int, residual: bool) -> None:

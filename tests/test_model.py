@@ -1,6 +1,8 @@
 """The network against the released code, and its shapes."""
 
 import dataclasses
+import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from rmgn import PRESETS, RMGN, ModelConfig, checkpoint
 from rmgn.checkpoint import CheckpointError
 from rmgn.config import paper_formulas
 from rmgn.convert import released
+from rmgn.model import colours
 
 State = dict[str, torch.Tensor]
 TINY = dataclasses.replace(
@@ -118,7 +121,7 @@ def test_a_preserve_mask_of_one_leaves_the_person_as_she_is() -> None:
     }
     plain.load_state_dict(weights)
     final = model.generator.final
-    person, garment, mask = inputs(2, 64, 64)
+    _, garment, mask = inputs(2, 64, 64)
     order = torch.randn(2, 3, 64 * 64).argsort(dim=-1).view(2, 3, 64, 64)
     person = 2.0 * (order % 2) - 1
     with torch.no_grad():
@@ -132,6 +135,18 @@ def test_a_preserve_mask_of_one_leaves_the_person_as_she_is() -> None:
     torch.testing.assert_close(kept.composite_mask, expected.composite_mask)
 
 
+def test_colours_are_those_of_each_channel_of_each_picture() -> None:
+    rng = np.random.default_rng(0)
+    picture = rng.normal(
+        rng.uniform(-0.6, 0.6, (2, 3, 1, 1)), rng.uniform(0.05, 0.3, (2, 3, 1, 1)), (2, 3, 9, 7)
+    )
+    picture[1, 2] = 1.0  # white, without any spread
+    centre, spread = colours(torch.from_numpy(picture))
+    mean = np.minimum(picture.mean(axis=(2, 3)), 0.95)
+    np.testing.assert_allclose(centre[..., 0, 0], np.arctanh(mean))
+    np.testing.assert_allclose(spread[..., 0, 0], picture.std(axis=(2, 3)) / (1 - mean**2), atol=1e-12)
+
+
 def test_the_coarsest_levels_alone_are_those_of_all() -> None:
     torch.manual_seed(0)
     model = RMGN(TINY).eval()
@@ -143,11 +158,14 @@ def test_the_coarsest_levels_alone_are_those_of_all() -> None:
     assert [tuple(flow.shape[2:]) for flow in some.flows] == [(4, 6), (8, 12)]
     for flow, expected in zip(some.flows, every.flows, strict=False):
         torch.testing.assert_close(flow, expected)
-    some.flows[-1].square().mean().backward()
-    finer = [p for p in model.warp.parameters() if not p.requires_grad]
-    assert finer
-    assert all(p.grad is not None for p in model.warp.flow_net.refine[1].parameters())
-    assert all(p.grad is None for p in (*finer, *model.warp.flow_net.refine[2].parameters()))
+    sum(flow.square().mean() for flow in some.flows).backward()
+    of_a_level = re.compile(r"(lateral|smooth|match|refine)\.(\d)\.")
+    for name, parameter in model.warp.named_parameters():
+        level = of_a_level.search(name)
+        finer = level is not None and int(level[2]) >= 2
+        assert parameter.requires_grad != finer, name
+        # Encoders reach the flow by their two deepest stages, which all others lie before.
+        assert (parameter.grad is None) == finer, name
 
 
 def test_every_parameter_gets_a_gradient() -> None:
@@ -182,6 +200,16 @@ def test_checkpoint_round_trip(tmp_path: Path) -> None:
     with torch.no_grad():
         assert torch.equal(again(person, garment, mask).tryon, model(person, garment, mask).tryon)
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["tiny.safetensors"]
+
+
+def test_a_checkpoint_from_before_preserve_masks_is_read_as_it_was(tmp_path: Path) -> None:
+    model = RMGN(TINY)
+    older = json.loads(TINY.to_json())
+    del older["preserve"]
+    save_file(model.state_dict(), tmp_path / "older.safetensors", {"config": json.dumps(older)})
+    again = checkpoint.load(tmp_path / "older.safetensors")
+    assert again.config == TINY
+    assert again.generator.final.weight.shape[0] == 4
 
 
 def test_bad_checkpoints_are_named(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from rmgn.gallery import write_text
 from rmgn.scores import Scores
 from rmgn.task import TrainingError
 from rmgn.train import train
-from rmgn.training_config import load_config
+from rmgn.training_config import TrainConfig, load_config
 from rmgn.trials import has_layers, open_trials
 
 # Some minutes on two CPU cores: all of it runs, but nothing is learnt well enough to tell variants apart.
@@ -68,6 +68,7 @@ class Lab:
         module's stage, and experiments with the same `out` what they have in common.
         """
         teacher = self.teacher()
+        model = {"preserve": False, **model}  # which the paper does not have
         warp = self._run(f"warp-{fakes}", "pf-warp", teacher=teacher, fakes=fakes)
         return self._run(f"{kind}-{fakes}", "pf-full", init=warp, teacher=teacher, fakes=fakes, model=model)
 
@@ -77,12 +78,13 @@ class Lab:
         folder = self.out / "runs" / name
         note = folder / "finished.json"
         config = load_config(stage, {**self.changes, **own})
-        settings = json.dumps(dataclasses.asdict(config), sort_keys=True) + "\n"
+        settings = json.dumps(dataclasses.asdict(config), sort_keys=True)
         if not note.is_file():
             print(f"{name} ({stage})")
             train(config, self.data, folder, init, self.workers, self.assets, teacher)
-            write_text(note, settings)
-        elif note.read_text(encoding="utf-8") != settings:
+            write_text(note, settings + "\n")
+        # What an older version did not know had its default.
+        elif dataclasses.asdict(TrainConfig()) | json.loads(note.read_text("utf-8")) != json.loads(settings):
             raise TrainingError(f"{folder} was trained with other settings; choose another --out")
         return folder / "best.safetensors"
 

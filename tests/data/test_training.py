@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -286,6 +287,9 @@ def test_unfit_teachers_are_named(
     assert "holds a parser-free network, a parser-based one is needed" in error("--teacher", free)
     assert "pb-warp trains a teacher and takes none" in error("--stage", "pb-warp", "--teacher", free)
     assert "2 fake persons need --teacher" in error("--fakes", 2, "--batch", 4)
+    settings.write_text('flow_levels = 2\nstage = "pf-warp"\n' + SETTINGS + TINY)
+    assert "flow_levels is for data that know the flow" in error("--teacher", free)
+    settings.write_text(SETTINGS + TINY)
     assert "fakes must be 1, 2 or 3, not 4" in error("--fakes", 4)
     assert "2 fake persons of layers need a batch of at least 3" in error("--fakes", 2, "--teacher", free)
 
@@ -306,6 +310,32 @@ def test_the_warp_module_alone_is_taken_for_another_generator(
     assert trained.config.generator == "pfafn"
     key = "warp.flow_net.match.0.0.weight"
     torch.testing.assert_close(trained.state_dict()[key], first.state_dict()[key])
+
+
+def test_the_coarsest_levels_train_alone_and_lead_to_all(
+    layers_folder: Path, settings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run of two levels, stopped and taken up again, then one of the whole network on its result."""
+    settings.write_text(SETTINGS + TINY)
+    torch.manual_seed(0)
+    first = RMGN(load_config(str(settings), {}).network())
+    checkpoint.save(first, tmp_path / "first.safetensors")
+    common = ["--data", layers_folder, "--workers", 0]
+    coarse = ["--config", tmp_path / "coarse.toml", "--out", tmp_path / "coarse", *common]
+    coarse += ["--init", tmp_path / "first.safetensors"]
+    (tmp_path / "coarse.toml").write_text('flow_levels = 2\nstage = "pf-warp"\n' + SETTINGS + TINY)
+    for steps in (1, 2):
+        assert main([str(a) for a in (*coarse, "--steps", steps)]) == 0, capsys.readouterr().err
+    trained = checkpoint.load(tmp_path / "coarse" / "last.safetensors")
+    before, after = first.state_dict(), trained.state_dict()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert {"warp.flow_net.match.1.0.weight", "warp.garment_pyramid.smooth.1.weight"} <= moved
+    of_a_level = re.compile(r"(lateral|smooth|match|refine)\.([2-4])\.|^generator")
+    assert not {name for name in moved if of_a_level.search(name)}
+    whole = ["--config", settings, "--out", tmp_path / "whole", *common, "--steps", 1]
+    whole += ["--init", tmp_path / "coarse" / "last.safetensors"]
+    assert main([str(a) for a in whole]) == 0, capsys.readouterr().err
+    assert checkpoint.load(tmp_path / "whole" / "last.safetensors").warp.depth is None
 
 
 @pytest.mark.parametrize("part", ["warp_factor", "batch_statistics"])

@@ -45,6 +45,18 @@ def test_description_equals_a_loop_over_pixels(batch) -> None:  # type: ignore[n
         torch.testing.assert_close(description[0, :, y, x], torch.tensor(wanted))
 
 
+def test_bare_is_what_the_other_garment_changed_off_this_one(batch) -> None:  # type: ignore[no-untyped-def]
+    other = batch.person.clone()
+    other[..., 10:30, 20:40] = -other[..., 10:30, 20:40].sign() * 0.9
+    (triplet,) = true_pairs(dataclasses.replace(batch, other_persons=other[:, None]))
+    assert triplet.skin is not None
+    free = batch.worn_mask[..., 12:28, 22:38] == 0
+    assert free.any()
+    assert (triplet.skin[..., 12:28, 22:38][free] == 1).all()
+    assert (triplet.skin * batch.worn_mask).abs().max() == 0
+    assert triplet.skin[..., 33:, :].abs().max() == 0, "nothing has changed there"
+
+
 def test_fake_persons_are_what_the_teacher_makes(batch, synthetic: ModuleType) -> None:  # type: ignore[no-untyped-def]
     torch.manual_seed(0)
     teacher = ParserBased(synthetic.TINY)
