@@ -54,8 +54,8 @@ def prepare(model: RMGN, half: bool, portable: bool = True) -> RMGN:
 
     With `half` the graph is typed float16 except for the float32 islands that the network itself keeps:
     flow and grid arithmetic, sampling (kernels.flow_warp), instance-norm statistics
-    (kernels.mask_fusion) and the blends of rmgn.model.compose. With `portable` the correlation is written as matrix products,
-    for engines that do not have the project's kernel for it.
+    (kernels.mask_fusion) and the blends of rmgn.model.compose. With `portable` the correlation is written as
+    matrix products, for engines that do not have the project's kernel for it.
     """
     model = copy.deepcopy(model).eval().requires_grad_(False)
     if portable:
