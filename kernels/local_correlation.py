@@ -30,7 +30,8 @@ def local_correlation(garment: Tensor, person: Tensor, radius: int = RADIUS, slo
         return local_correlation_op(garment, person, radius, slope)
     if emits_nodes() and (radius, slope) == (RADIUS, SLOPE):
         return _LocalCorrelationNode.apply(garment, person, sizes(garment))  # type: ignore[no-untyped-call]
-    if torch.jit.is_tracing():  # tiles would become constants of the graph
+    # Tiles would become constants of a traced graph.
+    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
         return local_correlation_reference(garment, person, radius, slope)
     return local_correlation_tiled(garment, person, radius, slope)
 
