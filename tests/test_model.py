@@ -158,7 +158,7 @@ def test_the_coarsest_levels_alone_are_those_of_all() -> None:
     assert [tuple(flow.shape[2:]) for flow in some.flows] == [(4, 6), (8, 12)]
     for flow, expected in zip(some.flows, every.flows, strict=False):
         torch.testing.assert_close(flow, expected)
-    torch.stack([flow.square().mean() for flow in some.flows]).sum().backward()
+    torch.stack([flow.square().mean() for flow in some.flows]).sum().backward()  # type: ignore[no-untyped-call]
     of_a_level = re.compile(r"(lateral|smooth|match|refine)\.(\d)\.")
     for name, parameter in model.warp.named_parameters():
         level = of_a_level.search(name)
