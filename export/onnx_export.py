@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from export.fused_graph import add_functions
-from export.half_arithmetic import halves_in_float32
 from export.sampling import sample_inside
+from export.shapes_alone import shapes_alone
 from kernels.onnx_nodes import DOMAIN, fused_nodes
 
 # TensorRT samples GridSample nearest, without a word, from opset 20 on; 17 is what every engine takes.
@@ -27,7 +27,7 @@ def export_onnx(
     fused: write the operations of `kernels` as nodes of their own, with function bodies (export.fused_graph).
     """
     nodes = fused_nodes() if fused else contextlib.nullcontext()
-    with torch.no_grad(), warnings.catch_warnings(), nodes, halves_in_float32():
+    with torch.no_grad(), warnings.catch_warnings(), nodes, shapes_alone(module):
         # The newer exporter starts at opset 18 and cannot convert this network down to 17.
         warnings.simplefilter("ignore")
         torch.onnx.export(

@@ -16,11 +16,11 @@ from engines.bundle import MANIFEST, Bundle, Graph, load, sha256
 from engines.protocol import EngineError, TensorSpec
 from export.graphs import GARMENT_INPUTS, TRYON_OUTPUTS, GarmentGraph, TryOnGraph, prepare, pyramid_names
 from export.graphs import sample_inputs as make_inputs
-from export.half_arithmetic import halves_in_float32
 from export.half_storage import store_halves
 from export.onnx_export import OPSET, export_onnx
 from export.quantise import Budget, quantise
 from export.samples import Sample
+from export.shapes_alone import shapes_alone
 from rmgn import RMGN
 
 RANGES = {
@@ -129,7 +129,7 @@ def write_bundle(
 def _tryon_feeds(inner: RMGN, sample: Sample) -> dict[str, Tensor]:
     """Inputs of the try-on graph in its order: a sample and the pyramid of its garment."""
     garment = {name: sample[name] for name in GARMENT_INPUTS}
-    with torch.no_grad(), halves_in_float32():
+    with torch.no_grad(), shapes_alone(inner):
         pyramid = GarmentGraph(inner)(*garment.values())
     return {"person": sample["person"], **garment, **dict(zip(pyramid_names(inner), pyramid, strict=True))}
 
@@ -164,7 +164,7 @@ def _keep_foreign(old: Path, new: Path) -> None:
 
 
 def _describe(path: Path, module: nn.Module, feeds: Mapping[str, Tensor], outputs: tuple[str, ...]) -> Graph:
-    with torch.no_grad(), halves_in_float32():
+    with torch.no_grad(), shapes_alone(module):
         results = module(*feeds.values())
 
     def specs(tensors: Mapping[str, Tensor]) -> tuple[TensorSpec, ...]:
