@@ -41,9 +41,7 @@ class Triplet(NamedTuple):
     composite_mask: Tensor  # where `target` shows it
     flow: Tensor | None = None  # [B, 2, H, W] true sampling grid, where the data know it
     visible: Tensor | None = None  # where `flow` is true
-    skin: Tensor | None = (
-        None  # where P̃'s garment hid what P leaves bare; of true pairs, all it changed there
-    )
+    skin: Tensor | None = None  # what P̃'s garment hid and P leaves bare; of pairs, all it changed there
     guide: Guide | None = None
 
 
