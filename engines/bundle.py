@@ -29,7 +29,7 @@ class Bundle:
 
     `graphs` maps "garment" and "tryon" to the portable ONNX graphs and, where they were exported,
     "garment.torch" and "tryon.torch" to torch programs and "tryon.fused" to an ONNX graph whose nodes are the
-    project's own kernels, for TensorRT.
+    project's own kernels, for TensorRT; "tryon.torch.fused" is a torch program that calls them, for GPUs.
     """
 
     folder: Path

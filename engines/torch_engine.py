@@ -1,12 +1,17 @@
-"""PyTorch: runs the torch.export programs of a bundle made with `build_engine.py --torch`."""
+"""PyTorch: runs the torch.export programs of a bundle made with `build_engine.py --torch`.
+
+On an NVIDIA GPU where there is one; `--torch --fused` makes the program for it that calls the Triton kernels.
+"""
 
 from collections.abc import Mapping
 
 import torch
+from torch.export import ExportedProgram
 
-import kernels  # noqa: F401 - registers the operators that a program may call
 from engines.bundle import Bundle
-from engines.protocol import Array, Engine, EngineError, HostEngine
+from engines.protocol import Array, Engine, EngineError, HostEngine, TensorSpec
+from engines.torch_cuda import TorchCudaEngine
+from kernels import triton_runtime  # kernels also registers the operators that a fused program calls
 
 
 class TorchEngine(HostEngine):
@@ -14,18 +19,11 @@ class TorchEngine(HostEngine):
 
     backend = "torch"
 
-    def __init__(self, bundle: Bundle, graph: str) -> None:
-        program = f"{graph}.torch"
-        if program not in bundle.graphs:
-            raise EngineError(f"{bundle.folder} holds no torch programs; export it again with --torch")
-        super().__init__(bundle.graphs[program].inputs, bundle.graphs[program].outputs)
-        try:
-            self._module: torch.nn.Module | None = torch.export.load(bundle.path(program)).module()
-        except Exception as error:  # whatever torch raises for a program of another version
-            raise EngineError(
-                f"PyTorch {torch.__version__} cannot load {bundle.path(program)} ({error}); "
-                "export the bundle again"
-            ) from error
+    def __init__(
+        self, program: ExportedProgram, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
+    ) -> None:
+        super().__init__(inputs, outputs)
+        self._module: torch.nn.Module | None = program.module()
 
     def infer(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         assert self._module is not None
@@ -39,5 +37,18 @@ class TorchEngine(HostEngine):
 
 
 def open_engine(bundle: Bundle, graph: str) -> Engine:
-    """Load the torch program of `graph`."""
-    return TorchEngine(bundle, graph)
+    """Load the torch program of `graph`; on a GPU the fused one, where there is one and Triton."""
+    name = f"{graph}.torch"
+    if name not in bundle.graphs:
+        raise EngineError(f"{bundle.folder} holds no torch programs; export it again with --torch")
+    on_gpu = torch.cuda.is_available()
+    if on_gpu and triton_runtime.AVAILABLE and f"{name}.fused" in bundle.graphs:
+        name += ".fused"
+    try:
+        program = torch.export.load(bundle.path(name))
+    except Exception as error:  # whatever torch raises for a program of another version
+        raise EngineError(
+            f"PyTorch {torch.__version__} cannot load {bundle.path(name)} ({error}); export the bundle again"
+        ) from error
+    specs = bundle.graphs[name]
+    return (TorchCudaEngine if on_gpu else TorchEngine)(program, specs.inputs, specs.outputs)

@@ -78,7 +78,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--fused",
         action="store_true",
-        help="also write the try-on graph with fused kernels, which TensorRT then builds as plugins",
+        help="also write the try-on graph with fused kernels, for GPUs: TensorRT builds them as plugins",
     )
     parser.add_argument(
         "--compute-capability",
@@ -134,7 +134,7 @@ def build(args: argparse.Namespace, console: Console) -> Bundle:
 
     columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
     with Progress(*columns, console=console) as progress:
-        steps = 3 + 2 * args.torch + args.fused + args.int8
+        steps = 3 + (2 + args.fused) * args.torch + args.fused + args.int8
         task = progress.add_task("export", total=steps)
 
         def step(description: str) -> None:

@@ -21,6 +21,7 @@ from export.onnx_export import OPSET, export_onnx
 from export.quantise import Budget, quantise
 from export.samples import Sample
 from export.shapes_alone import shapes_alone
+from kernels.onnx_nodes import fused_nodes
 from rmgn import RMGN
 
 RANGES = {
@@ -51,8 +52,8 @@ def write_bundle(
     Files there that are no part of a bundle stay.
 
     half: float16 graphs with float32 islands, inputs and outputs. torch_programs: also write
-    torch.export programs for the torch engine. fused: also write the try-on graph with the project's
-    kernels as nodes (export.fused_graph), for TensorRT. progress: called with the name of each step.
+    torch.export programs for the torch engine. fused: also write the try-on graph (and program) with the
+    project's kernels as nodes, for GPUs. progress: called with the name of each step.
     calibration: samples of export.samples.read_samples; where given, the try-on graph becomes INT8.
     quality: what an evaluation of the weights measured, for `metrics`.
     Raises EngineError where `out` holds something that is not a bundle, or where INT8 meets another form.
@@ -89,11 +90,7 @@ def write_bundle(
             graphs[name] = _describe(work / f"{name}.onnx", module, feeds, outputs)
             if torch_programs:
                 announce(f"{name}.pt2")
-                program = torch.export.export(module, tuple(feeds.values()))
-                torch.export.save(program, work / f"{name}.pt2")
-                graphs[f"{name}.torch"] = dataclasses.replace(
-                    graphs[name], file=f"{name}.pt2", sha256=sha256(work / f"{name}.pt2")
-                )
+                graphs[f"{name}.torch"] = _program(module, feeds, work / f"{name}.pt2", graphs[name])
         if fused:
             announce("tryon.fused.onnx")
             path = work / "tryon.fused.onnx"
@@ -101,6 +98,12 @@ def write_bundle(
             # The garment's graph holds none of these operations.
             export_onnx(kept, tryon_feeds, TRYON_OUTPUTS, path, fused=True)
             graphs["tryon.fused"] = dataclasses.replace(graphs["tryon"], file=path.name, sha256=sha256(path))
+            if torch_programs:
+                announce("tryon.fused.pt2")
+                with fused_nodes():
+                    graphs["tryon.torch.fused"] = _program(
+                        kept, tryon_feeds, work / "tryon.fused.pt2", graphs["tryon"]
+                    )
         bundle = Bundle(
             folder=out,
             model=dataclasses.asdict(model.config),
@@ -124,6 +127,12 @@ def write_bundle(
                 replaced.rename(out)
             raise
     return load(out)
+
+
+def _program(module: nn.Module, feeds: Mapping[str, Tensor], path: Path, like: Graph) -> Graph:
+    """Write a torch program; it has the inputs and outputs of the graph `like`."""
+    torch.export.save(torch.export.export(module, tuple(feeds.values())), path)
+    return dataclasses.replace(like, file=path.name, sha256=sha256(path))
 
 
 def _tryon_feeds(inner: RMGN, sample: Sample) -> dict[str, Tensor]:

@@ -1,8 +1,9 @@
-"""The fused operations as nodes of an ONNX graph, in the project's own domain.
+"""The fused operations as nodes of an exported graph, in the project's own domain.
 
-Within `fused_nodes()` the exporter writes one node for each operation (three for a mask fusion) instead of
-the standard operators of its reference. TensorRT runs the nodes with kernels.tensorrt_plugins; other
-runtimes run the function bodies that export.fused_graph puts beside them.
+Within `fused_nodes()` the ONNX exporter writes one node for each operation (three for a mask fusion) instead
+of the standard operators of its reference. TensorRT runs the nodes with kernels.tensorrt_plugins; other
+runtimes run the function bodies that export.fused_graph puts beside them. A torch program exported so
+calls the Triton kernels, and runs on a GPU alone.
 """
 
 import contextlib
@@ -31,6 +32,11 @@ def fused_nodes() -> Iterator[None]:
 def emits_nodes() -> bool:
     """Whether an operation called now is to become nodes of DOMAIN."""
     return _emit.get() and torch.onnx.is_in_onnx_export()
+
+
+def stays_operator() -> bool:
+    """Whether an operation called now is to stay one operator, `torch.ops.rmgn.…`, of a torch program."""
+    return _emit.get() and torch.compiler.is_exporting()
 
 
 def sizes(tensor: Tensor) -> list[int]:

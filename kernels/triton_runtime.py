@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kernels.onnx_nodes import stays_operator
+
 try:
     import triton
     import triton.language as tl
@@ -46,14 +48,11 @@ __all__ = [
 def runs_on(tensor: Tensor) -> bool:
     """Whether the model should take the Triton kernel for this tensor.
 
-    Never while exporting: a graph is to hold standard operators alone.
+    While exporting, within `kernels.onnx_nodes.fused_nodes()` alone: other graphs hold standard operators.
     """
-    return (
-        AVAILABLE
-        and tensor.is_cuda
-        and not torch.onnx.is_in_onnx_export()
-        and not torch.compiler.is_exporting()
-    )
+    if torch.compiler.is_exporting():
+        return stays_operator()
+    return AVAILABLE and tensor.is_cuda and not torch.onnx.is_in_onnx_export()
 
 
 def accumulator(dtype: torch.dtype) -> Any:

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import engines
 from engines import EngineError, tensorrt_engine
 from engines.tensorrt_engine import build_plan, check_device, installed, plan_path, read_manifest
 from export.graphs import sample_inputs
 from export.parity import compare, reference, report, run_engine
+from export.write_bundle import write_bundle
 from rmgn import RMGN
 
 RUNNING = ["onnxruntime", "openvino", "torch"]
@@ -46,6 +48,53 @@ def _compare(lite: RMGN, folder: Path, backend: str):  # type: ignore[no-untyped
     identity = np.stack(np.meshgrid((2 * np.arange(96) + 1) / 96 - 1, (2 * np.arange(128) + 1) / 128 - 1))
     assert np.abs(expected["flow"] - identity).mean() > 0.01, "a flow that stands still proves nothing"
     return {row.output: row for row in compare(backend, expected, run_engine(bundle, backend, inputs))}
+
+
+@pytest.mark.parametrize(
+    ("half", "psnr"),
+    [pytest.param(False, 100, marks=pytest.mark.slow), (True, 60)],
+    ids=["float32", "float16"],
+)
+def test_programs_for_gpus_call_the_kernels(lite: RMGN, tmp_path: Path, half: bool, psnr: float) -> None:
+    """`--torch --fused`, channels last as on a GPU; without one the kernels run in Triton's interpreter."""
+    pytest.importorskip("triton")
+    bundle = write_bundle(lite, tmp_path / "fused", 64, 64, half, torch_programs=True, fused=True)
+    program = torch.export.load(bundle.path("tryon.torch.fused"))
+    called = {str(node.target) for node in program.graph.nodes if str(node.target).startswith("rmgn.")}
+    assert called == {"rmgn.flow_warp.default", "rmgn.local_correlation.default", "rmgn.mask_fusion.default"}
+
+    inputs = sample_inputs(64, 64, seed=5)
+    expected = reference(lite, {name: value.numpy() for name, value in inputs.items()})
+    if torch.cuda.is_available():
+        with engines.open(bundle, "torch") as session:
+            session.wear(session.encode(inputs["garment"].numpy(), inputs["garment_mask"].numpy()))
+            results = session.run(inputs["person"].numpy())
+    else:
+        encode = torch.export.load(bundle.path("garment.torch")).module()
+        dress = program.module().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        with torch.no_grad():
+            pyramid = encode(inputs["garment"], inputs["garment_mask"])
+            outputs = dress(*inputs.values(), *pyramid)
+        specs = bundle.graphs["tryon"].outputs
+        results = {spec.name: value.numpy() for spec, value in zip(specs, outputs, strict=True)}
+    assert all(row.psnr > psnr for row in compare("torch", expected, results))
+
+
+@pytest.mark.gpu
+def test_torch_on_a_gpu_keeps_two_runs_apart(bundle32: Path) -> None:
+    """Results are collected in any order; what a run is fed in the place of a bound input is its own."""
+    inputs = {name: value.numpy() for name, value in sample_inputs(128, 96, seed=1).items()}
+    with engines.open(bundle32, "torch") as session:
+        session.wear(session.encode(inputs["garment"], inputs["garment_mask"]))
+        people = (inputs["person"], -inputs["person"])
+        alone = [session.run(person)["tryon"] for person in people]
+        under_way = [session.begin(person) for person in people]
+        with pytest.raises(EngineError, match="2 runs are under way"):
+            session.begin(people[0])
+        for collect, expected in zip(reversed(under_way), reversed(alone), strict=True):
+            np.testing.assert_array_equal(collect()["tryon"], expected)
+        session.tryon.run({"person": people[0], "garment": -inputs["garment"]})
+        np.testing.assert_array_equal(session.run(people[0])["tryon"], alone[0])
 
 
 @pytest.mark.parametrize("backend", RUNNING)

@@ -1,0 +1,116 @@
+"""PyTorch on an NVIDIA GPU: a program, channels last, recorded as a CUDA graph."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+from torch.export.passes import move_to_device_pass
+
+from engines.protocol import Array, Engine, EngineError, TensorSpec
+
+WARM_UP = 3  # runs before the recording, in which Triton compiles and cuDNN tries its algorithms
+
+
+@dataclass
+class _Run:
+    """Page-locked memory of one run under way, so that the caller may fill in the next meanwhile."""
+
+    outputs: dict[str, Tensor]
+    inputs: dict[str, Tensor] = field(default_factory=dict)  # of what is fed, not bound
+    done: torch.cuda.Event = field(default_factory=torch.cuda.Event)
+    busy: bool = False
+
+
+class TorchCudaEngine(Engine):
+    """One program with its buffers, held for the engine's life.
+
+    Bound inputs (the garment and its pyramid) stay on the device. Weights and features lie channels last, in
+    the dtype that the program was exported in; one exported with `--fused` calls the Triton kernels. Runs
+    follow each other on one stream, and the host waits for none that it does not collect.
+    """
+
+    backend = "torch"
+    in_flight = 2
+
+    def __init__(
+        self, program: ExportedProgram, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
+    ) -> None:
+        self.inputs, self.outputs = inputs, outputs
+        self._bound: dict[str, Tensor] = {}  # on the device
+        self._stale: set[str] = set()  # bound inputs that are not where the program reads them
+        self._closed = False
+        self._module = move_to_device_pass(program, "cuda").module().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        self._inputs = {spec.name: torch.zeros(spec.shape, device="cuda") for spec in inputs}
+        self._runs = [
+            _Run({spec.name: torch.empty(spec.shape, pin_memory=True) for spec in outputs})
+            for _ in range(self.in_flight)
+        ]
+        self._graph = torch.cuda.CUDAGraph()
+        self._stream.wait_stream(torch.cuda.current_stream())
+        # A float32 program stays float32: TF32 has the mantissa of a half.
+        fastest = torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False)
+        with torch.no_grad(), fastest:
+            with torch.cuda.stream(self._stream):
+                for _ in range(WARM_UP):
+                    self._module(*self._inputs.values())
+            self._stream.synchronize()
+            # Another thread may be using another engine of this process, which this mode allows.
+            with torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode="thread_local"):
+                results = self._module(*self._inputs.values())
+        self._results = {spec.name: result for spec, result in zip(outputs, results, strict=True)}
+
+    def bind(self, feeds: Mapping[str, Array]) -> None:
+        self._require_open()
+        self.check(feeds)
+        with torch.cuda.stream(self._stream):
+            self._bound |= {name: torch.from_numpy(value).to("cuda") for name, value in feeds.items()}
+        self._stale |= feeds.keys()
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        return self.begin(feeds)()
+
+    def begin(self, feeds: Mapping[str, Array]) -> Callable[[], dict[str, Array]]:
+        self._require_open()
+        self.check(feeds)
+        self.require({*self._bound, *feeds})
+        run = next((run for run in self._runs if not run.busy), None)
+        if run is None:
+            raise EngineError(f"{self.in_flight} runs are under way: collect the results of one first")
+        with torch.cuda.stream(self._stream):
+            for name in self._stale - feeds.keys():
+                self._inputs[name].copy_(self._bound[name])
+            for name, value in feeds.items():
+                if name not in run.inputs:
+                    run.inputs[name] = torch.empty(value.shape, pin_memory=True)
+                run.inputs[name].copy_(torch.from_numpy(value))
+                self._inputs[name].copy_(run.inputs[name], non_blocking=True)
+            self._graph.replay()
+            for name, result in self._results.items():
+                run.outputs[name].copy_(result, non_blocking=True)
+            run.done.record()
+        self._stale = self._bound.keys() & feeds.keys()
+        run.busy = True
+        return lambda: self._collect(run)
+
+    def _collect(self, run: _Run) -> dict[str, Array]:
+        self._require_open()
+        if not run.busy:
+            raise EngineError("the results of this run have been collected already")
+        run.done.synchronize()
+        run.busy = False
+        return {name: result.numpy().copy() for name, result in run.outputs.items()}
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise EngineError("this engine is closed")
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._stream.synchronize()
+        for name in ("_graph", "_module", "_inputs", "_bound", "_results", "_runs"):
+            setattr(self, name, None)
