@@ -148,7 +148,8 @@ def choose(
     for choice in bearable[too_many:]:
         if fits([*taken, choice]):
             taken.append(choice)
-    return [replace(choice, taken=any(choice is one for one in taken)) for choice in ranked]
+    names = {choice.group for choice in taken}
+    return [replace(choice, taken=choice.group in names) for choice in ranked]
 
 
 class _Measure:

@@ -245,12 +245,9 @@ def training_feed(
 
 
 def check_same(state: dict[str, Any], config: TrainConfig, teacher: str | None, out: Path) -> None:
-    """Raise TrainingError where a run would go on under other settings than it began with.
-
-    Settings that an older version did not know had their defaults.
-    """
+    """Raise TrainingError where a run would go on under other settings than it began with."""
     free = {"steps", "epochs", "log_steps", "validate_steps", "save_minutes"}
-    began = dataclasses.asdict(TrainConfig()) | state["config"] | {"teacher": state.get("teacher")}
+    began = TrainConfig.completed(state["config"]) | {"teacher": state.get("teacher")}
     now = dataclasses.asdict(config) | {"teacher": teacher}
     changed = [name for name, value in now.items() if name not in free and began[name] != value]
     if changed:

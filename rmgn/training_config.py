@@ -57,6 +57,11 @@ class TrainConfig:
             raise ValueError(f"there is no preset {self.preset}; there are {', '.join(PRESETS)}")
         return ModelConfig.from_json(json.dumps(dataclasses.asdict(PRESETS[self.preset]) | self.model))
 
+    @staticmethod
+    def completed(saved: dict[str, Any]) -> dict[str, Any]:
+        """Settings that an older version wrote: what it did not know had its default."""
+        return dataclasses.asdict(TrainConfig()) | saved
+
     def in_steps(self, samples: int, processes: int) -> "TrainConfig":
         """With `epochs` over this many samples expressed in steps of the optimizer."""
         if not self.epochs:

@@ -83,8 +83,7 @@ class Lab:
             print(f"{name} ({stage})")
             train(config, self.data, folder, init, self.workers, self.assets, teacher)
             write_text(note, settings + "\n")
-        # What an older version did not know had its default.
-        elif dataclasses.asdict(TrainConfig()) | json.loads(note.read_text("utf-8")) != json.loads(settings):
+        elif TrainConfig.completed(json.loads(note.read_text("utf-8"))) != json.loads(settings):
             raise TrainingError(f"{folder} was trained with other settings; choose another --out")
         return folder / "best.safetensors"
 
