@@ -33,6 +33,7 @@ def _sum(layers: Sequence[Layer]) -> Damage:
     st.lists(st.builds(_choice, st.integers(1, 10**9), st.floats(0, 1e-3), st.floats(0, 0.2)), max_size=20)
 )
 def test_choice_keeps_to_the_budget_and_leaves_nothing_that_fits(choices: list[Choice]) -> None:
+    choices = [dataclasses.replace(choice, group=str(index)) for index, choice in enumerate(choices)]
     result = choose(choices, Budget(psnr=40.0, flow_pixels=0.1), _sum)
     assert len(result) == len(choices)
     together = _sum([layer for c in result if c.taken for layer in c.layers])
@@ -45,7 +46,8 @@ def test_choice_keeps_to_the_budget_and_leaves_nothing_that_fits(choices: list[C
 
 def test_harmful_layers_stay_in_float_and_those_behind_them_do_not() -> None:
     harmful, cheap = _choice(10**9, 1.0, 0.0), [_choice(1, 1e-6, 0.0)] * 10
-    assert [c.macs for c in choose([harmful, *cheap], Budget(), _sum) if c.taken] == [1] * 10
+    groups = [dataclasses.replace(choice, group=str(index)) for index, choice in enumerate([harmful, *cheap])]
+    assert [c.macs for c in choose(groups, Budget(), _sum) if c.taken] == [1] * 10
 
 
 @pytest.fixture
