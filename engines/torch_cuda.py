@@ -41,9 +41,12 @@ class TorchCudaEngine(Engine):
         self._bound: dict[str, Tensor] = {}  # on the device
         self._stale: set[str] = set()  # bound inputs that are not where the program reads them
         self._closed = False
-        self._module = move_to_device_pass(program, "cuda").module().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # With its index, since the program asserts devices and "cuda" is not equal to "cuda:0".
+        self._device = f"cuda:{torch.cuda.current_device()}"
+        module = move_to_device_pass(program, self._device).module()
+        self._module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        self._inputs = {spec.name: torch.zeros(spec.shape, device="cuda") for spec in inputs}
+        self._inputs = {spec.name: torch.zeros(spec.shape, device=self._device) for spec in inputs}
         self._runs = [
             _Run({spec.name: torch.empty(spec.shape, pin_memory=True) for spec in outputs})
             for _ in range(self.in_flight)
@@ -66,7 +69,7 @@ class TorchCudaEngine(Engine):
         self._require_open()
         self.check(feeds)
         with torch.cuda.stream(self._stream):
-            self._bound |= {name: torch.from_numpy(value).to("cuda") for name, value in feeds.items()}
+            self._bound |= {name: torch.from_numpy(value).to(self._device) for name, value in feeds.items()}
         self._stale |= feeds.keys()
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:

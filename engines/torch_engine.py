@@ -51,4 +51,12 @@ def open_engine(bundle: Bundle, graph: str) -> Engine:
             f"PyTorch {torch.__version__} cannot load {bundle.path(name)} ({error}); export the bundle again"
         ) from error
     specs = bundle.graphs[name]
-    return (TorchCudaEngine if on_gpu else TorchEngine)(program, specs.inputs, specs.outputs)
+    if not on_gpu:
+        return TorchEngine(program, specs.inputs, specs.outputs)
+    try:
+        return TorchCudaEngine(program, specs.inputs, specs.outputs)
+    except RuntimeError as error:  # too little memory, a GPU that this build of PyTorch does not know, …
+        raise EngineError(
+            f"PyTorch {torch.__version__} cannot run {bundle.path(name)} on "
+            f"{torch.cuda.get_device_name()}: {error}"
+        ) from error
