@@ -8,6 +8,7 @@ Run as a module, from the root: as a script this file would itself be found as `
 
 Writes engines.json, engines.md and engines.svg: time a frame with the garment encoded, from person to
 pictures, load time, memory, size of the graphs, and by how much the results differ from float32 PyTorch.
+On a GPU, TensorRT's plans and PyTorch's programs are measured too; eager, the yardstick, stays on the CPU.
 Each engine lives in a process of its own; all take turns, a few frames each, so that what else the machine
 does falls on all. Median and p95 are of the clock on the wall; "CPU" is the least processor time of a frame,
 over all threads, which other programs disturb least.
@@ -31,6 +32,7 @@ import numpy as np
 import torch
 
 import engines
+from engines import tensorrt_engine
 from engines.protocol import Array
 from export.build_engine import size
 from export.parity import compare, random_sample, reference
@@ -194,10 +196,19 @@ def measure(
         }
         sizes = {"float32": 0.0}
         for precision in precisions:
-            samples = calibration if precision == "int8" else ()
+            for_gpu = torch.cuda.is_available() and precision != "int8"
             bundle = write_bundle(
-                model, Path(folder) / precision, height, width, precision == "float16", calibration=samples
+                model,
+                Path(folder) / precision,
+                height,
+                width,
+                half=precision == "float16",
+                torch_programs=for_gpu,
+                fused=for_gpu,
+                calibration=calibration if precision == "int8" else (),
             )
+            if for_gpu:
+                build_plans(bundle)
             graphs = (bundle.path(graph) for graph in ("garment", "tryon"))
             sizes[precision] = sum(path.stat().st_size for path in graphs) / 1e6
             for backend in engines.BACKENDS:
@@ -234,6 +245,16 @@ def measure(
             )
         )
     return rows
+
+
+def build_plans(bundle: engines.Bundle) -> None:
+    """TensorRT's plans for the GPU here, with every library that is installed."""
+    for library in tensorrt_engine.installed():
+        try:
+            for graph in ("garment", "tryon"):
+                tensorrt_engine.build_plan(bundle, graph, library)
+        except engines.EngineError as error:
+            print(f"no plan: {library}: {error}", file=sys.stderr)
 
 
 def write(rows: Sequence[Row], machine: dict[str, Any], out: Path) -> None:
@@ -295,6 +316,8 @@ def machine() -> dict[str, Any]:
         platform.machine(),
     )  # fmt: skip
     found: dict[str, Any] = {"CPU": model, "cores": torch.get_num_threads(), "torch": torch.__version__}
+    if torch.cuda.is_available():
+        found["GPU"] = torch.cuda.get_device_name()
     found["ONNX Runtime"] = onnxruntime.__version__
     try:
         import openvino
