@@ -17,7 +17,7 @@ from engines.tensorrt_engine import build_plan, check_device, installed, plan_pa
 from export.graphs import sample_inputs
 from export.parity import compare, reference, report, run_engine
 from export.write_bundle import write_bundle
-from rmgn import RMGN
+from rmgn import PRESETS, RMGN
 
 RUNNING = ["onnxruntime", "openvino", "torch"]
 
@@ -208,6 +208,26 @@ def test_plan_is_built_without_a_gpu(planned: engines.Bundle) -> None:
     assert manifest.compute_capabilities == ("8.6", "8.9")
     assert manifest.precision == "float16"
     assert plan_path(planned, "tryon", "tensorrt_rtx").stat().st_size > 1e6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("height", "width"), [(256, 192), (512, 384)])
+@pytest.mark.parametrize("half", [False, True], ids=["float32", "float16"])
+@pytest.mark.parametrize("preset", ["lite", "paper"])
+def test_plans_of_every_preset_precision_and_size(
+    preset: str, half: bool, height: int, width: int, tmp_path: Path
+) -> None:
+    """TensorRT-RTX takes both networks as they are exported."""
+    if "tensorrt_rtx" not in installed():
+        pytest.skip("tensorrt_rtx is not installed")
+    torch.manual_seed(0)
+    bundle = write_bundle(RMGN(PRESETS[preset]).eval(), tmp_path / "bundle", height, width, half)
+    for graph in ("garment", "tryon"):
+        plan = build_plan(bundle, graph, "tensorrt_rtx", [(8, 9)])
+        manifest = read_manifest(bundle, graph, "tensorrt_rtx")
+        assert manifest.precision == bundle.precision
+        assert manifest.bundle == bundle.digest()
+        assert plan.stat().st_size > 0.9 * bundle.path(graph).stat().st_size, "the weights are in the plan"
 
 
 def damage_plan(plan: Path) -> None:
