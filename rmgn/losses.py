@@ -220,6 +220,7 @@ def generator_loss(
     worn_mask: Tensor,
     skin: Tensor | None = None,
     perceptual: "torch.nn.Module | None" = None,
+    composite_weight: float = COMPOSITE,
 ) -> GeneratorLoss:
     """Equation (7) with the composite mask, the rendered image and skin.
 
@@ -229,7 +230,7 @@ def generator_loss(
     tryon, rendered, composite_mask = pictures
     zero = target.new_zeros(())
     pixel = TRYON_PIXEL * F.l1_loss(tryon, target)
-    composite = COMPOSITE * composite_loss(composite_mask, worn_mask)
+    composite = composite_weight * composite_loss(composite_mask, worn_mask)
     outside = RENDERED * masked_l1(rendered, target, 1 - worn_mask)
     bare = zero if skin is None else SKIN * skin_loss(rendered, target, skin)
     seen = zero

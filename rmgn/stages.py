@@ -28,6 +28,7 @@ class TryOnStage(nn.Module):
     perceptual: for what the generator makes; warp_perceptual: for the warped garments of all levels.
     true_flow: learn the flow itself where the triplet knows it.
     learns_warp: whether the losses of the warp module count; without them it is used as it is.
+    composite_weight: of the composite mask's loss.
     guide_width: of the features of a teacher; where the network's own differ, a 1×1 convolution a level
         stands between them, trained along and not part of the network.
     """
@@ -41,9 +42,10 @@ class TryOnStage(nn.Module):
         true_flow: bool = False,
         guide_width: int | None = None,
         learns_warp: bool = True,
+        composite_weight: float = losses.COMPOSITE,
     ) -> None:
         super().__init__()
-        self.learns_warp = learns_warp
+        self.learns_warp, self.composite_weight = learns_warp, composite_weight
         self.model, self.whole, self.true_flow = model, whole, true_flow
         self.perceptual, self.warp_perceptual = perceptual, warp_perceptual
         own = model.config.pyramid_width
@@ -127,6 +129,7 @@ class TryOnStage(nn.Module):
             triplet.composite_mask,
             triplet.skin,
             self.perceptual,
+            self.composite_weight,
         )
         named = {"pixel": terms.pixel, "rendered": terms.rendered, "composite": terms.composite}
         if self.model.config.preserve:

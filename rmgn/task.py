@@ -52,6 +52,7 @@ def make_task(model: Network, config: TrainConfig, teacher: Network | None) -> T
         true_flow=teacher is None,
         guide_width=teacher.config.pyramid_width if teacher is not None else None,
         learns_warp=not whole or config.warp_factor > 0,
+        composite_weight=config.composite_weight,
     )
     return Task(stage, triplets, set_size)
 

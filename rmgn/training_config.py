@@ -43,6 +43,7 @@ class TrainConfig:
     clip: float = 0.0  # largest gradient norm; 0: none
     ema: float = 0.999
     batch_statistics: float = 1.0  # share of the steps in which batch norms use them; then running ones
+    composite_weight: float = 1.0  # of the composite mask's loss
     perceptual: str = "none"  # none, lite0 (EfficientNet-Lite0), or the file of VGG-19's weights
     precision: str = "no"  # no (float32), bf16, fp16
     held_out: int = 32  # samples at the end of the data set for validation

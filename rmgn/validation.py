@@ -28,7 +28,13 @@ def held_out_triplets(
 def validate(model: Network, source: Source, config: TrainConfig, task: Task) -> dict[str, float]:
     """Mean losses of the averaged weights over the samples held out."""
     trained = task.stage
-    stage = TryOnStage(model, trained.whole, true_flow=trained.true_flow, learns_warp=trained.learns_warp)
+    stage = TryOnStage(
+        model,
+        trained.whole,
+        true_flow=trained.true_flow,
+        learns_warp=trained.learns_warp,
+        composite_weight=trained.composite_weight,
+    )
     stage.eval()
     sums: dict[str, float] = {}
     count = 0

@@ -155,5 +155,8 @@ def test_generator_loss_equals_its_sum_of_means() -> None:
     assert terms.skin.item() == pytest.approx(bare, rel=1e-5)
     assert terms.perceptual.item() == pytest.approx(0.2 * ((tryon - target) ** 2).mean().item(), rel=1e-5)
     assert terms.total.item() == pytest.approx(sum(t.item() for t in terms[1:]), rel=1e-5)
+    heavier = losses.generator_loss((tryon, rendered, mask), target, worn, composite_weight=6.0)
     without = losses.generator_loss((tryon, rendered, mask), target, worn)
+    torch.testing.assert_close(heavier.composite, 6 * without.composite)
+    torch.testing.assert_close(heavier.total - without.total, 5 * without.composite)
     assert without.skin == without.perceptual == 0
