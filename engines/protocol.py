@@ -1,8 +1,9 @@
 """What every engine offers, so that no caller needs to know which backend it holds."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,7 @@ class Engine(ABC):
     in_flight = 1  # how many runs may be begun before the first one's results are collected
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    _closed = False
 
     @abstractmethod
     def bind(self, feeds: Mapping[str, Array]) -> None:
@@ -78,6 +80,11 @@ class Engine(ABC):
         if missing:
             raise ValueError(f"missing input {', '.join(missing)}: bind it or feed it")
 
+    def require_open(self) -> None:
+        """Raise EngineError once the engine is closed."""
+        if self._closed:
+            raise EngineError("this engine is closed")
+
 
 class HostEngine(Engine):
     """An engine whose inputs stay in host memory: what the CPU backends share."""
@@ -86,7 +93,6 @@ class HostEngine(Engine):
         self.inputs = inputs
         self.outputs = outputs
         self._bound: dict[str, Array] = {}
-        self._closed = False
 
     @abstractmethod
     def infer(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -97,8 +103,7 @@ class HostEngine(Engine):
         self._bound = {**self._bound, **{name: np.ascontiguousarray(value) for name, value in feeds.items()}}
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        if self._closed:
-            raise EngineError("this engine is closed")
+        self.require_open()
         self.check(feeds)
         merged = {**self._bound, **feeds}
         self.require(merged)
@@ -106,3 +111,50 @@ class HostEngine(Engine):
 
     def close(self) -> None:
         self._closed = True
+
+
+@dataclass(kw_only=True)
+class Run:
+    """What one run under way has to itself; a backend adds its memory."""
+
+    busy: bool = False
+
+
+R = TypeVar("R", bound=Run)
+
+
+class PipelinedEngine(Engine, Generic[R]):
+    """An engine that computes while the caller does other things: what the GPU backends share."""
+
+    _runs: Sequence[R]
+    _bound: Mapping[str, Any]
+
+    @abstractmethod
+    def launch(self, run: R, feeds: Mapping[str, Array]) -> None:
+        """Begin to compute with checked feeds; nothing of this run's own memory is in use."""
+
+    @abstractmethod
+    def wait(self, run: R) -> dict[str, Array]:
+        """Wait for a run's results; they are the caller's own."""
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        return self.begin(feeds)()
+
+    def begin(self, feeds: Mapping[str, Array]) -> Callable[[], dict[str, Array]]:
+        self.require_open()
+        self.check(feeds)
+        self.require({*self._bound, *feeds})
+        run = next((run for run in self._runs if not run.busy), None)
+        if run is None:
+            raise EngineError(f"{self.in_flight} runs are under way: collect the results of one first")
+        self.launch(run, feeds)
+        run.busy = True
+        return lambda: self._collect(run)
+
+    def _collect(self, run: R) -> dict[str, Array]:
+        self.require_open()
+        if not run.busy:
+            raise EngineError("the results of this run have been collected already")
+        results = self.wait(run)
+        run.busy = False
+        return results

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,11 @@ import numpy as np
 
 from engines.bundle import Bundle
 from engines.device import Device
-from engines.protocol import Array, Engine, EngineError
+from engines.protocol import Array, EngineError, PipelinedEngine, Run
 
 
 @dataclass
-class _Run:
+class _Run(Run):
     """What one run under way has to itself, so that the copies of another can pass it."""
 
     uploaded: int  # events
@@ -23,10 +23,9 @@ class _Run:
     downloaded: int
     staged: dict[str, Array] = field(default_factory=dict)  # page-locked
     pointers: dict[str, int] = field(default_factory=dict)  # where copies come and go on the device
-    busy: bool = False
 
 
-class TensorRtEngine(Engine):
+class TensorRtEngine(PipelinedEngine[_Run]):
     """One plan with its buffers, held for the engine's life.
 
     Bound inputs (the garment and its pyramid) stay on the device. What a run is fed goes through page-locked
@@ -55,7 +54,6 @@ class TensorRtEngine(Engine):
         self._streams: list[int] = []
         self._recorded: Any = None
         self._begun = 0
-        self._closed = False
         self._cache_file = plan.with_suffix(".cache")
         self._cache: Any = None
         with device.current():
@@ -126,7 +124,7 @@ class TensorRtEngine(Engine):
 
     def bind(self, feeds: Mapping[str, Array]) -> None:
         self.check(feeds)
-        self._require_open()
+        self.require_open()
         with self._device.current():
             for name, value in feeds.items():
                 if name not in self._bound:
@@ -135,16 +133,7 @@ class TensorRtEngine(Engine):
             self._loaded -= set(feeds)
             self._load_bound(feeds)
 
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        return self.begin(feeds)()
-
-    def begin(self, feeds: Mapping[str, Array]) -> Callable[[], dict[str, Array]]:
-        self._require_open()
-        self.check(feeds)
-        self.require({*self._bound, *feeds})
-        run = next((run for run in self._runs if not run.busy), None)
-        if run is None:
-            raise EngineError(f"{self.in_flight} runs are under way: collect the results of one first")
+    def launch(self, run: _Run, feeds: Mapping[str, Array]) -> None:
         with self._device.current():
             self._load_bound(self._bound.keys() - feeds.keys())
             try:
@@ -154,8 +143,6 @@ class TensorRtEngine(Engine):
                 raise
             if self._begun == 1 and self._cache is not None:
                 self._save_cache()
-        run.busy = True
-        return lambda: self._collect(run)
 
     def _begin(self, run: _Run, feeds: Mapping[str, Array]) -> None:
         """Nothing of this run's own memory is in use: its last results have been collected."""
@@ -180,13 +167,9 @@ class TensorRtEngine(Engine):
             device.download(run.staged[spec.name], run.pointers[spec.name], self._download)
         device.mark(run.downloaded, self._download)
 
-    def _collect(self, run: _Run) -> dict[str, Array]:
-        self._require_open()
-        if not run.busy:
-            raise EngineError("the results of this run have been collected already")
+    def wait(self, run: _Run) -> dict[str, Array]:
         with self._device.current():
             self._device.wait(run.downloaded)
-        run.busy = False
         return {spec.name: run.staged[spec.name].copy() for spec in self.outputs}
 
     def _load_bound(self, names: Iterable[str]) -> None:
@@ -219,10 +202,6 @@ class TensorRtEngine(Engine):
             part.replace(self._cache_file)
         except OSError:
             part.unlink(missing_ok=True)
-
-    def _require_open(self) -> None:
-        if self._closed:
-            raise EngineError("this engine is closed")
 
     def close(self) -> None:
         if self._closed:

@@ -1,6 +1,6 @@
 """PyTorch on an NVIDIA GPU: a program, channels last, recorded as a CUDA graph."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -8,22 +8,21 @@ from torch import Tensor
 from torch.export import ExportedProgram
 from torch.export.passes import move_to_device_pass
 
-from engines.protocol import Array, Engine, EngineError, TensorSpec
+from engines.protocol import Array, PipelinedEngine, Run, TensorSpec
 
 WARM_UP = 3  # runs before the recording, in which Triton compiles and cuDNN tries its algorithms
 
 
 @dataclass
-class _Run:
+class _Run(Run):
     """Page-locked memory of one run under way, so that the caller may fill in the next meanwhile."""
 
     outputs: dict[str, Tensor]
     inputs: dict[str, Tensor] = field(default_factory=dict)  # of what is fed, not bound
     done: torch.cuda.Event = field(default_factory=torch.cuda.Event)
-    busy: bool = False
 
 
-class TorchCudaEngine(Engine):
+class TorchCudaEngine(PipelinedEngine[_Run]):
     """One program with its buffers, held for the engine's life.
 
     Bound inputs (the garment and its pyramid) stay on the device. Weights and features lie channels last, in
@@ -40,7 +39,6 @@ class TorchCudaEngine(Engine):
         self.inputs, self.outputs = inputs, outputs
         self._bound: dict[str, Tensor] = {}  # on the device
         self._stale: set[str] = set()  # bound inputs that are not where the program reads them
-        self._closed = False
         # With its index, since the program asserts devices and "cuda" is not equal to "cuda:0".
         self._device = f"cuda:{torch.cuda.current_device()}"
         module = move_to_device_pass(program, self._device).module()
@@ -66,22 +64,13 @@ class TorchCudaEngine(Engine):
         self._results = {spec.name: result for spec, result in zip(outputs, results, strict=True)}
 
     def bind(self, feeds: Mapping[str, Array]) -> None:
-        self._require_open()
+        self.require_open()
         self.check(feeds)
         with torch.cuda.stream(self._stream):
             self._bound |= {name: torch.from_numpy(value).to(self._device) for name, value in feeds.items()}
         self._stale |= feeds.keys()
 
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        return self.begin(feeds)()
-
-    def begin(self, feeds: Mapping[str, Array]) -> Callable[[], dict[str, Array]]:
-        self._require_open()
-        self.check(feeds)
-        self.require({*self._bound, *feeds})
-        run = next((run for run in self._runs if not run.busy), None)
-        if run is None:
-            raise EngineError(f"{self.in_flight} runs are under way: collect the results of one first")
+    def launch(self, run: _Run, feeds: Mapping[str, Array]) -> None:
         with torch.cuda.stream(self._stream):
             for name in self._stale - feeds.keys():
                 self._inputs[name].copy_(self._bound[name])
@@ -95,20 +84,10 @@ class TorchCudaEngine(Engine):
                 run.outputs[name].copy_(result, non_blocking=True)
             run.done.record()
         self._stale = self._bound.keys() & feeds.keys()
-        run.busy = True
-        return lambda: self._collect(run)
 
-    def _collect(self, run: _Run) -> dict[str, Array]:
-        self._require_open()
-        if not run.busy:
-            raise EngineError("the results of this run have been collected already")
+    def wait(self, run: _Run) -> dict[str, Array]:
         run.done.synchronize()
-        run.busy = False
         return {name: result.numpy().copy() for name, result in run.outputs.items()}
-
-    def _require_open(self) -> None:
-        if self._closed:
-            raise EngineError("this engine is closed")
 
     def close(self) -> None:
         if self._closed:
