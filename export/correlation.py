@@ -30,23 +30,28 @@ def batched_correlation(garment: Tensor, person: Tensor, radius: int = 3, slope:
     top = torch.arange(down).view(-1, 1, 1, 1) * rows + torch.arange(high).view(1, 1, -1, 1)
     left = torch.arange(across).view(1, -1, 1, 1) * columns + torch.arange(wide)
     pixels = (top * (width + 2 * radius) + left).flatten().to(person.device)
-    around = F.pad(person, [radius] * 4).permute(0, 2, 3, 1).flatten(1, 2)[:, pixels]
-    around = around.reshape(-1, down, across, seen, channels)
+    around = (
+        F.pad(person, [radius] * 4)
+        .permute(0, 2, 3, 1)
+        .reshape(-1, (height + 2 * radius) * (width + 2 * radius), channels)
+    )
+    around = around[:, pixels].reshape(-1, down, across, seen, channels)
     blocks = (garment / channels).reshape(-1, channels, down, rows, across, columns)
     blocks = blocks.permute(0, 2, 4, 1, 3, 5).reshape(-1, down, across, channels, rows * columns)
-    product = torch.matmul(around, blocks).transpose(-1, -2).flatten(-2)
+    product = torch.matmul(around, blocks).transpose(-1, -2)
+    product = product.reshape(-1, down, across, rows * columns * seen)
 
-    # Pixel (r, t) of a block wants displacement (dy, dx) from position (r + dy, t + dx) of what the block sees:
-    # numbers along diagonals. Read with a stride longer by as much as a step along r, then t, moves the window,
-    # each becomes a column of its matrix.
+    # Pixel (r, t) of a block wants displacement (dy, dx) from position (r + dy, t + dx) of what it
+    # sees: numbers along diagonals. Read in rows that are longer by as much as a step along r, and then along
+    # t, moves the position, each diagonal becomes a column.
     product = _strided(product, rows, columns * seen, columns * seen + wide)
     product = _strided(product, columns, seen, seen + 1)
-    product = product[..., : window * wide].unflatten(-1, (window, wide))[..., :window]
-    product = product.permute(0, 1, 3, 2, 4, 5, 6).reshape(-1, height, width, window * window)
+    product = product[..., : window * wide].reshape(-1, down, across, rows, columns, window, wide)
+    product = product[..., :window].permute(0, 1, 3, 2, 4, 5, 6).reshape(-1, height, width, window * window)
     return F.leaky_relu(product.permute(0, 3, 1, 2), slope)
 
 
 def _strided(values: Tensor, count: int, size: int, stride: int) -> Tensor:
     """[..., count · size] -> [..., count, size], entry i from i · stride on; zeros beyond the end."""
     padded = F.pad(values, [0, count * stride - values.shape[-1]])
-    return padded.unflatten(-1, (count, stride))[..., :size]
+    return padded.reshape(-1, *values.shape[1:-1], count, stride)[..., :size]

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from export.correlation import batched_correlation
-from export.pyramid import FoldedPyramid, is_cheaper
+from export.pyramid import fold_finest
 from rmgn import RMGN
 from rmgn.pfafn import ResidualBlock, UNetLevel
 from rmgn.warp import ResBlock
@@ -61,8 +61,7 @@ def prepare(model: RMGN, half: bool, portable: bool = True) -> RMGN:
     model = copy.deepcopy(model).eval().requires_grad_(False)
     if portable:
         model.warp.flow_net.correlate = batched_correlation
-        if is_cheaper(model.warp.person_pyramid):
-            model.warp.person_pyramid = FoldedPyramid(model.warp.person_pyramid)
+        model.warp.person_pyramid = fold_finest(model.warp.person_pyramid)  # type: ignore[assignment]
     for module in model.modules():
         if isinstance(module, ResBlock):
             _fold(module, "conv1", "norm2")

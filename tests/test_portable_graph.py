@@ -10,15 +10,18 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from export.correlation import batched_correlation
+from export.pyramid import FoldedPyramid, fold_finest
 from export.sampling import sample_inside
 from kernels.local_correlation import local_correlation_reference
+from rmgn.config import PRESETS
+from rmgn.warp import FeaturePyramid
 
 
 @settings(max_examples=40, deadline=None)
 @given(
     channels=st.integers(1, 40),
     height=st.integers(1, 9),
-    width=st.sampled_from([1, 3, 6, 7, 24, 29, 37, 48, 50]),  # below, at and above a tile; primes
+    width=st.sampled_from([1, 3, 6, 7, 24, 29, 37, 48, 50]),  # below, at and above a block; primes
     radius=st.integers(0, 4),
     seed=st.integers(0, 2**16),
 )
@@ -29,6 +32,30 @@ def test_batched_correlation(channels: int, height: int, width: int, radius: int
     expected = local_correlation_reference(garment, person, radius)
     actual = batched_correlation(garment, person, radius)
     torch.testing.assert_close(actual, expected, rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 5)])
+def test_folded_pyramid(height: int, width: int) -> None:
+    """All levels as of the pyramid itself, in double precision; the borders are in the smallest sizes."""
+    torch.manual_seed(0)
+    pyramid = FeaturePyramid((4, 6, 5), 7).double()
+    features = [
+        torch.randn(2, channels, height << shift, width << shift, dtype=torch.float64)
+        for channels, shift in ((4, 2), (6, 1), (5, 0))
+    ]
+    folded = FoldedPyramid(pyramid).double()
+    for actual, expected in zip(folded(features), pyramid(features), strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-6, atol=1e-6)
+    assert len(folded(features, 2)) == 2
+
+
+def test_pyramids_are_folded_where_it_pays() -> None:
+    paper, lite = (
+        fold_finest(FeaturePyramid(config.encoder_widths, config.pyramid_width))
+        for config in (PRESETS["paper"], PRESETS["lite"])
+    )
+    assert isinstance(paper, FoldedPyramid)
+    assert isinstance(lite, FeaturePyramid)
 
 
 def _sampler(height: int, width: int, padding: str) -> onnx.ModelProto:
