@@ -11,11 +11,12 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
+from rmgn.data import ahead
 from rmgn.data.augment import PLACES_ALONE, Augment
 from rmgn.data.datasets import TryOnDataset, open_dataset
-from rmgn.data.dress import dress
+from rmgn.data.dress import Dressed, dress
 from rmgn.data.generated import GeneratedPeople
 from rmgn.data.labels import GENERATED
 from rmgn.data.read import openpose_order
@@ -40,8 +41,8 @@ class Source(Protocol):
         """A batch of `per_item` times as many samples on the device."""
 
 
-class LayersSource:
-    """Generated layers, dressed anew each epoch; each gives a in the place of b, and b in that of a.
+class GeneratedSource:
+    """Generated people; each item gives a in the place of b, and b in that of a.
 
     others: garments for fake persons a sample; the first is the one that `other_persons` shows, the rest are
     other samples' of the batch.
@@ -50,21 +51,11 @@ class LayersSource:
 
     per_item = 2
 
-    def __init__(self, people: GeneratedPeople, others: int = 1, augment: Augment | None = None) -> None:
-        self.people, self.others, self.augment = people, others, augment
+    def __init__(self, others: int = 1, augment: Augment | None = None) -> None:
+        self.others, self.augment = others, augment
 
-    def __len__(self) -> int:
-        return len(self.people)
-
-    def load(self, index: int, epoch: int) -> dict[str, Tensor]:
-        self.people.set_epoch(epoch)
-        return self.people[index]
-
-    def collate(self, items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        return self.people.collate(items)
-
-    def batch(self, items: dict[str, Tensor], noise_seed: int, device: torch.device) -> Sample:
-        dressed = dress({name: value.to(device) for name, value in items.items()}, noise_seed)
+    def sample(self, dressed: Dressed, keypoints: Tensor, noise_seed: int) -> Sample:
+        """Twice as many samples as there are persons. keypoints: [B, 17, 3], COCO's."""
 
         def both(pair: Tensor) -> Tensor:
             return torch.cat([pair[:, 0], pair[:, 1]])
@@ -76,10 +67,9 @@ class LayersSource:
         )
         count = len(garment)
         names = tuple(f"{k}{side}" for side in "ab" for k in range(count // 2))
-        table = torch.from_numpy(GENERATED).to(device)
-        points = torch.stack(
-            [torch.from_numpy(openpose_order(coco.numpy())) for coco in items["keypoints"]]
-        ).to(device)
+        table = torch.from_numpy(GENERATED).to(person.device)
+        points = torch.stack([torch.from_numpy(openpose_order(coco.numpy())) for coco in keypoints.cpu()])
+        points = points.to(person.device)
         batch = Sample(
             person=person,
             garment=garment,
@@ -101,6 +91,50 @@ class LayersSource:
             return batch
         rng = np.random.default_rng(noise_seed)
         return collate([self.augment(sample, rng) for sample in split(batch)])
+
+
+class LayersSource(GeneratedSource):
+    """Generated layers, dressed anew each epoch."""
+
+    def __init__(self, people: GeneratedPeople, others: int = 1, augment: Augment | None = None) -> None:
+        super().__init__(others, augment)
+        self.people = people
+
+    def __len__(self) -> int:
+        return len(self.people)
+
+    def load(self, index: int, epoch: int) -> dict[str, Tensor]:
+        self.people.set_epoch(epoch)
+        return self.people[index]
+
+    def collate(self, items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        return self.people.collate(items)
+
+    def batch(self, items: dict[str, Tensor], noise_seed: int, device: torch.device) -> Sample:
+        dressed = dress({name: value.to(device) for name, value in items.items()}, noise_seed)
+        return self.sample(dressed, items["keypoints"], noise_seed)
+
+
+class DressedSource(GeneratedSource):
+    """A complete folder of `rmgn.data.ahead`: its own looks, moved anew each epoch."""
+
+    def __init__(self, folder: Path, others: int = 1, augment: Augment | None = None) -> None:
+        super().__init__(others, augment)
+        self.folder, self.settings = folder, ahead.read_settings(folder)
+
+    def __len__(self) -> int:
+        return len(self.settings)
+
+    def load(self, index: int, epoch: int) -> dict[str, Tensor]:  # noqa: ARG002
+        return ahead.read(ahead.path(self.folder, index))
+
+    def collate(self, items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        batch: dict[str, Tensor] = default_collate(items)
+        return batch
+
+    def batch(self, items: dict[str, Tensor], noise_seed: int, device: torch.device) -> Sample:
+        dressed = ahead.unpack({name: value.to(device) for name, value in items.items()})
+        return self.sample(dressed, items["keypoints"], noise_seed)
 
 
 class FolderSource:
@@ -126,19 +160,30 @@ class FolderSource:
 
 
 def open_source(folder: Path, config: TrainConfig, assets: Path | None = None) -> Source:
-    """Generated layers, or the training split of a data set in any known layout.
+    """Generated layers, also dressed ahead, or the training split of a data set in any known layout.
 
     Raises ValueError for a folder that is not understood or lacks what the stage needs.
     """
     others = 0 if config.stage.startswith("pb-") else config.fakes
     size = (config.height, config.width)
-    if folder.is_dir() and any(folder.glob("[0-9]*.zip")):
+    is_dressed = (folder / ahead.SETTINGS).is_file()
+    if is_dressed or (folder.is_dir() and any(folder.glob("[0-9]*.zip"))):
         if others >= config.batch:
             raise ValueError(f"{others} fake persons of layers need a batch of at least {others + 1}")
-        people = GeneratedPeople(folder, config.seed, assets=assets, size=size)
-        return LayersSource(people, max(1, others), PLACES_ALONE if config.augment else None)
-    augment = Augment() if config.augment else None
-    return FolderSource(open_dataset(folder, size=size, others=others, augment=augment, seed=config.seed))
+        wanted, augment = max(1, others), PLACES_ALONE if config.augment else None
+        if not is_dressed:
+            people = GeneratedPeople(folder, config.seed, assets=assets, size=size)
+            return LayersSource(people, wanted, augment)
+        source = DressedSource(folder, wanted, augment)
+        for name in ("height", "width", "held_out"):
+            have, want = getattr(source.settings, name), getattr(config, name)
+            if have != want:
+                raise ValueError(f"{folder} was dressed with {name} {have}, the configuration has {want}")
+        return source
+    folder_augment = Augment() if config.augment else None
+    return FolderSource(
+        open_dataset(folder, size=size, others=others, augment=folder_augment, seed=config.seed)
+    )
 
 
 def _others(values: Tensor, count: int) -> Tensor:

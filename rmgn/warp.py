@@ -167,6 +167,11 @@ class Warp(nn.Module):
         for finer in (*self.flow_net.match[depth:], *self.flow_net.refine[depth:]):
             finer.requires_grad_(False)
 
+    def hold_stages(self, count: int) -> None:
+        """Train all but the finest stages of both encoders."""
+        for encoder in (self.person_encoder, self.garment_encoder):
+            encoder.stages[:count].requires_grad_(False)
+
     def forward(self, person: Tensor, garment_pyramid: Pyramid) -> Flows:
         """Flows of all levels; the last has the resolution of `person`."""
         return self.flow_net(self.encode_person(person), garment_pyramid)

@@ -1,0 +1,217 @@
+r"""Layers dressed ahead of a training and read many times: a machine of few cores then draws nothing twice.
+
+    python -m rmgn.data.ahead --data layers --out dressed --passes 8
+    python -m rmgn.train --config pairs-warp-coarse --data dressed --out runs/coarse
+
+A file holds one person in two garments, each `Dressed` field in the smallest type that keeps it. First come
+`passes` looks of every sample but the last `held_out`, then these in one look each: no training on the folder
+sees the people that it is validated on. Run the same command again to go on after a stop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from rmgn.data.dress import Dressed, dress
+from rmgn.data.generated import Batch, GeneratedPeople
+
+SETTINGS = "dressed.json"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a folder holds, or will once it is complete."""
+
+    layers: int  # samples of the folder of layers
+    passes: int
+    held_out: int
+    seed: int
+    height: int
+    width: int
+
+    def __len__(self) -> int:
+        return self.passes * (self.layers - self.held_out) + self.held_out
+
+    def item(self, number: int) -> tuple[int, int]:
+        """(index of the layers, epoch) of a file."""
+        shown = self.layers - self.held_out
+        if number < self.passes * shown:
+            return number % shown, number // shown
+        return number - (self.passes - 1) * shown, 0
+
+
+def read_settings(folder: Path) -> Settings:
+    """Settings of a complete folder; ValueError where files are missing."""
+    settings = Settings(**json.loads((folder / SETTINGS).read_text()))
+    missing = next((n for n in range(len(settings)) if not path(folder, n).is_file()), None)
+    if missing is not None:
+        raise ValueError(
+            f"{path(folder, missing)} is missing: go on with the `python -m rmgn.data.ahead` of before"
+        )
+    return settings
+
+
+def path(folder: Path, number: int) -> Path:
+    """Where a sample lies."""
+    return folder / f"{number // 1000:04d}" / f"{number % 1000:03d}.safetensors"
+
+
+def pack(dressed: Dressed, keypoints: Tensor) -> Batch:
+    """Compact tensors of a batch. Flows lose up to 0.05 pixels of 192, pictures what 8 bits do not show."""
+    return {
+        "person": ((dressed.person + 1) * 127.5).round().byte(),
+        "garment": ((dressed.garment + 1) * 127.5).round().byte(),
+        "garment_mask": dressed.garment_mask.bool(),
+        "worn_mask": (dressed.worn_mask * 255).round().byte(),
+        "flow": dressed.flow.half(),
+        "visible": dressed.visible,
+        "parse": dressed.parse.byte(),
+        "parts": dressed.parts.byte(),
+        "keypoints": keypoints,
+    }
+
+
+def unpack(items: Batch) -> Dressed:
+    """Inverse of `pack`; depth is not kept and is zero."""
+    return Dressed(
+        person=items["person"].float() / 127.5 - 1,
+        garment=items["garment"].float() / 127.5 - 1,
+        garment_mask=items["garment_mask"].float(),
+        worn_mask=items["worn_mask"].float() / 255,
+        flow=items["flow"].float(),
+        visible=items["visible"],
+        parse=items["parse"].long(),
+        parts=items["parts"].long(),
+        depth=torch.zeros(items["parse"].shape, device=items["parse"].device),
+    )
+
+
+def read(file: Path) -> Batch:
+    """What `pack` made of one sample, without the dimension of the batch. Raises ValueError."""
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise ValueError(
+            f"{file} is damaged ({error}): delete it and go on with `python -m rmgn.data.ahead`"
+        ) from error
+
+
+class _Dresser(Dataset[int]):
+    """Writes the file of a number when it is asked for it."""
+
+    def __init__(self, people: GeneratedPeople, settings: Settings, folder: Path, todo: list[int]) -> None:
+        self.people, self.settings, self.folder, self.todo = people, settings, folder, todo
+
+    def __len__(self) -> int:
+        return len(self.todo)
+
+    def __getitem__(self, position: int) -> int:
+        number = self.todo[position]
+        index, epoch = self.settings.item(number)
+        self.people.set_epoch(epoch)
+        items = self.people.collate([self.people[index]])
+        packed = pack(dress(items, number), items["keypoints"])
+        file = path(self.folder, number)
+        file.parent.mkdir(exist_ok=True)
+        temporary = file.with_suffix(".part")
+        save_file({name: tensor[0].contiguous() for name, tensor in packed.items()}, temporary)
+        temporary.replace(file)
+        return number
+
+
+def dress_ahead(
+    data: Path,
+    out: Path,
+    passes: int,
+    held_out: int = 32,
+    seed: int = 0,
+    size: tuple[int, int] = (256, 192),
+    assets: Path | None = None,
+    workers: int = 0,
+) -> Settings:
+    """Write, or finish, a folder of dressed layers.
+
+    size: (height, width). workers: processes beside this one.
+    Raises ValueError where `out` was begun with other settings.
+    """
+    people = GeneratedPeople(data, seed, assets=assets, size=size)
+    if not 0 < held_out < len(people):
+        raise ValueError(
+            f"{data} has {len(people)} samples: --held-out must be between 1 and {len(people) - 1}"
+        )
+    settings = Settings(len(people), passes, held_out, seed, *size)
+    out.mkdir(parents=True, exist_ok=True)
+    note = out / SETTINGS
+    if note.is_file():
+        begun = json.loads(note.read_text())
+        changed = [name for name, value in asdict(settings).items() if begun.get(name) != value]
+        if changed:
+            raise ValueError(f"{out} was begun with another {', '.join(changed)}; choose another --out")
+    elif any(out.iterdir()):
+        raise ValueError(f"{out} holds other files; choose another --out")
+    else:
+        note.write_text(json.dumps(asdict(settings), indent=1))
+    todo = [number for number in range(len(settings)) if not path(out, number).is_file()]
+    dresser = _Dresser(people, settings, out, todo)
+    loader = DataLoader(dresser, batch_size=None, num_workers=workers)
+    for _ in tqdm(loader, initial=len(settings) - len(todo), total=len(settings), unit="sample"):
+        pass
+    return settings
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m rmgn.data.ahead",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="generated layers")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write or to finish")
+    parser.add_argument("--passes", type=int, default=8, help="looks of each sample, 1.3 MB each (8)")
+    parser.add_argument("--held-out", type=int, default=32, help="as in the training's configuration (32)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--size", choices=["256x192", "128x96", "512x384"], default="256x192", help="height x width"
+    )
+    parser.add_argument("--assets", type=Path, metavar="DIR", help="surroundings for backgrounds")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (one a core)")
+    args = parser.parse_args(argv)
+    try:
+        if args.passes < 1 or args.workers < 1:
+            raise ValueError("--passes and --workers count from 1")
+        height, width = map(int, args.size.split("x"))
+        settings = dress_ahead(
+            args.data,
+            args.out,
+            args.passes,
+            args.held_out,
+            args.seed,
+            (height, width),
+            args.assets,
+            args.workers,
+        )
+    except (ValueError, OSError) as error:
+        print(f"rmgn.data.ahead: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"stopped; the same command finishes {args.out}", file=sys.stderr)
+        return 130
+    print(f"{args.out}: {len(settings)} samples")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
