@@ -27,15 +27,13 @@ def batched_correlation(garment: Tensor, person: Tensor, radius: int = 3, slope:
     high, wide = rows + 2 * radius, columns + 2 * radius  # what a block sees
     seen = high * wide
 
-    top = torch.arange(down).view(-1, 1, 1, 1) * rows + torch.arange(high).view(1, 1, -1, 1)
-    left = torch.arange(across).view(1, -1, 1, 1) * columns + torch.arange(wide)
-    pixels = (top * (width + 2 * radius) + left).flatten().to(person.device)
-    around = (
-        F.pad(person, [radius] * 4)
-        .permute(0, 2, 3, 1)
-        .reshape(-1, (height + 2 * radius) * (width + 2 * radius), channels)
-    )
-    around = around[:, pixels].reshape(-1, down, across, seen, channels)
+    # Rows first, then pixels of a strip of blocks: one index for all would weigh more than a small network.
+    row = (torch.arange(down)[:, None] * rows + torch.arange(high)).flatten()
+    column = torch.arange(across)[:, None, None] * columns + torch.arange(wide)
+    pixel = (torch.arange(high)[:, None] * (width + 2 * radius) + column).flatten()
+    around = F.pad(person, [radius] * 4).permute(0, 2, 3, 1)[:, row.to(person.device)]
+    around = around.reshape(-1, down, high * (width + 2 * radius), channels)[:, :, pixel.to(person.device)]
+    around = around.reshape(-1, down, across, seen, channels)
     blocks = (garment / channels).reshape(-1, channels, down, rows, across, columns)
     blocks = blocks.permute(0, 2, 4, 1, 3, 5).reshape(-1, down, across, channels, rows * columns)
     product = torch.matmul(around, blocks).transpose(-1, -2)
