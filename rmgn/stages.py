@@ -53,6 +53,16 @@ class TryOnStage(nn.Module):
         if guide_width is not None and guide_width != own:
             self.adapters.extend(nn.Conv2d(own, guide_width, 1) for _ in model.config.encoder_widths)
 
+    def of(self, model: Network) -> "TryOnStage":
+        """The same losses of another network, without perceptual distances and adapters: to validate it."""
+        return TryOnStage(
+            model,
+            self.whole,
+            true_flow=self.true_flow,
+            learns_warp=self.learns_warp,
+            composite_weight=self.composite_weight,
+        ).eval()
+
     def forward(self, triplet: Triplet, share: float = 1.0) -> Losses:
         """Named losses, weighted; "total" is the one to minimise.
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from rmgn import batches
 from rmgn.batches import Source
 from rmgn.model import RMGN
-from rmgn.stages import Network, TryOnStage
+from rmgn.stages import Network
 from rmgn.task import Task
 from rmgn.training_config import TrainConfig
 from rmgn.triplets import Triplet, seen_person
@@ -27,15 +27,7 @@ def held_out_triplets(
 @torch.no_grad()
 def validate(model: Network, source: Source, config: TrainConfig, task: Task) -> dict[str, float]:
     """Mean losses of the averaged weights over the samples held out."""
-    trained = task.stage
-    stage = TryOnStage(
-        model,
-        trained.whole,
-        true_flow=trained.true_flow,
-        learns_warp=trained.learns_warp,
-        composite_weight=trained.composite_weight,
-    )
-    stage.eval()
+    stage = task.stage.of(model)
     sums: dict[str, float] = {}
     count = 0
     device = next(model.parameters()).device
