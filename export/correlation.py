@@ -13,7 +13,8 @@ def batched_correlation(garment: Tensor, person: Tensor, radius: int = 3, slope:
     Its reference makes one product, sum and slice a displacement, 49 passes over the features, which is
     a third of the network's time on a CPU. Here a block of R x T garment pixels is multiplied by all
     (R + 2·radius) x (T + 2·radius) person pixels that any of them sees: some five times the arithmetic, in
-    products that run at full speed, and no pass a displacement.
+    products that run at full speed, and no pass a displacement. It is what
+    `kernels.local_correlation.local_correlation_tiled` does, in operations that graphs have.
 
     garment, person, radius, slope and result as in `kernels.local_correlation`.
     """

@@ -55,7 +55,7 @@ class GeneratedSource:
         self.others, self.augment = others, augment
 
     def sample(self, dressed: Dressed, keypoints: Tensor, noise_seed: int) -> Sample:
-        """Twice as many samples as there are persons. keypoints: [B, 17, 3], COCO's."""
+        """Twice as many samples as there are persons. keypoints: [B, 17, 3], COCO's, on the CPU."""
 
         def both(pair: Tensor) -> Tensor:
             return torch.cat([pair[:, 0], pair[:, 1]])
@@ -68,7 +68,7 @@ class GeneratedSource:
         count = len(garment)
         names = tuple(f"{k}{side}" for side in "ab" for k in range(count // 2))
         table = torch.from_numpy(GENERATED).to(person.device)
-        points = torch.stack([torch.from_numpy(openpose_order(coco.numpy())) for coco in keypoints.cpu()])
+        points = torch.stack([torch.from_numpy(openpose_order(coco.numpy())) for coco in keypoints])
         points = points.to(person.device)
         batch = Sample(
             person=person,
@@ -180,10 +180,8 @@ def open_source(folder: Path, config: TrainConfig, assets: Path | None = None) -
             if have != want:
                 raise ValueError(f"{folder} was dressed with {name} {have}, the configuration has {want}")
         return source
-    folder_augment = Augment() if config.augment else None
-    return FolderSource(
-        open_dataset(folder, size=size, others=others, augment=folder_augment, seed=config.seed)
-    )
+    augment = Augment() if config.augment else None
+    return FolderSource(open_dataset(folder, size=size, others=others, augment=augment, seed=config.seed))
 
 
 def _others(values: Tensor, count: int) -> Tensor:

@@ -30,7 +30,8 @@ from rmgn import contenders
 from rmgn.checkpoint import CheckpointError
 from rmgn.config import PRESETS
 from rmgn.contenders import Answer, Contender, Network
-from rmgn.gallery import Entry, contact_sheet, to_bgr, write_page, write_picture, write_text
+from rmgn.data.files import to_bgr
+from rmgn.gallery import Entry, contact_sheet, write_page, write_picture, write_text
 from rmgn.perceptual import EfficientNetLite0
 from rmgn.report import markdown
 from rmgn.scores import Scorer, Scores

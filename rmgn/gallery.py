@@ -11,18 +11,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 
-from rmgn.metrics import quantise
+from rmgn.data.files import write_whole
 
 Bgr = npt.NDArray[np.uint8]
 LINE = 18  # height of a caption
 WIDEST = 3200  # of a sheet, in pixels
-
-
-def to_bgr(picture: Tensor) -> Bgr:
-    """[3, H, W] in [-1, 1] to uint8 [H, W, 3] as OpenCV writes it."""
-    return np.ascontiguousarray(quantise(picture).permute(1, 2, 0).cpu().numpy()[:, :, ::-1])
 
 
 def write_picture(file: Path, picture: Bgr, quality: int = 90) -> None:
@@ -30,17 +24,13 @@ def write_picture(file: Path, picture: Bgr, quality: int = 90) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     options = [cv2.IMWRITE_JPEG_QUALITY, quality] if file.suffix in (".jpg", ".jpeg") else []
     data = cv2.imencode(file.suffix, picture, options)[1]
-    temporary = file.with_name(f".{file.name}.part")
-    temporary.write_bytes(data.tobytes())
-    temporary.replace(file)
+    write_whole(file, data.tobytes())
 
 
 def write_text(file: Path, text: str) -> None:
     """Write text; it appears under its name when it is complete."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.part")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(file)
+    write_whole(file, text.encode())
 
 
 @dataclass

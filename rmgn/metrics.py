@@ -37,11 +37,6 @@ class MetricError(ValueError):
     """A measure cannot be computed; the message says which file or package is missing."""
 
 
-def quantise(picture: Tensor) -> Tensor:
-    """[-1, 1] to uint8, as a picture file holds it: what every measure below takes."""
-    return ((picture + 1) * 127.5).round().clamp(0, 255).byte()
-
-
 def ssim(pictures: Tensor, truths: Tensor) -> Tensor:
     """Structural similarity of uint8 [B, 3, H, W], one value a picture (Wang et al., 2004).
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rmgn import metrics
 from rmgn.contenders import Answer
+from rmgn.data.files import quantise
 from rmgn.metrics import PatchSimilarity, SetComparison, SetFeatures
 from rmgn.trials import Groups, Trial
 
@@ -155,12 +156,12 @@ class Scorer:
         """Take the answers of all contenders, in order. Returns each one's measures, trial by trial."""
         real = None
         if trial.setting == "unpaired":
-            real = self.features(metrics.quantise(trial.person))
-        truths = None if trial.truth is None else metrics.quantise(trial.truth)
+            real = self.features(quantise(trial.person))
+        truths = None if trial.truth is None else quantise(trial.truth)
         wanted = [] if truths is None else self.patches.features(truths)
         measured = []
         for scores, collected, answer in zip(self.scores, self.sets, answers, strict=True):
-            pictures = metrics.quantise(answer.tryon)
+            pictures = quantise(answer.tryon)
             scores.pictures += len(pictures)
             if real is not None:
                 collected.add(real, real=True)

@@ -37,9 +37,7 @@ class TrainConfig:
     constant: float = 0.5  # share of the steps before the learning rate falls linearly to 0
     learning_rate: float = 5e-5
     flow_levels: int = 0  # of a "-warp" stage: the coarsest alone, which are cheap and decide most; 0: all
-    held_stages: int = (
-        0  # finest stages of the warp module's encoders that stay as they are: costly, soon learnt
-    )
+    held_stages: int = 0  # finest stages of the warp module's encoders that stay as they are
     warp_factor: float = 1.0  # learning rate of the warp module relative to the generator's; 0: it stays
     beta1: float = 0.5
     beta2: float = 0.999

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from rmgn.data.datasets import recognise
+from rmgn.data.files import write_whole
 from rmgn.data.folder_check import check_folder
 from rmgn.data.people import layers
 from rmgn.data.people.layers import EDGE_UNIT, LABELS, PANEL, VISIBLE, Sample
@@ -146,9 +147,8 @@ def digests(folder: Path) -> dict[str, str]:
 
 def write_checksums(folder: Path, file: Path) -> None:
     """One line a sample, as `sha256sum` writes and reads it: 64 hexadecimal digits, two spaces, the name."""
-    temporary = file.with_suffix(".part")
-    temporary.write_text("".join(f"{digest}  {name}\n" for name, digest in digests(folder).items()))
-    temporary.replace(file)
+    text = "".join(f"{digest}  {name}\n" for name, digest in digests(folder).items())
+    write_whole(file, text.encode())
 
 
 def checksum_problems(folder: Path, file: Path) -> Iterator[str]:

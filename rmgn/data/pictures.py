@@ -10,28 +10,15 @@ from typing import Protocol
 import cv2
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
 from tqdm import tqdm
 
 from rmgn.data.dress import dress
+from rmgn.data.files import to_bgr, write_whole
 from rmgn.data.generated import Batch
 
 FOLDERS = {
     "person": "jpg", "garment": "jpg", "garment_mask": "png", "flow": "npz", "parse": "png", "depth": "png",
 }  # fmt: skip
-
-
-def _write(path: Path, data: bytes) -> None:
-    """The file appears whole or not at all."""
-    temporary = path.with_suffix(".part")
-    temporary.write_bytes(data)
-    temporary.replace(path)
-
-
-def _rgb(picture: Tensor) -> npt.NDArray[np.uint8]:
-    """[3, H, W] in [-1, 1] to uint8 BGR, as OpenCV writes it."""
-    levels = ((picture + 1) * 127.5).round().clamp(0, 255).byte()
-    return np.ascontiguousarray(levels.permute(1, 2, 0).numpy()[:, :, ::-1])
 
 
 def _image(suffix: str, picture: npt.NDArray[np.generic]) -> bytes:
@@ -66,14 +53,14 @@ def write_pictures(people: Dressable, out: Path, progress: bool = True) -> None:
                 visible=dressed.visible[0, k, 0].numpy(),
             )
             content = {
-                "person": _image("jpg", _rgb(dressed.person[0, k])),
-                "garment": _image("jpg", _rgb(dressed.garment[0, k])),
+                "person": _image("jpg", to_bgr(dressed.person[0, k])),
+                "garment": _image("jpg", to_bgr(dressed.garment[0, k])),
                 "garment_mask": _image("png", (dressed.garment_mask[0, k, 0] * 255).byte().numpy()),
                 "flow": flow.getvalue(),
                 "parse": _image("png", dressed.parse[0, k].byte().numpy()),
                 "depth": _image("png", (dressed.depth[0, k] * 1000).round().numpy().astype(np.uint16)),
             }
             for name, data in content.items():
-                _write(out / name / f"{stem}.{FOLDERS[name]}", data)
-        _write(out / "bodyparts" / f"{index:06d}.png", _image("png", dressed.parts[0].byte().numpy()))
-        _write(last, json.dumps(item["keypoints"].tolist()).encode())
+                write_whole(out / name / f"{stem}.{FOLDERS[name]}", data)
+        write_whole(out / "bodyparts" / f"{index:06d}.png", _image("png", dressed.parts[0].byte().numpy()))
+        write_whole(last, json.dumps(item["keypoints"].tolist()).encode())

@@ -16,19 +16,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from rmgn.data.dress import Dressed, dress
+from rmgn.data.files import to_bgr
 from rmgn.data.generated import GeneratedPeople
 
 _UNSEEN = torch.tensor([1.0, -1.0, 1.0]).view(3, 1, 1)  # magenta: garment that the shop photo does not show
 _COLOURS = np.random.default_rng(4).uniform(-1, 1, (256, 3))
-
-
-def _tile(picture: Tensor) -> npt.NDArray[np.uint8]:
-    """[3, H, W] in [-1, 1] to BGR uint8."""
-    levels = ((picture + 1) * 127.5).round().clamp(0, 255).byte()
-    return np.ascontiguousarray(levels.permute(1, 2, 0).numpy()[:, :, ::-1])
 
 
 def _truth(dressed: Dressed, k: int) -> list[npt.NDArray[np.uint8]]:
@@ -38,7 +32,7 @@ def _truth(dressed: Dressed, k: int) -> list[npt.NDArray[np.uint8]]:
     around = torch.where(dressed.worn_mask[0, k] > 0.5, _UNSEEN, torch.ones_like(warped))
     warped = torch.where(dressed.visible[0, k], warped, around)
     parse = torch.from_numpy(_COLOURS[dressed.parse[0, k].numpy()]).permute(2, 0, 1).float()
-    return [_tile(p) for p in (photo, person, warped, parse)]
+    return [to_bgr(p) for p in (photo, person, warped, parse)]
 
 
 def contact_sheet(
@@ -49,9 +43,9 @@ def contact_sheet(
     for index in range(min(count, len(people))):
         dressed = dress(people.collate([people[index]]), noise_seed=index)
         if show == "people":
-            tiles.append(_tile(dressed.person[0, index % 2]))
+            tiles.append(to_bgr(dressed.person[0, index % 2]))
         elif show == "shop":
-            tiles += [_tile(dressed.garment[0, k]) for k in (0, 1)]
+            tiles += [to_bgr(dressed.garment[0, k]) for k in (0, 1)]
         else:
             tiles += [tile for k in (0, 1) for tile in _truth(dressed, k)]
     tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % columns)

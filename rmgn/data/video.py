@@ -21,11 +21,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from numpy.random import Generator
-from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from rmgn.data.dress import dress
+from rmgn.data.files import to_bgr, write_whole
 from rmgn.data.generated import Batch, auto_exposure, tensors
 from rmgn.data.look import draw_look
 from rmgn.data.people import layers
@@ -167,9 +167,7 @@ def make_clip(order: ClipOrder, workers: int = 1, progress: bool = True) -> dict
         "index": order.index, "split": order.split, "assets": order.assets is not None,
         "problems": {str(k): problem for k, problem in enumerate(problems) if problem},
     }  # fmt: skip
-    temporary = note.with_suffix(".part")
-    temporary.write_text(json.dumps(described, indent=1) + "\n")
-    temporary.replace(note)
+    write_whole(note, (json.dumps(described, indent=1) + "\n").encode())
     return described
 
 
@@ -207,11 +205,6 @@ class ClipFrames(Dataset[Batch]):
         return {name: torch.stack([item[name] for item in items]) for name in items[0]}
 
 
-def _bgr(picture: Tensor) -> npt.NDArray[np.uint8]:
-    levels = ((picture + 1) * 127.5).round().clamp(0, 255).byte()
-    return np.ascontiguousarray(levels.permute(1, 2, 0).numpy()[:, :, ::-1])
-
-
 def write_clip(folder: Path, seed: int = 0, assets: Path | None = None) -> None:
     """Dress a clip's frames in one look and write both videos, garments and masks into its folder."""
     frames = ClipFrames(folder, seed, assets)
@@ -219,7 +212,7 @@ def write_clip(folder: Path, seed: int = 0, assets: Path | None = None) -> None:
     temporary = [folder / f"{side}.part.mp4" for side in "ab"]
     for number in range(len(frames)):
         dressed = dress(frames.collate([frames[number]]))
-        pictures = [_bgr(dressed.person[0, k]) for k in (0, 1)]
+        pictures = [to_bgr(dressed.person[0, k]) for k in (0, 1)]
         if not writers:
             size = (pictures[0].shape[1], pictures[0].shape[0])
             code = cv2.VideoWriter.fourcc(*"mp4v")
@@ -227,7 +220,7 @@ def write_clip(folder: Path, seed: int = 0, assets: Path | None = None) -> None:
             if not all(writer.isOpened() for writer in writers):
                 raise RuntimeError(f"cannot write {temporary[0]}: this OpenCV has no MPEG-4 encoder")
             for k, side in enumerate("ab"):
-                cv2.imwrite(str(folder / f"garment_{side}.png"), _bgr(dressed.garment[0, k]))
+                cv2.imwrite(str(folder / f"garment_{side}.png"), to_bgr(dressed.garment[0, k]))
                 mask = (dressed.garment_mask[0, k, 0] * 255).byte().numpy()
                 cv2.imwrite(str(folder / f"garment_mask_{side}.png"), mask)
         for writer, picture in zip(writers, pictures, strict=True):

@@ -23,8 +23,9 @@ from torch import Tensor
 
 from rmgn import checkpoint
 from rmgn.checkpoint import CheckpointError
+from rmgn.data.files import to_bgr
 from rmgn.evaluate import parse_size
-from rmgn.gallery import Bgr, caption, to_bgr, write_picture, write_text
+from rmgn.gallery import Bgr, caption, write_picture, write_text
 from rmgn.generator import RegionalMaskGenerator, RegionalMaskResBlock
 from rmgn.model import RMGN, TryOn
 from rmgn.report import table

@@ -17,6 +17,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from rmgn.data.files import write_whole
+
 VERSION = 1
 U8 = npt.NDArray[np.uint8]
 U16 = npt.NDArray[np.uint16]
@@ -120,9 +122,7 @@ def save(path: Path, sample: Sample) -> None:
                 add(f"{side}/{f.name}.png", _encode(getattr(worn, f.name)))
             for f in fields(shop):
                 add(f"{side}/shop_{f.name}.png", _encode(getattr(shop, f.name)))
-    temporary = path.with_suffix(".part")
-    temporary.write_bytes(buffer.getvalue())
-    temporary.replace(path)
+    write_whole(path, buffer.getvalue())
 
 
 def load(path: Path) -> Sample:

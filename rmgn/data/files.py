@@ -1,0 +1,26 @@
+"""Pictures as bytes, and files that appear whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+
+def quantise(picture: Tensor) -> Tensor:
+    """[-1, 1] to uint8, as a picture file holds it."""
+    return ((picture + 1) * 127.5).round().clamp(0, 255).byte()
+
+
+def to_bgr(picture: Tensor) -> npt.NDArray[np.uint8]:
+    """[3, H, W] in [-1, 1] to uint8 [H, W, 3] as OpenCV writes it."""
+    return np.ascontiguousarray(quantise(picture).permute(1, 2, 0).cpu().numpy()[:, :, ::-1])
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file under another name beside it, then rename it."""
+    temporary = path.with_suffix(".part")
+    temporary.write_bytes(data)
+    temporary.replace(path)
