@@ -39,6 +39,7 @@ class Order:
     seed: int = 0
     assets: str | None = None
     split: str = "train"
+    hard: float = 0.0  # share of samples that are of what try-on gets wrong first
 
 
 def _make(order: Order, index: int) -> list[str]:
@@ -54,10 +55,13 @@ def _make(order: Order, index: int) -> list[str]:
     reasons: list[str] = []
     available = assets(Path(order.assets) if order.assets else None)
     rooms = part(available.surroundings, order.split)
+    # A number of its own: what is drawn for a sample stays the same without hard ones. Five words, as a
+    # sequence of fewer is filled up with zeros and would begin as the first attempt's.
+    hard = bool(np.random.default_rng([order.seed, index, 0, 0, 1]).random() < order.hard)
     for attempt in range(ATTEMPTS):
         rng = np.random.default_rng([order.seed, index, attempt, int(order.split == "eval")])
         try:
-            sample = make_sample(rng, order.size, available, rooms)
+            sample = make_sample(rng, order.size, available, rooms, hard)
         except Rejected as reason:
             reasons.append(str(reason))
             continue
@@ -95,6 +99,8 @@ def _claim(out: Path, order: Order | ClipOrder) -> None:
     note = out / "order.json"
     wanted = {k: v for k, v in asdict(order).items() if k not in ("out", "count", "assets")}
     wanted = {**json.loads(json.dumps(wanted)), "assets": order.assets is not None}
+    if isinstance(order, Order) and not order.hard:
+        del wanted["hard"]  # folders from before there were hard samples have no such entry
     if note.exists() and json.loads(note.read_text()) != wanted:
         raise ValueError(
             f"{out} holds samples of another order ({note.read_text().strip()}): choose another folder"
@@ -171,6 +177,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--split", choices=("train", "eval"), default="train", help="eval: what training never sees"
     )
+    parser.add_argument(
+        "--hard", type=float, default=0.0, metavar="SHARE",
+        help="share of samples with elbows out, long sleeves, cropped tops and patterned skirts (0)",
+    )  # fmt: skip
     parser.add_argument("--as", dest="form", choices=("layers", "pictures"), default="layers")
     parser.add_argument(
         "--video", action="store_true", help="clips of one moving person each instead of single samples"
@@ -191,6 +201,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         fail(f"--fps must be between 1 and 120, not {args.fps:g}")
     if not 0 < args.seconds <= 600 or round(args.seconds * args.fps) < 1:
         fail(f"--seconds must be above 0 and at most 600, not {args.seconds:g}")
+    if not 0 <= args.hard <= 1:
+        fail(f"--hard must be between 0 and 1, not {args.hard:g}")
+    if args.video and args.hard:
+        fail("--hard is for single samples, not for --video")
     if args.seed < 0:
         fail(f"--seed must not be negative, not {args.seed}")
     if args.assets is not None and not args.assets.is_dir():
@@ -206,7 +220,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     pictures = args.form == "pictures"
     folder = args.out / "layers" if pictures else args.out
     assets = str(args.assets) if args.assets else None
-    order = Order(str(folder), args.count, SIZES[args.size], args.seed, assets, args.split)
+    order = Order(str(folder), args.count, SIZES[args.size], args.seed, assets, args.split, args.hard)
     try:
         if args.video:
             generate_clips(args)

@@ -181,6 +181,8 @@ def draw_look(
         palette[1] = palette[0] * 0.5 + 0.4
     else:
         wild = 0.5 if kind == "skirt" else 0.15
+        if meta.get("hard"):
+            wild = 0.8
         tile, _ = draw_tile(rng, None if rng.random() < wild else "plain")
     camera = {
         "exposure": rng.normal(0.06, 0.2),

@@ -19,7 +19,10 @@ from rmgn.data.generate import Order, generate, main
 from rmgn.data.generated import GeneratedPeople
 from rmgn.data.people import layers
 from rmgn.data.people.assets import assets
+from rmgn.data.people.lower import draw_lower
+from rmgn.data.people.pose import draw_pose
 from rmgn.data.people.scene import Rejected, make_sample
+from rmgn.data.people.style import draw_hard_style
 from rmgn.data.pictures import write_pictures
 from rmgn.data.stock import stock
 
@@ -69,10 +72,29 @@ def test_another_order_does_not_mix_in(layers_folder: Path) -> None:
         generate(Order(str(layers_folder), 3, seed=12), progress=False)
 
 
+def test_hard_samples_are_what_they_say(tmp_path: Path) -> None:
+    """Cropped tops, long sleeves, elbows out and skirts abound, and the looks know of it."""
+    rng = np.random.default_rng(0)
+    styles = [draw_hard_style(rng, feminine=True, tuck=False) for _ in range(200)]
+    assert sum(style.hem >= 0.14 for style in styles) > 60
+    assert 70 < sum(style.sleeve > 0.7 for style in styles) < 130
+    assert not any(style.hem >= 0.14 and style.opening for style in styles)
+    poses = [draw_pose(rng, hard=True).name for _ in range(200)]
+    assert sum("akimbo" in name for name in poses) > 80
+    assert sum(draw_lower(rng, True, hard=True).kind == "skirt" for _ in range(200)) > 80
+    generate(Order(str(tmp_path), 1, seed=11, hard=1.0), progress=False)
+    assert layers.load(tmp_path / "000000.zip").meta["hard"] is True
+    assert json.loads((tmp_path / "order.json").read_text())["hard"] == 1.0
+    with pytest.raises(ValueError, match="another order"):
+        generate(Order(str(tmp_path), 1, seed=11), progress=False)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
         (["--count", "0"], "--count"),
+        (["--hard", "1.5"], "--hard"),
+        (["--hard", "0.5", "--video"], "--video"),
         (["--workers", "0"], "--workers"),
         (["--seed", "-1"], "--seed"),
         (["--assets", "/no/such/folder"], "--assets"),

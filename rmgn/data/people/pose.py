@@ -211,6 +211,22 @@ def _on_hip(rng: Generator) -> Arm:
     )
 
 
+def _akimbo(rng: Generator) -> Arm:
+    """The elbow out, the hand at the hip before the body, or behind the waist."""
+    if rng.random() < 0.6:
+        reach = Reach(
+            rng.uniform(0.11, 0.17), rng.uniform(-0.05, 0.3), rng.uniform(0.03, 0.06),
+            (1, rng.uniform(-0.1, 0.6), rng.uniform(-0.4, 0.1)),
+        )  # fmt: skip
+        return _reaching(rng, reach, (-0.6, rng.uniform(-0.2, 0.3), rng.uniform(-0.9, -0.1)), (25, 60))
+    return Arm(
+        (rng.uniform(0.45, 0.8), rng.uniform(0.1, 0.4), -0.75),
+        (rng.uniform(-0.85, -0.6), rng.uniform(-0.1, 0.2), rng.uniform(-0.7, -0.25)),
+        twist=rng.uniform(-20, 20),
+        curl=rng.uniform(25, 55),
+    )
+
+
 def _reaching(
     rng: Generator, reach: Reach, hand: Vector | None = None, curl: tuple[float, float] = (20, 50)
 ) -> Arm:
@@ -325,6 +341,7 @@ def _folded(rng: Generator) -> tuple[Arm, Arm]:
 _SINGLE = {
     "hanging": _hanging,
     "hip": _on_hip,
+    "akimbo": _akimbo,
     "belly": _before_belly,
     "chest": _before_chest,
     "pocket": _in_pocket,
@@ -364,16 +381,26 @@ _PAIRS = [
     (("clasped", "clasped"), 0.05),
     (("folded", "folded"), 0.06),
 ]
+_HARD_PAIRS = [
+    (("akimbo", "akimbo"), 0.35),
+    (("akimbo", "hanging"), 0.2),
+    (("hip", "hip"), 0.1),
+    (("pocket", "pocket"), 0.1),
+    (("hanging", "hanging"), 0.15),
+    (("folded", "folded"), 0.05),
+    (("raised", "raised"), 0.05),
+]
 BEFORE = {"belly", "chest", "across", "phone", "strap", "clasped", "folded"}  # arms before the garment
 
 
-def draw_pose(rng: Generator, stride: float = 1.0) -> Pose:
+def draw_pose(rng: Generator, stride: float = 1.0, hard: bool = False) -> Pose:
     """Draw arms, fingers, weight on one leg or a step, a lean, a turned and tilted head.
 
-    stride: factor of the steps; a narrow skirt allows but small ones.
+    stride: factor of the steps; a narrow skirt allows but small ones. hard: elbows out most of the time.
     """
-    chances = np.array([chance for _, chance in _PAIRS])
-    first, second = _PAIRS[rng.choice(len(_PAIRS), p=chances / chances.sum())][0]
+    pairs = _HARD_PAIRS if hard else _PAIRS
+    chances = np.array([chance for _, chance in pairs])
+    first, second = pairs[rng.choice(len(pairs), p=chances / chances.sum())][0]
     arms = _BOTH[first](rng) if first in _BOTH else (_SINGLE[first](rng), _SINGLE[second](rng))
     for arm in arms:
         if rng.random() < 0.7:

@@ -32,7 +32,7 @@ from rmgn.data.people.planes import ShopDepth, parts_plane, shop_planes, worn_pl
 from rmgn.data.people.pose import Pose, draw_pose, reach_out
 from rmgn.data.people.raytrace import GARMENT, LOWER, OTHER, Surface, Tracer
 from rmgn.data.people.shop import Presentation, draw_presentation, lay_out, sleeve_lift
-from rmgn.data.people.style import Style, draw_style
+from rmgn.data.people.style import Style, draw_hard_style, draw_style
 from rmgn.data.people.wear import Wearer, put_on, refine, settle, torn, wearer
 
 SUBPIXELS, SAMPLES = 3, 6  # 54 of 72 lights for every pixel
@@ -342,23 +342,34 @@ class Stage:
         return replace(self.sample, worn=(worn[0], worn[1]), parts=parts, meta=meta)
 
 
-def free_pose(rng: Generator, model: BodyModel, body: Body, stride: float = 1.0) -> Pose | None:
+def free_pose(
+    rng: Generator, model: BodyModel, body: Body, stride: float = 1.0, hard: bool = False
+) -> Pose | None:
     """A drawn pose whose arms do not pass through the body; None if they do."""
-    return settle(model, body, reach_out(model, body, draw_pose(rng, stride)))
+    return settle(model, body, reach_out(model, body, draw_pose(rng, stride, hard)))
 
 
 def make_sample(
-    rng: Generator, size: tuple[int, int], assets: Assets, rooms: Sequence[Path] | None = None
+    rng: Generator,
+    size: tuple[int, int],
+    assets: Assets,
+    rooms: Sequence[Path] | None = None,
+    hard: bool = False,
 ) -> Sample:
     """Draw and render a sample, size (height, width); raises `Rejected`.
 
     rooms: the surroundings that may light it; by default all of the assets.
+    hard: draw what try-on gets wrong first: elbows out, long sleeves, cropped tops, patterned skirts.
     """
-    return make_stage(rng, size, assets, rooms).sample
+    return make_stage(rng, size, assets, rooms, hard).sample
 
 
 def make_stage(
-    rng: Generator, size: tuple[int, int], assets: Assets, rooms: Sequence[Path] | None = None
+    rng: Generator,
+    size: tuple[int, int],
+    assets: Assets,
+    rooms: Sequence[Path] | None = None,
+    hard: bool = False,
 ) -> Stage:
     """Draw and render a sample as `make_sample` does, and keep what it was made from."""
     model = body_model()
@@ -366,9 +377,9 @@ def make_stage(
     feminine = shape["gender"] > 0.5
     head = draw_head(rng, assets, feminine, shape["age"])
     body = model.rest(shape, head.features, head.expression.actions)
-    lower_style = draw_lower(rng, feminine)
+    lower_style = draw_lower(rng, feminine, hard)
     stride = 0.4 if lower_style.kind == "skirt" else 1.0
-    pose = free_pose(rng, model, body, stride)
+    pose = free_pose(rng, model, body, stride, hard)
     if pose is None:
         raise Rejected("arm through the body")
     person = wearer(model, body, pose, make_lower(model, body, lower_style, rng))
@@ -410,7 +421,7 @@ def make_stage(
     wearing = surfaces(person, strict=True)
     for _ in range(2):
         tuck = bool(rng.random() < 0.3)
-        style = draw_style(rng, feminine, tuck)
+        style = (draw_hard_style if hard else draw_style)(rng, feminine, tuck)
         if tuck:
             style = replace(style, hem=lower_style.waist - 0.018, tail=0.0, opening=0.0)
         worked = make_worked(model, person, style, rng, size)
@@ -435,6 +446,7 @@ def make_stage(
         "size": list(size), "shape": shape, "pose": pose.name, "camera": view, "light": light_name,
         "head": asdict(head), "accessories": asdict(worn_things), "carried": asdict(carried),
         "lower": asdict(lower_style), "garments": made, "keypoints": joints,
+        **({"hard": True} if hard else {}),
     }  # fmt: skip
     parts = parts_plane(model, person.vertices, person.normals, camera)
     sample = Sample((worn[0], worn[1]), (shops[0], shops[1]), parts, meta)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from numpy.random import Generator
 
@@ -41,6 +41,9 @@ class Style:
     bulge: float = 0.035  # half thickness of the garment in its shop photo
 
 
+_LONG = 0.7  # from this share of the arm on a sleeve is long
+
+
 # Kind, how often, and what is typical of it.
 _KINDS = {
     "tee": 0.25,
@@ -71,6 +74,15 @@ def _pick(rng: Generator, chances: dict[str, float]) -> str:
     weights = [chances[n] for n in names]
     total = sum(weights)
     return names[int(rng.choice(len(names), p=[w / total for w in weights]))]
+
+
+def draw_hard_style(rng: Generator, feminine: bool, tuck: bool) -> Style:
+    """What try-on gets wrong first, each half of the time: long sleeves; a cropped top for women."""
+    cropped = feminine and not tuck and rng.random() < 0.5
+    long = rng.random() < 0.5
+    while ((style := draw_style(rng, feminine, tuck)).sleeve > _LONG) != long or (cropped and style.opening):
+        pass
+    return replace(style, hem=float(rng.uniform(0.14, 0.24)), tail=0.0) if cropped else style
 
 
 def draw_style(rng: Generator, feminine: bool, tuck: bool) -> Style:
