@@ -11,6 +11,7 @@ sees the people that it is validated on. Run the same command again to go on aft
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import sys
@@ -42,6 +43,8 @@ class Settings:
     seed: int
     height: int
     width: int
+    files: str  # names and sizes of the layers, digested
+    assets: bool  # whether there were any
 
     def __len__(self) -> int:
         return self.passes * (self.layers - self.held_out) + self.held_out
@@ -56,13 +59,21 @@ class Settings:
 
 def read_settings(folder: Path) -> Settings:
     """Settings of a complete folder; ValueError where files are missing."""
-    settings = Settings(**json.loads((folder / SETTINGS).read_text()))
+    try:
+        settings = Settings(**json.loads((folder / SETTINGS).read_text()))
+    except (TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{folder / SETTINGS} is damaged or of another version: dress anew") from error
     missing = next((n for n in range(len(settings)) if not path(folder, n).is_file()), None)
     if missing is not None:
         raise ValueError(
             f"{path(folder, missing)} is missing: go on with the `python -m rmgn.data.ahead` of before"
         )
     return settings
+
+
+def _digest(files: Sequence[Path]) -> str:
+    listing = "\n".join(f"{file.name} {file.stat().st_size}" for file in files)
+    return hashlib.sha256(listing.encode()).hexdigest()[:16]
 
 
 def path(folder: Path, number: int) -> Path:
@@ -151,14 +162,14 @@ def dress_ahead(
         raise ValueError(
             f"{data} has {len(people)} samples: --held-out must be between 1 and {len(people) - 1}"
         )
-    settings = Settings(len(people), passes, held_out, seed, *size)
+    settings = Settings(len(people), passes, held_out, seed, *size, _digest(people.files), assets is not None)
     out.mkdir(parents=True, exist_ok=True)
     note = out / SETTINGS
     if note.is_file():
         begun = json.loads(note.read_text())
         changed = [name for name, value in asdict(settings).items() if begun.get(name) != value]
         if changed:
-            raise ValueError(f"{out} was begun with another {', '.join(changed)}; choose another --out")
+            raise ValueError(f"{out} was begun with other {', '.join(changed)}; choose another --out")
     elif any(out.iterdir()):
         raise ValueError(f"{out} holds other files; choose another --out")
     else:

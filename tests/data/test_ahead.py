@@ -1,6 +1,7 @@
 """Layers dressed ahead give the samples that dressing in training gives."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -66,13 +67,25 @@ def test_other_settings_are_refused(
     with pytest.raises(ValueError, match="was dressed with height 128, the configuration has 256"):
         open_source(dressed, config)
     for changed, message in (
-        (["--passes", "3"], "begun with another passes"),
+        (["--passes", "3"], "begun with other passes"),
         (["--held-out", "3"], "--held-out must be between 1 and 2"),
         (["--workers", "0"], "count from 1"),
     ):
         arguments = ["--passes", "2", "--held-out", "1", "--size", "128x96", "--workers", "1", *changed]
         assert main(["--data", str(layers_folder), "--out", str(dressed), *arguments]) == 2
         assert message in capsys.readouterr().err
+    others = tmp_path / "others"
+    shutil.copytree(layers_folder, others)
+    (others / "000002.zip").write_bytes((others / "000001.zip").read_bytes())
+    arguments = ["--passes", "2", "--held-out", "1", "--size", "128x96", "--workers", "1"]
+    assert main(["--data", str(others), "--out", str(dressed), *arguments]) == 2
+    assert "begun with other files" in capsys.readouterr().err
+    note = dressed / "dressed.json"
+    before = note.read_text()
+    note.write_text('{"passes": 2}')
+    with pytest.raises(ValueError, match="another version: dress anew"):
+        read_settings(dressed)
+    note.write_text(before)
     (tmp_path / "mine.txt").touch()
     assert main(["--data", str(layers_folder), "--out", str(tmp_path), "--held-out", "1"]) == 2
     assert "holds other files" in capsys.readouterr().err
