@@ -34,12 +34,12 @@ import torch
 import engines
 from engines import tensorrt_engine
 from engines.protocol import Array
-from export.build_engine import size
 from export.parity import compare, random_sample, reference
 from export.samples import Sample, read_samples
 from export.write_bundle import write_bundle
 from rmgn import PRESETS, RMGN
 from rmgn.checkpoint import load
+from rmgn.config import parse_size
 
 EAGER = "torch eager"
 FRAMES = 3  # in a turn
@@ -334,7 +334,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--presets", nargs="+", choices=list(PRESETS), default=["lite", "paper"])
-    parser.add_argument("--sizes", nargs="+", type=size, default=[(256, 192), (512, 384)], metavar="HxW")
+    parser.add_argument(
+        "--sizes", nargs="+", type=parse_size, default=[(256, 192), (512, 384)], metavar="HxW"
+    )
     parser.add_argument(
         "--precisions",
         nargs="+",

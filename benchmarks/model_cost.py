@@ -17,7 +17,7 @@ import time
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from rmgn.config import PRESETS, ModelConfig
+from rmgn.config import PRESETS, ModelConfig, parse_size
 from rmgn.model import RMGN
 
 PARTS = (
@@ -65,9 +65,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="multiply-adds and parameters by part of the network")
     parser.add_argument("--preset", default="lite", choices=sorted(PRESETS))
     parser.add_argument("--config", type=json.loads, default={}, help="JSON object of settings to change")
-    parser.add_argument("--size", default="256x192", help="HEIGHTxWIDTH")
+    parser.add_argument("--size", type=parse_size, default=(256, 192), metavar="HxW")
     options = parser.parse_args()
-    height, width = map(int, options.size.split("x"))
+    height, width = options.size
     config = ModelConfig.from_json(json.dumps(dataclasses.asdict(PRESETS[options.preset]) | options.config))
 
     table = costs(config, height, width)

@@ -25,16 +25,9 @@ from export.samples import Sample, read_samples
 from export.write_bundle import check_out, write_bundle
 from rmgn import PRESETS, RMGN
 from rmgn.checkpoint import CheckpointError, load, read_notes
+from rmgn.config import parse_size
 
 CHECKED = 2  # given samples that engines are compared with PyTorch on
-
-
-def size(text: str) -> tuple[int, int]:
-    """Parse "256x192" (height x width); both must be multiples of 32."""
-    match = re.fullmatch(r"(\d+)x(\d+)", text)
-    if not match or any(int(n) % 32 or int(n) == 0 for n in match.groups()):
-        raise argparse.ArgumentTypeError(f"{text!r} is not HEIGHTxWIDTH in multiples of 32, such as 256x192")
-    return int(match[1]), int(match[2])
 
 
 def capabilities(text: str) -> list[tuple[int, int]]:
@@ -54,7 +47,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         choices=list(PRESETS),
         help="architecture with random weights, without --checkpoint (lite)",
     )
-    parser.add_argument("--size", type=size, default=(256, 192), metavar="HxW", help="picture size (256x192)")
+    parser.add_argument(
+        "--size", type=parse_size, default=(256, 192), metavar="HxW", help="picture size (256x192)"
+    )
     parser.add_argument("--fp16", action="store_true", help="float16 graphs with float32 islands")
     parser.add_argument(
         "--int8", action="store_true", help="INT8 convolutions for OpenVINO on a CPU, with --calibration"

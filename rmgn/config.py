@@ -1,7 +1,9 @@
 """The architecture as plain numbers, saved with every checkpoint."""
 
+import argparse
 import dataclasses
 import json
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -89,3 +91,11 @@ PRESETS: dict[str, ModelConfig] = {
         unet_widths=(12, 24, 40, 64, 96),  # as many multiply-adds as the generator above
     ),
 }
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Height and width of HEIGHTxWIDTH, such as 256x192, for argparse; the pyramid wants multiples of 32."""
+    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    if not match or any(int(n) % 32 or int(n) == 0 for n in match.groups()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not HEIGHTxWIDTH in multiples of 32, such as 256x192")
+    return int(match[1]), int(match[2])

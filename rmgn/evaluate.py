@@ -28,7 +28,7 @@ from tqdm import tqdm
 from engines import BACKENDS, EngineError
 from rmgn import contenders
 from rmgn.checkpoint import CheckpointError
-from rmgn.config import PRESETS
+from rmgn.config import PRESETS, parse_size
 from rmgn.contenders import Answer, Contender, Network
 from rmgn.data.files import to_bgr
 from rmgn.gallery import Entry, contact_sheet, write_page, write_picture, write_text
@@ -209,14 +209,6 @@ class _AddEntrant(argparse.Action):
             stem = path.parent.name if kind == "checkpoint" and path.stem in ("best", "last") else path.stem
             entrants = [*entrants, Entrant(kind, values, stem or path.name)]
         namespace.entrants = entrants
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """Height and width of HEIGHTxWIDTH, for argparse."""
-    match = re.fullmatch(r"(\d+)x(\d+)", text)
-    if not match or int(match[1]) % 32 or int(match[2]) % 32 or not int(match[1]) * int(match[2]):
-        raise argparse.ArgumentTypeError(f"{text!r} is not HEIGHTxWIDTH in multiples of 32, such as 256x192")
-    return int(match[1]), int(match[2])
 
 
 def _count(text: str) -> int:

@@ -23,8 +23,8 @@ from torch import Tensor
 
 from rmgn import checkpoint
 from rmgn.checkpoint import CheckpointError
+from rmgn.config import parse_size
 from rmgn.data.files import to_bgr
-from rmgn.evaluate import parse_size
 from rmgn.gallery import Bgr, caption, write_picture, write_text
 from rmgn.generator import RegionalMaskGenerator, RegionalMaskResBlock
 from rmgn.model import RMGN, TryOn

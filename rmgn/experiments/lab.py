@@ -15,7 +15,8 @@ import torch
 
 from rmgn import contenders
 from rmgn.checkpoint import CheckpointError
-from rmgn.evaluate import evaluate, make_scorer, parse_size
+from rmgn.config import parse_size
+from rmgn.evaluate import evaluate, make_scorer
 from rmgn.gallery import write_text
 from rmgn.scores import Scores
 from rmgn.task import TrainingError
