@@ -3,8 +3,8 @@
 `opencv-python` opens windows but needs the system's OpenGL library; a box without a display wants
 `opencv-python-headless`. Both provide `cv2`, so exactly one may be installed:
 
-    pip install .                          # with windows
-    RMGN_OPENCV=headless pip install .     # without
+    pip install -e .                          # with windows
+    RMGN_OPENCV=headless pip install -e .     # without
 """
 
 import os

@@ -135,7 +135,7 @@ class PipelinedEngine(Engine, Generic[R]):
 
     @abstractmethod
     def wait(self, run: R) -> dict[str, Array]:
-        """Wait for a run's results; they are the caller's own."""
+        """Wait for a run's results; they are the caller's own. Where it fails, the run's memory is free."""
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         return self.begin(feeds)()
@@ -155,6 +155,7 @@ class PipelinedEngine(Engine, Generic[R]):
         self.require_open()
         if not run.busy:
             raise EngineError("the results of this run have been collected already")
-        results = self.wait(run)
-        run.busy = False
-        return results
+        try:
+            return self.wait(run)
+        finally:
+            run.busy = False

@@ -107,19 +107,23 @@ def open(bundle: str | Path | Bundle, backend: str = "auto") -> Session:
         except ImportError as error:
             extra = f" (pip install 'rmgn[{EXTRAS[name]}]')" if EXTRAS[name] else ""
             skipped.append(f"{name}: {error.name or error} is not installed{extra}")
-        except EngineError as error:
+        except Exception as error:  # whatever a broken library raises: the others may work
+            log.debug("engine %s", name, exc_info=True)
             skipped.append(f"{name}: {error}")
         if sessions and name == "tensorrt":
             break
     if not sessions:
         raise EngineError(f"no engine can run {loaded.folder}: " + "; ".join(skipped))
-    session, reason = _fastest(sessions) if len(sessions) > 1 else (sessions[0], "the first that works here")
+    session, reason = (sessions[0], "the first that works here") if len(sessions) == 1 else _fastest(sessions)
     session.reason = "; skipped ".join(["asked for" if backend != "auto" else reason, *skipped])
     log.info("engine %s: %s", session.backend, session.reason)
     return session
 
 
 def _open_one(bundle: Bundle, name: str) -> Session:
+    if name == "torch" and "garment.torch" not in bundle.graphs:
+        # Said before PyTorch is imported, which takes a second and 400 MB.
+        raise EngineError(f"{bundle.folder} holds no torch programs; export it again with --torch")
     module = cast(_Backend, importlib.import_module(BACKENDS[name]))
     garment = module.open_engine(bundle, "garment")
     try:
@@ -130,14 +134,26 @@ def _open_one(bundle: Bundle, name: str) -> Session:
 
 
 def _fastest(sessions: Sequence[Session]) -> tuple[Session, str]:
-    """The session with the fastest frame, and what was measured. The others are closed."""
-    seconds = {session.backend: _frame_seconds(session.tryon) for session in sessions}
-    best = min(sessions, key=lambda session: seconds[session.backend])
+    """The session with the fastest frame, and what was measured. The others are closed.
+
+    Raises EngineError where none can run a frame.
+    """
+    seconds: dict[str, float] = {}
+    failed: list[str] = []
     for session in sessions:
-        if session is not best:
+        try:
+            seconds[session.backend] = _frame_seconds(session.tryon)
+        except Exception as error:  # whatever a library raises: the others may work
+            failed.append(f"; {session.backend} failed: {error}")
+    best = min(seconds, key=lambda name: seconds[name], default=None)
+    for session in sessions:
+        if session.backend != best:
             session.close()
+    if best is None:
+        raise EngineError(f"no engine can run {sessions[0].bundle.folder}" + "".join(failed))
     times = ", ".join(f"{name} {1000 * value:.0f}" for name, value in seconds.items())
-    return best, f"the fastest, by milliseconds a frame: {times}"
+    fastest = next(session for session in sessions if session.backend == best)
+    return fastest, f"the fastest, by milliseconds a frame: {times}" + "".join(failed)
 
 
 def _frame_seconds(engine: Engine) -> float:

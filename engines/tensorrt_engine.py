@@ -20,7 +20,8 @@ from engines.device import compute_capability, open_device
 from engines.protocol import Engine, EngineError
 from engines.tensorrt_run import TensorRtEngine
 
-LIBRARIES = ("tensorrt", "tensorrt_rtx")
+RTX = "tensorrt_rtx"
+LIBRARIES = ("tensorrt", RTX)
 INSTALL = "pip install 'rmgn[tensorrt]' on a machine with its GPU, or 'rmgn[tensorrt-rtx]' anywhere"
 # TensorRT-RTX without a GPU builds for these: Ampere, Ada and Blackwell boards as found in PCs.
 RTX_CAPABILITIES = ((8, 6), (8, 9), (12, 0))

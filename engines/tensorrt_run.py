@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -138,7 +139,7 @@ class TensorRtEngine(PipelinedEngine[_Run]):
             self._load_bound(self._bound.keys() - feeds.keys())
             try:
                 self._begin(run, feeds)
-            except EngineError:
+            except BaseException:  # pycuda's errors too, which become EngineError further out
                 self._finish()  # what was begun still reads the memory that the next run will write
                 raise
             if self._begun == 1 and self._cache is not None:
@@ -169,7 +170,11 @@ class TensorRtEngine(PipelinedEngine[_Run]):
 
     def wait(self, run: _Run) -> dict[str, Array]:
         with self._device.current():
-            self._device.wait(run.downloaded)
+            try:
+                self._device.wait(run.downloaded)
+            except BaseException:
+                self._finish()
+                raise
         return {spec.name: run.staged[spec.name].copy() for spec in self.outputs}
 
     def _load_bound(self, names: Iterable[str]) -> None:
@@ -201,7 +206,8 @@ class TensorRtEngine(PipelinedEngine[_Run]):
             part.write_bytes(bytes(self._cache.serialize()))
             part.replace(self._cache_file)
         except OSError:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):  # a read-only file system refuses this too
+                part.unlink(missing_ok=True)
 
     def close(self) -> None:
         if self._closed:

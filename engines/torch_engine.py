@@ -37,10 +37,11 @@ class TorchEngine(HostEngine):
 
 
 def open_engine(bundle: Bundle, graph: str) -> Engine:
-    """Load the torch program of `graph`; on a GPU the fused one, where there is one and Triton."""
+    """Load the torch program of `graph`; on a GPU the fused one, where there is one and Triton.
+
+    `engines.open` has seen that the bundle holds programs.
+    """
     name = f"{graph}.torch"
-    if name not in bundle.graphs:
-        raise EngineError(f"{bundle.folder} holds no torch programs; export it again with --torch")
     on_gpu = torch.cuda.is_available()
     if on_gpu and triton_runtime.AVAILABLE and f"{name}.fused" in bundle.graphs:
         name += ".fused"

@@ -21,7 +21,7 @@ from rich.table import Table
 from engines import Bundle, EngineError, tensorrt_engine
 from engines.bundle import sha256
 from export.parity import LIMITS, Difference, as_inputs, report
-from export.samples import Sample, read_samples
+from export.samples import Sample, read_samples, shipped_samples
 from export.write_bundle import check_out, write_bundle
 from rmgn import PRESETS, RMGN
 from rmgn.checkpoint import CheckpointError, load, read_notes
@@ -67,7 +67,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--samples",
         type=Path,
         metavar="DIR",
-        help="pictures to compare engines on, as for --calibration (random ones, which are harder)",
+        help="pictures to compare engines on, as for --calibration (the clip and garments of the project)",
     )
     parser.add_argument("--torch", action="store_true", help="also write programs for the torch engine")
     parser.add_argument(
@@ -107,12 +107,19 @@ def build(args: argparse.Namespace, console: Console) -> Bundle:
     height, width = args.size
     name = args.checkpoint.stem if args.checkpoint else args.preset or "lite"
     precision = "int8" if args.int8 else "fp16" if args.fp16 else "fp32"
+    if args.compute_capability and tensorrt_engine.RTX not in tensorrt_engine.installed():
+        raise EngineError(
+            "--compute-capability is for TensorRT-RTX, and that is not installed "
+            "(pip install 'rmgn[tensorrt-rtx]')"
+        )
     out = args.out or Path("bundles") / f"{name}-{height}x{width}-{precision}"
     check_out(out)
     quality = read_quality(args.report, args.checkpoint) if args.report else None
     calibration, checked = _calibration(args, height, width) if args.int8 else ([], [])
     if args.samples:
         checked = read_samples(args.samples, height, width, CHECKED)
+    elif args.checkpoint and not args.int8:  # on random pictures a trained network strays
+        checked = shipped_samples(height, width, CHECKED)
     if args.checkpoint:
         model = load(args.checkpoint)
         weights = f"checkpoint {args.checkpoint.name}"
@@ -135,6 +142,24 @@ def build(args: argparse.Namespace, console: Console) -> Bundle:
         def step(description: str) -> None:
             progress.update(task, description=description, advance=1)
 
+        def check(bundle: Bundle) -> None:
+            progress.update(task, description="ONNX bundle", advance=1)
+            messages = (
+                _int8_messages(bundle)
+                if args.int8
+                else _build_plans(bundle, args.compute_capability, progress)
+            )
+            for message in messages:
+                console.print(message, markup=False, soft_wrap=True)
+            comparing = progress.add_task("comparing engines with PyTorch", total=1)
+            rows, skipped = report(model, bundle, [as_inputs(sample) for sample in checked])
+            progress.advance(comparing)
+            console.print(_table(rows))
+            for backend, reason in skipped.items():
+                reason = reason.replace(str(bundle.folder), str(out))  # where it will be
+                console.print(f"not compared: {backend}: {reason}", markup=False, soft_wrap=True)
+            _require_parity(rows, out, bundle.precision)
+
         bundle = write_bundle(
             model,
             out,
@@ -147,14 +172,8 @@ def build(args: argparse.Namespace, console: Console) -> Bundle:
             step,
             calibration,
             quality,
+            check,
         )
-        progress.update(task, description="ONNX bundle", advance=1)
-        messages = (
-            _int8_messages(bundle) if args.int8 else _build_plans(bundle, args.compute_capability, progress)
-        )
-        task = progress.add_task("comparing engines with PyTorch", total=1)
-        rows, skipped = report(model, bundle, [as_inputs(sample) for sample in checked])
-        progress.advance(task)
 
     graphs = [bundle.path(graph) for graph in ("garment", "tryon")]
     console.print(
@@ -162,27 +181,24 @@ def build(args: argparse.Namespace, console: Console) -> Bundle:
         markup=False,
         soft_wrap=True,
     )
-    for message in messages:
-        console.print(message, markup=False, soft_wrap=True)
-    console.print(_table(rows))
-    for backend, reason in skipped.items():
-        console.print(f"not compared: {backend}: {reason}", markup=False, soft_wrap=True)
-    limits = LIMITS[bundle.precision]
+    return bundle
+
+
+def _require_parity(rows: list[Difference], out: Path, precision: str) -> None:
+    """Raise EngineError where an engine is further from PyTorch than its precision may be."""
+    limits = LIMITS[precision]
     wrong = sorted({row.engine for row in rows if not row.within(limits)})
     if wrong:
-        names = " and ".join(wrong)
-        raise EngineError(
-            f"the results of {names} differ from PyTorch's by more than {bundle.precision} may (try-on "
-            f"{limits.psnr:.0f} dB, flow {limits.flow_pixels} px, see the table): do not use {out} with it; "
-            + (
-                "other or more pictures to calibrate with may help."
-                if args.int8
-                else "another version of that library may help."
-                if args.samples
-                else "random pictures lead a trained network astray, --samples DIR compares on real ones."
-            )
+        advice = (
+            "Other or more pictures to calibrate with may help."
+            if precision == "int8"
+            else "Another version of that library, or other pictures (--samples DIR), may help."
         )
-    return bundle
+        raise EngineError(
+            f"the results of {' and '.join(wrong)} differ from PyTorch's by more than {precision} may "
+            f"(try-on {limits.psnr:.0f} dB, flow {limits.flow_pixels} px, see the table), so {out} was not "
+            f"written. {advice}"
+        )
 
 
 def read_quality(report: Path, checkpoint: Path) -> dict[str, Any]:
@@ -218,7 +234,7 @@ def _int8_messages(bundle: Bundle) -> list[str]:
 
 
 def _build_plans(bundle: Bundle, targets: list[tuple[int, int]] | None, progress: Progress) -> list[str]:
-    libraries = tensorrt_engine.installed()
+    libraries = [tensorrt_engine.RTX] if targets else tensorrt_engine.installed()
     if not libraries:
         return [
             f"No TensorRT here, so no engine was built ({tensorrt_engine.INSTALL}). "
@@ -242,8 +258,8 @@ def _build_plans(bundle: Bundle, targets: list[tuple[int, int]] | None, progress
                 continue
             manifest = tensorrt_engine.read_manifest(bundle, graph, library)
             messages.append(
-                f"{path}: {path.stat().st_size / 1e6:.1f} MB, {library} {manifest.version}, "
-                f"compute capability {', '.join(manifest.compute_capabilities)}"
+                f"{path.relative_to(bundle.folder)}: {path.stat().st_size / 1e6:.1f} MB, "
+                f"{library} {manifest.version}, compute capability {', '.join(manifest.compute_capabilities)}"
             )
     return messages
 

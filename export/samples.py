@@ -12,6 +12,7 @@ from engines import EngineError
 
 Sample = dict[str, Tensor]  # person, garment [1, 3, H, W] in [-1, 1]; garment_mask [1, 1, H, W] in {0, 1}
 MASKS = ("garment_mask", "mask")
+SHIPPED = Path(__file__).resolve().parent.parent / "models"
 
 
 def read_samples(folder: Path, height: int, width: int, count: int) -> list[Sample]:
@@ -50,6 +51,31 @@ def read_samples(folder: Path, height: int, width: int, count: int) -> list[Samp
     return samples
 
 
+def shipped_samples(height: int, width: int, count: int) -> list[Sample]:
+    """Up to `count` frames of the clip that comes with the project, each in another of its garments.
+
+    Without the checkout's `models/` there are none. Raises EngineError where a picture cannot be read.
+    """
+    clip = cv2.VideoCapture(str(SHIPPED / "clip.mp4"))
+    garments = sorted((SHIPPED / "garments").glob("*.webp"))
+    samples: list[Sample] = []
+    for index in _spread(int(clip.get(cv2.CAP_PROP_FRAME_COUNT)), count) if garments else []:
+        clip.set(cv2.CAP_PROP_POS_FRAMES, index)
+        got, frame = clip.read()
+        if not got:
+            raise EngineError(f"{SHIPPED / 'clip.mp4'} is damaged: frame {index} cannot be read")
+        garment = garments[len(samples) % len(garments)]
+        mask = _read(garment, cv2.IMREAD_UNCHANGED, height, width)[..., 3]
+        samples.append(
+            {
+                "person": _as_input(_scaled(frame, height, width)),
+                "garment": _picture(garment, height, width),
+                "garment_mask": (mask[None, None] > 127).float(),
+            }
+        )
+    return samples
+
+
 def _layers(folder: Path, height: int, width: int, count: int) -> Iterator[Sample]:
     try:
         from rmgn.data.dress import dress
@@ -76,14 +102,21 @@ def _spread(length: int, count: int) -> list[int]:
 
 
 def _picture(path: Path, height: int, width: int) -> Tensor:
-    rgb = _read(path, cv2.IMREAD_COLOR, height, width)[..., [2, 1, 0]]
-    return (rgb.permute(2, 0, 1)[None] / 127.5 - 1).contiguous()
+    return _as_input(_read(path, cv2.IMREAD_COLOR, height, width))
+
+
+def _as_input(bgr: Tensor) -> Tensor:
+    return (bgr[..., [2, 1, 0]].permute(2, 0, 1)[None] / 127.5 - 1).contiguous()
 
 
 def _read(path: Path, flags: int, height: int, width: int) -> Tensor:
     picture = cv2.imdecode(np.fromfile(path, np.uint8), flags)
     if picture is None:
         raise EngineError(f"{path} is not a picture that OpenCV reads")
+    return _scaled(picture, height, width)
+
+
+def _scaled(picture: cv2.typing.MatLike, height: int, width: int) -> Tensor:
     return torch.from_numpy(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)).float()
 
 

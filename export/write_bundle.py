@@ -46,6 +46,7 @@ def write_bundle(
     progress: Callable[[str], None] | None = None,
     calibration: Sequence[Sample] = (),
     quality: Mapping[str, Any] | None = None,
+    check: Callable[[Bundle], None] | None = None,
 ) -> Bundle:
     """Export `model` into the folder `out`, which appears when complete and replaces an older bundle.
 
@@ -56,6 +57,8 @@ def write_bundle(
     project's kernels as nodes, for GPUs. progress: called with the name of each step.
     calibration: samples of export.samples.read_samples; where given, the try-on graph becomes INT8.
     quality: what an evaluation of the weights measured, for `metrics`.
+    check: called with the bundle while it lies beside `out`; what it raises leaves `out` as it was, what it
+    adds to the folder comes along.
     Raises EngineError where `out` holds something that is not a bundle, or where INT8 meets another form.
     """
     check_out(out)
@@ -116,6 +119,8 @@ def write_bundle(
             metrics=metrics,
         )
         (work / MANIFEST).write_text(bundle.to_json(), encoding="utf-8")
+        if check:
+            check(load(work))
         replaced = Path(folder) / "replaced"
         if out.exists():
             _keep_foreign(out, work)

@@ -28,23 +28,30 @@ def choose(folder: Path | None, size: tuple[int, int] | None) -> Bundle:
         if not bundles_in(folder):
             raise InputError(f"the variable {VARIABLE} names {folder}, and there is no bundle")
     places = [folder] if folder else [SHIPPED, BUILT]
-    chosen = next((place for place in places if bundles_in(place)), folder)
-    if chosen is None:
+    folders = [
+        path
+        for place in places
+        for path in sorted(bundles_in(place), key=lambda path: path.name != PREFERRED)
+    ]
+    if not folders:
+        if folder:
+            return engines.load_bundle(folder)  # says what is missing
         raise InputError(
             "there is no bundle in models/ or bundles/; build one with `python export/build_engine.py`"
         )
-    folders = bundles_in(chosen)
-    if not folders:
-        return engines.load_bundle(chosen)  # says what is missing
-    folders.sort(key=lambda path: path.name != PREFERRED)
     if size is None:
         return engines.load_bundle(folders[0])
     sizes = {path: read_size(path) for path in folders}
     for path, held in sizes.items():
         if held == size:
             return engines.load_bundle(path)
-    there_is = ", ".join(f"{height}x{width}" for height, width in sizes.values())
-    raise InputError(f"no bundle in {chosen} is of size {size[0]}x{size[1]}; there is {there_is}")
+    searched = folder or "models/ and bundles/"
+    wanted = f"{size[0]}x{size[1]}"
+    there_is = ", ".join(f"{height}x{width}" for height, width in sorted(set(sizes.values())))
+    raise InputError(
+        f"no bundle in {searched} is of size {wanted}; there is {there_is}. Build one with `python "
+        f"export/build_engine.py --size {wanted} --checkpoint FILE`, or name its folder with --bundle"
+    )
 
 
 def bundles_in(place: Path) -> list[Path]:

@@ -242,10 +242,11 @@ class Mirror:
             try:
                 self._recorder.add(result.image, result.captured_at)
             except InputError as error:
-                if self._recorder.path == self._options.record:
+                asked_for = self._recorder.path == self._options.record
+                self._stop_recording()
+                if asked_for:
                     raise
-                self._recorder = None  # begun by a key: the mirror goes on
-                self._pipeline.notices.set("key", str(error))
+                self._pipeline.notices.set("key", str(error))  # begun by a key: the mirror goes on
 
     def _refresh(self, window: screen.Window, fresh: bool) -> bool:
         """Draw the window, now and then even without a fresh result, and obey its keys; False to quit."""

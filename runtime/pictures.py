@@ -1,5 +1,7 @@
 """Read and write picture files, with errors that say what is wrong."""
 
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -32,10 +34,20 @@ def read(path: Path, alpha: bool = False) -> Pixels:
     if alpha:
         # IMREAD_UNCHANGED ignores the orientation tag, so it is asked for the transparency alone.
         raw = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
-        if raw is not None and raw.ndim == 3 and raw.shape[2] == 4 and raw.shape[:2] == picture.shape[:2]:
+        if raw is not None and raw.ndim == 3 and raw.shape[2] == 4:
             depth = 257 if raw.dtype == np.uint16 else 1
-            return np.dstack([picture, (raw[..., 3] // depth).astype(np.uint8)])
+            for turned in _turns((raw // depth).astype(np.uint8)):
+                if turned.shape[:2] == picture.shape[:2] and np.allclose(turned[..., :3], picture, atol=1):
+                    return np.dstack([picture, turned[..., 3]])
+            raise InputError(f"{path}: its transparency does not lie on its colours; save it as a plain PNG")
     return np.asarray(picture, np.uint8)
+
+
+def _turns(raw: Pixels) -> Iterator[Pixels]:
+    """The picture as it is, then in the seven other orientations that a tag can name."""
+    for mirrored in (raw, raw[:, ::-1]):
+        for quarters in range(4):
+            yield np.rot90(mirrored, quarters)
 
 
 def read_mask(path: Path) -> Pixels:
@@ -56,7 +68,8 @@ def write(path: Path, picture: Pixels) -> None:
         whole.write_bytes(data.tobytes())
         whole.replace(path)
     except OSError as error:
-        whole.unlink(missing_ok=True)
+        with suppress(OSError):  # a read-only file system refuses this too
+            whole.unlink(missing_ok=True)
         raise InputError(f"cannot write {path}: {error.strerror}") from error
 
 

@@ -1,5 +1,6 @@
 """Write a video; it gets its name when it is whole."""
 
+import shutil
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ Pixels = NDArray[np.uint8]
 
 # A camera that was away longer leaves a cut, not an hour of one picture, which would take minutes to write.
 LONGEST_GAP_S = 10.0
+RESERVE_BYTES = 64 << 20  # of the disk; a recording ends before, while its index can still be written
 CODECS = {".mp4": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
 
 
@@ -37,7 +39,10 @@ class Recorder:
         self._written = 0
 
     def add(self, image: Pixels, at: float | None = None) -> None:
-        """Write a frame, uint8 [H, W, 3] BGR, taken `at` this time of the monotonic clock."""
+        """Write a frame, uint8 [H, W, 3] BGR, taken `at` this time of the monotonic clock.
+
+        Raises InputError where it cannot be written; `finish` keeps what came before.
+        """
         at = time.monotonic() if at is None else at
         if self._writer is None:
             self._started = at
@@ -46,13 +51,15 @@ class Recorder:
             codec = cv2.VideoWriter.fourcc(*CODECS[self.path.suffix.lower()])
             self._writer = cv2.VideoWriter(str(self._whole), codec, self._fps, self._size)
             if not self._writer.isOpened():
-                self._whole.unlink(missing_ok=True)
+                self.abandon()
                 raise InputError(f"{self.path} cannot be written: OpenCV has no video encoder for it")
         copies = 1
         if self._live:
             due = (at - self._started) - self._written / self._fps
             self._started += max(0.0, due - LONGEST_GAP_S)
             copies = max(0, round((at - self._started) * self._fps) + 1 - self._written)
+        if self._free_bytes() < RESERVE_BYTES:
+            raise InputError(f"{self.path} ends here: its disk has less than {RESERVE_BYTES >> 20} MB free")
         fitted = fit_inside(image, self._size)
         for _ in range(copies):
             self._writer.write(fitted)
@@ -61,17 +68,43 @@ class Recorder:
     def finish(self) -> Path | None:
         """Close the video and give it its name; None where it has no frame. Finishing twice is harmless.
 
-        Raises InputError where the file cannot take its name, as when its folder has vanished.
+        Raises InputError where the file is not whole, since OpenCV does not say so while it writes, or cannot
+        take its name, as when its folder has vanished.
         """
         if self._writer is None:
             return None
+        if not self._written:
+            self.abandon()
+            return None
         self._writer.release()
         self._writer = None
+        if not self._is_whole():
+            self.abandon()
+            raise InputError(f"cannot write {self.path} whole: is its disk full, or its folder gone?")
         try:
             self._whole.replace(self.path)
         except OSError as error:
             raise InputError(f"cannot write {self.path}: {error.strerror}") from error
         return self.path
+
+    def _free_bytes(self) -> int:
+        try:
+            return shutil.disk_usage(self._whole.parent).free
+        except OSError:  # the folder has vanished, which `finish` says
+            return RESERVE_BYTES
+
+    def _is_whole(self) -> bool:
+        video = cv2.VideoCapture(str(self._whole))
+        # Cut short, an AVI lacks the count, Matroska the last frame, and MP4 does not open. Where the length is
+        # held in seconds alone the count may be off by one.
+        count = video.get(cv2.CAP_PROP_FRAME_COUNT) if video.isOpened() else 0
+        whole = (
+            0 < self._written <= count + 1
+            and video.set(cv2.CAP_PROP_POS_FRAMES, count - 1)
+            and video.read()[0]
+        )
+        video.release()
+        return whole
 
     def abandon(self) -> None:
         """Leave nothing behind."""

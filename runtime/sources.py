@@ -1,5 +1,6 @@
 """Where frames come from: a camera, a video file, a stream, pictures. `open_source("0")`."""
 
+import logging
 import re
 import threading
 import time
@@ -16,6 +17,8 @@ from runtime import pictures
 from runtime.failure import InputError
 
 Pixels = NDArray[np.uint8]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -163,38 +166,55 @@ class VideoFile(Source):
 
 
 class Stills(Source):
-    """Pictures: each once, or (`realtime`) a slide show that starts again at its end."""
+    """Pictures: each once, or (`realtime`) a slide show that starts again at its end.
+
+    One that cannot be read, or no longer, is left out, with a line in the log.
+    """
 
     SECONDS_EACH = 3.0
     RATE = 10.0
 
     def __init__(self, paths: list[Path], realtime: bool) -> None:
+        """Raises InputError where none of them can be read."""
         self._paths = paths
         self._realtime = realtime
+        self._turned = 0  # how many of the paths have had their turn
+        self._left_out: dict[Path, InputError] = {}
         self._index = 0
-        self._shown: tuple[Path, Pixels] | None = None
         self.fps = self.RATE if realtime else None
         self.length = None if realtime else len(paths)
-        self._read(paths[0])
+        self._picture = self._turn()
+        if self._picture is None:
+            raise self._left_out[paths[0]]
 
     def read(self) -> Frame | None:
-        if not self._realtime:
-            if self._index == len(self._paths):
-                return None
-            image = self._read(self._paths[self._index])
-        else:
-            # The same picture again and again, so that a change of garment shows at once.
-            time.sleep(1 / self.RATE if self._index else 0)
-            slide = int(self._index / (self.RATE * self.SECONDS_EACH)) % len(self._paths)
-            image = self._read(self._paths[slide])
-        frame = Frame(image.copy(), self._index)
+        if self._picture is None:
+            return None
+        # A slide show gives the same picture again and again, so that a change of garment shows at once.
+        if self._realtime and self._index:
+            time.sleep(1 / self.RATE)
+            if self._index % round(self.RATE * self.SECONDS_EACH) == 0:
+                following = self._turn()
+                self._picture = self._picture if following is None else following
+        frame = Frame(self._picture.copy(), self._index)
         self._index += 1
+        if not self._realtime:
+            self._picture = self._turn()
         return frame
 
-    def _read(self, path: Path) -> Pixels:
-        if self._shown is None or self._shown[0] != path:
-            self._shown = (path, pictures.read(path))
-        return self._shown[1]
+    def _turn(self) -> Pixels | None:
+        """The next picture that can be read; None where no other can."""
+        last = self._turned + len(self._paths) if self._realtime else len(self._paths)
+        while self._turned < last:
+            path = self._paths[self._turned % len(self._paths)]
+            self._turned += 1
+            try:
+                return pictures.read(path)
+            except InputError as error:
+                if path not in self._left_out:
+                    log.warning("left out: %s", error)
+                self._left_out[path] = error
+        return None
 
 
 def open_source(text: str, realtime: bool) -> Source:

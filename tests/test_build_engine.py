@@ -13,7 +13,7 @@ import engines
 from engines import tensorrt_engine
 from engines.bundle import sha256
 from export import build_engine
-from export.parity import Difference, compare
+from export.parity import LIMITS, Difference, Limits, compare
 from rmgn import RMGN, checkpoint, halve
 
 ROOT = Path(__file__).parent.parent
@@ -122,6 +122,36 @@ def test_an_engine_that_computes_something_else_fails_the_build(
     monkeypatch.setattr(build_engine, "report", lambda *_: (rows, {}))
     assert build_engine.main(["--size", "32x32", "--out", str(tmp_path / "bundle")]) == 2
     assert "build_engine: the results of sloppy differ from PyTorch's" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_build_leaves_the_older_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tensorrt_engine, "_import", lambda _: None)
+    argv = ["--size", "32x32", "--out", str(tmp_path / "bundle")]
+    assert build_engine.main(argv) == 0
+    older = (tmp_path / "bundle" / "bundle.json").read_bytes()
+    monkeypatch.setitem(LIMITS, "float16", Limits(1000, 0))
+    assert build_engine.main([*argv, "--fp16"]) == 2
+    assert (tmp_path / "bundle" / "bundle.json").read_bytes() == older
+    assert engines.load_bundle(tmp_path / "bundle").precision == "float32"
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_compute_capabilities_are_tensorrt_rtxs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its plans are built, whatever else is installed; without it the command ends before it exports."""
+    argv = ["--size", "64x64", "--compute-capability", "8.6", "--out", str(tmp_path / "bundle")]
+    if "tensorrt_rtx" in tensorrt_engine.installed():
+        monkeypatch.setattr(tensorrt_engine, "installed", lambda: list(tensorrt_engine.LIBRARIES))
+        assert build_engine.main(argv) == 0
+        plans = sorted(path.name for path in (tmp_path / "bundle" / "plans").glob("*.plan"))
+        assert plans == ["garment.tensorrt_rtx.plan", "tryon.tensorrt_rtx.plan"]
+    monkeypatch.setattr(tensorrt_engine, "installed", lambda: ["tensorrt"])
+    argv[-1] = str(tmp_path / "other")
+    assert build_engine.main(argv) == 2
+    assert "TensorRT-RTX, and that is not installed" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
 
 
 def test_parity_counts_what_it_says() -> None:

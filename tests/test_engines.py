@@ -125,6 +125,30 @@ def test_auto_says_what_it_took_and_what_it_skipped(bundle32: Path, monkeypatch:
         )
 
 
+@pytest.mark.parametrize("raised", [OSError("no such DLL"), RuntimeError("no such instruction")])
+def test_broken_libraries_are_skipped(
+    bundle32: Path, raised: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While they are imported (here by a module), and while they run their first frames."""
+    pytest.importorskip("openvino")
+    from engines import openvino_engine
+
+    def broken(*_: object) -> None:
+        raise raised
+
+    with monkeypatch.context() as patch:
+        patch.setattr(openvino_engine, "open_engine", broken)
+        with engines.open(bundle32) as session:
+            assert session.backend != "openvino"
+            assert f"openvino: {raised}" in session.reason
+        with pytest.raises(engines.EngineError, match=str(raised)):
+            engines.open(bundle32, "openvino")
+    monkeypatch.setattr(openvino_engine.OpenVinoEngine, "infer", broken)
+    with engines.open(bundle32) as session:
+        assert session.backend != "openvino"
+        assert f"openvino failed: {raised}" in session.reason
+
+
 def test_auto_takes_the_one_that_it_measured_as_fastest(bundle32: Path) -> None:
     pytest.importorskip("openvino")
     with engines.open(bundle32) as session:

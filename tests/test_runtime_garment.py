@@ -110,6 +110,26 @@ def test_transparency_is_the_mask(tmp_path: Path) -> None:
     assert (worn.photo[mask == 0] == 255).all()
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_transparency_turns_with_the_colours(orientation: int, tmp_path: Path) -> None:
+    """As a phone's cut-out with an orientation tag, here in a PNG's eXIf chunk."""
+    mask = shirt()
+    noise = np.random.default_rng(0).integers(1, 256, (*mask.shape, 3), dtype=np.uint8)
+    noise[mask == 0] = 0
+    path = tmp_path / "shirt.png"
+    pictures.write(path, np.dstack([noise, mask]))
+    tag = b"II*\0" + struct.pack("<IHHHIIH", 8, 1, 0x0112, 3, 1, orientation, 0) + bytes(2)
+    chunk = b"eXIf" + tag
+    data = path.read_bytes()
+    header = 8 + 25  # signature and IHDR
+    inserted = struct.pack(">I", len(tag)) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    path.write_bytes(data[:header] + inserted + data[header:])
+    read = pictures.read(path, alpha=True)
+    np.testing.assert_array_equal(read[..., 3] > 0, read[..., :3].max(axis=2) > 0)
+    np.testing.assert_array_equal(read[..., :3], pictures.read(path))
+    assert (read.shape[:2] == mask.shape) == (orientation < 5)
+
+
 def test_bad_files_are_named(tmp_path: Path) -> None:
     text = tmp_path / "text.jpg"
     text.write_text("not a picture")

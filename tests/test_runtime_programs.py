@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from runtime import bundles, mirror, pictures, screen, tryon
+from runtime import bundles, mirror, pictures, recording, screen, tryon
 from runtime.failure import InputError
 from runtime.pipeline import Result
-from runtime.recording import LONGEST_GAP_S, Recorder
+from runtime.recording import CODECS, LONGEST_GAP_S, Recorder
 from runtime.sources import Camera, SourceLost, Stills, VideoFile, open_source
 
 Pixels = NDArray[np.uint8]
@@ -306,6 +306,33 @@ def test_pictures_go_round_on_a_screen_and_once_without(files: Path) -> None:
     assert [frame.index for frame in (show.read(), show.read(), show.read()) if frame] == [0, 1, 2]
 
 
+def test_broken_pictures_are_left_out(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each once, or in a slide show, where one that vanishes is no longer shown."""
+    for name in ("1.png", "3.png"):
+        shutil.copy(files / "people" / "person0.png", tmp_path / name)
+    for name in ("0.png", "2.png"):
+        (tmp_path / name).write_bytes(b"no picture")
+    monkeypatch.setattr(Stills, "RATE", 100.0)
+    monkeypatch.setattr(Stills, "SECONDS_EACH", 0.01)
+    once, show = (open_source(str(tmp_path), realtime) for realtime in (False, True))
+    assert [frame.index for frame in iter(once.read, None)] == [0, 1]
+    assert sum("0.png is not a picture" in line for line in caplog.messages) == 2
+    for index in range(8):
+        if index == 4:
+            (tmp_path / "3.png").unlink()
+        if index == 6:
+            (tmp_path / "1.png").unlink()
+        frame = show.read()
+        assert frame is not None
+        assert frame.index == index
+    for name in ("1.png", "3.png"):
+        (tmp_path / name).write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"0\.png is not a picture"):
+        open_source(str(tmp_path), realtime=False)
+
+
 def test_a_camera_is_opened_again_after_it_was_lost(files: Path, tmp_path: Path) -> None:
     """A clip that ends and is taken away stands for a camera pulled out: OpenCV opens both by address."""
     clip = tmp_path / "clip.mp4"
@@ -322,7 +349,12 @@ def test_a_camera_is_opened_again_after_it_was_lost(files: Path, tmp_path: Path)
     camera.close()
 
 
-def test_the_default_bundle(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_bundle(
+    bundle: Path,
+    identity_bundle: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The environment's, or the shipped one, or what was built here; otherwise a sentence."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RMGN_BUNDLE", raising=False)
@@ -334,6 +366,10 @@ def test_the_default_bundle(bundle: Path, tmp_path: Path, monkeypatch: pytest.Mo
     for name in ("another", "lite-256"):
         shutil.copytree(bundle, tmp_path / "models" / name)
     assert bundles.choose(None, None).folder == tmp_path / "models" / "lite-256"
+    shutil.copytree(identity_bundle(96, 48), tmp_path / "bundles" / "tall")
+    assert bundles.choose(None, (96, 48)).folder == Path("bundles/tall")
+    with pytest.raises(InputError, match=r"is of size 32x32; there is 64x48, 96x48\. Build one with"):
+        bundles.choose(None, (32, 32))
     monkeypatch.setenv("RMGN_BUNDLE", str(bundle))
     assert bundles.choose(None, None).folder == bundle
     monkeypatch.setenv("RMGN_BUNDLE", "no/such")
@@ -384,6 +420,41 @@ def test_a_recording_whose_folder_vanished_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"cannot write .*out\.mp4"):
         recorder.finish()
     assert recorder.finish() is None
+
+
+@pytest.mark.parametrize("suffix", CODECS)
+def test_a_recording_that_is_not_whole_leaves_the_older_one(suffix: str, tmp_path: Path) -> None:
+    """A limit on the size of files stands for a full disk: OpenCV reports neither."""
+    resource = pytest.importorskip("resource")
+    out = tmp_path / f"out{suffix}"
+    recorder = Recorder(out, fps=10, live=False)
+    recorder.add(scene(0))
+    assert recorder.finish() == out
+    older = out.read_bytes()
+    recorder = Recorder(out, fps=10, live=False)
+    handler, limits = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        noise = np.random.default_rng(0)
+        for _ in range(40):
+            recorder.add(noise.integers(0, 256, (96, 128, 3), np.uint8))
+        with pytest.raises(InputError, match=r"cannot write .* whole: is its disk full"):
+            recorder.finish()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert out.read_bytes() == older
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_recording_ends_before_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = Recorder(tmp_path / "out.mp4", fps=10, live=False)
+    recorder.add(scene(0))
+    monkeypatch.setattr(recording, "RESERVE_BYTES", 1 << 60)
+    with pytest.raises(InputError, match="ends here"):
+        recorder.add(scene(1))
+    assert recorder.finish() == tmp_path / "out.mp4"
+    assert len(decode(tmp_path / "out.mp4")) == 1
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no colons in file names there")

@@ -130,6 +130,35 @@ def test_copies_pass_beside_the_computation(lazy: Any, bundle: engines.Bundle) -
         np.testing.assert_array_equal(first["tryon"], waited[1]()["tryon"])
 
 
+def test_frames_go_on_after_failed_ones(
+    lazy: Any, bundle: engines.Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every failure has its own cause, and what was begun no longer uses the memory of the next."""
+    inputs = pictures(bundle, 9)
+    ours, (_, device) = lazy.open_session(bundle)
+
+    def fail(_: int) -> None:
+        raise EngineError("the driver hiccups")
+
+    with ours:
+        ours.wear(ours.encode(inputs["garment"], inputs["garment_mask"]))
+        with monkeypatch.context() as patch:
+            patch.setattr(device, "wait", fail)
+            for _ in range(3):
+                with pytest.raises(EngineError, match="the driver hiccups"):
+                    ours.run(inputs["person"])
+                assert not any(device.waiting.values())
+        with monkeypatch.context() as patch:
+            patch.setattr(device, "mark", lambda *_: 1 / 0)  # an error of another library's
+            with pytest.raises(ZeroDivisionError):
+                ours.run(inputs["person"])
+            assert not any(device.waiting.values())
+        result = ours.run(inputs["person"])["tryon"]
+    with engines.open(bundle, "onnxruntime") as theirs:
+        theirs.wear(theirs.encode(inputs["garment"], inputs["garment_mask"]))
+        np.testing.assert_array_equal(result, theirs.run(inputs["person"])["tryon"])
+
+
 def test_closing_gives_back_what_is_under_way(lazy: Any, bundle: engines.Bundle) -> None:
     inputs = pictures(bundle, 8)
     ours, devices = lazy.open_session(bundle)
