@@ -5,7 +5,7 @@ import dataclasses
 import json
 import re
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 
 @dataclass(frozen=True)
@@ -56,17 +56,35 @@ class ModelConfig:
 
     @classmethod
     def from_json(cls, text: str) -> "ModelConfig":
-        """Inverse of `to_json`. Raises ValueError for fields or generators unknown to this version."""
+        """Inverse of `to_json`. Raises ValueError for fields or values unknown to this version."""
         fields: dict[str, Any] = json.loads(text)
         if not isinstance(fields, dict):
             raise ValueError(f"model settings must be a JSON object, not {text[:40]}")
         unknown = set(fields) - {field.name for field in dataclasses.fields(cls)}
         if unknown:
             raise ValueError(f"unknown model settings {', '.join(sorted(unknown))}: made by a newer version?")
-        if fields.get("generator", "rmgn") not in ("rmgn", "pfafn"):
-            raise ValueError(f"unknown generator {fields['generator']!r}: made by a newer version?")
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+        hints = get_type_hints(cls)
+        for name, value in values.items():
+            _check(name, value, hints[name])
         return cls(**values)
+
+
+def _check(name: str, value: object, hint: Any) -> None:
+    """Raise ValueError unless a field of ModelConfig can have this value."""
+    if get_origin(hint) is Literal:
+        if value not in get_args(hint):
+            known = ", ".join(get_args(hint))
+            raise ValueError(f"unknown {name} {value!r}: made by a newer version? There are {known}")
+    elif hint is bool:
+        if not isinstance(value, bool):
+            raise ValueError(f"{name} must be true or false, not {value!r}")
+    else:
+        single = hint is int
+        widths = (value,) if single else value
+        if not isinstance(widths, tuple) or not all(type(width) is int and width > 0 for width in widths):
+            wanted = "a whole number" if single else "a list of whole numbers"
+            raise ValueError(f"{name} must be {wanted} above 0, not {value!r}")
 
 
 def paper_formulas(config: ModelConfig) -> ModelConfig:

@@ -43,6 +43,7 @@ class Vgg19(Perceptual):
     name = "VGG-19"
 
     def __init__(self, file: Path) -> None:
+        """Raises ValueError where the file does not hold them."""
         super().__init__((1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0))
         layers: list[nn.Module] = []
         channels = 3
@@ -53,9 +54,16 @@ class Vgg19(Perceptual):
             else:
                 layers.append(nn.MaxPool2d(2))
         self.layers = nn.Sequential(*layers)
-        state = torch.load(file, map_location="cpu", weights_only=True)
-        own = self.layers.state_dict()
-        self.layers.load_state_dict({key: state[f"features.{key}"] for key in own})
+        if not file.is_file():
+            raise ValueError(
+                f"there is no perceptual distance {file}: give none, lite0, or torchvision's file of VGG-19"
+            )
+        try:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+            own = self.layers.state_dict()
+            self.layers.load_state_dict({key: state[f"features.{key}"] for key in own})
+        except Exception as error:  # whatever torch raises for a damaged or foreign file
+            raise ValueError(f"{file} does not hold torchvision's VGG-19 ({error!r:.80})") from error
         self.taps = [1, 6, 11, 20, 29]  # relu1_1 … relu5_1
         self.requires_grad_(False).eval()
 

@@ -1,7 +1,6 @@
 """What is minimised: one module from a triplet to named losses, for every stage of training."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,8 +14,6 @@ from rmgn.teacher import ParserBased
 from rmgn.triplets import Guide, Triplet
 from rmgn.warp import Flows, Pyramid
 
-Stage = Literal["pb-warp", "pb-full", "pf-warp", "pf-full", "distill"]
-STAGES: tuple[Stage, ...] = ("pb-warp", "pb-full", "pf-warp", "pf-full", "distill")
 Network = RMGN | ParserBased
 Losses = dict[str, Tensor]
 

@@ -39,9 +39,9 @@ from rmgn.config import PRESETS
 from rmgn.data.sample import Sample
 from rmgn.run_folder import RunFolder
 from rmgn.speedometer import Speedometer
-from rmgn.stages import STAGES, Losses, Network
+from rmgn.stages import Losses, Network
 from rmgn.task import Task, TrainingError, first_model, load_teacher, make_optimizer, make_task
-from rmgn.training_config import TrainConfig, load_config
+from rmgn.training_config import STAGES, TrainConfig, load_config
 from rmgn.validation import pictures, validate
 
 
@@ -75,6 +75,11 @@ def train(
     if resumed is not None:
         state = torch.load(resumed / "state.pt", map_location="cpu", weights_only=True)
         check_same(state, config, taught_by, out)
+        if state.get("samples", len(source)) != len(source):
+            raise TrainingError(
+                f"{out} was begun with {state['samples']} samples and {data} has {len(source)}: others would "
+                "be held out. Choose another --out, with --init to go on from these weights"
+            )
         saved = (
             checkpoint.load_as(type(model), resumed / f"{name}.safetensors") for name in ("model", "ema")
         )
@@ -87,6 +92,8 @@ def train(
         adapters.load_state_dict(state.get("adapters", {}))
         average.n_averaged.fill_(state["averaged"])
         optimizer.load_state_dict(state["optimizer"])
+        if accelerator.scaler and state.get("scaler"):
+            accelerator.scaler.load_state_dict(state["scaler"])
         step, best = state["step"], state["best"]
     elif accelerator.is_main_process:
         run.write_config(dataclasses.asdict(config))
@@ -103,12 +110,16 @@ def train(
                 "best": best,
                 "averaged": int(average.n_averaged),
                 "optimizer": optimizer.state_dict(),
+                "scaler": accelerator.scaler.state_dict() if accelerator.scaler else {},
+                "samples": len(source),
                 "adapters": adapters.state_dict(),
                 "teacher": taught_by,
             }
             run.save(step, model, ema, {**state, "config": dataclasses.asdict(config)})
 
-    writer = SummaryWriter(str(out / "tensorboard"), purge_step=step) if accelerator.is_main_process else None
+    writer = (
+        SummaryWriter(str(out / "tensorboard"), purge_step=step + 1) if accelerator.is_main_process else None
+    )
     bar = tqdm(total=config.steps, initial=step, unit="step", disable=not accelerator.is_main_process)
     feed = training_feed(source, config, step, workers, accelerator)
     speed = Speedometer(config.batch * config.accumulate * accelerator.num_processes, accelerator.device)
@@ -216,11 +227,11 @@ def set_batch_norms(stage: nn.Module, learning: bool) -> None:
     """Let batch norms use and learn their batch's statistics, or the running ones as they are in use.
 
     Statistics of a few samples tell a network more about them than it will know in use; the end of a
-    training without them lets it forget to rely on that.
+    training without them lets it forget to rely on that. Norms of parts that are held stay as they are.
     """
     for module in stage.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.train(learning)
+            module.train(learning and module.weight.requires_grad)
 
 
 def training_feed(

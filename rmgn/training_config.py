@@ -15,6 +15,7 @@ else:
 
 from rmgn.config import PRESETS, ModelConfig
 
+STAGES = ("pb-warp", "pb-full", "pf-warp", "pf-full", "distill")
 FOLDER = Path(__file__).parent / "configs"
 
 
@@ -22,7 +23,7 @@ FOLDER = Path(__file__).parent / "configs"
 class TrainConfig:
     """How long, how fast, on what."""
 
-    stage: str = "pf-full"
+    stage: str = "pf-full"  # one of STAGES
     preset: str = "lite"
     model: dict[str, Any] = field(default_factory=dict)  # changes to the preset, by names of ModelConfig
     fakes: int = 1  # fake persons a sample, 1 to 3: the set of equation (2); needs a teacher
@@ -95,6 +96,11 @@ def load_config(name: str, overrides: dict[str, Any]) -> TrainConfig:
         if not isinstance(value, (int, float) if wanted is float else wanted):
             raise ValueError(f"{file}: {key} must be of type {wanted.__name__}, not {value!r}")
     config = TrainConfig(**values)
+    if config.stage not in STAGES:
+        raise ValueError(f"{file}: there is no stage {config.stage}; there are {', '.join(STAGES)}")
+    for name in ("batch", "accumulate", "steps", "held_out", "log_steps", "validate_steps"):
+        if getattr(config, name) < 1:
+            raise ValueError(f"{file}: {name} must be at least 1, not {getattr(config, name)}")
     if not 1 <= config.fakes <= 3:
         raise ValueError(f"{file}: fakes must be 1, 2 or 3, not {config.fakes}")
     for name in ("height", "width"):

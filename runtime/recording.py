@@ -95,8 +95,8 @@ class Recorder:
 
     def _is_whole(self) -> bool:
         video = cv2.VideoCapture(str(self._whole))
-        # Cut short, an AVI lacks the count, Matroska the last frame, and MP4 does not open. Where the length is
-        # held in seconds alone the count may be off by one.
+        # Cut short, an AVI lacks the count, Matroska the last frame, and MP4 does not open. Where the length
+        # is held in seconds alone the count may be off by one.
         count = video.get(cv2.CAP_PROP_FRAME_COUNT) if video.isOpened() else 0
         whole = (
             0 < self._written <= count + 1

@@ -59,16 +59,20 @@ class Settings:
 
 def read_settings(folder: Path) -> Settings:
     """Settings of a complete folder; ValueError where files are missing."""
-    try:
-        settings = Settings(**json.loads((folder / SETTINGS).read_text()))
-    except (TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{folder / SETTINGS} is damaged or of another version: dress anew") from error
+    settings = _read_note(folder)
     missing = next((n for n in range(len(settings)) if not path(folder, n).is_file()), None)
     if missing is not None:
         raise ValueError(
             f"{path(folder, missing)} is missing: go on with the `python -m rmgn.data.ahead` of before"
         )
     return settings
+
+
+def _read_note(folder: Path) -> Settings:
+    try:
+        return Settings(**json.loads((folder / SETTINGS).read_text()))
+    except (TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{folder / SETTINGS} is damaged or of another version: dress anew") from error
 
 
 def _digest(files: Sequence[Path]) -> str:
@@ -166,8 +170,8 @@ def dress_ahead(
     out.mkdir(parents=True, exist_ok=True)
     note = out / SETTINGS
     if note.is_file():
-        begun = json.loads(note.read_text())
-        changed = [name for name, value in asdict(settings).items() if begun.get(name) != value]
+        begun = asdict(_read_note(out))
+        changed = [name for name, value in asdict(settings).items() if begun[name] != value]
         if changed:
             raise ValueError(f"{out} was begun with other {', '.join(changed)}; choose another --out")
     elif any(out.iterdir()):
@@ -200,8 +204,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (one a core)")
     args = parser.parse_args(argv)
     try:
-        if args.passes < 1 or args.workers < 1:
-            raise ValueError("--passes and --workers count from 1")
+        if args.passes < 1 or args.workers < 1 or args.seed < 0:
+            raise ValueError("--passes and --workers count from 1, --seed from 0")
         height, width = map(int, args.size.split("x"))
         settings = dress_ahead(
             args.data,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,12 +18,14 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from rmgn.data import read
 from rmgn.data.datasets import recognise
 from rmgn.data.files import write_whole
 from rmgn.data.folder_check import check_folder
 from rmgn.data.people import layers
 from rmgn.data.people.layers import EDGE_UNIT, LABELS, PANEL, VISIBLE, Sample
 from rmgn.data.pictures import FOLDERS
+from rmgn.data.plain import Generated
 
 _KNOWN = np.array(sorted(LABELS.values()))
 
@@ -93,17 +94,32 @@ def check_layers(folder: Path) -> Iterator[str]:
 
 def check_pictures(folder: Path) -> Iterator[str]:
     """Problems of a folder in the plain layout."""
-    for path in sorted((folder / "keypoints").glob("*.json")):
-        points = np.asarray(json.loads(path.read_text()))
-        if points.shape != (17, 3) or not np.isfinite(points).all():
-            yield f"{path.name}: not 17 key points"
+    for number in picture_numbers(folder):
+        points = folder / "keypoints" / f"{number}.json"
+        parts = folder / "bodyparts" / f"{number}.png"
+        for path in (points, parts):
+            if not path.is_file():
+                yield f"{number}: no {path.parent.name}"
+        if points.is_file():
+            try:
+                read.points(points)
+            except ValueError as error:
+                yield str(error)
+        if parts.is_file() and cv2.imread(str(parts), cv2.IMREAD_UNCHANGED) is None:
+            yield f"{number}: unreadable bodyparts"
         for side in "ab":
-            stem = f"{path.stem}_{side}"
+            stem = f"{number}_{side}"
             missing = [n for n, suffix in FOLDERS.items() if not (folder / n / f"{stem}.{suffix}").is_file()]
             if missing:
                 yield f"{stem}: no {', '.join(missing)}"
                 continue
             yield from _picture_problems(folder, stem)
+
+
+def picture_numbers(folder: Path) -> list[str]:
+    """Numbers of the samples in the plain layout, also of those that were not finished."""
+    people = {path.stem.rpartition("_")[0] for path in (folder / "person").glob("*_[ab].*")}
+    return sorted(people | {path.stem for path in (folder / "keypoints").glob("*.json")})
 
 
 def _picture_problems(folder: Path, stem: str) -> Iterator[str]:
@@ -117,8 +133,11 @@ def _picture_problems(folder: Path, stem: str) -> Iterator[str]:
         yield f"{stem}: garment mask is not binary"
     if not np.isin(parse, _KNOWN).all():
         yield f"{stem}: unknown parse label"
-    with np.load(folder / "flow" / f"{stem}.npz") as truth:
-        flow, visible = truth["flow"].astype(np.float32), truth["visible"]
+    try:
+        flow, visible = read.flow_arrays(folder / "flow" / f"{stem}.npz")
+    except ValueError as error:
+        yield str(error)
+        return
     size = person.shape[:2]
     if mask.shape != size or parse.shape != size or flow.shape != (2, *size) or visible.shape != size:
         yield f"{stem}: pictures and truth differ in size"
@@ -179,7 +198,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     args = parser.parse_args(argv)
     folder: Path = args.folder
-    pictures, samples = (folder / "keypoints").is_dir(), sorted(folder.glob("[0-9]*.zip"))
+    pictures, samples = Generated.find(folder) is not None, sorted(folder.glob("[0-9]*.zip"))
     if not samples and (args.checksums or args.write_checksums):
         print(f"rmgn.data.check: error: checksums are of layers; {folder} holds none", file=sys.stderr)
         return 2
@@ -196,7 +215,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     for problem in problems:
         print(problem)
-    count = len(list((folder / "keypoints").glob("*.json"))) if pictures else len(samples)
+    count = len(picture_numbers(folder)) if pictures else len(samples)
     print(f"{count} samples, {len(problems)} problems")
     return 1 if problems else 0
 

@@ -72,9 +72,14 @@ def _make(order: Order, index: int) -> list[str]:
 
 
 def read_meta(path: Path) -> dict[str, object]:
-    """The `meta.json` of a layers file."""
-    with zipfile.ZipFile(path) as archive:
-        return dict(json.loads(archive.read("meta.json")))
+    """The `meta.json` of a layers file. Raises ValueError where it is damaged."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return dict(json.loads(archive.read("meta.json")))
+    except (zipfile.BadZipFile, KeyError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"{path} is damaged ({error}): delete it, and the same command makes it anew"
+        ) from error
 
 
 def generate(order: Order, workers: int = 1, progress: bool = True) -> Counter[str]:
@@ -226,7 +231,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             generate_clips(args)
             return 0
         rejected = generate(order, args.workers)
-    except (ValueError, ImportError, RuntimeError) as error:
+    except (ValueError, ImportError, RuntimeError, OSError) as error:
         print(f"rmgn.data.generate: error: {error}", file=sys.stderr)
         return 2
     drawn = args.count + sum(rejected.values())

@@ -65,6 +65,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--assets", type=Path)
     args = parser.parse_args(argv)
     try:
+        if args.count < 1 or args.columns < 1:
+            raise ValueError("--count and --columns count from 1")
+        if not cv2.haveImageWriter(args.out.name):
+            raise ValueError(f"{args.out} has no picture suffix such as .png or .jpg")
         people = GeneratedPeople(args.layers, seed=args.seed, flip=False, assets=args.assets)
     except ValueError as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)

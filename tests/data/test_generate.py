@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -123,7 +124,38 @@ def test_pictures_and_their_check(
     (tmp_path / "parse" / "000001_b.png").unlink()
     assert check.main([str(tmp_path)]) == 1
     assert "000001_b: no parse" in capsys.readouterr().out
+    (tmp_path / "keypoints" / "000002.json").unlink()
+    (tmp_path / "keypoints" / "000001.json").write_text("[[1, 2")
+    (tmp_path / "bodyparts" / "000000.png").unlink()
+    (tmp_path / "flow" / "000000_a.npz").write_bytes(b"cut short")
+    assert check.main([str(tmp_path)]) == 1
+    text = capsys.readouterr().out
+    for problem in (
+        "000002: no keypoints",
+        "000001.json: not a file",
+        "000000: no bodyparts",
+        "_a.npz: not a",
+    ):
+        assert problem in text
+    assert "3 samples, 5 problems" in text
     assert check.main([str(tmp_path / "flow")]) == 2
+
+
+def test_damaged_layers_are_named(
+    layers_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """While a folder is finished, and a folder that cannot be."""
+    folder = tmp_path / "layers"
+    shutil.copytree(layers_folder, folder)
+    (folder / "000001.zip").write_bytes(b"cut short")
+    count = len(list(folder.glob("*.zip")))
+    order = json.loads((folder / "order.json").read_text())
+    size = "x".join(map(str, order["size"]))
+    arguments = ["--count", str(count), "--size", size, "--seed", str(order["seed"]), "--workers", "1"]
+    assert main(["--out", str(folder), *arguments]) == 2
+    assert "000001.zip is damaged" in capsys.readouterr().err
+    assert main(["--out", str(folder / "000001.zip" / "below"), *arguments]) == 2
+    assert "Not a directory" in capsys.readouterr().err
 
 
 def test_rejections_carry_a_reason() -> None:

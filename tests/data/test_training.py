@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from kernels import flow_warp
 from rmgn import PRESETS, RMGN, checkpoint
@@ -200,14 +202,36 @@ def test_mistakes_are_one_sentence(
     assert "no data set that is known" in error("--data", tmp_path)
     settings.write_text(SETTINGS.replace("held_out = 1", "held_out = 99"))
     assert "of which 99 would be held out" in error("--config", settings)
+    settings.write_text('stage = "pf_warp"')
+    assert "there is no stage pf_warp; there are pb-warp" in error("--config", settings)
+    for name in ("batch", "accumulate", "steps", "held_out", "log_steps", "validate_steps"):
+        settings.write_text(f"{name} = 0")
+        assert f"{name} must be at least 1, not 0" in error("--config", settings)
+    settings.write_text('[model]\nskip = "sum"')
+    assert "unknown skip 'sum'" in error("--config", settings)
+    settings.write_text('[model]\nencoder_widths = [1, "x"]')
+    assert "encoder_widths must be a list of whole numbers above 0" in error("--config", settings)
+    settings.write_text(SETTINGS)
+    assert "no perceptual distance vgg19: give" in error("--config", settings, "--perceptual", "vgg19")
+    assert "does not hold torchvision's VGG-19" in error("--config", settings, "--perceptual", settings)
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "other.pth")
+    assert "does not hold" in error("--config", settings, "--perceptual", tmp_path / "other.pth")
 
 
-def test_a_run_refuses_other_settings(layers_folder: Path, settings: Path, tmp_path: Path) -> None:
+def test_a_run_refuses_other_settings_and_samples(
+    layers_folder: Path, settings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     settings.write_text(SETTINGS.replace("steps = 4", "steps = 1"))
     out = tmp_path / "run"
     base = command("--config", settings, "--data", layers_folder, "--out", out)[3:]
     assert main(base) == 0
     assert main([*base, "--learning-rate", "0.5"]) == 2
+    more = tmp_path / "more"
+    shutil.copytree(layers_folder, more)
+    shutil.copy(more / "000000.zip", more / "000099.zip")
+    capsys.readouterr()
+    assert main([*base, "--data", str(more), "--steps", "2"]) == 2
+    assert "samples and" in capsys.readouterr().err
     config = dataclasses.asdict(load_config(str(settings), {}))
     assert config["learning_rate"] == 1e-3
 
@@ -338,14 +362,25 @@ def test_the_coarsest_levels_train_alone_and_lead_to_all(
     assert checkpoint.load(tmp_path / "whole" / "last.safetensors").warp.depth is None
 
 
+def test_going_on_keeps_what_was_logged(layers_folder: Path, settings: Path, tmp_path: Path) -> None:
+    settings.write_text(
+        "log_steps = 1\n" + SETTINGS.replace("validate_steps = 4", "validate_steps = 2") + TINY
+    )
+    base = command("--config", settings, "--data", layers_folder, "--out", tmp_path / "run", "--steps")[3:]
+    for steps in ("2", "4", "4"):
+        assert main([*base, steps]) == 0
+    logged = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    logged.Reload()
+    assert [event.step for event in logged.Scalars("train/total")] == [1, 2, 3, 4]
+    assert [event.step for event in logged.Scalars("validation/total")] == [2, 4]
+
+
 @pytest.mark.parametrize("part", ["warp_factor", "batch_statistics"])
 def test_what_a_setting_holds_still_stays(
     layers_folder: Path, settings: Path, tmp_path: Path, part: str
 ) -> None:
-    """At 0, `warp_factor` holds the warp module and `batch_statistics` the batch norms' running ones."""
-    held_still = dict.fromkeys(["batch_statistics", part], 0.0)
-    lines = [f"{name} = {value}\n" for name, value in held_still.items()]
-    settings.write_text("".join(lines) + SETTINGS + TINY)
+    """At 0, `warp_factor` holds the warp module, its norms too, and `batch_statistics` the running ones."""
+    settings.write_text(f"{part} = 0.0\n" + SETTINGS + TINY)
     torch.manual_seed(0)
     first = RMGN(load_config(str(settings), {}).network())
     checkpoint.save(first, tmp_path / "first.safetensors")
