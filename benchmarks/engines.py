@@ -34,7 +34,7 @@ import torch
 import engines
 from engines import tensorrt_engine
 from engines.protocol import Array
-from export.parity import compare, random_sample, reference
+from export.parity import as_inputs, compare, random_sample, reference
 from export.samples import Sample, read_samples
 from export.write_bundle import write_bundle
 from rmgn import PRESETS, RMGN
@@ -180,15 +180,12 @@ def measure(
     precisions: Sequence[str],
     checkpoint: Path | None,
     calibration: Sequence[Sample],
+    measured: Sample | None,
     rounds: int,
 ) -> list[Row]:
-    """All engines and precisions of one preset at one size."""
+    """All engines and precisions of one preset at one size, on `measured` or a random sample."""
     model = network(preset, checkpoint)
-    inputs = (
-        {name: value.numpy() for name, value in calibration[0].items()}
-        if calibration
-        else random_sample(height, width)
-    )
+    inputs = as_inputs(measured) if measured else random_sample(height, width)
     expected = reference(model, inputs)
     with tempfile.TemporaryDirectory() as folder:
         runners: dict[tuple[str, str], Runner] = {
@@ -368,9 +365,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         for preset in args.presets:
             for height, width in args.sizes:
-                calibration = read_samples(args.calibration, height, width, 8) if args.calibration else []
+                samples = read_samples(args.calibration, height, width, 9) if args.calibration else []
+                # The last one is kept from the calibration, whose budget INT8 meets by construction.
+                measured = samples.pop() if len(samples) > 1 else None
                 rows += measure(
-                    preset, height, width, args.precisions, args.checkpoint, calibration, args.rounds
+                    preset, height, width, args.precisions, args.checkpoint, samples, measured, args.rounds
                 )
                 write(rows, here, args.out)
                 print(f"{preset} {height}x{width}: measured", flush=True)

@@ -180,7 +180,8 @@ def copy_bandwidth() -> float:
 def measure(case: Case, dtype: str, copy: float) -> list[Row]:
     """Forward, then forward and backward, of one case on the GPU."""
     rows = []
-    calls = (case.ours, case.eager, torch.compile(case.eager))
+    torch._dynamo.reset()  # it gives up on a function after eight shapes, and would go on in eager
+    calls = (case.ours, case.eager, torch.compile(case.eager, fullgraph=True, dynamic=False))
     for direction, prepare in (("forward", forward_alone), ("forward+backward", both_directions)):
         ours, eager, fused = (
             triton.testing.do_bench(prepare(call, case.inputs), warmup=50, rep=200, return_mode="median")

@@ -130,7 +130,7 @@ def _warm_up(inputs: Sequence[TensorSpec], batch: int) -> str:
         f"{{ data_type: TYPE_FP32 dims: {_dims(s.shape, batch)} random_data: true }} }}"
         for s in inputs
     ]
-    return f'model_warmup [{{\n    name: "noise" batch_size: {int(batch > 0)}\n' + "\n".join(lines) + "\n}]"
+    return 'model_warmup [{\n    name: "noise" batch_size: 1\n' + "\n".join(lines) + "\n}]"
 
 
 def _ensemble(bundle: Bundle, batch: int) -> list[str]:

@@ -204,7 +204,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                     f"{folder.name}: {row.engine}: {row.output} is beyond {LIMITS[bundle.precision]}",
                     file=sys.stderr,
                 )
-            kept = kept and not beyond
+            if not rows:
+                print(f"{folder.name}: no engine runs here, so nothing was compared", file=sys.stderr)
+            kept = kept and bool(rows) and not beyond
     except (CheckpointError, engines.EngineError, OSError) as error:
         print(f"parity: {error}", file=sys.stderr)
         return 2

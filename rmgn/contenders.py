@@ -99,6 +99,7 @@ class Results:
         if not folder.is_dir():
             raise DataError(f"--results {folder} is not a folder")
         self.name, self.source, self.folder = name, str(folder), folder
+        self._answers: dict[Path, tuple[str, str]] = {}  # the trial that a file answered
 
     def __call__(self, trial: Trial) -> Answer:
         height, width = trial.person.shape[-2:]
@@ -112,6 +113,16 @@ class Results:
             picture = cv2.imread(str(file), cv2.IMREAD_COLOR)
             if picture is None:
                 raise DataError(f"{file} cannot be read as a picture")
+            asked = (trial.setting, name)
+            if self._answers.setdefault(file, asked) != asked:
+                raise DataError(
+                    f"{file} answers {' '.join(self._answers[file])} and {' '.join(asked)}: name pictures by "
+                    f"the trials, as {trial.setting}/{name}.png"
+                )
+            if abs(picture.shape[0] * width - picture.shape[1] * height) > 0.02 * picture.shape[0] * width:
+                raise DataError(
+                    f"{file} is {picture.shape[0]}x{picture.shape[1]}, not of the shape {height}x{width}"
+                )
             if picture.shape[:2] != (height, width):
                 picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
             levels = torch.from_numpy(picture[:, :, ::-1].copy()).permute(2, 0, 1)

@@ -29,8 +29,9 @@ from engines import BACKENDS, EngineError
 from rmgn import contenders
 from rmgn.checkpoint import CheckpointError
 from rmgn.config import PRESETS, parse_size
-from rmgn.contenders import Answer, Contender, Network
+from rmgn.contenders import Answer, Contender
 from rmgn.data.files import to_bgr
+from rmgn.data.workers import told
 from rmgn.gallery import Entry, contact_sheet, write_page, write_picture, write_text
 from rmgn.perceptual import EfficientNetLite0
 from rmgn.report import markdown
@@ -151,9 +152,15 @@ def _write_pictures(out: Path, data: str, entries: dict[Setting, list[Entry]], r
 def open_contenders(entrants: Sequence[Entrant], engine: str, device: torch.device) -> list[Contender]:
     """The contenders in their order. Raises CheckpointError, EngineError, DataError."""
     rivals: list[Contender] = []
-    for kind, what, name in entrants:
+    networks = {
+        entrant: contenders.load_network(entrant.name, Path(entrant.what), device)
+        for entrant in entrants
+        if entrant.kind == "checkpoint"
+    }
+    for entrant in entrants:
+        kind, what, name = entrant
         if kind == "checkpoint":
-            rivals.append(contenders.load_network(name, Path(what), device))
+            rivals.append(networks[entrant])
         elif kind == "bundle":
             rivals.append(contenders.Bundle(name, Path(what), engine))
         elif kind == "results":
@@ -163,8 +170,8 @@ def open_contenders(entrants: Sequence[Entrant], engine: str, device: torch.devi
         elif what == "paste":
             rivals.append(contenders.Paste())
         else:
-            known = [rival.model.config for rival in rivals if isinstance(rival, Network)]
-            rivals.append(contenders.untrained(known[0] if known else PRESETS["lite"], device))
+            config = next((network.model.config for network in networks.values()), PRESETS["lite"])
+            rivals.append(contenders.untrained(config, device))
     names = [rival.name for rival in rivals]
     if len(set(names)) < len(names):
         raise DataError(f"two contenders have one name ({', '.join(names)}): give each a --name")
@@ -291,7 +298,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         scorer = make_scorer(rivals, args.inception, args.alexnet, args.device)
         evaluate(trials, rivals, scorer, args.out, args.device, args.show, args.keep)
     except (CheckpointError, EngineError, ImportError, ValueError, OSError) as error:
-        print(f"rmgn.evaluate: {error}", file=sys.stderr)
+        print(f"rmgn.evaluate: {told(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

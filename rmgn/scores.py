@@ -47,17 +47,17 @@ MEASURES = {
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean with half its 95% confidence interval, over `subjects` independent people."""
+    """A mean with half its 95% confidence interval, over `subjects` independent people; one has none."""
 
     mean: float
-    ci95: float
+    ci95: float | None
     subjects: int
 
 
 def mean_of(values: Sequence[float], subjects: Sequence[str]) -> Mean | None:
     """Mean over subjects of the mean of each; values that are not numbers are left out.
 
-    ci95 = 1.96·s/√n; 0 for a single subject.
+    ci95 = 1.96·s/√n.
     """
     own: dict[str, list[float]] = defaultdict(list)
     for value, subject in zip(values, subjects, strict=True):
@@ -66,8 +66,8 @@ def mean_of(values: Sequence[float], subjects: Sequence[str]) -> Mean | None:
     if not own:
         return None
     means = np.array([np.mean(v) for v in own.values()])
-    error = 1.96 * means.std(ddof=1) / math.sqrt(len(means)) if len(means) > 1 else 0.0
-    return Mean(float(means.mean()), float(error), len(means))
+    error = float(1.96 * means.std(ddof=1) / math.sqrt(len(means))) if len(means) > 1 else None
+    return Mean(float(means.mean()), error, len(means))
 
 
 @dataclass

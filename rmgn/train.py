@@ -37,6 +37,7 @@ from rmgn.batches import Source
 from rmgn.checkpoint import CheckpointError
 from rmgn.config import PRESETS
 from rmgn.data.sample import Sample
+from rmgn.data.workers import told
 from rmgn.run_folder import RunFolder
 from rmgn.speedometer import Speedometer
 from rmgn.stages import Losses, Network
@@ -310,7 +311,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = load_config(args.config or args.stage or "pairs-full", overrides)
         train(config, args.data, args.out, args.init, args.workers, args.assets, args.teacher)
     except (TrainingError, CheckpointError, ValueError, OSError) as error:
-        print(f"rmgn.train: {error}", file=sys.stderr)
+        print(f"rmgn.train: {told(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"stopped; the same command goes on from the newest checkpoint in {args.out}", file=sys.stderr)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from rmgn.data.datasets import SIZE, open_dataset
+from rmgn.data.datasets import SIZE, open_dataset, recognise
 from rmgn.data.dress import dress
 from rmgn.data.generated import GeneratedPeople
 from rmgn.data.sample import Sample, collate
@@ -175,6 +175,9 @@ class FolderTrials:
         self.settings = tuple(settings)
         self._batch, self._workers = batch, workers
         self._parts: dict[Setting, Subset[Sample]] = {}
+        if pairs is not None and "unpaired" not in self.settings:
+            raise DataError(f"{pairs} is a list of unpaired try-ons, which are not asked for (--setting)")
+        self._subject = recognise(folder).subject
         for setting in self.settings:
             which = pairs if pairs is not None and setting == "unpaired" else setting
             # Another garment a sample brings the person in it, where the set shows that.
@@ -191,17 +194,18 @@ class FolderTrials:
             )
             sample: Sample
             for sample in loader:
-                yield _photographed(sample, setting)
+                subjects = tuple(self._subject(name) for name in sample.person_name)
+                yield _photographed(sample, setting, subjects)
 
 
-def _photographed(s: Sample, setting: Setting) -> Trial:
+def _photographed(s: Sample, setting: Setting, subjects: tuple[str, ...]) -> Trial:
     people, garments = ([Path(n).stem for n in names] for names in (s.person_name, s.garment_name))
     paired = setting == "paired"
     names = people if paired else [f"{p}_{g}" for p, g in zip(people, garments, strict=True)]
     return Trial(
         setting=setting,
         names=tuple(names),
-        subjects=tuple(people),
+        subjects=subjects,
         groups=tuple({} for _ in people),
         person=s.person if not paired or s.other_persons is None else s.other_persons[:, 0],
         garment=s.garment,

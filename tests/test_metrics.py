@@ -17,7 +17,7 @@ from rmgn import metrics
 from rmgn.metrics import Lpips, MetricError, SetComparison
 from rmgn.perceptual import EfficientNetLite0
 from rmgn.report import table
-from rmgn.scores import Row, Scores, mean_of
+from rmgn.scores import Mean, Row, Scores, mean_of
 from rmgn.trials import skin_tone
 
 
@@ -212,6 +212,7 @@ def test_intervals_count_people_not_pictures() -> None:
     assert (found.mean, found.subjects) == (4, 2)  # of people with means 2 and 6
     assert found.ci95 == pytest.approx(1.96 * math.sqrt(8) / math.sqrt(2))
     assert mean_of([math.nan], ["p"]) is None
+    assert mean_of([1, 3], ["p", "p"]) == Mean(2, None, 1)
 
 
 def test_group_means() -> None:

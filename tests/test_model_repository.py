@@ -108,7 +108,11 @@ def test_graphs_that_cannot_be_batched_are_refused(
     with pytest.raises(EngineError, match=r"tryon\.onnx cannot run batches, try --max-batch 1: .*GridSample"):
         batched(fixed, "tryon")
     out = write_repository(fixed, tmp_path / "models", max_batch=1)
-    assert read(out)["rmgn_tryon"].max_batch_size == 0
+    unbatched = read(out)["rmgn_tryon"]
+    assert unbatched.max_batch_size == 0
+    (warm_up,) = unbatched.model_warmup  # of batch 0 the server would skip it
+    assert warm_up.batch_size == 1
+    assert tuple(warm_up.inputs["person"].dims) == fixed.graphs["tryon"].inputs[0].shape
 
     folder = shutil.copytree(bundle32, tmp_path / "bundle")  # one whose pictures see each other
     bundle = engines.load_bundle(folder)

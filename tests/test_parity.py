@@ -85,7 +85,11 @@ def test_worst_of_several_samples() -> None:
 
 
 def test_command_compares_bundles(
-    lite: RMGN, bundle32: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    lite: RMGN,
+    bundle32: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     weights = tmp_path / "lite.safetensors"
     checkpoint.save(lite, weights)
@@ -96,5 +100,9 @@ def test_command_compares_bundles(
     checkpoint.save(other, weights)
     assert parity.main(["--checkpoint", str(weights), str(bundle32)]) == 1
     assert "onnxruntime: tryon is beyond Limits(psnr=60" in capsys.readouterr().err
+    with monkeypatch.context() as patch:
+        patch.setattr(engines, "BACKENDS", {"tensorrt": "engines.no_such_module"})
+        assert parity.main(["--checkpoint", str(weights), str(bundle32)]) == 1
+    assert "no engine runs here" in capsys.readouterr().err
     assert parity.main(["--checkpoint", str(tmp_path / "none"), str(bundle32)]) == 2
     assert "parity: " in capsys.readouterr().err

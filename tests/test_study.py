@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("torchmetrics", reason="evaluation needs torchmetrics (pip install 'rmgn[evaluate]')")
 
-from rmgn.experiments.table2 import count_votes, main, person_interval, vote_interval, write_study
+from rmgn.experiments.table2 import StudyError, count_votes, main, person_interval, vote_interval, write_study
 
 TRIALS = [f"{n:06d}_a" for n in range(6)]
 
@@ -82,6 +82,32 @@ def test_page_shuffles_and_saves_votes_that_count(report: Path, tmp_path: Path) 
     key, (tally,) = count_votes(study, files)
     first_is_ours = sum(asked["a"] == "ours" for asked in key["questions"].values())
     assert (tally.ours, tally.votes, len(tally.by_person)) == (4 * first_is_ours, 24, 4)
+
+
+def test_other_pictures_are_another_study(report: Path, tmp_path: Path) -> None:
+    """As when ours was trained on: votes on the old pictures do not count for the new ones."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    write_study(report, "ours", ["PF-AFN"], old, 6, "unpaired", seed=0)
+    picture = report / "results" / "ours" / "unpaired" / f"{TRIALS[0]}.png"
+    cv2.imwrite(str(picture), np.full((8, 6, 3), 210, np.uint8))
+    write_study(report, "ours", ["PF-AFN"], new, 6, "unpaired", seed=0)
+    with pytest.raises(StudyError, match="belongs to another study"):
+        count_votes(new, [ballot(old, "p", 3)])
+
+
+def test_a_study_is_whole_or_not_there(report: Path, tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    inputs = report / "inputs" / "garment" / "unpaired" / f"{TRIALS[-1]}.png"
+    away = inputs.rename(tmp_path / "away.png")
+    with pytest.raises(StudyError, match="missing or no picture"):
+        write_study(report, "ours", ["PF-AFN"], study, 6, "unpaired", seed=0)
+    away.rename(inputs)
+    (report / "report.json").write_text("{}")
+    with pytest.raises(StudyError, match="no finished evaluation"):
+        write_study(report, "ours", ["PF-AFN"], study, 6, "unpaired", seed=0)
+    with pytest.raises(StudyError, match="own baseline"):
+        write_study(report, "ours", ["ours"], study, 6, "unpaired", seed=0)
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
 
 
 def test_table(report: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,6 +29,7 @@ from tqdm import tqdm
 from rmgn.data.dress import Dressed, dress
 from rmgn.data.files import quantise, write_whole
 from rmgn.data.generated import Batch, GeneratedPeople
+from rmgn.data.workers import told
 
 SETTINGS = "dressed.json"
 
@@ -218,7 +219,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             args.workers,
         )
     except (ValueError, OSError) as error:
-        print(f"rmgn.data.ahead: {error}", file=sys.stderr)
+        print(f"rmgn.data.ahead: {told(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"stopped; the same command finishes {args.out}", file=sys.stderr)

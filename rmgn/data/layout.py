@@ -68,6 +68,10 @@ class Layout(ABC):
     def entry(self, split: str, person: str, garment: str) -> Entry:
         """Where the files of one pair lie."""
 
+    def subject(self, person: str) -> str:
+        """Who is on a person's picture: its name without suffix, where the set does not tell more."""
+        return Path(person).stem
+
     @abstractmethod
     def paired(self, split: str) -> list[Names]:
         """Every person with the garment it wears; `NoSuchPairsError` where that is not known."""

@@ -77,6 +77,9 @@ class Generated(Layout):
             other=self._entry(twin, twin, with_other=False) if with_other else None,
         )
 
+    def subject(self, person: str) -> str:
+        return stem(person).rpartition("_")[0]
+
     def paired(self, split: str) -> list[Names]:  # noqa: ARG002
         return [(name, name) for name in pictures(self.home / "person")]
 

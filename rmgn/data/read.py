@@ -10,6 +10,7 @@ import functools
 import io
 import json
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -111,9 +112,13 @@ def dense_parts(path: Path) -> U8:
     if path.suffix == ".npy":
         try:
             parts = np.load(io.BytesIO(_bytes(path)), allow_pickle=False)
-        except ValueError as error:
-            raise ValueError(f"{path}: not a NumPy array: {error}") from error
-        parts = parts.reshape(parts.shape[-2:])
+            parts = parts.reshape(parts.shape[-2:])
+            if not np.isfinite(parts).all():
+                raise ValueError("not all of it are numbers")
+        except (ValueError, TypeError, EOFError) as error:
+            if str(error).startswith(str(path)):
+                raise
+            raise ValueError(f"{path}: not a NumPy array of body parts: {error}") from error
     else:
         pixels = picture(path)
         blue = pixels[:, :, 2]
@@ -222,7 +227,7 @@ def flow_arrays(path: Path) -> tuple[F32, npt.NDArray[np.bool_]]:
     try:
         with np.load(io.BytesIO(_bytes(path)), allow_pickle=False) as file:
             flow, visible = file["flow"].astype(np.float32), file["visible"].astype(bool)
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         if str(error).startswith(str(path)):
             raise
         raise ValueError(f"{path}: not a file of flow: {error}") from error

@@ -17,6 +17,12 @@ def pool(workers: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start)
 
 
+def told(error: BaseException) -> str:
+    """What an error says, without the traceback that a DataLoader puts before it when a worker raised it."""
+    text = str(error)
+    return text.rstrip().rpartition("\n")[2].partition(": ")[2] if text.startswith("Caught ") else text
+
+
 def _start() -> None:
     torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -25,6 +25,7 @@ from rmgn import checkpoint
 from rmgn.checkpoint import CheckpointError
 from rmgn.config import parse_size
 from rmgn.data.files import to_bgr
+from rmgn.data.workers import told
 from rmgn.gallery import Bgr, caption, write_picture, write_text
 from rmgn.generator import RegionalMaskGenerator, RegionalMaskResBlock
 from rmgn.model import RMGN, TryOn
@@ -154,7 +155,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         trials = open_trials(args.data, batch=2, assets=args.assets, size=args.size)
         means = draw(model, trials, args.out, args.count)
     except (CheckpointError, ValueError, OSError) as error:
-        print(f"rmgn.experiments.figure6: {error}", file=sys.stderr)
+        print(f"rmgn.experiments.figure6: {told(error)}", file=sys.stderr)
         return 2
     rows = [["Regional mask", "mean on the garment", "mean elsewhere"]]
     rows += [[m.name, f"{m.on_garment:.3f}", f"{m.elsewhere:.3f}"] for m in means]

@@ -16,13 +16,15 @@ import torch
 from rmgn import contenders
 from rmgn.checkpoint import CheckpointError
 from rmgn.config import parse_size
+from rmgn.data.plain import Generated
+from rmgn.data.workers import told
 from rmgn.evaluate import evaluate, make_scorer
 from rmgn.gallery import write_text
 from rmgn.scores import Scores
 from rmgn.task import TrainingError
 from rmgn.train import train
 from rmgn.training_config import TrainConfig, load_config
-from rmgn.trials import has_layers, open_trials
+from rmgn.trials import Trials, has_layers, open_trials
 
 # Some minutes on two CPU cores: all of it runs, but nothing is learnt well enough to tell variants apart.
 QUICK: dict[str, Any] = {
@@ -79,14 +81,26 @@ class Lab:
         folder = self.out / "runs" / name
         note = folder / "finished.json"
         config = load_config(stage, {**self.changes, **own})
-        settings = json.dumps(dataclasses.asdict(config), sort_keys=True)
+        # As JSON has it, so that a note that was read can be compared.
+        made: dict[str, Any] = json.loads(
+            json.dumps({**dataclasses.asdict(config), "data": str(self.data.resolve())})
+        )
         if not note.is_file():
             print(f"{name} ({stage})")
             train(config, self.data, folder, init, self.workers, self.assets, teacher)
-            write_text(note, settings + "\n")
-        elif TrainConfig.completed(json.loads(note.read_text("utf-8"))) != json.loads(settings):
-            raise TrainingError(f"{folder} was trained with other settings; choose another --out")
+            write_text(note, json.dumps(made, sort_keys=True) + "\n")
+        elif TrainConfig.completed(json.loads(note.read_text("utf-8"))) != made:
+            raise TrainingError(f"{folder} was trained with other settings or data; choose another --out")
         return folder / "best.safetensors"
+
+    def trials(self, tests: Path | None, size: tuple[int, int]) -> Trials:
+        """What to evaluate on: `tests`, or of the training's data what it did not see.
+
+        That is the samples held out, of data sets that have no test split of their own. Raises ValueError.
+        """
+        undivided = has_layers(self.data) or Generated.find(self.data) is not None
+        last = self.changes["held_out"] if tests is None and undivided else None
+        return open_trials(tests or self.data, assets=self.assets, last=last, size=size)
 
     def compare(
         self,
@@ -99,11 +113,10 @@ class Lab:
     ) -> list[Scores]:
         """Evaluate checkpoints by name, in one report in `out`/`experiment`.
 
-        tests: by default the data of the training: of layers the samples held out, else the test split.
+        tests: as for `trials`.
         """
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        last = self.changes["held_out"] if tests is None and has_layers(self.data) else None
-        trials = open_trials(tests or self.data, assets=self.assets, last=last, size=size)
+        trials = self.trials(tests, size)
         rivals = [contenders.load_network(name, file, device) for name, file in students.items()]
         scorer = make_scorer(rivals, inception, alexnet, device)
         return evaluate(trials, rivals, scorer, self.out / experiment, device)
@@ -164,9 +177,13 @@ def run(
     add_arguments(parser)
     args = parser.parse_args(argv)
     try:
-        text = experiment(open_lab(args), args)
+        lab = open_lab(args)
+        # Fail now rather than after the last training.
+        lab.trials(args.test, size_of(lab))
+        make_scorer((), args.inception, None, torch.device("cpu"))
+        text = experiment(lab, args)
     except (TrainingError, CheckpointError, ImportError, ValueError, OSError) as error:
-        print(f"rmgn.experiments.{name}: {error}", file=sys.stderr)
+        print(f"rmgn.experiments.{name}: {told(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"stopped; the same command goes on in {args.out}", file=sys.stderr)

@@ -17,6 +17,7 @@ import hashlib
 import json
 import math
 import sys
+import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,48 +64,62 @@ def write_study(
 
     report: the folder of an evaluation with --keep. Raises StudyError.
     """
+    if ours in baselines:
+        raise StudyError(f"{ours} cannot be its own baseline")
     systems = {name: report / "results" / plain(name) / setting for name in (ours, *baselines)}
     for name, folder in systems.items():
         if not folder.is_dir():
             raise StudyError(f"{folder} does not exist: evaluate {name} with --keep --setting {setting}")
     if out.exists() and any(out.iterdir()):
         raise StudyError(f"{out} is not empty: a study's folder is made once, votes belong to it")
+    try:
+        data = json.loads((report / "report.json").read_text(encoding="utf-8"))["data"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StudyError(f"{report} holds no finished evaluation: report.json: {error!r}") from error
     common = sorted(
         set.intersection(*({f.stem for f in folder.glob("*.png")} for folder in systems.values()))
     )
     if not common:
         raise StudyError(f"{report} has no try-on of all of {', '.join(systems)}")
     rng = np.random.default_rng(seed)
-    study = hashlib.sha256(repr((ours, tuple(baselines), common, count, seed)).encode()).hexdigest()[:12]
+    # The study's name depends on all that is shown, so that votes on other pictures do not count for it.
+    digest = hashlib.sha256(repr((ours, tuple(baselines), common, count, seed)).encode())
     questions: list[dict[str, str]] = []
     key: dict[str, dict[str, str]] = {}
     height = 0
-    for baseline in baselines:
-        chosen = rng.choice(len(common), min(count, len(common)), replace=False)
-        for trial in (common[n] for n in sorted(chosen)):
-            name = f"q{len(questions):04d}"
-            first = (ours, baseline) if rng.random() < 0.5 else (baseline, ours)
-            files = {
-                "person": report / "inputs" / "person" / setting / f"{trial}.png",
-                "garment": report / "inputs" / "garment" / setting / f"{trial}.png",
-                "a": systems[first[0]] / f"{trial}.png",
-                "b": systems[first[1]] / f"{trial}.png",
-            }
-            question = {"id": name}
-            for part, file in files.items():
-                picture = cv2.imread(str(file), cv2.IMREAD_COLOR)
-                if picture is None:
-                    raise StudyError(f"{file} is missing or no picture")
-                height = picture.shape[0]
-                question[part] = f"pictures/{name}_{part}.png"
-                write_picture(out / question[part], np.asarray(picture, np.uint8))
-            questions.append(question)
-            key[name] = {"baseline": baseline, "trial": trial, "a": first[0], "b": first[1]}
-    data = json.loads((report / "report.json").read_text(encoding="utf-8"))["data"]
-    page = json.dumps({"id": study, "questions": questions}).replace("<", "\\u003c")
-    write_text(out / "index.html", TEMPLATE.read_text(encoding="utf-8").replace("STUDY", page, 1))
-    content = {"id": study, "data": data, "height": height, "ours": ours, "questions": key}
-    write_text(out / "key.json", json.dumps(content, indent=1) + "\n")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
+        work = Path(temporary) / out.name
+        for baseline in baselines:
+            chosen = rng.choice(len(common), min(count, len(common)), replace=False)
+            for trial in (common[n] for n in sorted(chosen)):
+                name = f"q{len(questions):04d}"
+                first = (ours, baseline) if rng.random() < 0.5 else (baseline, ours)
+                files = {
+                    "person": report / "inputs" / "person" / setting / f"{trial}.png",
+                    "garment": report / "inputs" / "garment" / setting / f"{trial}.png",
+                    "a": systems[first[0]] / f"{trial}.png",
+                    "b": systems[first[1]] / f"{trial}.png",
+                }
+                question = {"id": name}
+                for part, file in files.items():
+                    picture = cv2.imread(str(file), cv2.IMREAD_COLOR)
+                    if picture is None:
+                        raise StudyError(f"{file} is missing or no picture")
+                    digest.update(picture.tobytes())
+                    height = picture.shape[0]
+                    question[part] = f"pictures/{name}_{part}.png"
+                    write_picture(work / question[part], np.asarray(picture, np.uint8))
+                questions.append(question)
+                key[name] = {"baseline": baseline, "trial": trial, "a": first[0], "b": first[1]}
+        study = digest.hexdigest()[:12]
+        page = json.dumps({"id": study, "questions": questions}).replace("<", "\\u003c")
+        write_text(work / "index.html", TEMPLATE.read_text(encoding="utf-8").replace("STUDY", page, 1))
+        content = {"id": study, "data": data, "height": height, "ours": ours, "questions": key}
+        write_text(work / "key.json", json.dumps(content, indent=1) + "\n")
+        if out.exists():
+            out.rmdir()  # empty
+        work.rename(out)
     return len(questions)
 
 

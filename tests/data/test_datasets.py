@@ -294,6 +294,16 @@ DAMAGE: dict[str, tuple[str, Callable[[Path], object], str]] = {
         lambda path: path.write_text('{"people": '),
         "000004_0_keypoints.json: not a file of key points",
     ),
+    "an empty array": (
+        "train_densepose/000005_0.npy",
+        lambda path: path.write_bytes(b""),
+        "000005_0.npy: not a NumPy array of body parts",
+    ),
+    "an array that is no number": (
+        "train_densepose/000005_0.npy",
+        lambda path: np.save(path, np.full((256, 192), np.nan)),
+        "000005_0.npy: not a NumPy array of body parts: not all of it are numbers",
+    ),
     "other numbers": (
         "train_densepose/000005_0.npy",
         lambda path: np.save(path, np.full((256, 192), 25, np.uint8)),

@@ -1,6 +1,8 @@
 """Evaluation from layers to report: the same numbers whatever the batch, and every kind of contender."""
 
+import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,8 +17,8 @@ from engines import EngineError
 from export.build_engine import read_quality
 from kernels import flow_warp
 from rmgn import PRESETS, RMGN, checkpoint
-from rmgn.contenders import Paste, box
-from rmgn.evaluate import main, parse_args
+from rmgn.contenders import Network, Paste, box
+from rmgn.evaluate import main, open_contenders, parse_args
 from rmgn.trials import GeneratedTrials, Trial, open_trials
 
 
@@ -99,6 +101,7 @@ def test_generated_pictures_ask_as_their_layers_do(layers_folder: Path, pictures
     (stored,) = open_trials(pictures_folder, ["paired"], batch=6)
     (dressed,) = open_trials(layers_folder, ["paired"], batch=6)
     assert stored.names == dressed.names
+    assert stored.subjects == dressed.subjects
     assert stored.flow is not None
     assert dressed.flow is not None
     assert dressed.visible is not None
@@ -196,10 +199,34 @@ def _links(page: str) -> list[str]:
     return [part.split('"')[0] for part in page.split('src="')[1:]]
 
 
+@pytest.mark.parametrize("baseline_first", [True, False])
+def test_untrained_has_the_first_checkpoints_architecture(baseline_first: bool, tmp_path: Path) -> None:
+    config = dataclasses.replace(PRESETS["lite"], generator="pfafn")
+    checkpoint.save(RMGN(config), tmp_path / "own.safetensors")
+    pairs = [["--baseline", "untrained"], ["--checkpoint", str(tmp_path / "own.safetensors")]]
+    argv = [word for pair in (pairs if baseline_first else pairs[::-1]) for word in pair]
+    entrants = parse_args([*argv, "--data", "x", "--out", "y"]).entrants
+    rivals = open_contenders(entrants, "auto", torch.device("cpu"))
+    assert [rival.name for rival in rivals] == [entrant.name for entrant in entrants]
+    assert all(isinstance(rival, Network) and rival.model.config == config for rival in rivals)
+
+
 def test_mistakes_are_one_line(
-    layers_folder: Path, weights: Path, bundle32: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    layers_folder: Path,
+    pictures_folder: Path,
+    weights: Path,
+    bundle32: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     data = ["--data", str(layers_folder), "--out", str(tmp_path / "out")]
+    wide, shared, broken = (tmp_path / name for name in ("wide", "shared", "broken"))
+    for folder, name, size in ((wide, "000000_a.png", (60, 60)), (shared, "000000.png", (64, 48))):
+        folder.mkdir()
+        cv2.imwrite(str(folder / name), np.zeros((*size, 3), np.uint8))
+    shutil.copytree(pictures_folder, broken)
+    (broken / "garment_mask" / "000002_b.png").unlink()
+    photos = ["--data", str(broken), "--out", str(tmp_path / "out")]
     for argv, message in (
         (["--checkpoint", str(tmp_path / "none.safetensors"), *data], "does not exist"),
         (["--bundle", str(bundle32), "--engine", "onnxruntime", *data], "--size 128x96"),
@@ -210,11 +237,16 @@ def test_mistakes_are_one_line(
         ),
         (["--checkpoint", str(weights), "--checkpoint", str(weights), *data], "give each a --name"),
         (["--baseline", "copy", "--inception", "none.pth", *data], "pt_inception"),
+        (["--results", str(wide), *data], "000000_a.png is 60x60, not of the shape"),
+        (["--results", str(shared), "--setting", "paired", *data], "000000.png answers paired 000000_a and"),
+        (["--baseline", "copy", "--setting", "paired", "--pairs", "x", *photos], "which are not asked for"),
+        (["--baseline", "copy", "--workers", "1", *photos], "000002_b.png: no such file"),
     ):
         assert main(argv) == 2
-        said = capsys.readouterr().err.strip().splitlines()[-1]
-        assert said.startswith("rmgn.evaluate: ")
-        assert message in said
+        said = capsys.readouterr().err
+        assert "Traceback" not in said
+        assert said.strip().splitlines()[-1].startswith("rmgn.evaluate: ")
+        assert message in said.strip().splitlines()[-1]
     for argv in (
         ["--data", "x", "--out", "y"],
         ["--name", "x", *data],

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import shutil
 from pathlib import Path
 
 import cv2
@@ -14,6 +15,7 @@ pytest.importorskip("torchmetrics", reason="evaluation needs torchmetrics (pip i
 from rmgn import PRESETS, RMGN, checkpoint
 from rmgn.experiments import figure5, figure6, table3
 from rmgn.experiments.figure6 import names_of
+from rmgn.experiments.lab import Lab
 from rmgn.scores import Scores
 
 
@@ -47,6 +49,32 @@ def test_ablation_trains_what_its_columns_say(
     capsys.readouterr()
     assert table3.main([*common, "--out", str(tmp_path), "--batch", "8"]) == 2
     assert "was trained with other settings" in capsys.readouterr().err
+    others = tmp_path / "others"
+    shutil.copytree(layers_folder, others)
+    assert table3.main([*common, "--out", str(tmp_path), "--data", str(others)]) == 2
+    assert "other settings or data" in capsys.readouterr().err
+
+
+def test_what_cannot_be_evaluated_is_not_trained(
+    layers_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ["--data", str(layers_folder), "--quick", "--steps", "1", "--out", str(tmp_path)]
+    for change, message in (
+        (["--held-out", "1"], "unpaired try-ons need two samples"),
+        (["--held-out", "2", "--inception", "none.pth"], "none.pth does not exist"),
+        (["--held-out", "2", "--test", str(tmp_path)], "no data set that is known"),
+    ):
+        assert table3.main([*common, *change]) == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_generated_pictures_are_evaluated_on_those_held_out(pictures_folder: Path, tmp_path: Path) -> None:
+    lab = Lab(pictures_folder, tmp_path, {"held_out": 2})
+    assert {name for trial in lab.trials(None, (128, 96)) for name in trial.names} == {
+        "000002_a_000002_b",
+        "000002_b_000002_a",
+    }
 
 
 def test_figure5_table_and_chart() -> None:
