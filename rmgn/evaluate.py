@@ -208,7 +208,12 @@ class _AddEntrant(argparse.Action):
         if option == "--name":
             if not entrants or entrants[-1].kind == "baseline":
                 parser.error("--name stands after the --checkpoint, --bundle or --results that it names")
+            if getattr(namespace, "named", None) == len(entrants):
+                parser.error(
+                    f"--name {values} is a second name of {entrants[-1].what}: each has its own behind it"
+                )
             entrants[-1] = entrants[-1]._replace(name=values)
+            namespace.named = len(entrants)
         else:
             kind = str(option).removeprefix("--")
             path = Path(values)

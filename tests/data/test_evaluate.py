@@ -250,6 +250,7 @@ def test_mistakes_are_one_line(
     for argv in (
         ["--data", "x", "--out", "y"],
         ["--name", "x", *data],
+        ["--checkpoint", "x", "--checkpoint", "y", "--name", "x", "--name", "y", *data],
         ["--baseline", "copy", "--size", "100x100", *data],
         ["--baseline", "copy", "--device", "toaster", *data],
     ):
