@@ -243,10 +243,14 @@ class Mirror:
                 self._recorder.add(result.image, result.captured_at)
             except InputError as error:
                 asked_for = self._recorder.path == self._options.record
-                self._stop_recording()
+                problem = error
+                try:
+                    self._stop_recording()  # what came before is kept
+                except InputError as worse:
+                    problem = worse
                 if asked_for:
-                    raise
-                self._pipeline.notices.set("key", str(error))  # begun by a key: the mirror goes on
+                    raise problem from None
+                self._pipeline.notices.set("key", str(problem))  # begun by a key: the mirror goes on
 
     def _refresh(self, window: screen.Window, fresh: bool) -> bool:
         """Draw the window, now and then even without a fresh result, and obey its keys; False to quit."""

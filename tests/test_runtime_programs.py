@@ -536,6 +536,26 @@ def test_the_window_and_its_keys(
     assert decode(recording)
 
 
+def test_a_disk_that_fills_ends_the_recording_and_keeps_it(
+    files: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked for on the command line it ends the program, begun by a key it does not."""
+    monkeypatch.chdir(tmp_path)
+    free = iter([1 << 40, 1 << 40, 0, *[1 << 40] * 100])
+    monkeypatch.setattr(Recorder, "_free_bytes", lambda _: next(free))
+    common = ["--garment", str(files / "shirt.png"), "--bundle", str(bundle), "--source"]
+    with pytest.raises(InputError, match=r"out\.mp4 ends here"):
+        mirror.main([*common, str(files / "clip.mp4"), "--headless", "--record", "out.mp4"])
+    assert len(decode(tmp_path / "out.mp4")) == 2
+
+    free = iter([1 << 40, 0])
+    window = ScriptedWindow("rccccq")
+    monkeypatch.setattr(screen, "Window", lambda: window)
+    mirror.main([*common, str(files / "people" / "person0.png")])
+    (recording,) = tmp_path.glob("mirror-*.mp4")
+    assert decode(recording)
+
+
 def test_a_window_without_a_picture_says_why() -> None:
     quiet, told = screen.waiting([]), screen.waiting(["camera 0 cannot be opened"])
     assert (quiet[:60] == 255).any(), "that it waits"
