@@ -138,22 +138,21 @@ def _fastest(sessions: Sequence[Session]) -> tuple[Session, str]:
 
     Raises EngineError where none can run a frame.
     """
-    seconds: dict[str, float] = {}
+    seconds: dict[Session, float] = {}
     failed: list[str] = []
     for session in sessions:
         try:
-            seconds[session.backend] = _frame_seconds(session.tryon)
+            seconds[session] = _frame_seconds(session.tryon)
         except Exception as error:  # whatever a library raises: the others may work
             failed.append(f"; {session.backend} failed: {error}")
-    best = min(seconds, key=lambda name: seconds[name], default=None)
+    best = min(seconds, key=lambda session: seconds[session], default=None)
     for session in sessions:
-        if session.backend != best:
+        if session is not best:
             session.close()
     if best is None:
         raise EngineError(f"no engine can run {sessions[0].bundle.folder}" + "".join(failed))
-    times = ", ".join(f"{name} {1000 * value:.0f}" for name, value in seconds.items())
-    fastest = next(session for session in sessions if session.backend == best)
-    return fastest, f"the fastest, by milliseconds a frame: {times}" + "".join(failed)
+    times = ", ".join(f"{session.backend} {1000 * value:.0f}" for session, value in seconds.items())
+    return best, f"the fastest, by milliseconds a frame: {times}" + "".join(failed)
 
 
 def _frame_seconds(engine: Engine) -> float:
