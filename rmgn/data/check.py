@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -105,6 +106,9 @@ def check_pictures(folder: Path) -> Iterator[str]:
                 read.points(points)
             except ValueError as error:
                 yield str(error)
+            else:
+                if np.shape(json.loads(points.read_text())) != (17, 3):
+                    yield f"{points.name}: not 17 key points"
         if parts.is_file() and cv2.imread(str(parts), cv2.IMREAD_UNCHANGED) is None:
             yield f"{number}: unreadable bodyparts"
         for side in "ab":
