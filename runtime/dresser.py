@@ -45,6 +45,7 @@ class Begun:
     """A picture whose try-on is under way, in the garment worn when it was begun."""
 
     image: Pixels
+    scene: int
     crop: Crop
     person: NDArray[np.float32]
     garment: Garment
@@ -62,6 +63,7 @@ class Dresser:
         self._smoothing = smoothing
         self._garment: Garment | None = None
         self._shown: Garment | None = None  # of the last picture finished
+        self._scene = 0  # likewise
 
     @property
     def ahead(self) -> int:
@@ -77,17 +79,20 @@ class Dresser:
         """Draw the try-on into `image` (uint8 [H, W, 3] BGR). On an error the image is as it was."""
         return self.finish(self.begin(image))
 
-    def begin(self, image: Pixels) -> Begun:
-        """Give a picture to the network; on a GPU that computes beside what comes next on this thread."""
+    def begin(self, image: Pixels, scene: int = 0) -> Begun:
+        """Give a picture to the network; on a GPU that computes beside what comes next on this thread.
+
+        scene: another one than of the picture before has nothing in common with it.
+        """
         if self._garment is None:
             raise RuntimeError("no garment is worn yet")
         started = time.perf_counter()
-        crop = self._framing.crop(image)
+        crop = self._framing.crop(image, scene)
         person = np.empty((1, 3, self._session.bundle.height, self._session.bundle.width), np.float32)
         _native.preprocess(image, crop, person)
         prepared = time.perf_counter()
         collect = self._session.begin(person)
-        return Begun(image, crop, person, self._garment, collect, 1e3 * (prepared - started), prepared)
+        return Begun(image, scene, crop, person, self._garment, collect, 1e3 * (prepared - started), prepared)
 
     def finish(self, begun: Begun) -> StageTimes:
         """Draw the try-on into a begun picture, in the order in which they were begun."""
@@ -100,10 +105,10 @@ class Dresser:
         mask = show_through(worn, garment.mask, flow)
         changed = matte(person, tryon, worn)
         if self._smoothing:
-            if garment is not self._shown:
+            if garment is not self._shown or begun.scene != self._scene:
                 self._smoothing.reset()
             flow, mask, changed = self._smoothing(person, flow, mask, changed)
-        self._shown = garment
+        self._shown, self._scene = garment, begun.scene
         changed = fade_inner_edges(changed, crop, *begun.image.shape[:2])
         _native.composite(begun.image, crop, garment.cloth, flow, rendered, mask, changed)
         done = time.perf_counter()

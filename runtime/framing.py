@@ -35,7 +35,7 @@ class Framing:
         """aspect: width / height of the network's input."""
         self._mode = mode
         self._aspect = aspect
-        self._size = (0, 0)
+        self._frames_like = (0, 0, 0)  # height and width of the last frame, and its scene
         self._start_again()
 
     def _start_again(self) -> None:
@@ -45,11 +45,14 @@ class Framing:
         self._target: Crop | None = None
         self._filter = OneEuro()
 
-    def crop(self, image: Pixels) -> Crop:
-        """The box (x, y, width, height) of this frame, in continuous pixels; may reach outside the frame."""
+    def crop(self, image: Pixels, scene: int = 0) -> Crop:
+        """The box (x, y, width, height) of this frame, in continuous pixels; may reach outside the frame.
+
+        scene: see `runtime.sources.Frame`.
+        """
         height, width = image.shape[:2]
-        if (height, width) != self._size:
-            self._size = (height, width)
+        if (height, width, scene) != self._frames_like:
+            self._frames_like = (height, width, scene)
             self._start_again()  # nothing of the frames before holds in this one
         if self._find_face is None:
             return box(width, height, self._aspect, around=self._mode == "full")

@@ -135,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             mask = options.mask if photo == options.garment else None
             return fit(session, garment.load(photo, mask, bundle.height, bundle.width))
 
-        wardrobe = Wardrobe(photos, prepare, notices)
+        wardrobe = Wardrobe(photos, prepare, notices, asked_for=options.garment is not None)
         source = open_source(options.source, options.realtime)
         dresser = Dresser(
             session,
@@ -171,6 +171,7 @@ class Mirror:
         self._stats = Stats()
         self._recorder: Recorder | None = None
         self._recorded: list[Path] = []
+        self._to_record = options.record  # until it is begun
         self._compare = False
         self._drawn_at = time.monotonic() + PATIENCE_S
         self._last: Result | None = None
@@ -183,8 +184,8 @@ class Mirror:
         progress = tqdm(
             total=min(limits, default=None), unit="frame", disable=not (self._options.headless and limits)
         )
-        self._pipeline.start()
         try:
+            self._pipeline.start()
             with progress:
                 while not self._done():
                     result = self._pipeline.next(timeout_s=0.5 if self._window is None else 0.03)
@@ -195,10 +196,6 @@ class Mirror:
                         break
         except (Closed, KeyboardInterrupt):
             pass  # the end of the source, or the user's; both finish what was begun
-        except BaseException:
-            if self._recorder:
-                self._recorder.abandon()
-            raise
         finally:
             # A second Ctrl-C would leave threads running, and so the process, and half a recording.
             for each in (signal.SIGINT, signal.SIGTERM):
@@ -236,8 +233,9 @@ class Mirror:
     def _take(self, result: Result) -> None:
         self._stats.add(result)
         self._last = result
-        if self._options.record and not self._recorded and self._recorder is None:
-            self._start_recording(self._options.record)
+        if self._to_record is not None and self._recorder is None:
+            self._start_recording(self._to_record)
+            self._to_record = None
         if self._recorder:
             try:
                 self._recorder.add(result.image, result.captured_at)
@@ -281,22 +279,40 @@ class Mirror:
         elif key == "c":
             self._compare = not self._compare
         elif key == "s" and self._last is not None:
-            path = Path(time.strftime("mirror-%Y%m%d-%H%M%S.png"))
+            path = unused(".png")
             pictures.write(path, self._last.image)
             print(f"screenshot: {path}")
         elif key == "r" and self._recorder:
             self._stop_recording()
         elif key == "r":
-            self._start_recording(Path(time.strftime("mirror-%Y%m%d-%H%M%S.mp4")))
+            self._start_recording(unused(".mp4"))
 
     def _start_recording(self, path: Path) -> None:
         rate = self._source.measured_fps if isinstance(self._source, Camera) else self._source.fps
         self._recorder = Recorder(path, rate or DEFAULT_FPS, live=not self._lossless)
 
     def _stop_recording(self) -> None:
-        recorder, self._recorder = self._recorder, None
-        if recorder and (path := recorder.finish()):
+        if self._recorder is None:
+            return
+        try:
+            path = self._recorder.finish()
+        except InputError:
+            self._recorder = None
+            raise
+        # Interrupted until here, it would be finished at the end.
+        self._recorder = None
+        if path is not None:
             self._recorded.append(path)
+
+
+def unused(suffix: str) -> Path:
+    """A name of the time of day for a new file in the working folder."""
+    name = time.strftime("mirror-%Y%m%d-%H%M%S")
+    path, count = Path(name + suffix), 1
+    while path.exists():
+        count += 1
+        path = Path(f"{name}-{count}{suffix}")
+    return path
 
 
 def interrupt(_signal: int, _frame: object) -> NoReturn:

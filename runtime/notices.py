@@ -2,8 +2,11 @@
 
 import logging
 import threading
+import time
 
 log = logging.getLogger(__name__)
+
+QUIET_S = 5.0  # trouble that comes and goes is logged so seldom, for each subject
 
 
 class Notices:
@@ -11,19 +14,25 @@ class Notices:
 
     def __init__(self) -> None:
         self._messages: dict[str, str] = {}
+        self._told: dict[str, str] = {}  # what was logged and holds
+        self._told_at: dict[str, float] = {}
         self._lock = threading.Lock()
 
     def set(self, subject: str, message: str) -> None:
         """Something is wrong with `subject`."""
+        message = message.strip().partition("\n")[0]  # libraries add where in their source it happened
         with self._lock:
-            if self._messages.get(subject) != message:
-                log.warning("%s", message)
             self._messages[subject] = message
+            now = time.monotonic()
+            if self._told.get(subject) != message and now - self._told_at.get(subject, -QUIET_S) >= QUIET_S:
+                log.warning("%s", message)
+                self._told[subject], self._told_at[subject] = message, now
 
     def clear(self, subject: str) -> None:
         """`subject` is well again."""
         with self._lock:
-            if self._messages.pop(subject, None) is not None:
+            self._messages.pop(subject, None)
+            if self._told.pop(subject, None) is not None:
                 log.warning("%s: working again", subject)
 
     def current(self) -> list[str]:

@@ -153,7 +153,7 @@ class Pipeline:
             if self._fitted is not None:
                 self._dresser.wear(self._fitted)
                 self._garment, self._fitted = self._fitted.garment, None
-            return _Underway(frame, camera, self._garment, self._dresser.begin(frame.image))
+            return _Underway(frame, camera, self._garment, self._dresser.begin(frame.image, frame.scene))
         except Exception as error:  # whatever an engine raises: the plain camera is shown, and it goes on
             self._failed(error)
             return _Underway(frame, camera, self._garment, None)

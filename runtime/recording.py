@@ -29,7 +29,7 @@ class Recorder:
         """
         check_target(path)
         self.path = path
-        self._fps = fps
+        self._fps = writable_rate(fps)
         self._live = live
         # Absolute, since FFmpeg takes what stands before a colon for a protocol: 12:30.mp4.
         self._whole = partial(path.absolute())
@@ -77,7 +77,6 @@ class Recorder:
             self.abandon()
             return None
         self._writer.release()
-        self._writer = None
         if not self._is_whole():
             self.abandon()
             raise InputError(f"cannot write {self.path} whole: is its disk full, or its folder gone?")
@@ -85,6 +84,7 @@ class Recorder:
             self._whole.replace(self.path)
         except OSError as error:
             raise InputError(f"cannot write {self.path}: {error.strerror}") from error
+        self._writer = None
         return self.path
 
     def _free_bytes(self) -> int:
@@ -112,6 +112,11 @@ class Recorder:
             self._writer.release()
             self._writer = None
         self._whole.unlink(missing_ok=True)
+
+
+def writable_rate(fps: float) -> float:
+    """The nearest rate of at most 65.5 that every format takes in thousandths, or a coarser one above."""
+    return round(fps, 3 if fps < 65 else 2 if fps < 655 else 1)
 
 
 def check_target(path: Path) -> None:

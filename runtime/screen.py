@@ -2,6 +2,7 @@
 
 import os
 import sys
+import textwrap
 from collections.abc import Sequence
 
 import cv2
@@ -15,6 +16,7 @@ Pixels = NDArray[np.uint8]
 
 TITLE = "Mirror"
 ESCAPE = 27
+LONGEST = 120  # characters of a notice; longer ones would be too small to read
 WHITE, RED = (255, 255, 255), (60, 60, 255)
 
 
@@ -79,7 +81,8 @@ def write_lines(canvas: Pixels, lines: Sequence[str], notices: Sequence[str]) ->
     line_height = max(14, canvas.shape[0] // 28)
     for row, text in enumerate(lines):
         draw_text(canvas, text, (line_height // 2, (row + 1) * line_height), line_height, WHITE)
-    for row, text in enumerate(notices):
+    for row, notice in enumerate(notices):
+        text = textwrap.shorten(notice, LONGEST, placeholder=" ...")
         bottom = canvas.shape[0] - line_height // 2 - row * line_height
         draw_text(canvas, text, (line_height // 2, bottom), line_height, RED)
 

@@ -23,11 +23,15 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Frame:
-    """A picture, uint8 [H, W, 3] BGR, its number, and when it was taken (monotonic clock, seconds)."""
+    """A picture, uint8 [H, W, 3] BGR, its number, and when it was taken (monotonic clock, seconds).
+
+    scene: another number than the frame before has nothing in common with it.
+    """
 
     image: Pixels
     index: int
     captured_at: float = field(default_factory=time.monotonic)
+    scene: int = 0
 
 
 class SourceLost(Exception):  # noqa: N818 - it may pass
@@ -79,7 +83,10 @@ class Camera(Source):
                 self._capture = self._open()
             if self._capture is None:
                 raise SourceLost(f"{self.name} is gone, trying again")
-            got, image = self._capture.read()
+            try:
+                got, image = self._capture.read()
+            except cv2.error:  # as of an empty buffer where a picture should be
+                got = False
             if not got:
                 self._capture.release()
                 self._capture = None
@@ -106,7 +113,8 @@ class Camera(Source):
             capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
             capture.set(cv2.CAP_PROP_FRAME_WIDTH, 1280)
             capture.set(cv2.CAP_PROP_FRAME_HEIGHT, 720)
-        capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+        # With one alone, the driver has nowhere to put the frame that comes while the last is decoded.
+        capture.set(cv2.CAP_PROP_BUFFERSIZE, 2)
         if capture.isOpened():
             return capture
         capture.release()
@@ -114,10 +122,11 @@ class Camera(Source):
 
 
 class VideoFile(Source):
-    """A video file: every frame as fast as it is taken, or in real time (late frames are skipped)."""
+    """A video file: every frame as fast as it is taken, or in real time, slower where decoding is."""
 
     def __init__(self, path: Path, realtime: bool) -> None:
         """Raises InputError where the file is no video."""
+        self._path = path
         # Absolute, since FFmpeg takes what stands before a colon for a protocol: 12:30.mp4.
         self._capture = cv2.VideoCapture(str(path.absolute()))
         self._next = self._decode()
@@ -137,6 +146,7 @@ class VideoFile(Source):
             if self._realtime:
                 self._keep_pace()
             if self._next is None:
+                self._tell_missing()
                 return None
             frame = Frame(self._next, self._index)
             self._index += 1
@@ -152,13 +162,24 @@ class VideoFile(Source):
         if self._started is None:
             self._started = time.monotonic()
         assert self.fps is not None
-        ahead = self._started + self._index / self.fps - time.monotonic()
-        if ahead > 0:
-            time.sleep(ahead)
-        while ahead < -1 / self.fps and self._next is not None:
+        period = 1 / self.fps
+        late = time.monotonic() - self._started - self._index * period
+        if late < 0:
+            time.sleep(-late)
+        while late > period and self._next is not None:
+            before = time.monotonic()
             self._next = self._decode()
             self._index += 1
-            ahead += 1 / self.fps
+            took = time.monotonic() - before
+            late += took - period
+            if took > period:  # frames skipped are decoded too: where that is slow, so is the video
+                self._started += max(0.0, late)
+                break
+
+    def _tell_missing(self) -> None:
+        """Say so where the file is damaged. Its length may be off by one where it is held in seconds."""
+        if self.length is not None and self._index < self.length - 1:
+            log.warning("%s ends after %d of %d frames: it is damaged", self._path, self._index, self.length)
 
     def _decode(self) -> Pixels | None:
         got, image = self._capture.read()
@@ -196,7 +217,7 @@ class Stills(Source):
             if self._index % round(self.RATE * self.SECONDS_EACH) == 0:
                 following = self._turn()
                 self._picture = self._picture if following is None else following
-        frame = Frame(self._picture.copy(), self._index)
+        frame = Frame(self._picture.copy(), self._index, scene=self._turned)
         self._index += 1
         if not self._realtime:
             self._picture = self._turn()

@@ -1,11 +1,15 @@
 """The garments to choose from; the next one is loaded and encoded while frames go on."""
 
+import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 from runtime.dresser import Fitted
+from runtime.failure import InputError
 from runtime.notices import Notices
+
+log = logging.getLogger(__name__)
 
 RETRY_S = 1.0
 
@@ -13,17 +17,33 @@ RETRY_S = 1.0
 class Wardrobe:
     """Owns the thread that prepares garments. `select` and `take` may come from different threads."""
 
-    def __init__(self, paths: list[Path], prepare: Callable[[Path], Fitted], notices: Notices) -> None:
-        """Prepares the first garment at once. Raises what `prepare` raises."""
+    def __init__(
+        self, paths: list[Path], prepare: Callable[[Path], Fitted], notices: Notices, asked_for: bool = True
+    ) -> None:
+        """Prepares the first garment at once; where it was not asked for by name, the first that works.
+
+        Raises what `prepare` raises, of the first garment where none works.
+        """
         self._paths = paths
         self._prepare = prepare
         self._notices = notices
-        self._index = 0
-        self._wanted = 0
-        self._ready: Fitted | None = prepare(paths[0])
+        self._index, self._ready = self._first(1 if asked_for else len(paths))
+        self._wanted = self._index
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="wardrobe")
+
+    def _first(self, tries: int) -> tuple[int, Fitted | None]:
+        """The first garment of `tries` that works, and its number."""
+        failures: list[InputError] = []
+        for index, path in enumerate(self._paths[:tries]):
+            try:
+                return index, self._prepare(path)
+            except InputError as error:
+                failures.append(error)
+                if tries > 1:
+                    log.warning("left out: %s", error)
+        raise failures[0]
 
     def start(self) -> None:
         """Start the thread."""

@@ -19,7 +19,7 @@ from runtime.failure import InputError
 from runtime.framing import MODES, FaceFinder, Framing, OneEuro, box, person_box
 from runtime.garment import prepare
 from runtime.matte import fade_inner_edges, matte, show_through
-from runtime.notices import Notices
+from runtime.notices import QUIET_S, Notices
 from runtime.pipeline import Pipeline, Result
 from runtime.slot import Closed, Slot
 from runtime.smoothing import Smoothing
@@ -289,6 +289,45 @@ def test_garments_change_in_the_background_and_broken_ones_are_told(session: eng
     wardrobe.close()
 
 
+def test_a_shop_whose_first_garment_is_broken_opens(
+    session: engines.Session, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One asked for by name does not: nothing else would be what was asked for."""
+
+    def prepare_named(path: Path) -> Fitted:
+        if path.name.startswith("broken"):
+            raise InputError(f"{path} is not a picture")
+        return fit(session, prepare(*square_garment(path.name), HEIGHT, WIDTH))
+
+    paths = [Path("broken1"), Path("broken2"), Path("third")]
+    wardrobe = Wardrobe(paths, prepare_named, Notices(), asked_for=False)
+    assert (worn := wardrobe.take()) is not None
+    assert worn.garment.name == "third"
+    assert caplog.messages == ["left out: broken1 is not a picture", "left out: broken2 is not a picture"]
+    for those, asked_for in ((paths, True), (paths[:2], False)):
+        with pytest.raises(InputError, match="broken1 is not a picture"):
+            Wardrobe(those, prepare_named, Notices(), asked_for=asked_for)
+
+
+def test_trouble_that_comes_and_goes_is_logged_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    notices = Notices()
+    for _ in range(300):  # ten seconds of an engine that fails with every other frame
+        notices.set("try-on", "out of memory\nin some file of a library")
+        assert notices.current() == ["out of memory"]
+        notices.clear("try-on")
+        now += 1 / 30
+    assert notices.current() == []
+    assert caplog.messages == ["out of memory", "try-on: working again"] * 2
+    notices.set("try-on", "out of memory")  # too soon, but it stays
+    now += QUIET_S
+    notices.set("try-on", "out of memory")
+    assert len(caplog.messages) == 5
+
+
 def test_going_back_from_a_broken_garment_ends_its_notice(session: engines.Session) -> None:
     """Whatever it raises, here an error of OpenCV's; the thread lives on and prepares the third one."""
 
@@ -391,10 +430,33 @@ def test_framing_starts_again_with_frames_of_another_size(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(FaceFinder, "__call__", find)
     framing = Framing("auto", WIDTH / HEIGHT)
-    for shape in ((480, 1280, 3), (480, 1280, 3), (480, 400, 3)):
-        x, _, wide, _ = framing.crop(np.zeros(shape, np.uint8))
+    for shape, scene in (((480, 1280, 3), 0), ((480, 1280, 3), 0), ((480, 400, 3), 0), ((480, 400, 3), 1)):
+        x, _, wide, _ = framing.crop(np.zeros(shape, np.uint8), scene)
         assert x <= 0.6 * shape[1] <= x + wide
-    assert searched == [((480, 1280, 3), True), ((480, 400, 3), True)]
+    assert searched == [((480, 1280, 3), True), ((480, 400, 3), True), ((480, 400, 3), True)]
+
+
+def test_a_picture_is_dressed_the_same_whatever_came_before(session: engines.Session) -> None:
+    """Another scene, as another photo of a folder: nothing is smoothed from one into the next."""
+    garment = fit(session, prepare(*square_garment(), HEIGHT, WIDTH))
+    pictures = [np.random.default_rng(k).integers(0, 255, (240, 320, 3), dtype=np.uint8) for k in range(3)]
+
+    def dressed(scenes: list[int]) -> list[Pixels]:
+        dresser = Dresser(session, Framing("centre", WIDTH / HEIGHT), Smoothing())
+        dresser.wear(garment)
+        results = [picture.copy() for picture in pictures]
+        for picture, scene in zip(results, scenes, strict=True):
+            dresser.finish(dresser.begin(picture, scene))
+        return results
+
+    alone = []
+    for picture in pictures:
+        dresser = Dresser(session, Framing("centre", WIDTH / HEIGHT), None)
+        dresser.wear(garment)
+        alone.append(picture.copy())
+        dresser.dress(alone[-1])
+    np.testing.assert_array_equal(dressed([0, 1, 2]), alone)
+    assert (dressed([0, 0, 0])[1] != alone[1]).any(), "smoothing does something within a scene"
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 3), (1, 3000), (3000, 1), (240, 1)])

@@ -7,9 +7,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,9 +20,9 @@ from numpy.typing import NDArray
 
 from runtime import bundles, mirror, pictures, recording, screen, tryon
 from runtime.failure import InputError
-from runtime.pipeline import Result
+from runtime.pipeline import Pipeline, Result
 from runtime.recording import CODECS, LONGEST_GAP_S, Recorder
-from runtime.sources import Camera, SourceLost, Stills, VideoFile, open_source
+from runtime.sources import Camera, Source, SourceLost, Stills, VideoFile, open_source
 
 Pixels = NDArray[np.uint8]
 ROOT = Path(__file__).parent.parent
@@ -297,6 +299,39 @@ def test_video_files_are_read_whole_or_at_their_pace(files: Path) -> None:
     assert time.monotonic() - started > 0.9 * FRAMES / 12
 
 
+def test_a_video_decoded_slower_than_its_pace_goes_on(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Skipping gains nothing there: most of its frames are shown, with no standstill that grows."""
+    paced = open_source(str(files / "clip.mp4"), realtime=True)
+    assert isinstance(paced, VideoFile)
+    paced.fps = 100.0
+    decode = paced._decode
+
+    def slowly() -> Pixels | None:
+        time.sleep(0.013)
+        return decode()
+
+    monkeypatch.setattr(paced, "_decode", slowly)
+    shown = [frame.index for frame in iter(paced.read, None)]
+    assert len(shown) > FRAMES / 2
+    assert max(np.diff(shown)) <= 2
+
+
+def test_a_damaged_video_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    writer = Recorder(tmp_path / "whole.avi", 25, live=False)
+    for shade in range(50):
+        writer.add(np.full((64, 64, 3), shade, np.uint8))
+    whole = writer.finish()
+    assert whole is not None
+    (tmp_path / "cut.avi").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    for name, told in (("whole.avi", 0), ("cut.avi", 1)):
+        caplog.clear()
+        source = open_source(str(tmp_path / name), realtime=False)
+        frames = len(list(iter(source.read, None)))
+        assert (frames == 50) == (told == 0)
+        assert len(caplog.messages) == told
+    assert f"ends after {frames} of 50 frames" in caplog.text
+
+
 def test_pictures_go_round_on_a_screen_and_once_without(files: Path) -> None:
     once = open_source(str(files / "people"), realtime=False)
     assert isinstance(once, Stills)
@@ -554,6 +589,96 @@ def test_a_disk_that_fills_ends_the_recording_and_keeps_it(
     mirror.main([*common, str(files / "people" / "person0.png")])
     (recording,) = tmp_path.glob("mirror-*.mp4")
     assert decode(recording)
+
+
+def mirror_without_a_camera(*arguments: object) -> mirror.Mirror:
+    """What the main thread does with results, for those that a test gives it."""
+    options = mirror.parse_args([str(part) for part in arguments])
+    source, nothing = Source.__new__(Stills), None
+    return mirror.Mirror(options, source, nothing, nothing, None, lossless=True)  # type: ignore[arg-type]
+
+
+def test_every_recording_begun_is_kept(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one asked for begins after one of a key; an interruption while it is checked loses neither."""
+    monkeypatch.chdir(tmp_path)
+    mine = mirror_without_a_camera("--garment", files / "shirt.png", "--record", "asked.mp4")
+    picture = np.full((64, 64, 3), 90, np.uint8)
+    mine._obey("r")  # while the window waits for the first picture
+    for _ in range(2):
+        mine._take(Result(0, picture, picture, None, None, 0.0, 0.0))
+        whole = Recorder._is_whole
+        monkeypatch.setattr(Recorder, "_is_whole", lambda _: interrupt_once())
+
+        def interrupt_once(whole: Callable[[Recorder], bool] = whole) -> bool:
+            monkeypatch.setattr(Recorder, "_is_whole", whole)
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            mine._stop_recording()
+        mine._stop_recording()
+    assert [path.name for path in mine._recorded][1:] == ["asked.mp4"]
+    for path in mine._recorded:
+        assert len(decode(path)) == 1
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_keys_pressed_within_a_second_write_files_of_their_own(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(time, "strftime", lambda _: "mirror-20260101-000000")
+    mine = mirror_without_a_camera("--garment", files / "shirt.png")
+    picture = np.full((64, 64, 3), 90, np.uint8)
+    mine._take(Result(0, picture, picture, None, None, 0.0, 0.0))
+    for _ in range(3):
+        mine._obey("s")
+    assert len(list(tmp_path.glob("*.png"))) == 3
+
+
+def test_a_signal_while_the_threads_start_ends_them(
+    files: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = Pipeline.start
+
+    def interrupted(pipeline: Pipeline) -> None:
+        start(pipeline)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Pipeline, "start", interrupted)
+    clip, shirt = files / "clip.mp4", files / "shirt.png"
+    command = ["--source", clip, "--garment", shirt, "--bundle", bundle, "--headless", "--realtime"]
+    mirror.main([str(part) for part in command])
+    assert {thread.name for thread in threading.enumerate()}.isdisjoint({"capture", "try-on", "wardrobe"})
+
+
+@pytest.mark.parametrize("fps", [75.123, 89.913, 119.873, 503.217, 29.97, 23.976])
+@pytest.mark.parametrize("suffix", CODECS)
+def test_any_rate_can_be_recorded(fps: float, suffix: str, tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path / f"out{suffix}", fps, live=False)
+    for shade in range(5):
+        recorder.add(np.full((64, 64, 3), shade, np.uint8))
+    path = recorder.finish()
+    assert path is not None
+    assert cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FPS) == pytest.approx(fps, rel=1e-3)
+
+
+def test_a_camera_that_gives_no_picture_is_lost_and_no_more(
+    files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenCV raises where a camera's buffer is empty: the recording goes on once it is back."""
+    camera = Camera(str(files / "clip.mp4"))
+
+    class Empty:
+        def read(self) -> Any:
+            cv2.imdecode(np.zeros(0, np.uint8), cv2.IMREAD_COLOR)
+
+        def release(self) -> None:
+            pass
+
+    monkeypatch.setattr(camera, "_capture", Empty())
+    with pytest.raises(SourceLost):
+        camera.read()
+    assert camera.read().image.shape == (180, 320, 3)
 
 
 def test_a_window_without_a_picture_says_why() -> None:

@@ -198,6 +198,22 @@ def _zigzag(rng: Generator) -> tuple[F32, F32]:
     return first.astype(np.float32), np.zeros((TILE, TILE), np.float32)
 
 
+def _leopard(rng: Generator) -> tuple[F32, F32]:
+    """Broken dark rings around darker middles."""
+    size = rng.uniform(3.5, 8)
+    field = _noise(rng, size)
+    ring = np.clip((0.3 - np.abs(field - 0.5)) * 8, 0, 1) * np.clip(1 + _noise(rng, size) * 2, 0, 1)
+    return ring, np.clip((field - 0.6) * 8, 0, 1) * (1 - ring)
+
+
+def _zebra(rng: Generator) -> tuple[F32, F32]:
+    """Stripes that wander, part and end."""
+    y = np.arange(TILE, dtype=np.float32)[:, None] / TILE
+    wander = rng.uniform(1.5, 3) * _noise(rng, rng.uniform(10, 22))
+    wave = np.sin(2 * np.pi * int(rng.integers(8, 20)) * y + wander) + 0.25 * _noise(rng, 6)
+    return np.clip(wave * 4 + 0.5, 0, 1), np.zeros_like(wave)
+
+
 _PATTERNS: dict[str, tuple[Callable[[Generator], tuple[F32, F32]], float]] = {
     "plain": (_plain, 0.44),
     "heather": (_heather, 0.08),
@@ -209,6 +225,16 @@ _PATTERNS: dict[str, tuple[Callable[[Generator], tuple[F32, F32]], float]] = {
     "blobs": (_blobs, 0.05),
     "zigzag": (_zigzag, 0.03),
 }
+
+# What a bold skirt may have, each as often; the animals are for it alone, in their own colours or in others.
+BOLD: dict[str, Callable[[Generator], tuple[F32, F32]]] = {
+    "leopard": _leopard, "zebra": _zebra, "florals": _florals, "blobs": _blobs, "checks": _checks,
+    "stripes": _stripes, "dots": _dots,
+}  # fmt: skip
+ANIMALS = {
+    "leopard": ((205, 160, 100), (25, 20, 18), (150, 95, 50)),
+    "zebra": ((240, 238, 232), (22, 22, 24), (22, 22, 24)),
+}  # sRGB
 
 
 def _weave(rng: Generator, coarse: float) -> F32:
@@ -239,7 +265,7 @@ def draw_tile(rng: Generator, kind: str | None = None, coarse: float = 0.0) -> t
     if kind is None:
         names = list(_PATTERNS)
         kind = names[int(rng.choice(len(names), p=[chance for _, chance in _PATTERNS.values()]))]
-    first, second = _PATTERNS[kind][0](rng)
+    first, second = (BOLD[kind] if kind in BOLD else _PATTERNS[kind][0])(rng)
     first, second = _soft(first), _soft(second)
     tile = np.zeros((4, TILE, TILE), np.uint8)
     tile[0] = np.round(255 * np.clip(first * (1 - second), 0, 1))
@@ -247,6 +273,15 @@ def draw_tile(rng: Generator, kind: str | None = None, coarse: float = 0.0) -> t
     tile[2] = np.clip(128 * (1 + _weave(rng, coarse)), 0, 255)
     tile[3] = 128
     return tile, kind
+
+
+def draw_bold(rng: Generator, palette: F32) -> tuple[U8, F32]:
+    """A strongly patterned tile, and its palette: an animal's own colours, mostly, or those given."""
+    names = list(BOLD)
+    tile, kind = draw_tile(rng, names[int(rng.integers(len(names)))])
+    if kind in ANIMALS and rng.random() < 0.7:
+        palette = np.array(ANIMALS[kind], np.float32) / 255 * np.float32(rng.uniform(0.85, 1.1))
+    return tile, np.clip(palette, 0.02, 0.98)
 
 
 def draw_denim(rng: Generator) -> U8:

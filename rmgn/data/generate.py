@@ -184,7 +184,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--hard", type=float, default=0.0, metavar="SHARE",
-        help="share of samples with elbows out, long sleeves, cropped tops and patterned skirts (0)",
+        help="share of samples with elbows out, long sleeves, bare midriffs to cover and bold skirts (0)",
     )  # fmt: skip
     parser.add_argument("--as", dest="form", choices=("layers", "pictures"), default="layers")
     parser.add_argument(

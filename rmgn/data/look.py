@@ -12,7 +12,7 @@ from numpy.random import Generator
 
 from rmgn.data.backdrops import draw_backdrop
 from rmgn.data.canvas import Canvas
-from rmgn.data.fabrics import draw_colour, draw_denim, draw_palette, draw_tile, linear
+from rmgn.data.fabrics import draw_bold, draw_colour, draw_denim, draw_palette, draw_tile, linear
 from rmgn.data.people.layers import Sample
 from rmgn.data.prints import add_print
 from rmgn.data.rooms import someone
@@ -181,9 +181,10 @@ def draw_look(
         palette[1] = palette[0] * 0.5 + 0.4
     else:
         wild = 0.5 if kind == "skirt" else 0.15
-        if meta.get("hard"):
-            wild = 0.8
-        tile, _ = draw_tile(rng, None if rng.random() < wild else "plain")
+        if meta.get("hard") and kind == "skirt" and rng.random() < 0.7:
+            tile, palette = draw_bold(rng, palette)
+        else:
+            tile, _ = draw_tile(rng, None if rng.random() < wild else "plain")
     camera = {
         "exposure": rng.normal(0.06, 0.2),
         "red": rng.normal(0, 0.045),

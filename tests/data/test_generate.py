@@ -23,7 +23,7 @@ from rmgn.data.people.assets import assets
 from rmgn.data.people.lower import draw_lower
 from rmgn.data.people.pose import draw_pose
 from rmgn.data.people.scene import Rejected, make_sample
-from rmgn.data.people.style import draw_hard_style
+from rmgn.data.people.style import draw_hard_pair
 from rmgn.data.pictures import write_pictures
 from rmgn.data.stock import stock
 
@@ -74,12 +74,19 @@ def test_another_order_does_not_mix_in(layers_folder: Path) -> None:
 
 
 def test_hard_samples_are_what_they_say(tmp_path: Path) -> None:
-    """Cropped tops, long sleeves, elbows out and skirts abound, and the looks know of it."""
+    """Midriffs that the other garment covers, long sleeves, elbows out, skirts and high waists abound."""
     rng = np.random.default_rng(0)
-    styles = [draw_hard_style(rng, feminine=True, tuck=False) for _ in range(200)]
-    assert sum(style.hem >= 0.14 for style in styles) > 60
-    assert 70 < sum(style.sleeve > 0.7 for style in styles) < 130
-    assert not any(style.hem >= 0.14 and style.opening for style in styles)
+    waists = [draw_lower(rng, True, hard=True).waist for _ in range(100)]
+    assert sum(waist > 0.18 for waist in waists) > 25
+    pairs = [(waist, draw_hard_pair(rng, feminine=True, waist=waist)) for waist in waists]
+    bare = [(waist, pair) for waist, pair in pairs if max(style.hem for style in pair) > waist]
+    assert len(bare) > 50
+    for waist, pair in bare:
+        short, long = sorted(pair, key=lambda style: -style.hem)
+        assert not short.opening
+        assert not short.tuck
+        assert long.tuck or long.hem <= waist - 0.03 or short.hem < 0.14  # a tee over a very low waist
+    assert 70 < sum(style.sleeve > 0.7 for _, pair in pairs for style in pair) < 130
     poses = [draw_pose(rng, hard=True).name for _ in range(200)]
     assert sum("akimbo" in name for name in poses) > 80
     assert sum(draw_lower(rng, True, hard=True).kind == "skirt" for _ in range(200)) > 80

@@ -55,11 +55,11 @@ class Lower:
 
 
 def draw_lower(rng: Generator, feminine: bool, hard: bool = False) -> LowerStyle:
-    """Draw a style; skirts mostly for women. hard: more of them, and lower waists."""
+    """Draw a style; skirts mostly for women. hard: more of them, and waists up to the natural one."""
     skirts = (0.8 if hard else 0.16) if feminine else 0.01
     kinds, chances = ["trousers", "jeans", "shorts", "skirt"], [0.36, 0.4, 0.08, skirts]
     kind = str(rng.choice(kinds, p=np.array(chances) / sum(chances)))
-    low, high = (0.05, 0.1 if hard else 0.17) if feminine else (0.04, 0.1)
+    low, high = (0.05, 0.26 if hard else 0.17) if feminine else (0.04, 0.1)
     waist = rng.uniform(low, high)
     wide = rng.choice([0.0, rng.uniform(0, 0.05), rng.uniform(0.05, 0.16)], p=[0.4, 0.35, 0.25])
     length = {"shorts": rng.uniform(0.12, 0.35), "skirt": rng.uniform(0.22, 0.7)}.get(kind, 1.0)

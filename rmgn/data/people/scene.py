@@ -32,7 +32,7 @@ from rmgn.data.people.planes import ShopDepth, parts_plane, shop_planes, worn_pl
 from rmgn.data.people.pose import Pose, draw_pose, reach_out
 from rmgn.data.people.raytrace import GARMENT, LOWER, OTHER, Surface, Tracer
 from rmgn.data.people.shop import Presentation, draw_presentation, lay_out, sleeve_lift
-from rmgn.data.people.style import Style, draw_hard_style, draw_style
+from rmgn.data.people.style import Style, draw_hard_pair, draw_style
 from rmgn.data.people.wear import Wearer, put_on, refine, settle, torn, wearer
 
 SUBPIXELS, SAMPLES = 3, 6  # 54 of 72 lights for every pixel
@@ -359,7 +359,8 @@ def make_sample(
     """Draw and render a sample, size (height, width); raises `Rejected`.
 
     rooms: the surroundings that may light it; by default all of the assets.
-    hard: draw what try-on gets wrong first: elbows out, long sleeves, cropped tops, patterned skirts.
+    hard: draw what try-on gets wrong first: elbows out, long sleeves, a midriff bare in one garment alone,
+        patterned skirts.
     """
     return make_stage(rng, size, assets, rooms, hard).sample
 
@@ -419,10 +420,10 @@ def make_stage(
     tops: list[Worked] = []
     depths: list[ShopDepth] = []
     wearing = surfaces(person, strict=True)
-    for _ in range(2):
-        tuck = bool(rng.random() < 0.3)
-        style = (draw_hard_style if hard else draw_style)(rng, feminine, tuck)
-        if tuck:
+    pair = draw_hard_pair(rng, feminine, lower_style.waist) if hard else None
+    for k in range(2):
+        style = pair[k] if pair else draw_style(rng, feminine, tuck=bool(rng.random() < 0.3))
+        if style.tuck:
             style = replace(style, hem=lower_style.waist - 0.018, tail=0.0, opening=0.0)
         worked = make_worked(model, person, style, rng, size)
         flat = Tracer(garment_surfaces(worked, flat=True))

@@ -76,13 +76,28 @@ def _pick(rng: Generator, chances: dict[str, float]) -> str:
     return names[int(rng.choice(len(names), p=[w / total for w in weights]))]
 
 
-def draw_hard_style(rng: Generator, feminine: bool, tuck: bool) -> Style:
-    """What try-on gets wrong first, each half of the time: long sleeves; a cropped top for women."""
-    cropped = feminine and not tuck and rng.random() < 0.5
-    long = rng.random() < 0.5
-    while ((style := draw_style(rng, feminine, tuck)).sleeve > _LONG) != long or (cropped and style.opening):
-        pass
-    return replace(style, hem=float(rng.uniform(0.14, 0.24)), tail=0.0) if cropped else style
+def draw_hard_pair(rng: Generator, feminine: bool, waist: float) -> tuple[Style, Style]:
+    """What try-on gets wrong first: long sleeves; one top that leaves the midriff bare, one that covers it.
+
+    Half of the sleeves are long. Of most women one garment, a or b, ends above the waistband and the other
+    falls over it, so that bare skin and the skirt's top are to disappear, or to be drawn.
+    waist: height of the waistband's top above the hip joint, metres.
+    """
+    cropped = int(rng.integers(2)) if feminine and rng.random() < 0.65 else None
+    styles = []
+    for k in range(2):
+        tuck = cropped is None and bool(rng.random() < 0.3)
+        long = rng.random() < 0.5
+        while ((style := draw_style(rng, feminine, tuck)).sleeve > _LONG) != long or (
+            k == cropped and style.opening
+        ):
+            pass
+        if k == cropped:
+            style = replace(style, hem=float(rng.uniform(max(0.14, waist + 0.01), 0.32)), tail=0.0)
+        elif cropped is not None:
+            style = replace(style, hem=min(style.hem, waist - float(rng.uniform(0.03, 0.15))))
+        styles.append(style)
+    return styles[0], styles[1]
 
 
 def draw_style(rng: Generator, feminine: bool, tuck: bool) -> Style:
