@@ -241,7 +241,7 @@ def _sample_overlay(overlay: Tensor, owner: Tensor | slice, x: Tensor, down: Ten
     column, row = (x / (WIDTH * TEXEL) + 0.5) * w, -down / (HEIGHT * TEXEL) * h
     column, row = column.clamp(-0.5, w + 0.5), row.clamp(-0.5, h + 0.5)
     over = _look_up(F.pad(overlay, (1, 1, 1, 1)), owner, column + 1, row + 1)
-    return linear(over[:3]), over[3]
+    return linear((over[:3] / over[3].clamp_min(1e-3)).clamp_max(1)), over[3]
 
 
 def fabric_colour(cloth: Cloth, look: Batch) -> Tensor:

@@ -23,8 +23,8 @@ Plane = TypeVar("Plane", bound=npt.NDArray[Any])
 _LABEL_SWAP = np.arange(256, dtype=np.uint8)
 _LABEL_SWAP[[9, 10, 11, 13]] = [10, 9, 13, 11]
 _PART_SWAP = np.arange(256, dtype=np.uint8)
-for _a, _b in ((3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16), (17, 18), (19, 20), (21, 22)):
-    _PART_SWAP[[_a, _b]] = [_b, _a]
+for _left in range(3, 24, 2):
+    _PART_SWAP[[_left, _left + 1]] = [_left + 1, _left]
 _POINT_SWAP = [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15]
 
 

@@ -7,18 +7,30 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 
 from rmgn.data import canvas as field
 from rmgn.data import prints, sewn
 from rmgn.data.backdrops import draw_backdrop
-from rmgn.data.fabrics import _PATTERNS, TILE, draw_colour, draw_denim, draw_palette, draw_tile
+from rmgn.data.dress import _sample_overlay
+from rmgn.data.fabrics import (
+    _PATTERNS,
+    BOLD,
+    TEXEL,
+    TILE,
+    draw_colour,
+    draw_denim,
+    draw_palette,
+    draw_tile,
+    linear,
+)
 from rmgn.data.look import draw_skin
 from rmgn.data.people import layers
 from rmgn.data.rooms import someone
 from rmgn.data.stock import Stock, part
 
 
-@pytest.mark.parametrize("kind", list(_PATTERNS))
+@pytest.mark.parametrize("kind", sorted({*_PATTERNS, *BOLD}))
 def test_tiles_repeat_without_a_seam(kind: str) -> None:
     """Neighbours across the tile's edge differ no more than neighbours inside it."""
     for seed in range(4):
@@ -79,6 +91,20 @@ def test_overlays_are_premultiplied() -> None:
         assert overlay.shape == (4, field.HEIGHT, field.WIDTH)
         assert (overlay[:3] <= overlay[3].astype(int) + 1).all()
         assert overlay[3].max() > 100
+
+
+@pytest.mark.parametrize("colour", [0.9, 0.4])
+def test_a_print_in_the_cloths_own_colour_has_no_rim(colour: float) -> None:
+    canvas = field.Canvas()
+    canvas.disc((0.0, 0.1), 0.03, np.full(3, colour))
+    across = torch.linspace(-0.05, 0.05, 400)
+    overlay = torch.from_numpy(canvas.result())[None]
+    ink, opacity = _sample_overlay(overlay, slice(0, 1), across, torch.full((400,), -0.1))
+    cloth = float(linear(np.array(colour)))
+    shown = cloth * (1 - opacity) + ink * opacity
+    assert opacity.max() > 0.99
+    assert across[opacity > 0.5].abs().max() == pytest.approx(0.03, abs=TEXEL)
+    torch.testing.assert_close(shown, torch.full_like(shown, cloth), atol=0.01, rtol=0)
 
 
 @pytest.mark.parametrize("kind", ["jeans", "trousers", "skirt", "shorts"])
