@@ -110,6 +110,10 @@ def _claim(out: Path, order: Order | ClipOrder) -> None:
         raise ValueError(
             f"{out} holds samples of another order ({note.read_text().strip()}): choose another folder"
         )
+    if not note.exists() and next(out.glob("[0-9]*.zip"), None):
+        raise ValueError(
+            f"{out} holds samples, but not the order.json that says which: choose another folder"
+        )
     note.write_text(json.dumps(wanted) + "\n")
 
 

@@ -82,7 +82,8 @@ def picture(rng: Generator, size: int, photos: Sequence[U8]) -> F32:
     """A square picture in [0, 1] to print: a photograph if there are any, else drawn shapes."""
     if photos and rng.random() < 0.5:
         photo = photos[int(rng.integers(len(photos)))]
-        side = int(rng.integers(96, min(photo.shape[:2])))
+        short = min(photo.shape[:2])
+        side = int(rng.integers(min(96, short - 1), short))
         y, x = rng.integers(photo.shape[0] - side + 1), rng.integers(photo.shape[1] - side + 1)
         cut = cv2.resize(photo[y : y + side, x : x + side], (size, size))
         return np.asarray(cut / np.float32(255), np.float32)

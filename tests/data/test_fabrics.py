@@ -124,6 +124,14 @@ def test_nothing_is_both_for_training_and_for_testing() -> None:
     assert part(items[:2], "eval") == items[:2]
 
 
+@pytest.mark.parametrize("shape", [(2, 2), (64, 128), (96, 97), (97, 96), (256, 512)])
+def test_prints_take_photos_of_any_size(shape: tuple[int, int]) -> None:
+    photo = np.full((*shape, 3), 200, np.uint8)
+    drawn = [prints.picture(np.random.default_rng(seed), 64, [photo]) for seed in range(6)]
+    assert all(picture.shape == (64, 64, 3) for picture in drawn)
+    assert any((np.abs(picture - 200 / 255) < 1e-3).all() for picture in drawn)
+
+
 def test_backdrops_fill_the_picture() -> None:
     for seed in range(20):
         assert draw_backdrop(np.random.default_rng(seed), (64, 48), []).shape == (64, 48, 3)
