@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from rmgn import metrics
 from rmgn.data.dress import dress
+from rmgn.data.files import quantise
 from rmgn.data.generated import GeneratedPeople, tensors
 from rmgn.data.look import draw_look
 from rmgn.data.stock import part, stock
@@ -46,9 +47,7 @@ def another_cloth(style: Style, rng: Generator, feminine: bool) -> Style:
 def make_twins(seed: int, folder: Path | None, index: int) -> Sample:
     """A sample whose garments a and b are one garment in two cloths."""
     from rmgn.data.people.assets import assets
-    from rmgn.data.people.garment import make_garment
-    from rmgn.data.people.scene import Rejected, inspect, make_stage
-    from rmgn.data.people.wear import put_on, refine, torn
+    from rmgn.data.people.scene import Rejected, inspect, make_stage, make_worked
 
     available = assets(folder)
     rooms = part(available.surroundings, "eval")
@@ -61,11 +60,7 @@ def make_twins(seed: int, folder: Path | None, index: int) -> Sample:
             model, person, worked = stage.model, stage.person, stage.worked[0]
             feminine = stage.sample.meta["shape"]["gender"] > 0.5
             style = another_cloth(worked.style, rng, feminine)
-            coarse = make_garment(model, person.body, style)
-            fine, matrix = refine(coarse)
-            cloth = put_on(model, person, coarse, fine, matrix, style, rng)
-            if not np.isfinite(cloth).all() or torn(fine, cloth) > 250:
-                continue
+            cloth = make_worked(model, person, style, rng, SIZE).worn
             made, shop = stage.sample.meta["garments"][0], stage.sample.shop[0]
             meta = {**stage.sample.meta, "garments": [made, made]}
             stage.sample = dataclasses.replace(stage.sample, shop=(shop, shop), meta=meta)
@@ -85,7 +80,8 @@ def compare(sample: Sample, seed: int, folder: Path | None) -> list[float]:
     for name in LOOK:
         batch[name][:, 1] = batch[name][:, 0]
     dressed = dress(batch)
-    one, two = ((dressed.person[:, k] + 1).mul(127.5).round().byte() for k in (0, 1))
+    pictures = quantise(dressed.person[0])
+    one, two = pictures[:1], pictures[1:]
     both = dressed.visible[:, 0] & dressed.visible[:, 1]
     flow = metrics.endpoint_error(dressed.flow[:, 0], dressed.flow[:, 1], both.float())
     return [value.item() for value in (metrics.ssim(one, two), metrics.psnr(one, two), flow)]

@@ -115,7 +115,7 @@ class Recorder:
 
 
 def writable_rate(fps: float) -> float:
-    """The nearest rate of at most 65.5 that every format takes in thousandths, or a coarser one above."""
+    """The rate with as many decimals as every format takes: MP4's is a fraction of numbers up to 65535."""
     return round(fps, 3 if fps < 65 else 2 if fps < 655 else 1)
 
 

@@ -224,13 +224,12 @@ _PATTERNS: dict[str, tuple[Callable[[Generator], tuple[F32, F32]], float]] = {
     "florals": (_florals, 0.11),
     "blobs": (_blobs, 0.05),
     "zigzag": (_zigzag, 0.03),
+    "leopard": (_leopard, 0.0),
+    "zebra": (_zebra, 0.0),
 }
 
 # What a bold skirt may have, each as often; the animals are for it alone, in their own colours or in others.
-BOLD: dict[str, Callable[[Generator], tuple[F32, F32]]] = {
-    "leopard": _leopard, "zebra": _zebra, "florals": _florals, "blobs": _blobs, "checks": _checks,
-    "stripes": _stripes, "dots": _dots,
-}  # fmt: skip
+BOLD = ("leopard", "zebra", "florals", "blobs", "checks", "stripes", "dots")
 ANIMALS = {
     "leopard": ((205, 160, 100), (25, 20, 18), (150, 95, 50)),
     "zebra": ((240, 238, 232), (22, 22, 24), (22, 22, 24)),
@@ -265,7 +264,7 @@ def draw_tile(rng: Generator, kind: str | None = None, coarse: float = 0.0) -> t
     if kind is None:
         names = list(_PATTERNS)
         kind = names[int(rng.choice(len(names), p=[chance for _, chance in _PATTERNS.values()]))]
-    first, second = (BOLD[kind] if kind in BOLD else _PATTERNS[kind][0])(rng)
+    first, second = _PATTERNS[kind][0](rng)
     first, second = _soft(first), _soft(second)
     tile = np.zeros((4, TILE, TILE), np.uint8)
     tile[0] = np.round(255 * np.clip(first * (1 - second), 0, 1))
@@ -277,8 +276,7 @@ def draw_tile(rng: Generator, kind: str | None = None, coarse: float = 0.0) -> t
 
 def draw_bold(rng: Generator, palette: F32) -> tuple[U8, F32]:
     """A strongly patterned tile, and its palette: an animal's own colours, mostly, or those given."""
-    names = list(BOLD)
-    tile, kind = draw_tile(rng, names[int(rng.integers(len(names)))])
+    tile, kind = draw_tile(rng, BOLD[int(rng.integers(len(BOLD)))])
     if kind in ANIMALS and rng.random() < 0.7:
         palette = np.array(ANIMALS[kind], np.float32) / 255 * np.float32(rng.uniform(0.85, 1.1))
     return tile, np.clip(palette, 0.02, 0.98)
