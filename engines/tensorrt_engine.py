@@ -110,7 +110,7 @@ def read_manifest(bundle: Bundle, graph: str, library: str) -> PlanManifest:
     Raises EngineError for a plan that is missing, stale, of another library version, or damaged.
     """
     path = plan_path(bundle, graph, library)
-    again = f"build it again with `python export/build_engine.py --out {bundle.folder}`"
+    again = _again(bundle)
     if not path.is_file() or not path.with_suffix(".json").is_file():
         raise EngineError(f"{path} or its manifest is missing; {again}")
     try:
@@ -158,9 +158,12 @@ def check_device(bundle: Bundle, graph: str, library: str, here: tuple[int, int]
     if capability not in manifest.compute_capabilities:
         raise EngineError(
             f"{plan_path(bundle, graph, library)} is for compute capability "
-            f"{', '.join(manifest.compute_capabilities)}, this GPU has {capability}; build it again with "
-            f"`python export/build_engine.py --out {bundle.folder}`"
+            f"{', '.join(manifest.compute_capabilities)}, this GPU has {capability}; {_again(bundle)}"
         )
+
+
+def _again(bundle: Bundle) -> str:
+    return f"build it again with `python -m engines.build_plans {bundle.folder}`"
 
 
 def _import(library: str) -> types.ModuleType | None:

@@ -1,15 +1,15 @@
 """Export a checkpoint as a bundle of ONNX graphs and build its TensorRT engine.
 
-python export/build_engine.py --fp16                              # the lite preset, untrained
+python export/build_engine.py --fp16                              # lite-256, which comes with the project
 python export/build_engine.py --checkpoint rmgn.safetensors --fp16 --out bundles/rmgn
 python export/build_engine.py --checkpoint rmgn.safetensors --int8 --calibration layers   # for OpenVINO
 """
 
 import argparse
+import contextlib
 import json
-import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,33 +19,29 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 
 from engines import Bundle, EngineError, tensorrt_engine
+from engines.build_plans import build_plans, capabilities, require_rtx
 from engines.bundle import sha256
 from export.parity import LIMITS, Difference, as_inputs, report
-from export.samples import Sample, read_samples, shipped_samples
+from export.samples import SHIPPED, Sample, read_samples, shipped_samples
 from export.write_bundle import check_out, write_bundle
 from rmgn import PRESETS, RMGN
 from rmgn.checkpoint import CheckpointError, load, read_notes
 from rmgn.config import parse_size
 
 CHECKED = 2  # given samples that engines are compared with PyTorch on
-
-
-def capabilities(text: str) -> list[tuple[int, int]]:
-    """Parse "8.6,8.9"."""
-    if not re.fullmatch(r"\d+\.\d(,\d+\.\d)*", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of compute capabilities such as 8.6,8.9")
-    return [(int(major), int(minor)) for major, minor in (item.split(".") for item in text.split(","))]
+LITE_256 = SHIPPED / "training" / "lite-256.safetensors"
+TRAINED_AT = (256, 192)  # lite-256: filters are tied to the size of a person in pixels
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="trained weights, .safetensors")
     parser.add_argument(
-        "--preset",
-        choices=list(PRESETS),
-        help="architecture with random weights, without --checkpoint (lite)",
+        "--checkpoint", type=Path, metavar="FILE", help="trained weights, .safetensors (those of lite-256)"
+    )
+    parser.add_argument(
+        "--preset", choices=list(PRESETS), help="an architecture with random weights, without --checkpoint"
     )
     parser.add_argument(
         "--size", type=parse_size, default=(256, 192), metavar="HxW", help="picture size (256x192)"
@@ -99,19 +95,20 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("--int8 goes with neither --fp16 nor --fused: build two bundles")
     if args.calibration_samples < 1:
         parser.error("--calibration-samples must be at least 1")
+    if not args.checkpoint and not args.preset:
+        if LITE_256.is_file():
+            args.checkpoint = LITE_256
+        else:  # installed without the checkout's models
+            args.preset = "lite"
     return args
 
 
 def build(args: argparse.Namespace, console: Console) -> Bundle:
     """Write the bundle, build every TensorRT plan that can be built, and print the parity table."""
     height, width = args.size
-    name = args.checkpoint.stem if args.checkpoint else args.preset or "lite"
+    name = args.checkpoint.stem if args.checkpoint else args.preset
     precision = "int8" if args.int8 else "fp16" if args.fp16 else "fp32"
-    if args.compute_capability and tensorrt_engine.RTX not in tensorrt_engine.installed():
-        raise EngineError(
-            "--compute-capability is for TensorRT-RTX, and that is not installed "
-            "(pip install 'rmgn[tensorrt-rtx]')"
-        )
+    require_rtx(args.compute_capability)
     out = args.out or Path("bundles") / f"{name}-{height}x{width}-{precision}"
     check_out(out)
     quality = read_quality(args.report, args.checkpoint) if args.report else None
@@ -133,6 +130,12 @@ def build(args: argparse.Namespace, console: Console) -> Bundle:
             markup=False,
             soft_wrap=True,
         )
+    if args.checkpoint == LITE_256 and args.size != TRAINED_AT:
+        console.print(
+            f"lite-256 was trained at 256x192: at {height}x{width} garments miss their place.",
+            markup=False,
+            soft_wrap=True,
+        )
 
     columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
     with Progress(*columns, console=console) as progress:
@@ -147,7 +150,7 @@ def build(args: argparse.Namespace, console: Console) -> Bundle:
             messages = (
                 _int8_messages(bundle)
                 if args.int8
-                else _build_plans(bundle, args.compute_capability, progress)
+                else _plan_messages(bundle, args.compute_capability, progress)
             )
             for message in messages:
                 console.print(message, markup=False, soft_wrap=True)
@@ -233,35 +236,28 @@ def _int8_messages(bundle: Bundle) -> list[str]:
     ]
 
 
-def _build_plans(bundle: Bundle, targets: list[tuple[int, int]] | None, progress: Progress) -> list[str]:
-    libraries = [tensorrt_engine.RTX] if targets else tensorrt_engine.installed()
-    if not libraries:
+def _plan_messages(bundle: Bundle, targets: list[tuple[int, int]] | None, progress: Progress) -> list[str]:
+    if not tensorrt_engine.installed():
         return [
             f"No TensorRT here, so no engine was built ({tensorrt_engine.INSTALL}). "
             "The ONNX bundle runs with ONNX Runtime or OpenVINO as it is."
         ]
-    messages = []
-    for library in libraries:
-        for graph in ("garment", "tryon"):
-            task = progress.add_task(f"{library}: {graph}", total=None)
 
-            def update(phase: str, done: int, total: int, task=task, label=f"{library}: {graph}") -> None:  # type: ignore[no-untyped-def]
-                progress.update(task, description=f"{label}: {phase}", completed=done, total=total)
+    @contextlib.contextmanager
+    def watch(label: str) -> Iterator[tensorrt_engine.Progress]:
+        task = progress.add_task(label, total=None)
 
-            try:
-                path = tensorrt_engine.build_plan(bundle, graph, library, targets, update)
-            except EngineError as error:
-                if targets:  # asked for by name
-                    raise
-                progress.remove_task(task)
-                messages.append(f"{library}: no engine for {graph}: {error}")
-                continue
-            manifest = tensorrt_engine.read_manifest(bundle, graph, library)
-            messages.append(
-                f"{path.relative_to(bundle.folder)}: {path.stat().st_size / 1e6:.1f} MB, "
-                f"{library} {manifest.version}, compute capability {', '.join(manifest.compute_capabilities)}"
-            )
-    return messages
+        def update(phase: str, done: int, total: int) -> None:
+            progress.update(task, description=f"{label}: {phase}", completed=done, total=total)
+
+        try:
+            yield update
+        except EngineError:
+            progress.remove_task(task)
+            raise
+
+    built, failed = build_plans(bundle, targets, watch)
+    return built + failed
 
 
 def _table(rows: list[Difference]) -> Table:

@@ -1,6 +1,7 @@
 """The export command as a user runs it."""
 
 import dataclasses
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 import engines
-from engines import tensorrt_engine
+from engines import build_plans, tensorrt_engine
 from engines.bundle import sha256
 from export import build_engine
 from export.parity import LIMITS, Difference, Limits, compare
@@ -75,7 +76,7 @@ def test_without_tensorrt_the_bundle_is_still_there(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tensorrt_engine, "_import", lambda _: None)
-    assert build_engine.main(["--size", "64x64", "--out", str(tmp_path / "bundle")]) == 0
+    assert build_engine.main(["--preset=lite", "--size=64x64", "--out", str(tmp_path / "bundle")]) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "No TensorRT here, so no engine was built (pip install 'rmgn[tensorrt]'" in text
     assert "The ONNX bundle runs with ONNX Runtime or OpenVINO as it is" in text
@@ -120,14 +121,14 @@ def test_an_engine_that_computes_something_else_fails_the_build(
         Difference("good", "tryon", 0.0, 0.0, 60.0),
     ]
     monkeypatch.setattr(build_engine, "report", lambda *_: (rows, {}))
-    assert build_engine.main(["--size", "32x32", "--out", str(tmp_path / "bundle")]) == 2
+    assert build_engine.main(["--preset=lite", "--size=32x32", "--out", str(tmp_path / "bundle")]) == 2
     assert "build_engine: the results of sloppy differ from PyTorch's" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_failed_build_leaves_the_older_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tensorrt_engine, "_import", lambda _: None)
-    argv = ["--size", "32x32", "--out", str(tmp_path / "bundle")]
+    argv = ["--preset", "lite", "--size", "32x32", "--out", str(tmp_path / "bundle")]
     assert build_engine.main(argv) == 0
     older = (tmp_path / "bundle" / "bundle.json").read_bytes()
     monkeypatch.setitem(LIMITS, "float16", Limits(1000, 0))
@@ -141,7 +142,7 @@ def test_compute_capabilities_are_tensorrt_rtxs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its plans are built, whatever else is installed; without it the command ends before it exports."""
-    argv = ["--size", "64x64", "--compute-capability", "8.6", "--out", str(tmp_path / "bundle")]
+    argv = ["--preset=lite", "--size=64x64", "--compute-capability=8.6", "--out", str(tmp_path / "bundle")]
     if "tensorrt_rtx" in tensorrt_engine.installed():
         monkeypatch.setattr(tensorrt_engine, "installed", lambda: list(tensorrt_engine.LIBRARIES))
         assert build_engine.main(argv) == 0
@@ -152,6 +153,48 @@ def test_compute_capabilities_are_tensorrt_rtxs(
     assert build_engine.main(argv) == 2
     assert "TensorRT-RTX, and that is not installed" in capsys.readouterr().err
     assert not (tmp_path / "other").exists()
+
+
+def test_without_a_checkpoint_it_takes_the_weights_that_come_with_the_project(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tensorrt_engine, "_import", lambda _: None)
+    assert build_engine.main(["--size", "128x96", "--out", str(tmp_path / "bundle")]) == 0
+    shipped = ROOT / "models" / "training" / "lite-256.safetensors"
+    assert engines.load_bundle(tmp_path / "bundle").provenance["sha256"] == sha256(shipped)
+    text = " ".join(capsys.readouterr().out.split())
+    assert "lite-256 was trained at 256x192" in text
+    assert "untrained" not in text
+
+
+@pytest.mark.skipif(
+    tensorrt_engine.RTX not in tensorrt_engine.installed(), reason="TensorRT-RTX is not installed"
+)
+def test_plans_of_a_bundle_that_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The bundle that comes with the project gets plans where no PyTorch is; they belong to it."""
+    folder = tmp_path / "lite"
+    shutil.copytree(ROOT / "models" / "lite-256-fp16", folder, ignore=shutil.ignore_patterns("plans"))
+    assert build_plans.main([str(folder), "--compute-capability", "8.9"]) == 0
+    assert "plans/tryon.tensorrt_rtx.plan: " in capsys.readouterr().out
+    bundle = engines.load_bundle(folder)
+    for graph in ("garment", "tryon"):
+        manifest = tensorrt_engine.read_manifest(bundle, graph, tensorrt_engine.RTX)
+        assert manifest.compute_capabilities == ("8.9",)
+
+    assert build_plans.main([str(folder), "--compute-capability", "3.5"]) == 2
+    assert "does not build for compute capability 3.5" in capsys.readouterr().err
+    tensorrt_engine.read_manifest(bundle, "tryon", tensorrt_engine.RTX)  # the older plan is still whole
+
+
+def test_plans_need_a_bundle_and_a_library(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tensorrt_engine, "installed", lambda: [tensorrt_engine.RTX])
+    assert build_plans.main([str(tmp_path)]) == 2
+    assert "is not a bundle" in capsys.readouterr().err
+    monkeypatch.setattr(tensorrt_engine, "installed", list)
+    assert build_plans.main([str(ROOT / "models" / "lite-256-fp16")]) == 2
+    assert "there is no TensorRT here (pip install" in capsys.readouterr().err
 
 
 def test_parity_counts_what_it_says() -> None:

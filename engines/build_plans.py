@@ -1,0 +1,117 @@
+"""Build the TensorRT plans of a bundle that is there already: on a Jetson or an RTX PC, without PyTorch.
+
+python -m engines.build_plans models/lite-256-fp16
+python -m engines.build_plans bundles/rmgn --compute-capability 8.6,8.9    # TensorRT-RTX, also without a GPU
+"""
+
+import argparse
+import contextlib
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from tqdm import tqdm
+
+from engines import tensorrt_engine
+from engines.bundle import Bundle, load
+from engines.protocol import EngineError
+
+Watch = Callable[
+    [str], AbstractContextManager[tensorrt_engine.Progress]
+]  # shows the progress of what it names
+
+
+def capabilities(text: str) -> list[tuple[int, int]]:
+    """Parse "8.6,8.9"."""
+    if not re.fullmatch(r"\d+\.\d(,\d+\.\d)*", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of compute capabilities such as 8.6,8.9")
+    return [(int(major), int(minor)) for major, minor in (item.split(".") for item in text.split(","))]
+
+
+def require_rtx(targets: Sequence[tuple[int, int]] | None) -> None:
+    """Raise EngineError where compute capabilities are asked for and TensorRT-RTX is not installed."""
+    if targets and tensorrt_engine.RTX not in tensorrt_engine.installed():
+        raise EngineError(
+            "--compute-capability is for TensorRT-RTX, and that is not installed "
+            "(pip install 'rmgn[tensorrt-rtx]')"
+        )
+
+
+def build_plans(
+    bundle: Bundle, targets: Sequence[tuple[int, int]] | None, watch: Watch
+) -> tuple[list[str], list[str]]:
+    """Build both graphs with every library that is installed; returns (what was built, what was not and why).
+
+    targets: compute capabilities of a TensorRT-RTX plan, which then is the only one, and has to succeed.
+    Raises EngineError where it does not.
+    """
+    built, failed = [], []
+    for library in [tensorrt_engine.RTX] if targets else tensorrt_engine.installed():
+        for graph in ("garment", "tryon"):
+            try:
+                with watch(f"{library}: {graph}") as progress:
+                    path = tensorrt_engine.build_plan(bundle, graph, library, targets, progress)
+            except EngineError as error:
+                if targets:  # asked for by name
+                    raise
+                failed.append(f"{library}: no engine for {graph}: {error}")
+                continue
+            manifest = tensorrt_engine.read_manifest(bundle, graph, library)
+            built.append(
+                f"{path.relative_to(bundle.folder)}: {path.stat().st_size / 1e6:.1f} MB, "
+                f"{library} {manifest.version}, compute capability {', '.join(manifest.compute_capabilities)}"
+            )
+    return built, failed
+
+
+@contextlib.contextmanager
+def _bar(label: str) -> Iterator[tensorrt_engine.Progress]:
+    with tqdm(total=1, desc=label, bar_format="{desc} |{bar}| {elapsed}") as bar:
+
+        def update(phase: str, done: int, total: int) -> None:
+            bar.set_description_str(f"{label}: {phase}", refresh=False)
+            bar.total, bar.n = max(total, 1), done
+            bar.refresh()
+
+        yield update
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m engines.build_plans",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder with bundle.json")
+    parser.add_argument(
+        "--compute-capability",
+        type=capabilities,
+        metavar="LIST",
+        help="GPUs of a TensorRT-RTX plan: 8.6,8.9 (the one here; without one 8.6, 8.9 and 12.0)",
+    )
+    args = parser.parse_args(argv)
+    try:
+        require_rtx(args.compute_capability)
+        if not tensorrt_engine.installed():
+            raise EngineError(f"there is no TensorRT here ({tensorrt_engine.INSTALL})")
+        bundle = load(args.bundle)
+        if bundle.precision == "int8":
+            raise EngineError(f"{args.bundle} is INT8, made for OpenVINO on a CPU: take a float16 bundle")
+        built, failed = build_plans(bundle, args.compute_capability, _bar)
+    except (EngineError, OSError) as error:
+        print(f"build_plans: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    for line in built:
+        print(line)
+    for line in failed:
+        print(f"build_plans: {line}", file=sys.stderr)
+    return 0 if built else 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
