@@ -69,6 +69,8 @@ def first_model(config: TrainConfig, init: Path | None) -> Network:
     model.warp.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if config.flow_levels:
         model.warp.train_coarsest(config.flow_levels)
+    if config.held_levels:
+        model.warp.hold_coarsest(config.held_levels)
     model.warp.hold_stages(config.held_stages)
     if init is None:
         return model

@@ -38,6 +38,7 @@ class TrainConfig:
     constant: float = 0.5  # share of the steps before the learning rate falls linearly to 0
     learning_rate: float = 5e-5
     flow_levels: int = 0  # of a "-warp" stage: the coarsest alone, which are cheap and decide most; 0: all
+    held_levels: int = 0  # coarsest levels of the flow that stay as they are, and both encoders with them
     held_stages: int = 0  # finest stages of the warp module's encoders that stay as they are
     warp_factor: float = 1.0  # learning rate of the warp module relative to the generator's; 0: it stays
     beta1: float = 0.5
@@ -110,6 +111,8 @@ def load_config(name: str, overrides: dict[str, Any]) -> TrainConfig:
         raise ValueError(f"{file}: flow_levels goes with stages that train the warp module alone")
     if not 0 <= config.flow_levels <= len(ModelConfig.encoder_widths):
         raise ValueError(f"{file}: flow_levels must be 0 to {len(ModelConfig.encoder_widths)}")
+    if not 0 <= config.held_levels < (config.flow_levels or len(ModelConfig.encoder_widths)):
+        raise ValueError(f"{file}: held_levels must be 0, or fewer than the levels of flow that are trained")
     if not 0 <= config.held_stages < len(ModelConfig.encoder_widths):
         raise ValueError(f"{file}: held_stages must be 0 to {len(ModelConfig.encoder_widths) - 1}")
     try:

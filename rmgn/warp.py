@@ -167,6 +167,16 @@ class Warp(nn.Module):
         for finer in (*self.flow_net.match[depth:], *self.flow_net.refine[depth:]):
             finer.requires_grad_(False)
 
+    def hold_coarsest(self, depth: int) -> None:
+        """Train the finer levels alone: encoders and this many levels of pyramids and flow stay."""
+        for encoder in (self.person_encoder, self.garment_encoder):
+            encoder.requires_grad_(False)
+        for pyramid in (self.person_pyramid, self.garment_pyramid):
+            for coarser in (*pyramid.lateral[:depth], *pyramid.smooth[:depth]):
+                coarser.requires_grad_(False)
+        for coarser in (*self.flow_net.match[:depth], *self.flow_net.refine[:depth]):
+            coarser.requires_grad_(False)
+
     def hold_stages(self, count: int) -> None:
         """Train all but the finest stages of both encoders."""
         for encoder in (self.person_encoder, self.garment_encoder):

@@ -168,6 +168,20 @@ def test_the_coarsest_levels_alone_are_those_of_all() -> None:
         assert (parameter.grad is None) == finer, name
 
 
+def test_the_finest_levels_alone_learn_where_the_coarsest_are_held() -> None:
+    model = RMGN(TINY).train()
+    model.warp.hold_coarsest(2)
+    person, garment, mask = inputs(2, 64, 96)
+    flows = model.estimate_flow(person, model.encode_garment(garment, mask)).flows
+    assert [flow.requires_grad for flow in flows] == [False, False, True, True, True]
+    torch.stack([flow.square().mean() for flow in flows]).sum().backward()  # type: ignore[no-untyped-call]
+    of_a_level = re.compile(r"(lateral|smooth|match|refine)\.(\d)\.")
+    for name, parameter in model.warp.named_parameters():
+        level = of_a_level.search(name)
+        finer = level is not None and int(level[2]) >= 2
+        assert (parameter.grad is not None) == finer, name
+
+
 def test_every_parameter_gets_a_gradient() -> None:
     model = RMGN(TINY).train()
     person, garment, mask = inputs(2, 64, 64)

@@ -197,6 +197,8 @@ def test_mistakes_are_one_sentence(
     assert "flow_levels goes with stages that train the warp module alone" in error("--config", settings)
     settings.write_text('stage = "pf-warp"\nflow_levels = 6')
     assert "flow_levels must be 0 to 5" in error("--config", settings)
+    settings.write_text('stage = "pf-warp"\nflow_levels = 2\nheld_levels = 2')
+    assert "held_levels must be 0, or fewer than the levels" in error("--config", settings)
     settings.write_text('steps = "many"')
     assert "steps must be of type int, not 'many'" in error("--config", settings)
     assert "no data set that is known" in error("--data", tmp_path)
