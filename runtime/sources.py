@@ -214,7 +214,7 @@ class Stills(Source):
         # A slide show gives the same picture again and again, so that a change of garment shows at once.
         if self._realtime and self._index:
             time.sleep(1 / self.RATE)
-            if self._index % round(self.RATE * self.SECONDS_EACH) == 0:
+            if len(self._paths) > 1 and self._index % round(self.RATE * self.SECONDS_EACH) == 0:
                 following = self._turn()
                 self._picture = self._picture if following is None else following
         frame = Frame(self._picture.copy(), self._index, scene=self._turned)
