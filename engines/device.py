@@ -1,12 +1,14 @@
-"""The first CUDA GPU, through pycuda where it is installed and cuda-python otherwise.
+"""The first CUDA GPU, through cuda-python, or pycuda where that alone is installed.
 
 Nothing is imported before `open_device`. Pointers and stream handles are plain numbers, as TensorRT takes
 them. All work happens inside `with device.current():`, on whichever thread; the context is the primary one,
-which TensorRT shares.
+which TensorRT shares. It is made when the device first becomes current, so asking for the compute capability
+takes no GPU memory. Whoever waits for an event sleeps: the mirror needs its cores.
 """
 
 import contextlib
 import ctypes
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -106,12 +108,12 @@ class Device(ABC):
 
 def open_device() -> Device:
     """The first GPU. Raises EngineError where there is none, or no binding of CUDA to Python."""
-    for kind in (PyCudaDevice, CudaPythonDevice):
+    for kind in (CudaPythonDevice, PyCudaDevice):
         try:
             return kind()
         except ImportError:
             continue
-    raise EngineError(f"neither pycuda nor cuda-python is installed ({INSTALL})")
+    raise EngineError(f"neither cuda-python nor pycuda is installed ({INSTALL})")
 
 
 def compute_capability() -> tuple[int, int] | None:
@@ -124,6 +126,18 @@ def compute_capability() -> tuple[int, int] | None:
     return device.compute_capability
 
 
+@functools.cache
+def _pycuda_context() -> Any:
+    """The primary context, once a process and to its end.
+
+    pycuda's detach() of a context that is not current would leave the released context current on the
+    calling thread, and does nothing on any other thread than the one that made it.
+    """
+    import pycuda.driver as cuda
+
+    return cuda.Device(0).retain_primary_context()
+
+
 class PyCudaDevice(Device):
     """Through pycuda, which offers no CUDA graphs: `record` gives None."""
 
@@ -133,9 +147,7 @@ class PyCudaDevice(Device):
         self._cuda = cuda
         try:
             cuda.init()
-            device = cuda.Device(0)
-            major, minor = device.compute_capability()
-            self._context = device.retain_primary_context()
+            major, minor = cuda.Device(0).compute_capability()
         except cuda.Error as error:
             raise _missing(error) from error
         self.compute_capability = int(major), int(minor)
@@ -145,13 +157,14 @@ class PyCudaDevice(Device):
 
     @contextlib.contextmanager
     def current(self) -> Iterator[None]:
-        self._context.push()
         try:
-            yield
+            _pycuda_context().push()
+            try:
+                yield
+            finally:
+                self._cuda.Context.pop()
         except self._cuda.Error as error:
             raise EngineError(f"the GPU failed: {error}") from error
-        finally:
-            self._cuda.Context.pop()
 
     def allocate(self, size: int) -> int:
         memory = self._cuda.mem_alloc(size)
@@ -169,7 +182,7 @@ class PyCudaDevice(Device):
         """The array frees itself with its last reference."""
 
     def stream(self) -> int:
-        stream = self._cuda.Stream()
+        stream = self._cuda.Stream(1)  # CU_STREAM_NON_BLOCKING
         self._streams[stream.handle] = stream
         return int(stream.handle)
 
@@ -189,7 +202,8 @@ class PyCudaDevice(Device):
         self._streams[stream].synchronize()
 
     def event(self) -> int:
-        event = self._cuda.Event(self._cuda.event_flags.DISABLE_TIMING)
+        flags = self._cuda.event_flags
+        event = self._cuda.Event(flags.DISABLE_TIMING | flags.BLOCKING_SYNC)
         self._events[id(event)] = event
         return id(event)
 
@@ -215,7 +229,7 @@ class PyCudaDevice(Device):
         raise NotImplementedError
 
     def close(self) -> None:
-        self._context.detach()
+        """The context stays, see `_pycuda_context`."""
 
 
 class CudaPythonDevice(Device):
@@ -234,10 +248,10 @@ class CudaPythonDevice(Device):
             self._call("cuInit", 0)
             self._device = self._call("cuDeviceGet", 0)
             major, minor = (self._call("cuDeviceGetAttribute", kind, self._device) for kind in kinds)
-            self._context = self._call("cuDevicePrimaryCtxRetain", self._device)
         except (RuntimeError, EngineError) as error:  # RuntimeError where libcuda cannot be loaded
             raise _missing(error) from error
         self.compute_capability = int(major), int(minor)
+        self._context: Any = None
 
     def _call(self, name: str, *arguments: Any) -> Any:
         """Call a function of the driver: its one result, or None. Raises EngineError."""
@@ -249,6 +263,8 @@ class CudaPythonDevice(Device):
 
     @contextlib.contextmanager
     def current(self) -> Iterator[None]:
+        if self._context is None:  # first, before other threads come to know the device
+            self._context = self._call("cuDevicePrimaryCtxRetain", self._device)
         self._call("cuCtxPushCurrent", self._context)
         try:
             yield
@@ -288,8 +304,9 @@ class CudaPythonDevice(Device):
         self._call("cuStreamSynchronize", stream)
 
     def event(self) -> int:
-        flags = self._driver.CUevent_flags.CU_EVENT_DISABLE_TIMING
-        return int(self._call("cuEventCreate", flags.value))
+        flags = self._driver.CUevent_flags
+        chosen = flags.CU_EVENT_DISABLE_TIMING.value | flags.CU_EVENT_BLOCKING_SYNC.value
+        return int(self._call("cuEventCreate", chosen))
 
     def mark(self, event: int, stream: int) -> None:
         self._call("cuEventRecord", event, stream)
@@ -311,7 +328,10 @@ class CudaPythonDevice(Device):
             done = work()
         finally:
             error, graph = self._driver.cuStreamEndCapture(stream)
-        if int(error) or not done:
+        if int(error):
+            return None
+        if not done:
+            self._call("cuGraphDestroy", graph)
             return None
         error, executable = self._driver.cuGraphInstantiate(graph, 0)
         self._call("cuGraphDestroy", graph)
@@ -324,7 +344,9 @@ class CudaPythonDevice(Device):
         self._call("cuGraphExecDestroy", graph)
 
     def close(self) -> None:
-        self._call("cuDevicePrimaryCtxRelease", self._device)
+        if self._context is not None:
+            self._call("cuDevicePrimaryCtxRelease", self._device)
+            self._context = None
 
 
 def _missing(error: Exception) -> EngineError:

@@ -6,6 +6,7 @@ A graph with the project's own nodes (`build_engine.py --fused`) is built with t
 
 A builder that dies takes only this process along, and its memory goes back. Progress goes to
 stdout, a JSON list [phase, steps done, steps in all] a line; the last line of a failure is {"error": "..."}.
+What the library says goes to stderr.
 """
 
 import importlib
@@ -29,7 +30,7 @@ def build(
     """
     trt = importlib.import_module(library)
     named = f"{library} {trt.__version__}"
-    logger = trt.Logger(trt.Logger.ERROR)
+    logger = _logger(trt)
     builder = trt.Builder(logger)
     # TensorRT 11 knows no other networks; 10.x must be told.
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
@@ -44,6 +45,8 @@ def build(
             if not hasattr(trt.ComputeCapability, f"SM{major}{minor}"):
                 raise BuildError(f"{named} does not build for compute capability {major}.{minor}")
             config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{major}{minor}"), index)
+    # Float32 graphs are for who wants float32: TF32, on by default, puts a flow 0.01 px off.
+    config.clear_flag(trt.BuilderFlag.TF32)
     monitor = _monitor(trt)
     config.progress_monitor = monitor
     # How fast each kernel was, for the next build; without a GPU there is nothing to time, and TensorRT-RTX
@@ -51,7 +54,9 @@ def build(
     timings = plan.with_name(f"{library}.timings") if library == "tensorrt" else None
     if timings is not None:
         known = timings.read_bytes() if timings.is_file() else b""
-        config.set_timing_cache(config.create_timing_cache(known), ignore_mismatch=False)
+        cache = config.create_timing_cache(known)
+        if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):  # another version's
+            config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
     built = builder.build_serialized_network(network, config)
     if built is None:
         raise BuildError(f"{named} could not build {onnx}; its messages are above")
@@ -78,6 +83,23 @@ def _with_plugins(path: Path) -> bytes:
     del model.functions[:]
     graph: bytes = model.SerializeToString()
     return graph
+
+
+def _logger(trt: Any) -> Any:
+    """Errors to stderr: TensorRT's own logger would write between the progress on stdout.
+
+    A build that succeeds has some too, of tactics that do not fit into memory.
+    """
+
+    class Logger(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR):
+                print(f"{trt.__name__}: {message}", file=sys.stderr, flush=True)
+
+    return Logger()
 
 
 def _monitor(trt: Any) -> Any:

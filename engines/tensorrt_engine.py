@@ -6,6 +6,7 @@ It lies in the bundle's folder `plans/` beside a manifest that says so, and is n
 
 import importlib
 import json
+import logging
 import subprocess
 import sys
 import types
@@ -19,6 +20,8 @@ from engines.bundle import Bundle, sha256
 from engines.device import compute_capability, open_device
 from engines.protocol import Engine, EngineError
 from engines.tensorrt_run import TensorRtEngine
+
+log = logging.getLogger(__name__)
 
 RTX = "tensorrt_rtx"
 LIBRARIES = ("tensorrt", RTX)
@@ -62,7 +65,8 @@ def build_plan(
 ) -> Path:
     """Build `graph` into a plan and write it with its manifest.
 
-    TensorRT builds the fused graph where the bundle has one and Triton is here to compile its kernels.
+    TensorRT builds the fused graph where the bundle has one, Triton is here to compile its kernels, and that
+    succeeds.
     The network is strongly typed: the graph's own types are the precision. capabilities: which GPUs the
     plan is for; TensorRT-RTX only, which needs no GPU to build (None: the GPU at hand, or else
     RTX_CAPABILITIES). TensorRT builds for the GPU at hand. Raises EngineError where that fails.
@@ -84,9 +88,18 @@ def build_plan(
     path = plan_path(bundle, graph, library)
     path.parent.mkdir(exist_ok=True)
     partial = path.with_name(f".{path.name}.part")
+    names = targets if library == RTX else ()
     try:
-        names = targets if library == "tensorrt_rtx" else ()
-        _build(library, bundle.path(f"{graph}.fused" if fused else graph), partial, names, progress, fused)
+        try:
+            _build(
+                library, bundle.path(f"{graph}.fused" if fused else graph), partial, names, progress, fused
+            )
+        except EngineError as error:
+            if not fused:
+                raise
+            log.warning("%s does not build with the project's kernels, so without them: %s", graph, error)
+            fused = False
+            _build(library, bundle.path(graph), partial, names, progress)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -145,8 +158,10 @@ def open_engine(bundle: Bundle, graph: str) -> Engine:
         try:
             check_device(bundle, graph, library, device.compute_capability)
             return TensorRtEngine(bundle, graph, plan_path(bundle, graph, library), _import(library), device)
-        except EngineError as error:
+        except BaseException as error:
             device.close()
+            if not isinstance(error, EngineError):
+                raise
             refused.append(str(error))
     raise EngineError("; ".join(refused))
 
@@ -189,7 +204,11 @@ def _build(
         assert child.stdout is not None
         message: Any = None
         for line in child.stdout:
-            message = json.loads(line)
+            try:
+                message = json.loads(line)
+            except ValueError:  # not ours: a library that writes where it should not
+                print(line, end="", file=sys.stderr)
+                continue
             if progress is not None and isinstance(message, list):
                 progress(*message)
     if child.returncode:

@@ -77,7 +77,7 @@ class TensorRtEngine(PipelinedEngine[_Run]):
         if self._records:
             self._context = self._engine.create_execution_context()
         else:  # TensorRT-RTX compiles for the GPU at hand when it loads, and records by itself
-            config = self._engine.create_runtime_config()
+            self._config = config = self._engine.create_runtime_config()
             config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
             self._cache = config.create_runtime_cache()
             if self._cache_file.is_file():
@@ -189,11 +189,11 @@ class TensorRtEngine(PipelinedEngine[_Run]):
         if self._records and self._begun == 1:  # the first run allocates, which cannot be recorded
             self._recorded = self._device.record(self._compute, self._enqueue)
             self._records = self._recorded is not None
-        self._begun += 1
         if self._recorded is not None:
             self._device.replay(self._recorded, self._compute)
         elif not self._enqueue():
             raise EngineError("TensorRT could not run the network, see its message above")
+        self._begun += 1
 
     def _enqueue(self) -> bool:
         return bool(self._context.execute_async_v3(self._compute))
@@ -222,12 +222,12 @@ class TensorRtEngine(PipelinedEngine[_Run]):
             self._device.synchronize(stream)
 
     def _release(self) -> None:
-        """Context before engine before runtime, as TensorRT asks for; then memory, events and streams."""
+        """Context before its cache, before engine, before runtime, as TensorRT asks for; then all memory."""
         self._closed = True
         device = self._device
         if self._recorded is not None:
             device.forget(self._recorded)
-        for name in ("_recorded", "_cache", "_context", "_engine", "_runtime"):
+        for name in ("_recorded", "_context", "_config", "_cache", "_engine", "_runtime"):
             setattr(self, name, None)
         for run in self._runs:
             for pointer in run.pointers.values():

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.export import ExportedProgram
@@ -13,13 +14,18 @@ from engines.protocol import Array, PipelinedEngine, Run, TensorSpec
 WARM_UP = 3  # runs before the recording, in which Triton compiles and cuDNN tries its algorithms
 
 
+def _sleeping_event() -> torch.cuda.Event:
+    """An event whose waiter leaves the cores to the mirror."""
+    return torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+
+
 @dataclass
 class _Run(Run):
     """Page-locked memory of one run under way, so that the caller may fill in the next meanwhile."""
 
     outputs: dict[str, Tensor]
     inputs: dict[str, Tensor] = field(default_factory=dict)  # of what is fed, not bound
-    done: torch.cuda.Event = field(default_factory=torch.cuda.Event)
+    done: torch.cuda.Event = field(default_factory=_sleeping_event)
 
 
 class TorchCudaEngine(PipelinedEngine[_Run]):
@@ -67,7 +73,8 @@ class TorchCudaEngine(PipelinedEngine[_Run]):
         self.require_open()
         self.check(feeds)
         with torch.cuda.stream(self._stream):
-            self._bound |= {name: torch.from_numpy(value).to(self._device) for name, value in feeds.items()}
+            for name, value in feeds.items():
+                self._bound[name] = torch.from_numpy(np.array(value)).to(self._device)
         self._stale |= feeds.keys()
 
     def launch(self, run: _Run, feeds: Mapping[str, Array]) -> None:
@@ -77,7 +84,7 @@ class TorchCudaEngine(PipelinedEngine[_Run]):
             for name, value in feeds.items():
                 if name not in run.inputs:
                     run.inputs[name] = torch.empty(value.shape, pin_memory=True)
-                run.inputs[name].copy_(torch.from_numpy(value))
+                np.copyto(run.inputs[name].numpy(), value)
                 self._inputs[name].copy_(run.inputs[name], non_blocking=True)
             self._graph.replay()
             for name, result in self._results.items():

@@ -136,7 +136,8 @@ def write_bundle(
 
 def _program(module: nn.Module, feeds: Mapping[str, Tensor], path: Path, like: Graph) -> Graph:
     """Write a torch program; it has the inputs and outputs of the graph `like`."""
-    torch.export.save(torch.export.export(module, tuple(feeds.values())), path)
+    with torch.no_grad():  # else it holds the form of γ and β that is for training, see rmgn.generator.affine
+        torch.export.save(torch.export.export(module, tuple(feeds.values())), path)
     return dataclasses.replace(like, file=path.name, sha256=sha256(path))
 
 

@@ -2,8 +2,10 @@
 
     python -m kernels.compile --sm 75,80,86,87,89,90,100,120 --out DIR
 
-Writes a PTX and a cubin for each kernel, dtype and target, and `manifest.json` with registers, shared memory
-and spills as read from the cubins. Fails where a kernel spills.
+Arguments are specialised as Triton does when it launches: innermost strides are the constant 1, pointers
+and other strides multiples of 16, features in NCHW or (`_nhwc`) NHWC. Writes a PTX and a cubin for each
+kernel, dtype and target, and `manifest.json` with registers, shared memory and spills as read from the
+cubins. Fails where a kernel spills.
 """
 
 import argparse
@@ -25,6 +27,10 @@ flow_warp, local_correlation, mask_fusion = (
 )
 TARGETS = (75, 80, 86, 87, 89, 90, 100, 120)
 WARPS = 4  # Triton's default, where a kernel's module names no other number
+LAYOUTS = ("", "_nhwc")
+# Flows and gradients are contiguous whatever layout the features have.
+_FLOWS = {"field_sp", "grad_sp", "into_sw"}
+INNERMOST = {"": _FLOWS | {"features_sw", "out_sp", "sp"}, "_nhwc": _FLOWS | {"features_sc", "out_sc", "sc"}}
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
@@ -37,6 +43,7 @@ class Variant:
     signature: dict[str, str]
     constants: dict[str, Any]
     warps: int
+    multiples: tuple[str, ...] = ()  # arguments that are multiples of 16
 
 
 @dataclass(frozen=True)
@@ -64,8 +71,12 @@ def variants() -> Iterator[Variant]:
         for padding in ("border", "zeros"):
             flags = {"BORDER": padding == "border", "OFFSET": False, "CORNERS": False, "ACC": tl.float32}
             sizes = {"BLOCK_P": flow_warp.BLOCK_PIXELS, "BLOCK_C": flow_warp.BLOCK_CHANNELS}
-            yield _variant(f"flow_warp_{padding}", forward, dtype, {**flags, **sizes}, float32)
-            yield _variant(f"flow_warp_{padding}_backward", backward, dtype, {**flags, **sizes}, float32)
+            for layout in LAYOUTS:
+                name = f"flow_warp_{padding}{layout}"
+                yield _variant(name, forward, dtype, {**flags, **sizes}, float32, layout=layout)
+                name = f"flow_warp_{padding}_backward{layout}"
+                warps = flow_warp.BACKWARD_WARPS
+                yield _variant(name, backward, dtype, {**flags, **sizes}, float32, warps, layout)
         window = {
             "RADIUS": 3,
             "ACC": tl.float32,
@@ -79,51 +90,69 @@ def variants() -> Iterator[Variant]:
             constants = {"SIGN": sign, **window, **channels}
             name = f"local_correlation_backward_{operand}"
             yield _variant(name, local_correlation._backward_kernel, dtype, constants, set(), warps)
-        yield from _mask_fusion_variants(dtype)
+        for layout in LAYOUTS:
+            yield from _mask_fusion_variants(dtype, layout)
     for rule in ("centres", "corners"):  # flows are float32
         flags = {"BORDER": True, "OFFSET": True, "CORNERS": rule == "corners", "ACC": tl.float32}
         sizes = {"BLOCK_P": flow_warp.BLOCK_PIXELS, "BLOCK_C": 2}
         yield _variant(f"compose_flow_{rule}", forward, "fp32", {**flags, **sizes}, set())
-        yield _variant(f"compose_flow_{rule}_backward", backward, "fp32", {**flags, **sizes}, set())
+        warps = flow_warp.BACKWARD_WARPS
+        yield _variant(f"compose_flow_{rule}_backward", backward, "fp32", {**flags, **sizes}, set(), warps)
 
 
-def _mask_fusion_variants(dtype: str) -> Iterator[Variant]:
+def _mask_fusion_variants(dtype: str, layout: str) -> Iterator[Variant]:
     float32 = {"mean", "rstd", "grad_logit", "grad_weight", "into"}
     acc, plane = {"ACC": tl.float32}, {"BLOCK_P": 1024}
     tile = {"BLOCK_P": mask_fusion.BLOCK_PIXELS, "BLOCK_C": mask_fusion.BLOCK_CHANNELS}
-    yield _variant("plane_statistics", mask_fusion._statistics_kernel, dtype, {**acc, **plane}, float32)
-    yield _variant("regional_mask", mask_fusion._mask_kernel, dtype, {**acc, **tile}, float32)
+
+    def variant(name: str, function: Any, constants: dict[str, Any], warps: int = WARPS) -> Variant:
+        return _variant(f"{name}{layout}", function, dtype, {**acc, **constants}, float32, warps, layout)
+
+    yield variant("plane_statistics", mask_fusion._statistics_kernel, plane)
+    yield variant("regional_mask", mask_fusion._mask_kernel, tile)
     for residual in (False, True):
         form = {"RESIDUAL": residual}
         suffix = "_residual" if residual else ""
-        yield _variant(f"blend{suffix}", mask_fusion._blend_kernel, dtype, {**form, **acc, **tile}, float32)
-        whole = {**form, **acc, "BLOCK_P": mask_fusion.WHOLE_PLANE}
-        warps = mask_fusion.PLANE_WARPS
-        yield _variant(f"whole_plane{suffix}", mask_fusion._plane_kernel, dtype, whole, float32, warps)
-        constants = {**form, "LOGIT": True, **acc, **plane}
-        name = f"mask_fusion_backward{suffix}"
-        yield _variant(name, mask_fusion._backward_kernel, dtype, constants, float32)
-    constants = {"HAS_GRAD_MASK": False, "LOGIT": True, **acc, **tile}
-    yield _variant("mask_gradient", mask_fusion._mask_gradient_kernel, dtype, constants, float32)
+        yield variant(f"blend{suffix}", mask_fusion._blend_kernel, {**form, **tile})
+        whole = {**form, "BLOCK_P": mask_fusion.WHOLE_PLANE}
+        yield variant(f"whole_plane{suffix}", mask_fusion._plane_kernel, whole, mask_fusion.PLANE_WARPS)
+        backward = {**form, "LOGIT": True, **plane}
+        yield variant(f"mask_fusion_backward{suffix}", mask_fusion._backward_kernel, backward)
+    constants = {"HAS_GRAD_MASK": False, "LOGIT": True, **tile}
+    yield variant("mask_gradient", mask_fusion._mask_gradient_kernel, constants)
 
 
 def _variant(
-    name: str, function: Any, dtype: str, constants: dict[str, Any], float32: set[str], warps: int = WARPS
+    name: str,
+    function: Any,
+    dtype: str,
+    constants: dict[str, Any],
+    float32: set[str],
+    warps: int = WARPS,
+    layout: str = "",
 ) -> Variant:
     """Arguments by their names: sizes and strides are int32, slope and epsilon float, the others pointers."""
     signature = {}
+    constants = dict(constants)
+    multiples = []
+    innermost = INNERMOST[layout]
     for argument in function.arg_names:
+        if argument in innermost:
+            constants[argument] = 1
         if argument in constants:
             signature[argument] = "constexpr"
         elif argument in ("slope", "epsilon"):
             signature[argument] = "fp32"
-        elif argument in ("channels", "height", "width", "pixels", "out_width") or re.search(
-            r"(^|_)s[bchwp]$", argument
-        ):
+        elif argument in ("height", "width", "out_width"):
             signature[argument] = "i32"
+        elif argument in ("channels", "pixels") or re.search(r"(^|_)s[bchwp]$", argument):
+            signature[argument] = "i32"
+            multiples.append(argument)
         else:
             signature[argument] = "*fp32" if argument in float32 else f"*{dtype}"
-    return Variant(f"{name}_{DTYPES[dtype]}", function, signature, constants, warps)
+            multiples.append(argument)
+    name = f"{name}_{DTYPES[dtype]}"
+    return Variant(name, function, signature, constants, warps, tuple(multiples))
 
 
 def compile_variant(variant: Variant, sm: int, **options: Any) -> Any:
@@ -133,7 +162,9 @@ def compile_variant(variant: Variant, sm: int, **options: Any) -> Any:
 
     # One rounding for a·b + c, by name: the default changes with Triton's versions.
     options = {"num_warps": variant.warps, "enable_fp_fusion": True, **options}
-    source = ASTSource(variant.function, variant.signature, variant.constants)
+    names = list(variant.signature)
+    multiples = {(names.index(name),): [["tt.divisibility", 16]] for name in variant.multiples}
+    source = ASTSource(variant.function, variant.signature, variant.constants, multiples)
     return triton.compile(source, target=GPUTarget("cuda", sm, 32), options=options)
 
 

@@ -7,7 +7,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kernels.onnx_nodes import emits_nodes, node, sizes
-from kernels.triton_runtime import accumulator, constexpr, jit, power_of_two, runs_on, tl, triton
+from kernels.triton_runtime import (
+    accumulator,
+    constexpr,
+    jit,
+    on_its_device,
+    power_of_two,
+    runs_on,
+    tl,
+    triton,
+)
 
 RADIUS, SLOPE = 3, 0.1  # of the published network
 
@@ -181,6 +190,7 @@ def _sizes(tensor: Tensor, radius: int) -> dict[str, Any]:
 
 
 @torch.library.custom_op("rmgn::local_correlation", mutates_args=())
+@on_its_device
 def local_correlation_op(garment: Tensor, person: Tensor, radius: int, slope: float) -> Tensor:
     """`local_correlation` as an operator."""
     garment, person = garment.contiguous(), person.contiguous()
@@ -199,6 +209,7 @@ def _(garment: Tensor, person: Tensor, radius: int, slope: float) -> Tensor:  # 
 
 
 @torch.library.custom_op("rmgn::local_correlation_backward", mutates_args=())
+@on_its_device
 def local_correlation_backward_op(
     grad: Tensor, out: Tensor, garment: Tensor, person: Tensor, radius: int, slope: float
 ) -> tuple[Tensor, Tensor]:

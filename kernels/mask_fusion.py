@@ -6,12 +6,21 @@ import torch
 from torch import Tensor
 
 from kernels.onnx_nodes import emits_nodes, node, sizes
-from kernels.triton_runtime import accumulator, constexpr, jit, power_of_two, runs_on, tl, triton
+from kernels.triton_runtime import (
+    accumulator,
+    constexpr,
+    jit,
+    on_its_device,
+    power_of_two,
+    runs_on,
+    tl,
+    triton,
+)
 
 EPSILON = 1e-5
 # A plane up to this many pixels is held by one program, which then reads h once.
 WHOLE_PLANE = 4096
-PLANE_WARPS = 8  # with 4 a thread's share of six such planes spills
+PLANE_WARPS = 16  # with 8 a thread's share of six such planes spills in NHWC
 BLOCK_PIXELS, BLOCK_CHANNELS = 128, 8
 # Offsets inside a sample are 32-bit, which halves the registers that addresses take; samples start at 64-bit
 # offsets.
@@ -453,6 +462,7 @@ def plane_block(pixels: int) -> int:
 
 
 @torch.library.custom_op("rmgn::mask_fusion", mutates_args=())
+@on_its_device
 def mask_fusion_op(
     h: Tensor,
     gamma_person: Tensor,
@@ -533,6 +543,7 @@ def _(
 
 
 @torch.library.custom_op("rmgn::mask_fusion_backward", mutates_args=())
+@on_its_device
 def mask_fusion_backward_op(
     grad: Tensor,
     grad_mask: Tensor | None,

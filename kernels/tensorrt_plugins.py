@@ -219,12 +219,20 @@ def variant(name: str, launch: Launch, dtype: str, warps: int) -> ahead.Variant:
 
 def compile_ptx(kernel: ahead.Variant, sm: int) -> tuple[str, str, int]:
     """Entry point, PTX and bytes of shared memory of a kernel that takes pointers alone."""
-    # TensorRT hands the PTX to the driver, which may be older than Triton's assembler: the least PTX version
-    # that knows the target, Blackwell's being 8.7.
-    compiled = ahead.compile_variant(kernel, sm, ptx_version=80 if sm <= 90 else 87)
+    compiled = ahead.compile_variant(kernel, sm, ptx_version=ptx_version(sm))
     pointers = sum(kind != "constexpr" for kind in kernel.signature.values())
     entry = compiled.metadata.name
     return entry, without_scratch(compiled.asm["ptx"], entry, pointers), compiled.metadata.shared
+
+
+def ptx_version(sm: int) -> int:
+    """The least PTX version that knows a target, since TensorRT hands the PTX to a driver of any age.
+
+    Of NVIDIA's PTX manual: 8.0 Hopper, 8.7 Blackwell, 8.8 its later parts (B300, DGX Spark), 9.0 Thor.
+    """
+    if sm <= 90:
+        return 80
+    return {103: 88, 110: 90, 121: 88}.get(sm, 87)
 
 
 def without_scratch(ptx: str, entry: str, arguments: int) -> str:

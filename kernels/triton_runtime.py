@@ -4,6 +4,7 @@ Kernels run natively on a CUDA device, and on CPU tensors in Triton's interprete
 set before the first import. Everything else takes the plain-torch references.
 """
 
+import functools
 import os
 from collections.abc import Callable
 from typing import Any
@@ -38,6 +39,7 @@ __all__ = [
     "accumulator",
     "constexpr",
     "jit",
+    "on_its_device",
     "power_of_two",
     "runs_on",
     "tl",
@@ -53,6 +55,17 @@ def runs_on(tensor: Tensor) -> bool:
     if torch.compiler.is_exporting():
         return stays_operator()
     return AVAILABLE and tensor.is_cuda and not torch.onnx.is_in_onnx_export()
+
+
+def on_its_device(operator: Callable[..., Any]) -> Callable[..., Any]:
+    """Let an operator launch its kernels on its first tensor's GPU: Triton launches on the current one."""
+
+    @functools.wraps(operator)
+    def launch(first: Tensor, *rest: Any) -> Any:
+        with torch.cuda.device_of(first):  # type: ignore[no-untyped-call]
+            return operator(first, *rest)
+
+    return launch
 
 
 def accumulator(dtype: torch.dtype) -> Any:

@@ -17,14 +17,23 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("rmgn", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("rmgn")
 
-if not Path("/proc/driver/nvidia").exists():
-    # Without a GPU the kernels run in Triton's interpreter, which must be known before Triton is imported.
-    os.environ.setdefault("TRITON_INTERPRET", "1")
-
 if TYPE_CHECKING:  # the tests of the runtime need no torch
     import torch
 
     from rmgn import RMGN
+
+
+def _cuda() -> bool:
+    try:
+        import torch
+    except ImportError:
+        return False
+    return torch.cuda.is_available()
+
+
+if not _cuda():
+    # The kernels then run in Triton's interpreter, which must be known before Triton is imported.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 HERE = Path(__file__).parent
 REFERENCE = HERE / "reference"
@@ -52,14 +61,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if marked and not _cuda():
         for item in marked:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
-
-
-def _cuda() -> bool:
-    try:
-        import torch
-    except ImportError:
-        return False
-    return torch.cuda.is_available()
 
 
 @pytest.fixture(scope="session")

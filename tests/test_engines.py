@@ -5,6 +5,8 @@ import re
 import shutil
 import subprocess
 import sys
+import types
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +64,8 @@ def test_programs_for_gpus_call_the_kernels(lite: RMGN, tmp_path: Path, half: bo
     program = torch.export.load(bundle.path("tryon.torch.fused"))
     called = {str(node.target) for node in program.graph.nodes if str(node.target).startswith("rmgn.")}
     assert called == {"rmgn.flow_warp.default", "rmgn.local_correlation.default", "rmgn.mask_fusion.default"}
+    # γ and β as in use, a convolution each: halves of a common one would be copied before each kernel.
+    assert not [node for node in program.graph.nodes if "chunk" in str(node.target)]
 
     inputs = sample_inputs(64, 64, seed=5)
     expected = reference(lite, {name: value.numpy() for name, value in inputs.items()})
@@ -299,6 +303,44 @@ def test_plans_for_other_gpus_are_refused(planned: engines.Bundle) -> None:
 def test_unknown_compute_capability_is_named(planned: engines.Bundle) -> None:
     with pytest.raises(EngineError, match=r"does not build for compute capability 3\.5"):
         build_plan(planned, "garment", "tensorrt_rtx", [(3, 5)])
+
+
+def test_a_graph_that_tensorrt_cannot_read_is_an_error_of_ours(
+    bundle16: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """TensorRT's own messages, which precede it, are passed on and do not end the build by themselves."""
+    pytest.importorskip("tensorrt_rtx")
+    bundle = engines.load_bundle(shutil.copytree(bundle16, tmp_path / "bundle"))
+    bundle.path("tryon").write_bytes(b"no graph at all")
+    with pytest.raises(EngineError, match=r"tensorrt_rtx .* cannot read .*tryon\.onnx"):
+        build_plan(bundle, "tryon", "tensorrt_rtx", [(8, 9)])
+    assert "tensorrt_rtx: " in capfd.readouterr().err
+    assert not list(plan_path(bundle, "tryon", "tensorrt_rtx").parent.iterdir())
+
+
+def test_a_fused_graph_that_does_not_build_gives_way_to_the_portable_one(
+    bundle16: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    bundle = engines.load_bundle(shutil.copytree(bundle16, tmp_path / "bundle"))
+    bundle = replace(bundle, graphs={**bundle.graphs, "tryon.fused": bundle.graphs["tryon"]})
+    asked = []
+
+    def build(*arguments: object) -> None:
+        plan, fused = arguments[2], arguments[5:] == (True,)
+        asked.append(fused)
+        if fused:
+            raise EngineError("no such PTX")
+        assert isinstance(plan, Path)
+        plan.write_bytes(b"a plan")
+
+    monkeypatch.setattr(tensorrt_engine, "_build", build)
+    monkeypatch.setattr(tensorrt_engine, "_import", lambda _: types.SimpleNamespace(__version__="10.8"))
+    monkeypatch.setattr(tensorrt_engine, "compute_capability", lambda: (8, 9))
+    monkeypatch.setattr(tensorrt_engine, "find_spec", lambda _: True)
+    build_plan(bundle, "tryon", "tensorrt")
+    assert asked == [True, False]
+    assert not read_manifest(bundle, "tryon", "tensorrt").fused
+    assert "without them: no such PTX" in caplog.text
 
 
 def test_missing_library_names_the_extra(bundle16: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -258,8 +258,13 @@ def planned(bundle16: Path, tmp_path_factory: pytest.TempPathFactory) -> engines
         pytest.skip("neither tensorrt nor tensorrt_rtx is installed")
     folder = shutil.copytree(bundle16, tmp_path_factory.mktemp("plans") / "bundle")
     bundle = engines.load_bundle(folder)
-    for graph in ("garment", "tryon"):
-        build_plan(bundle, graph, libraries[0])
+    try:
+        for graph in ("garment", "tryon"):
+            build_plan(bundle, graph, libraries[0])
+    except EngineError as error:
+        if "does not build for compute capability" not in str(error):
+            raise
+        pytest.skip(str(error))  # TensorRT-RTX on a data centre's GPU
     return bundle
 
 
