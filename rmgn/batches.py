@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from rmgn.data import ahead
 from rmgn.data.augment import PLACES_ALONE, Augment
-from rmgn.data.datasets import TryOnDataset, open_dataset
+from rmgn.data.datasets import FolderDataset, open_dataset
 from rmgn.data.dress import Dressed, dress
 from rmgn.data.generated import GeneratedPeople
 from rmgn.data.labels import GENERATED
@@ -28,6 +28,7 @@ class Source(Protocol):
     """A data set as training reads it: parts are loaded by workers and made a batch in the main process."""
 
     per_item: int  # samples that one item gives
+    names: list[str]  # of what is read, in its order: a run goes on with the same alone
 
     def __len__(self) -> int: ...
 
@@ -99,6 +100,7 @@ class LayersSource(GeneratedSource):
     def __init__(self, people: GeneratedPeople, others: int = 1, augment: Augment | None = None) -> None:
         super().__init__(others, augment)
         self.people = people
+        self.names = [file.name for file in people.files]
 
     def __len__(self) -> int:
         return len(self.people)
@@ -121,6 +123,7 @@ class DressedSource(GeneratedSource):
     def __init__(self, folder: Path, others: int = 1, augment: Augment | None = None) -> None:
         super().__init__(others, augment)
         self.folder, self.settings = folder, ahead.read_settings(folder)
+        self.names = [f"{self.settings.files} {self.settings.seed}"]
 
     def __len__(self) -> int:
         return len(self.settings)
@@ -142,8 +145,9 @@ class FolderSource:
 
     per_item = 1
 
-    def __init__(self, dataset: TryOnDataset) -> None:
+    def __init__(self, dataset: FolderDataset) -> None:
         self.dataset = dataset
+        self.names = [f"{entry.person_name} {entry.garment_name}" for entry in dataset.entries]
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -159,15 +163,25 @@ class FolderSource:
         return items.to(device)
 
 
-def open_source(folder: Path, config: TrainConfig, assets: Path | None = None) -> Source:
+def open_source(
+    folder: Path, config: TrainConfig, assets: Path | None = None, subset: Path | None = None
+) -> Source:
     """Generated layers, also dressed ahead, or the training split of a data set in any known layout.
 
+    subset: a list of persons of a data set, one a line; the rest is left out (MPV-Sub).
     Raises ValueError for a folder that is not understood or lacks what the stage needs.
     """
     others = 0 if config.stage.startswith("pb-") else config.fakes
     size = (config.height, config.width)
     is_dressed = (folder / ahead.SETTINGS).is_file()
     if is_dressed or (folder.is_dir() and any(folder.glob("[0-9]*.zip"))):
+        if subset is not None:
+            raise ValueError(f"{folder}: generated layers take no lists")
+        if config.batch % GeneratedSource.per_item:
+            raise ValueError(
+                f"a batch of {config.batch} does not go with generated people, who give two samples each: "
+                "take an even one"
+            )
         if others >= config.batch:
             raise ValueError(f"{others} fake persons of layers need a batch of at least {others + 1}")
         wanted, augment = max(1, others), PLACES_ALONE if config.augment else None
@@ -181,7 +195,16 @@ def open_source(folder: Path, config: TrainConfig, assets: Path | None = None) -
                 raise ValueError(f"{folder} was dressed with {name} {have}, the configuration has {want}")
         return source
     augment = Augment() if config.augment else None
-    return FolderSource(open_dataset(folder, size=size, others=others, augment=augment, seed=config.seed))
+    dataset = open_dataset(
+        folder,
+        size=size,
+        others=others,
+        augment=augment,
+        seed=config.seed,
+        subset=subset,
+        held_out=config.held_out,
+    )
+    return FolderSource(cast(FolderDataset, dataset))
 
 
 def _others(values: Tensor, count: int) -> Tensor:
@@ -216,7 +239,8 @@ class Batches(Dataset[Any]):
 
     def finish(self, number: int, parts: Any, device: torch.device | str = "cpu") -> Sample:
         """Make a batch of what `ready=False` leaves."""
-        return self.source.batch(parts, self.seed + number, torch.device(device))
+        noise_seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
+        return self.source.batch(parts, noise_seed, torch.device(device))
 
 
 @lru_cache(maxsize=4)

@@ -26,7 +26,8 @@ def charbonnier(x: Tensor, epsilon: float = 1e-3, exponent: float = 0.45) -> Ten
 def second_order_smoothness(field: Tensor) -> Tensor:
     """Equation (1): mean of P(f(j - π) + f(j + π) - 2·f(j)) over π horizontal, vertical and both diagonals.
 
-    field: [B, C, h, w], h and w at least 3. The neighbours of a pixel must lie in the picture.
+    field: [B, C, h, w], h and w at least 3; P is summed over its C components. The neighbours of a pixel must
+    lie in the picture.
     """
     centre = field[:, :, 1:-1, 1:-1]
     total = field.new_zeros(())
@@ -34,7 +35,7 @@ def second_order_smoothness(field: Tensor) -> Tensor:
         height, width = field.shape[-2:]
         before = field[:, :, 1 - dy : height - 1 - dy, 1 - dx : width - 1 - dx]
         after = field[:, :, 1 + dy : height - 1 + dy, 1 + dx : width - 1 + dx]
-        total = total + charbonnier(before + after - 2 * centre).mean()
+        total = total + charbonnier(before + after - 2 * centre).sum(dim=1).mean()
     return total / 4
 
 
@@ -97,19 +98,21 @@ def adjustable_distillation(
     """L_d: the student follows the teacher where the teacher's warped garment is nearer to the truth.
 
     student, teacher: (person pyramid, flows), each coarsest first; errors: [B], of the warped garments.
-    features: Σ over levels n of (5 - n)·0.04·MSE; flow: Σ over the three finest n of (n + 1)·mean ‖Δ‖.
+    features: Σ over levels n of (5 - n)·0.04·MSE; flow: Σ over the three finest n of (n + 1)·mean ‖Δ‖; means
+    over the samples in which the teacher is followed.
     """
     better = (teacher_error < student_error).to(student_error.dtype)
+    share = better / better.sum().clamp(min=1)
     features = flow = student_error.new_zeros(())
     levels = len(student[0])
     for n in range(levels):
         difference = student[0][n].float() - teacher[0][n].detach().float()
         mse = difference.square().mean(dim=(1, 2, 3))
-        features = features + (levels - n) * 0.04 * (mse * better).mean()
+        features = features + (levels - n) * 0.04 * (mse * share).sum()
         if n >= levels - 3:
             delta = (student[1][n] - teacher[1][n].detach()).square().sum(dim=1)
             length = (delta + 1e-12).sqrt().mean(dim=(1, 2))
-            flow = flow + (n + 1) * (length * better).mean()
+            flow = flow + (n + 1) * (length * share).sum()
     return Distillation(features, flow, better.mean())
 
 
@@ -136,13 +139,14 @@ PRESERVE, SAME, SQUARE = 1.0, 0.1, 5
 RENDERED = 1.0
 # Of the flow's end-point error in pixels, times the level's n + 1, where the data know the flow. Smoothness
 # is then for the rest of the picture alone: at the weight above it would hold the flow back from the truth.
-FLOW, KNOWN_SMOOTHNESS = 1.0, 0.3
+FLOW, KNOWN_SMOOTHNESS = 1.0, 1.0
 # Of the matching of features where the data know the flow, on levels of at most so many pixels.
 MATCHING, MATCHING_PIXELS, TEMPERATURE = 20.0, 1024, 0.1
 
 
 def warp_loss(
     warped: Sequence[tuple[Tensor, Tensor]],
+    flows: Sequence[Tensor],
     offsets: Sequence[Tensor],
     worn: Tensor,
     worn_mask: Tensor,
@@ -151,13 +155,15 @@ def warp_loss(
 ) -> WarpLoss:
     """Warp losses over all levels n, coarsest first, each weighted n + 1.
 
-    warped: (garment, mask) warped by the flow of each level, at that level's resolution;
-    offsets: predicted offsets of each level; worn: the garment cut from the person [B, 3, H, W], 0 around
-    it; worn_mask: [B, 1, H, W]. perceptual: a module that compares two pictures. smoothness: its weight.
+    warped: (garment, mask) warped by the flow of each level, at that level's resolution; flows: those flows,
+    which shall be smooth; offsets: what each level predicted, which shall vary little; worn: the garment cut
+    from the person [B, 3, H, W], 0 around it; worn_mask: [B, 1, H, W]. perceptual: a module that compares two
+    pictures. smoothness: its weight.
     """
     zero = worn.new_zeros(())
     pixel = feature = mask = smooth = variation = zero
-    for n, ((garment, garment_mask), offset) in enumerate(zip(warped, offsets, strict=True)):
+    levels = zip(warped, flows, offsets, strict=True)
+    for n, ((garment, garment_mask), flow, offset) in enumerate(levels):
         weight = n + 1
         size = garment.shape[-2:]
         truth = F.interpolate(worn, size, mode="area")
@@ -165,7 +171,7 @@ def warp_loss(
         mask = mask + weight * MASK * F.l1_loss(garment_mask, F.interpolate(worn_mask, size, mode="area"))
         if perceptual is not None:
             feature = feature + weight * PERCEPTUAL * perceptual(garment, truth)
-        smooth = smooth + weight * smoothness * second_order_smoothness(offset)
+        smooth = smooth + weight * smoothness * second_order_smoothness(flow)
         variation = variation + weight * VARIATION * total_variation(offset)
     return WarpLoss(pixel + feature + mask + smooth + variation, pixel, feature, mask, smooth, variation)
 

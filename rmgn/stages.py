@@ -102,7 +102,13 @@ class TryOnStage(nn.Module):
             ]
             terms["matching"] = losses.MATCHING * torch.stack(matching).sum()
         warp = losses.warp_loss(
-            warped, flows.offsets, triplet.worn, triplet.worn_mask, self.warp_perceptual, smoothness
+            warped,
+            flows.flows,
+            flows.offsets,
+            triplet.worn,
+            triplet.worn_mask,
+            self.warp_perceptual,
+            smoothness,
         )
         terms |= {
             "warp_pixel": warp.pixel,

@@ -18,6 +18,7 @@ been none. `accelerate launch -m rmgn.train …` spreads a run over several GPUs
 import argparse
 import contextlib
 import dataclasses
+import hashlib
 import math
 import sys
 import time
@@ -35,14 +36,14 @@ from tqdm import tqdm
 from rmgn import batches, checkpoint
 from rmgn.batches import Source
 from rmgn.checkpoint import CheckpointError
-from rmgn.config import PRESETS
+from rmgn.config import PRESETS, parse_size
 from rmgn.data.sample import Sample
 from rmgn.data.workers import told
 from rmgn.run_folder import RunFolder
 from rmgn.speedometer import Speedometer
 from rmgn.stages import Losses, Network
 from rmgn.task import Task, TrainingError, first_model, load_teacher, make_optimizer, make_task
-from rmgn.training_config import STAGES, TrainConfig, load_config
+from rmgn.training_config import PRECISIONS, STAGES, TrainConfig, load_config
 from rmgn.validation import pictures, validate
 
 
@@ -54,9 +55,12 @@ def train(
     workers: int,
     assets: Path | None,
     teacher_file: Path | None = None,
+    subset: Path | None = None,
 ) -> None:
     """Run or resume the training that `config` describes."""
-    source = batches.open_source(data, config, assets)
+    source = batches.open_source(data, config, assets, subset)
+    reads = hashlib.sha256("\n".join(source.names).encode()).hexdigest()
+    begins = hashlib.sha256(init.read_bytes()).hexdigest() if init and init.is_file() else None
     if len(source) <= config.held_out:
         raise TrainingError(f"{data} has {len(source)} samples, of which {config.held_out} would be held out")
     accelerator = Accelerator(mixed_precision=config.precision)
@@ -81,6 +85,13 @@ def train(
                 f"{out} was begun with {state['samples']} samples and {data} has {len(source)}: others would "
                 "be held out. Choose another --out, with --init to go on from these weights"
             )
+        if state.get("reads", reads) != reads:
+            raise TrainingError(
+                f"{out} was begun with other samples than those of {data}, so others would be held out. "
+                "Choose another --out, with --init to go on from these weights"
+            )
+        if begins is not None and state.get("begins", begins) != begins:
+            raise TrainingError(f"{out} did not begin with {init}; choose another --out, or leave --init out")
         saved = (
             checkpoint.load_as(type(model), resumed / f"{name}.safetensors") for name in ("model", "ema")
         )
@@ -113,6 +124,8 @@ def train(
                 "optimizer": optimizer.state_dict(),
                 "scaler": accelerator.scaler.state_dict() if accelerator.scaler else {},
                 "samples": len(source),
+                "reads": reads,
+                "begins": begins,
                 "adapters": adapters.state_dict(),
                 "teacher": taught_by,
             }
@@ -288,6 +301,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--teacher", type=Path, metavar="FILE", help="network to learn from: pb-full's, for distill any other"
     )
     parser.add_argument("--assets", type=Path, metavar="DIR", help="surroundings for backgrounds of layers")
+    parser.add_argument(
+        "--subset", type=Path, metavar="FILE", help="persons of a data set to train on, one a line (MPV-Sub)"
+    )
+    parser.add_argument(
+        "--size", type=parse_size, metavar="HxW", help="of the pictures (that of the configuration: 256x192)"
+    )
+    parser.add_argument("--held-out", type=int, metavar="N", help="samples at the end for validation (32)")
+    parser.add_argument("--seed", type=int, help="of weights, order and looks (0)")
     parser.add_argument("--steps", type=int, help="steps of the optimizer")
     parser.add_argument("--batch", type=int, help="samples a step and process")
     parser.add_argument("--accumulate", type=int, help="batches a step and process (1)")
@@ -296,20 +317,23 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--perceptual", metavar="NAME", help="none, lite0, or the file of torchvision's VGG-19 weights"
     )
-    parser.add_argument("--precision", choices=["no", "bf16", "fp16"])
+    parser.add_argument("--precision", choices=PRECISIONS)
     parser.add_argument("--workers", type=int, default=1, help="processes that decode and draw (1)")
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
-    names = ("stage", "preset", "steps", "batch", "accumulate", "fakes", "learning_rate", "perceptual")
+    of_network = ("stage", "preset", "fakes", "learning_rate", "perceptual", "precision")
+    of_data = ("steps", "batch", "accumulate", "held_out", "seed")
     try:
-        overrides = {name: getattr(args, name) for name in (*names, "precision")}
+        overrides = {name: getattr(args, name) for name in (*of_network, *of_data)}
+        if args.size is not None:
+            overrides["height"], overrides["width"] = args.size
         if args.steps is not None:
             overrides["epochs"] = 0
         config = load_config(args.config or args.stage or "pairs-full", overrides)
-        train(config, args.data, args.out, args.init, args.workers, args.assets, args.teacher)
+        train(config, args.data, args.out, args.init, args.workers, args.assets, args.teacher, args.subset)
     except (TrainingError, CheckpointError, ValueError, OSError) as error:
         print(f"rmgn.train: {told(error)}", file=sys.stderr)
         return 2

@@ -15,6 +15,17 @@ else:
 
 from rmgn.config import PRESETS, ModelConfig
 
+PRECISIONS = ("no", "bf16", "fp16")
+# Least and greatest values of settings.
+BOUNDS = {
+    **dict.fromkeys(
+        ("batch", "accumulate", "steps", "held_out", "log_steps", "validate_steps"), (1, math.inf)
+    ),
+    **dict.fromkeys(("epochs", "warmup", "clip", "composite_weight", "save_minutes", "seed"), (0, math.inf)),
+    **dict.fromkeys(("constant", "warp_factor", "ema", "batch_statistics", "learning_rate"), (0, 1)),
+    **dict.fromkeys(("beta1", "beta2"), (0, 0.9999999)),
+    "fakes": (1, 3),
+}
 STAGES = ("pb-warp", "pb-full", "pf-warp", "pf-full", "distill")
 FOLDER = Path(__file__).parent / "configs"
 
@@ -94,16 +105,19 @@ def load_config(name: str, overrides: dict[str, Any]) -> TrainConfig:
     for key, value in values.items():
         default = fields[key].default
         wanted = dict if default is dataclasses.MISSING else type(default)
-        if not isinstance(value, (int, float) if wanted is float else wanted):
+        fits = isinstance(value, (int, float) if wanted is float else wanted)
+        if not fits or (isinstance(value, bool) and wanted is not bool):
             raise ValueError(f"{file}: {key} must be of type {wanted.__name__}, not {value!r}")
     config = TrainConfig(**values)
     if config.stage not in STAGES:
         raise ValueError(f"{file}: there is no stage {config.stage}; there are {', '.join(STAGES)}")
-    for name in ("batch", "accumulate", "steps", "held_out", "log_steps", "validate_steps"):
-        if getattr(config, name) < 1:
-            raise ValueError(f"{file}: {name} must be at least 1, not {getattr(config, name)}")
-    if not 1 <= config.fakes <= 3:
-        raise ValueError(f"{file}: fakes must be 1, 2 or 3, not {config.fakes}")
+    for name, (least, most) in BOUNDS.items():
+        number = getattr(config, name)
+        if not least <= number <= most:
+            most_said = "" if math.isinf(most) else f" and at most {most:g}"
+            raise ValueError(f"{file}: {name} must be at least {least:g}{most_said}, not {number}")
+    if config.precision not in PRECISIONS:
+        raise ValueError(f"{file}: precision must be {', '.join(PRECISIONS)}, not {config.precision}")
     for name in ("height", "width"):
         if getattr(config, name) % 32 or getattr(config, name) < 96:
             raise ValueError(f"{file}: {name} must be a multiple of 32, at least 96")

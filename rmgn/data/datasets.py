@@ -51,7 +51,8 @@ class TryOnDataset(Dataset[Sample]):
 class FolderDataset(TryOnDataset):
     """Pairs that lie as files in a known layout.
 
-    others: K garments besides, drawn from the pairs' other garments, for fake triplets.
+    others: K garments besides, drawn from the pairs' other garments, for fake triplets. held_out: so many
+    pairs at the end are for validation, and their garments drawn for these alone.
     """
 
     def __init__(
@@ -62,14 +63,18 @@ class FolderDataset(TryOnDataset):
         others: int = 0,
         augment: Change | None = None,
         seed: int = 0,
+        held_out: int = 0,
     ) -> None:
         super().__init__(seed, augment)
         self.layout, self.entries, self.paired = layout, pairs.entries, pairs.paired
         self.size, self._others = size, others
+        shown = max(0, len(pairs.entries) - held_out)
+        # Those that are shown come first, those held out behind them.
         by_name = {entry.garment_name: (entry.garment, entry.mask) for entry in pairs.entries}
         self._garments = list(by_name.items())
-        if others > max(len(self._garments) - 1, 0):
-            raise ValueError(f"{others} other garments wanted of a set of {len(self._garments)}")
+        self._shown, self._shown_garments = shown, len({e.garment_name for e in pairs.entries[:shown]})
+        if others > max(self._shown_garments - 1, 0):
+            raise ValueError(f"{others} other garments wanted of a set of {self._shown_garments}")
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -84,7 +89,7 @@ class FolderDataset(TryOnDataset):
             person_name=(entry.person_name,),
             garment_name=(entry.garment_name,),
         )
-        sample = sample.replace(**self._truth(entry), **self._other_garments(entry, rng))
+        sample = sample.replace(**self._truth(entry), **self._other_garments(index, rng))
         return self._changed(sample, rng)
 
     def _truth(self, entry: Entry) -> dict[str, Tensor]:
@@ -101,9 +106,11 @@ class FolderDataset(TryOnDataset):
             known["flow"], known["visible"] = read.flow(entry.flow, self.size)
         return known
 
-    def _other_garments(self, entry: Entry, rng: np.random.Generator) -> dict[str, Tensor]:
+    def _other_garments(self, index: int, rng: np.random.Generator) -> dict[str, Tensor]:
         if not self._others:
             return {}
+        entry = self.entries[index]
+        pool = self._shown_garments if index < self._shown else len(self._garments)
         own = {entry.garment_name}
         chosen = []
         known: dict[str, Tensor] = {}
@@ -112,7 +119,7 @@ class FolderDataset(TryOnDataset):
             chosen.append((entry.other.garment, entry.other.mask))
             known["other_persons"] = read.rgb(entry.other.person, self.size)[None]
         # A few more than needed, so that those of `own` can be left out without a look at the whole list.
-        draws = rng.choice(len(self._garments), min(self._others + 2, len(self._garments)), replace=False)
+        draws = rng.choice(pool, min(self._others + 2, pool), replace=False)
         chosen += [self._garments[i][1] for i in draws if self._garments[i][0] not in own]
         chosen = chosen[: self._others]
         known["other_garments"] = torch.stack([read.rgb(g, self.size) for g, _ in chosen])
@@ -207,13 +214,14 @@ def open_dataset(
     seed: int = 0,
     subset: Path | None = None,
     assets: Path | None = None,
+    held_out: int = 0,
 ) -> TryOnDataset:
     """Open a data set of any known layout; see docs/datasets.md.
 
     split: "train" or "test". pairs: "paired", "unpaired" or a list of pairs (person and garment a line).
     size: (height, width) of the samples. others: garments besides, for fake triplets. augment: such as
     `rmgn.data.augment.Augment`. subset: a list of persons, one a line; the rest is left out (MPV-Sub).
-    assets: for generated layers alone, see docs/data.md.
+    assets: for generated layers alone, see docs/data.md. held_out: see `FolderDataset`.
     Raises `ValueError`, one line, for a folder that is not understood or lacks what is asked for.
     """
     path = Path(path)
@@ -228,7 +236,7 @@ def open_dataset(
     found_pairs = layout.pairs(split, pairs)
     if subset is not None:
         found_pairs = _chosen(found_pairs, subset)
-    return FolderDataset(layout, found_pairs, size, others, augment, seed)
+    return FolderDataset(layout, found_pairs, size, others, augment, seed, held_out)
 
 
 _LOOK = {"train": "train", "test": "eval"}

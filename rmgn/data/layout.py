@@ -103,23 +103,30 @@ class Layout(ABC):
 
 
 def read_pairs(path: Path) -> list[Names]:
-    """A list of pairs: person and garment a line, apart by blanks; further columns are left aside."""
+    """A list of pairs: person and garment a line (`read_columns`); further columns are left aside."""
     return [(line[0], line[1]) for line in read_columns(path, 2)]
 
 
 def read_columns(path: Path, least: int) -> list[list[str]]:
-    """Words of every line that is not empty; `ValueError` for a line of fewer than `least`."""
+    """Words of every line that is not empty; `ValueError` for a line of fewer than `least`.
+
+    Words are apart by tabs where a line has any, so that they may hold blanks, and by blanks elsewhere.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not a readable list: {error}") from error
-    lines = [(number, line.split()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    lines = [(number, _words(line)) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     short = next(((number, words) for number, words in lines if len(words) < least), None)
     if short:
         raise ValueError(f"{path}, line {short[0]}: {len(short[1])} names instead of {least}")
     return [words for _, words in lines]
+
+
+def _words(line: str) -> list[str]:
+    return [word.strip() for word in line.split("\t")] if "\t" in line.strip() else line.split()
 
 
 def exchange(pairs: Sequence[Names]) -> list[Names]:

@@ -72,8 +72,15 @@ def rgb(path: Path, size: Size) -> Tensor:
 
 
 def mask(path: Path, size: Size) -> Tensor:
-    """A mask as float32 [1, H, W], 0 or 1; grey edges (JPEG) are cut at one half."""
+    """A mask as float32 [1, H, W], 0 or 1; grey edges (JPEG) are cut at one half.
+
+    One without any white is refused: it may be stored as 0 and 1, or as transparency.
+    """
     level = picture(path)[:, :, 0]
+    if level.max(initial=0) < 128:
+        raise ValueError(
+            f"{path}: no garment in this mask: it must be white (255) there; highest is {level.max()}"
+        )
     if level.shape != size:
         _same_shape(path, level.shape, size)
         level = np.asarray(cv2.resize(level, (size[1], size[0]), interpolation=cv2.INTER_AREA), np.uint8)

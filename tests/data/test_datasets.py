@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from rmgn.data import check, read, sample
 from rmgn.data.augment import Augment
 from rmgn.data.datasets import FolderDataset, TryOnDataset, open_dataset
+from rmgn.data.layout import read_pairs
 from rmgn.data.sample import Label, Sample, collate, dense_one_hot, mask_of, pose_maps
 
 Published = Callable[[str], Path]
@@ -100,6 +101,37 @@ def test_left_is_left_in_labels_parts_and_points(layout: str, published: Publish
 def _names(data: TryOnDataset) -> list[tuple[str, str]]:
     assert isinstance(data, FolderDataset)
     return [(entry.person_name, entry.garment_name) for entry in data.entries]
+
+
+def test_garments_of_those_held_out_dress_nobody_in_training(published: Published) -> None:
+    viton = published("viton")
+    data = open_dataset(viton, others=2, held_out=3, seed=1)
+    everything = [known(open_dataset(viton)[index].garment) for index in range(6)]
+    drawn = set()
+    for epoch in range(6):
+        data.set_epoch(epoch)
+        for index in range(3):
+            for garment in known(data[index].other_garments):
+                (which,) = [k for k, other in enumerate(everything) if torch.equal(garment, other)]
+                drawn.add(which)
+                assert which != index
+    assert drawn == {0, 1, 2}
+    with pytest.raises(ValueError, match="3 other garments wanted of a set of 3"):
+        open_dataset(viton, others=3, held_out=3)
+
+
+def test_names_in_lists_may_hold_blanks_between_tabs(tmp_path: Path) -> None:
+    (tmp_path / "pairs.txt").write_text("my photo.jpg\tred shirt.jpg\t0\nb.jpg c.jpg\n\n")
+    assert read_pairs(tmp_path / "pairs.txt") == [("my photo.jpg", "red shirt.jpg"), ("b.jpg", "c.jpg")]
+
+
+def test_a_mask_without_white_is_refused(tmp_path: Path) -> None:
+    """Stored as 0 and 1, or in a PNG's transparency."""
+    for name, pixels in (("ones", np.ones((8, 6), np.uint8)), ("clear", np.zeros((8, 6, 4), np.uint8))):
+        pixels[..., -1:] = 1 if name == "ones" else 255
+        cv2.imwrite(str(tmp_path / f"{name}.png"), pixels)
+        with pytest.raises(ValueError, match=rf"{name}\.png: no garment in this mask: .*highest is [01]"):
+            read.mask(tmp_path / f"{name}.png", (8, 6))
 
 
 def test_lists_of_pairs(published: Published, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 import os
 import re
 import shutil
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -209,6 +211,17 @@ def test_mistakes_are_one_sentence(
     for name in ("batch", "accumulate", "steps", "held_out", "log_steps", "validate_steps"):
         settings.write_text(f"{name} = 0")
         assert f"{name} must be at least 1, not 0" in error("--config", settings)
+    for line, message in (
+        ("learning_rate = -1.0", "learning_rate must be at least 0 and at most 1, not -1.0"),
+        ("constant = 3.0", "constant must be at least 0 and at most 1, not 3.0"),
+        ("seed = -1", "seed must be at least 0, not -1"),
+        ("seed = true", "seed must be of type int, not True"),
+        ('precision = "float16"', "precision must be no, bf16, fp16, not float16"),
+    ):
+        settings.write_text(line)
+        assert message in error("--config", settings)
+    settings.write_text(SETTINGS.replace("batch = 2", "batch = 3"))
+    assert "a batch of 3 does not go with generated people" in error("--config", settings)
     settings.write_text('[model]\nskip = "sum"')
     assert "unknown skip 'sum'" in error("--config", settings)
     settings.write_text('[model]\nencoder_widths = [1, "x"]')
@@ -227,15 +240,20 @@ def test_a_run_refuses_other_settings_and_samples(
     out = tmp_path / "run"
     base = command("--config", settings, "--data", layers_folder, "--out", out)[3:]
     assert main(base) == 0
-    assert main([*base, "--learning-rate", "0.5"]) == 2
     more = tmp_path / "more"
     shutil.copytree(layers_folder, more)
     shutil.copy(more / "000000.zip", more / "000099.zip")
     capsys.readouterr()
+    assert main([*base, "--learning-rate", "0.5"]) == 2
+    assert "was begun with other values of learning_rate" in capsys.readouterr().err
     assert main([*base, "--data", str(more), "--steps", "2"]) == 2
     assert "samples and" in capsys.readouterr().err
-    config = dataclasses.asdict(load_config(str(settings), {}))
-    assert config["learning_rate"] == 1e-3
+    (more / "000000.zip").unlink()  # as many as before, of which another is held out
+    assert main([*base, "--data", str(more), "--steps", "2"]) == 2
+    assert "was begun with other samples than those of" in capsys.readouterr().err
+    checkpoint.save(checkpoint.load(out / "last.safetensors"), tmp_path / "other.safetensors")
+    assert main([*base, "--init", str(tmp_path / "other.safetensors"), "--steps", "2"]) == 2
+    assert "did not begin with" in capsys.readouterr().err
 
 
 def test_a_run_of_an_older_version_goes_on(layers_folder: Path, settings: Path, tmp_path: Path) -> None:
@@ -297,6 +315,34 @@ def test_each_stage_feeds_the_next_and_goes_on_exactly(
     assert "was begun with other values of teacher" in capsys.readouterr().err
 
 
+def test_the_papers_way_on_photos_in_a_published_layout(
+    published: Callable[[str], Path], settings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """VITON's folder, of which a list chooses persons: a teacher, its fakes, a student of the student."""
+    viton = published("viton")
+    chosen = tmp_path / "chosen.txt"
+    chosen.write_text("\n".join(sorted(p.name for p in viton.glob("**/train_img/*"))[:5]))
+    settings.write_text(SETTINGS.replace("steps = 4", "steps = 1") + TINY)
+
+    def run(stage: str, *arguments: object) -> Path:
+        base = ["--config", settings, "--stage", stage, "--data", viton, "--workers", 0]
+        assert main([str(a) for a in (*base, "--out", tmp_path / stage, *arguments)]) == 0, (
+            capsys.readouterr().err
+        )
+        return tmp_path / stage / "last.safetensors"
+
+    teacher = run("pb-full", "--subset", chosen)
+    (state,) = (tmp_path / "pb-full").glob("steps/*/state.pt")
+    assert torch.load(state, weights_only=True)["samples"] == 5
+    student = run("pf-full", "--teacher", teacher, "--fakes", 2)
+    run("distill", "--teacher", student, "--size", "256x192", "--held-out", 2, "--seed", 5)
+    written = json.loads((tmp_path / "distill" / "config.json").read_text())
+    assert [written[name] for name in ("height", "width", "held_out", "seed")] == [256, 192, 2, 5]
+    base = ["--config", settings, "--stage", "pb-full", "--data", viton, "--out", tmp_path / "pb-full"]
+    assert main([str(a) for a in (*base, "--steps", 2, "--workers", 0)]) == 2
+    assert "was begun with 5 samples" in capsys.readouterr().err
+
+
 def test_unfit_teachers_are_named(
     layers_folder: Path, settings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -316,7 +362,7 @@ def test_unfit_teachers_are_named(
     settings.write_text('flow_levels = 2\nstage = "pf-warp"\n' + SETTINGS + TINY)
     assert "flow_levels is for data that know the flow" in error("--teacher", free)
     settings.write_text(SETTINGS + TINY)
-    assert "fakes must be 1, 2 or 3, not 4" in error("--fakes", 4)
+    assert "fakes must be at least 1 and at most 3, not 4" in error("--fakes", 4)
     assert "2 fake persons of layers need a batch of at least 3" in error("--fakes", 2, "--teacher", free)
 
 

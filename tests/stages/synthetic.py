@@ -66,6 +66,9 @@ class Synthetic:
 
     per_item = 1
 
+    def __init__(self) -> None:
+        self.names = [str(k) for k in range(10)]
+
     def __len__(self) -> int:
         return 10
 
