@@ -25,12 +25,13 @@ from export.parity import LIMITS, Difference, as_inputs, report
 from export.samples import SHIPPED, Sample, read_samples, shipped_samples
 from export.write_bundle import check_out, write_bundle
 from rmgn import PRESETS, RMGN
-from rmgn.checkpoint import CheckpointError, load, read_notes
+from rmgn.checkpoint import CheckpointError, load, read_notes, trained_size
 from rmgn.config import parse_size
 
 CHECKED = 2  # given samples that engines are compared with PyTorch on
 LITE_256 = SHIPPED / "training" / "lite-256.safetensors"
-TRAINED_AT = (256, 192)  # lite-256: filters are tied to the size of a person in pixels
+SIZE = (256, 192)  # where neither --size nor the checkpoint says another
+FEW = 16  # samples below which INT8 is calibrated on chance
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -44,7 +45,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--preset", choices=list(PRESETS), help="an architecture with random weights, without --checkpoint"
     )
     parser.add_argument(
-        "--size", type=parse_size, default=(256, 192), metavar="HxW", help="picture size (256x192)"
+        "--size", type=parse_size, metavar="HxW", help="picture size (that of the training, or 256x192)"
     )
     parser.add_argument("--fp16", action="store_true", help="float16 graphs with float32 islands")
     parser.add_argument(
@@ -105,7 +106,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def build(args: argparse.Namespace, console: Console) -> Bundle:
     """Write the bundle, build every TensorRT plan that can be built, and print the parity table."""
-    height, width = args.size
+    trained = trained_size(args.checkpoint) if args.checkpoint else None
+    height, width = args.size or trained or SIZE
     name = args.checkpoint.stem if args.checkpoint else args.preset
     precision = "int8" if args.int8 else "fp16" if args.fp16 else "fp32"
     require_rtx(args.compute_capability)
@@ -130,9 +132,16 @@ def build(args: argparse.Namespace, console: Console) -> Bundle:
             markup=False,
             soft_wrap=True,
         )
-    if args.checkpoint == LITE_256 and args.size != TRAINED_AT:
+    if trained not in (None, (height, width)):
         console.print(
-            f"lite-256 was trained at 256x192: at {height}x{width} garments miss their place.",
+            f"{args.checkpoint.name} was trained at {trained[0]}x{trained[1]}: at {height}x{width} garments "
+            "miss their place. Train at that size, or leave --size out.",
+            markup=False,
+            soft_wrap=True,
+        )
+    if 0 < len(calibration) < FEW:
+        console.print(
+            f"INT8 is calibrated with {len(calibration)} samples; fewer than {FEW} may miss its limits.",
             markup=False,
             soft_wrap=True,
         )
@@ -180,7 +189,8 @@ def build(args: argparse.Namespace, console: Console) -> Bundle:
 
     graphs = [bundle.path(graph) for graph in ("garment", "tryon")]
     console.print(
-        f"{out}: {bundle.precision}, {sum(path.stat().st_size for path in graphs) / 1e6:.1f} MB of graphs",
+        f"{out}: {bundle.precision}, {sum(path.stat().st_size for path in graphs) / 1e6:.1f} MB of graphs. "
+        f"Try it: python runtime/mirror.py --camera 0 --bundle {out}",
         markup=False,
         soft_wrap=True,
     )
@@ -211,6 +221,8 @@ def read_quality(report: Path, checkpoint: Path) -> dict[str, Any]:
         measured = {c["source"]: {k: c[k] for k in ("paired", "unpaired")} for c in content["contenders"]}
         size = f"{content['height']}x{content['width']}"
         data = {"data": content["data"], "size": size, "trials": content["trials"]}
+    except FileNotFoundError:
+        raise EngineError(f"{report} does not exist") from None
     except (ValueError, KeyError, TypeError) as error:
         raise EngineError(f"{report} is no report.json of rmgn.evaluate ({error})") from error
     found = [m for source, m in measured.items() if Path(source).resolve() == checkpoint.resolve()]

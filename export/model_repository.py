@@ -1,7 +1,7 @@
 """Write a model repository for NVIDIA's Triton Inference Server from a bundle.
 
-python export/model_repository.py --bundle bundles/rmgn --out models
-tritonserver --model-repository models
+python export/model_repository.py --bundle bundles/rmgn --out repository
+tritonserver --model-repository repository
 
 Three models: `rmgn_garment` (once a garment), `rmgn_tryon` (once a frame, with the garment's pyramid), and
 `rmgn`, an ensemble of both for single pictures. ONNX graphs take batches of any size, which the server makes
@@ -177,6 +177,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (EngineError, OSError) as error:
         print(f"model_repository: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     print(f"{out}: {', '.join([*NAMES.values(), ENSEMBLE])}. Serve: tritonserver --model-repository {out}")
     return 0
 

@@ -17,7 +17,7 @@ import engines
 from engines import onnxruntime_engine
 from engines.protocol import Array
 from export.graphs import TRYON_OUTPUTS, sample_inputs
-from export.samples import Sample, read_samples
+from export.samples import Sample, read_samples, shipped_samples
 from rmgn import RMGN
 from rmgn.checkpoint import CheckpointError, load
 
@@ -172,10 +172,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="DIR",
-        help="layers, or folders person, garment, garment_mask; may be repeated (random pictures)",
+        help="layers, or folders person, garment, garment_mask; may be repeated (the project's clip and "
+        "garments)",
     )
     parser.add_argument("--count", type=int, default=6, metavar="N", help="samples of each folder (6)")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.count < 1:
+        parser.error("--count must be at least 1")
+    return args
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -189,6 +193,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             bundle = engines.load_bundle(folder)
             size = bundle.height, bundle.width
             samples = [s for source in args.samples for s in read_samples(source, *size, args.count)]
+            if not args.samples:
+                samples = shipped_samples(*size, args.count)
             rows, skipped = report(model, bundle, [as_inputs(sample) for sample in samples])
             for row in rows:
                 pixels = "" if row.mean_pixels is None else f"{row.mean_pixels:.4f}"
@@ -200,8 +206,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print(f"{folder.name}: not compared: {backend}: {reason}", file=sys.stderr)
             beyond = [row for row in rows if not row.within(LIMITS[bundle.precision])]
             for row in beyond:
+                limits = LIMITS[bundle.precision]
                 print(
-                    f"{folder.name}: {row.engine}: {row.output} is beyond {LIMITS[bundle.precision]}",
+                    f"{folder.name}: {row.engine}: {row.output} differs by more than {bundle.precision} may "
+                    f"(try-on {limits.psnr:.0f} dB, flow {limits.flow_pixels} px)",
                     file=sys.stderr,
                 )
             if not rows:
@@ -210,6 +218,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (CheckpointError, engines.EngineError, OSError) as error:
         print(f"parity: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     return 0 if kept else 1
 
 

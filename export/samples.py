@@ -12,6 +12,7 @@ from engines import EngineError
 
 Sample = dict[str, Tensor]  # person, garment [1, 3, H, W] in [-1, 1]; garment_mask [1, 1, H, W] in {0, 1}
 MASKS = ("garment_mask", "mask")
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 SHIPPED = Path(__file__).resolve().parent.parent / "models"
 
 
@@ -30,12 +31,9 @@ def read_samples(folder: Path, height: int, width: int, count: int) -> list[Samp
             f"{folder} holds neither layers (*.zip of rmgn.data.generate) nor the folders person, garment "
             "and garment_mask"
         )
-    people = sorted((folder / "person").iterdir())
-    pairs = [
-        (garment, mask)
-        for garment in sorted((folder / "garment").iterdir())
-        if (mask := next(masks.glob(f"{garment.stem}.*"), None))
-    ]
+    people = _pictures(folder / "person")
+    by_name = {mask.stem: mask for mask in _pictures(masks)}
+    pairs = [(g, by_name[g.stem]) for g in _pictures(folder / "garment") if g.stem in by_name]
     if not people or not pairs:
         raise EngineError(f"{folder} holds no person, or no garment with a mask of the same name")
     samples = []
@@ -97,6 +95,11 @@ def _layers(folder: Path, height: int, width: int, count: int) -> Iterator[Sampl
         raise EngineError(f"cannot read the layers in {folder}: {error}") from error
 
 
+def _pictures(folder: Path) -> list[Path]:
+    """Files with a picture's suffix, sorted: no `.DS_Store`, no `Thumbs.db`."""
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.name[0] != ".")
+
+
 def _spread(length: int, count: int) -> list[int]:
     return [index * length // min(count, length) for index in range(min(count, length))]
 
@@ -110,7 +113,8 @@ def _as_input(bgr: Tensor) -> Tensor:
 
 
 def _read(path: Path, flags: int, height: int, width: int) -> Tensor:
-    picture = cv2.imdecode(np.fromfile(path, np.uint8), flags)
+    content = np.fromfile(path, np.uint8)
+    picture = cv2.imdecode(content, flags) if content.size else None
     if picture is None:
         raise EngineError(f"{path} is not a picture that OpenCV reads")
     return _scaled(picture, height, width)

@@ -21,6 +21,7 @@ from rmgn.data.generated import GeneratedPeople
 from rmgn.data.labels import GENERATED
 from rmgn.data.read import openpose_order
 from rmgn.data.sample import Sample, collate, split
+from rmgn.stop_request import leave_to_parent
 from rmgn.training_config import TrainConfig
 
 
@@ -279,7 +280,14 @@ def training_batches(
     size = max(1, batch // source.per_item)
     made = Batches(source, len(source) - held_out, size, seed, ready=not on_gpu)
     order = Endless(start, stride)
-    loader = DataLoader(made, batch_size=None, sampler=order, num_workers=workers, pin_memory=on_gpu)
+    loader = DataLoader(
+        made,
+        batch_size=None,
+        sampler=order,
+        num_workers=workers,
+        pin_memory=on_gpu,
+        worker_init_fn=leave_to_parent,
+    )
     for number, parts in zip(order, loader, strict=False):
         yield made.finish(number, parts, device) if on_gpu else parts
 

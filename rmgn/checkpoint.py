@@ -1,10 +1,12 @@
 """Our checkpoints: safetensors with the model's configuration in their metadata."""
 
+import contextlib
 import os
+import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -62,25 +64,46 @@ def load(path: str | Path) -> RMGN:
 
 
 def read_notes(path: str | Path) -> dict[str, str]:
-    """What a checkpoint says of itself beside its configuration, such as its step. Empty if nothing."""
-    with safe_open(Path(path), framework="pt") as file:
+    """What a checkpoint says of itself beside its configuration, such as its step. Empty if nothing.
+
+    Raises CheckpointError.
+    """
+    with _opened(Path(path)) as file:
         return {name: text for name, text in (file.metadata() or {}).items() if name not in OWN}
 
 
-def load_as(network: type[N], path: str | Path) -> N:
-    """Read a checkpoint of `save` that holds this network, as `load` does."""
-    path = Path(path)
+def trained_size(path: str | Path) -> tuple[int, int] | None:
+    """Height and width of the pictures that the weights were trained on; None where the file does not say.
+
+    A network is of little use at another size: filters and levels of its pyramid are tied to a person's size
+    in pixels. Raises CheckpointError.
+    """
+    match = re.fullmatch(r"(\d+)x(\d+)", read_notes(path).get("size", ""))
+    return (int(match[1]), int(match[2])) if match else None
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     if not path.is_file():
-        raise CheckpointError(f"{path} does not exist")
+        raise CheckpointError(
+            f"{path} is a folder, not a checkpoint" if path.is_dir() else f"{path} does not exist"
+        )
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors: dict[str, torch.Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            yield file
     except SafetensorError as error:
         raise CheckpointError(
             f"{path} is not a safetensors file ({error}). Released .pth files are converted with "
             "`python -m rmgn.convert --warp warp.pth --generator gen.pth --out rmgn.safetensors`."
         ) from error
+
+
+def load_as(network: type[N], path: str | Path) -> N:
+    """Read a checkpoint of `save` that holds this network, as `load` does."""
+    path = Path(path)
+    with _opened(path) as file:
+        metadata = file.metadata() or {}
+        tensors: dict[str, torch.Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     if "config" not in metadata:
         raise CheckpointError(f"{path} holds no model configuration: it was not written by this project.")
     found = metadata.get("network", NAMES[RMGN])

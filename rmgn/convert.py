@@ -242,6 +242,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     try:
+        if args.out.is_dir() or args.out.suffix != ".safetensors":
+            raise CheckpointError(f"--out {args.out} is not the name of a file that ends in .safetensors")
         model = released(read_state(args.warp), read_state(args.generator))
         source = {"source": f"released weights: {args.warp.name}, {args.generator.name}"}
         checkpoint.save(model, args.out, source)

@@ -18,10 +18,13 @@ from rmgn.stages import Network
 
 
 class RunFolder:
-    """Saves and finds the checkpoints of one run."""
+    """Saves and finds the checkpoints of one run.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    notes: what best and last say of themselves besides, see `rmgn.checkpoint.read_notes`.
+    """
+
+    def __init__(self, folder: Path, notes: dict[str, str]) -> None:
+        self.folder, self.notes = folder, notes
         self.steps = folder / "steps"
 
     def write_config(self, config: dict[str, Any]) -> None:
@@ -49,11 +52,12 @@ class RunFolder:
             older = [path for path in older if path != target]
             shutil.rmtree(target)
         partial.rename(target)
-        checkpoint.save(ema, self.folder / "last.safetensors", {"step": str(step)})
+        checkpoint.save(ema, self.folder / "last.safetensors", {**self.notes, "step": str(step)})
         for path in older:
             shutil.rmtree(path)
         return target
 
     def save_best(self, ema: Network, step: int, loss: float) -> None:
         """Keep these averaged weights as the best so far."""
-        checkpoint.save(ema, self.folder / "best.safetensors", {"step": str(step), "loss": f"{loss:.6f}"})
+        notes = {**self.notes, "step": str(step), "loss": f"{loss:.6f}"}
+        checkpoint.save(ema, self.folder / "best.safetensors", notes)

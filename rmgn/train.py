@@ -11,8 +11,9 @@ r"""Train the network: on generated people alone, or the paper's way with a pars
         --init runs/pf-warp/best.safetensors
     python -m rmgn.train --stage distill --data VITON --out runs/lite --teacher runs/pf/best.safetensors
 
-Run the same command again to go on after a stop, from the newest checkpoint in --out, exactly as if there had
-been none. `accelerate launch -m rmgn.train …` spreads a run over several GPUs.
+Ctrl-C and SIGTERM stop behind the step, with a checkpoint. Run the same command again to go on from the
+newest checkpoint in --out, exactly as if there had been no stop. `accelerate launch -m rmgn.train …` spreads
+a run over several GPUs.
 """
 
 import argparse
@@ -42,6 +43,7 @@ from rmgn.data.workers import told
 from rmgn.run_folder import RunFolder
 from rmgn.speedometer import Speedometer
 from rmgn.stages import Losses, Network
+from rmgn.stop_request import stop_request
 from rmgn.task import Task, TrainingError, first_model, load_teacher, make_optimizer, make_task
 from rmgn.training_config import PRECISIONS, STAGES, TrainConfig, load_config
 from rmgn.validation import pictures, validate
@@ -66,7 +68,7 @@ def train(
     accelerator = Accelerator(mixed_precision=config.precision)
     config = config.in_steps((len(source) - config.held_out) * source.per_item, accelerator.num_processes)
     torch.manual_seed(config.seed)
-    run = RunFolder(out)
+    run = RunFolder(out, {"size": f"{config.height}x{config.width}"})
     model = first_model(config, init)
     averaging = get_ema_multi_avg_fn(config.ema)  # type: ignore[no-untyped-call]
     average = AveragedModel(model, multi_avg_fn=averaging, use_buffers=True)
@@ -107,6 +109,10 @@ def train(
         if accelerator.scaler and state.get("scaler"):
             accelerator.scaler.load_state_dict(state["scaler"])
         step, best = state["step"], state["best"]
+        if step >= config.steps and accelerator.is_main_process:
+            print(
+                f"{out} is at step {step} of {config.steps}: nothing is left to do; --steps takes it further"
+            )
     elif accelerator.is_main_process:
         run.write_config(dataclasses.asdict(config))
     stage.train()
@@ -138,54 +144,63 @@ def train(
     feed = training_feed(source, config, step, workers, accelerator)
     speed = Speedometer(config.batch * config.accumulate * accelerator.num_processes, accelerator.device)
     saved_at = time.monotonic()
-    while step < config.steps:
-        for group in optimizer.param_groups:
-            group["lr"] = group["base_lr"] * schedule(step, config)
-        set_batch_norms(stage, learning=step < config.batch_statistics * config.steps)
-        samples = [next(feed) for _ in range(config.accumulate)]
-        speed.data_came()
-        terms = add_gradients(accelerator, stage, task, samples)
-        if not torch.isfinite(terms["total"]):
-            file = out / f"not_finite_{step}.pt"
-            save_samples(samples, file)
-            raise TrainingError(
-                f"the loss is not finite at step {step}; the batch lies in {file}, "
-                "the last good checkpoint is kept. Try a lower learning_rate, or clip."
-            )
-        if config.clip:
-            accelerator.clip_grad_norm_(stage.parameters(), config.clip)
-        optimizer.step()
-        optimizer.zero_grad()
-        average.update_parameters(model)
-        step += 1
-        bar.update()
-        speed.step_done()
+    # One process alone can end by itself; others would wait for it.
+    with (
+        stop_request()
+        if accelerator.num_processes == 1
+        else contextlib.nullcontext(lambda: False) as stop_asked
+    ):
+        while step < config.steps:
+            for group in optimizer.param_groups:
+                group["lr"] = group["base_lr"] * schedule(step, config)
+            set_batch_norms(stage, learning=step < config.batch_statistics * config.steps)
+            samples = [next(feed) for _ in range(config.accumulate)]
+            speed.data_came()
+            terms = add_gradients(accelerator, stage, task, samples)
+            if not torch.isfinite(terms["total"]):
+                file = out / f"not_finite_{step}.pt"
+                save_samples(samples, file)
+                raise TrainingError(
+                    f"the loss is not finite at step {step}; the batch lies in {file}, "
+                    "the last good checkpoint is kept. Try a lower learning_rate, or clip."
+                )
+            if config.clip:
+                accelerator.clip_grad_norm_(stage.parameters(), config.clip)
+            optimizer.step()
+            optimizer.zero_grad()
+            average.update_parameters(model)
+            step += 1
+            bar.update()
+            speed.step_done()
 
-        if writer and step % config.log_steps == 0:
-            measured = speed.read()
-            for name, value in terms.items():
-                writer.add_scalar(f"train/{name}", value.item(), step)
-            for name, number in measured.items():
-                writer.add_scalar(f"speed/{name}", number, step)
-            bar.set_postfix(status(terms, measured))
-        if step % config.validate_steps == 0 or step == config.steps:
-            if accelerator.is_main_process:
-                result = validate(ema, source, config, task)
-                if writer:
-                    for name, loss in result.items():
-                        writer.add_scalar(f"validation/{name}", loss, step)
-                    writer.add_image("validation/pictures", pictures(ema, source, config, task), step)
-                    writer.flush()
-                tqdm.write(f"step {step}: " + ", ".join(f"{k} {v:.4f}" for k, v in result.items()))
-                if result["total"] < best:
-                    best = result["total"]
-                    run.save_best(ema, step, best)
-            accelerator.wait_for_everyone()
-            speed.restart()
-        if time.monotonic() - saved_at > 60 * config.save_minutes or step == config.steps:
-            save()
-            saved_at = time.monotonic()
-            speed.restart()
+            if writer and step % config.log_steps == 0:
+                measured = speed.read()
+                for name, value in terms.items():
+                    writer.add_scalar(f"train/{name}", value.item(), step)
+                for name, number in measured.items():
+                    writer.add_scalar(f"speed/{name}", number, step)
+                bar.set_postfix(status(terms, measured))
+            if step % config.validate_steps == 0 or step == config.steps:
+                if accelerator.is_main_process:
+                    result = validate(ema, source, config, task)
+                    if writer:
+                        for name, loss in result.items():
+                            writer.add_scalar(f"validation/{name}", loss, step)
+                        writer.add_image("validation/pictures", pictures(ema, source, config, task), step)
+                        writer.flush()
+                    tqdm.write(f"step {step}: " + ", ".join(f"{k} {v:.4f}" for k, v in result.items()))
+                    if result["total"] < best:
+                        best = result["total"]
+                        run.save_best(ema, step, best)
+                accelerator.wait_for_everyone()
+                speed.restart()
+            if time.monotonic() - saved_at > 60 * config.save_minutes or step == config.steps:
+                save()
+                saved_at = time.monotonic()
+                speed.restart()
+            if stop_asked() and step < config.steps:
+                save()
+                raise KeyboardInterrupt
     bar.close()
     if writer:
         writer.close()
@@ -281,6 +296,14 @@ def check_same(state: dict[str, Any], config: TrainConfig, teacher: str | None, 
         )
 
 
+def what_is_left(out: Path) -> str:
+    """What a run that was stopped can go on with."""
+    newest = RunFolder(out, {}).newest()
+    if newest is None:
+        return f"there is no checkpoint in {out} yet: the same command begins anew"
+    return f"the same command goes on from step {int(newest.name)}, the newest checkpoint in {out}"
+
+
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m rmgn.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -338,7 +361,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"rmgn.train: {told(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"stopped; the same command goes on from the newest checkpoint in {args.out}", file=sys.stderr)
+        print(f"stopped; {what_is_left(args.out)}", file=sys.stderr)
         return 130
     return 0
 

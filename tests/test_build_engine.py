@@ -90,6 +90,7 @@ def test_without_tensorrt_the_bundle_is_still_there(
         (["--size", "250x190"], "'250x190' is not HEIGHTxWIDTH in multiples of 32, such as 256x192"),
         (["--size", "big"], "'big' is not HEIGHTxWIDTH"),
         (["--checkpoint", "none.safetensors"], "build_engine: none.safetensors does not exist"),
+        (["--checkpoint", "taken"], "build_engine: taken is a folder, not a checkpoint"),
         (["--preset", "huge"], "invalid choice: 'huge'"),
         (["--checkpoint", "x.safetensors", "--preset", "lite"], "give one"),
         (["--compute-capability", "ampere"], "is not a list of compute capabilities such as 8.6,8.9"),
@@ -163,8 +164,21 @@ def test_without_a_checkpoint_it_takes_the_weights_that_come_with_the_project(
     shipped = ROOT / "models" / "training" / "lite-256.safetensors"
     assert engines.load_bundle(tmp_path / "bundle").provenance["sha256"] == sha256(shipped)
     text = " ".join(capsys.readouterr().out.split())
-    assert "lite-256 was trained at 256x192" in text
+    assert "lite-256.safetensors was trained at 256x192: at 128x96" in text
     assert "untrained" not in text
+    assert f"--bundle {tmp_path / 'bundle'}" in text
+
+
+def test_the_size_of_the_training_is_the_bundles(
+    lite: RMGN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tensorrt_engine, "_import", lambda _: None)
+    file = tmp_path / "small.safetensors"
+    checkpoint.save(lite, file, {"size": "128x96"})
+    assert checkpoint.trained_size(file) == (128, 96)
+    assert build_engine.main(["--checkpoint", str(file), "--out", str(tmp_path / "bundle")]) == 0
+    bundle = engines.load_bundle(tmp_path / "bundle")
+    assert (bundle.height, bundle.width) == (128, 96)
 
 
 @pytest.mark.skipif(

@@ -315,6 +315,26 @@ def test_each_stage_feeds_the_next_and_goes_on_exactly(
     assert "was begun with other values of teacher" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_asked_to_stop_leaves_a_checkpoint(
+    number: signal.Signals, layers_folder: Path, settings: Path, tmp_path: Path
+) -> None:
+    settings.write_text(SETTINGS.replace("validate_steps = 4", "validate_steps = 1") + TINY)
+    settings.write_text(settings.read_text().replace("save_minutes = 0.0", "save_minutes = 60.0"))
+    out = tmp_path / "run"
+    arguments = command("--config", settings, "--data", layers_folder, "--out", out, "--steps", "100000")
+    stopped = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (out / "best.safetensors").is_file() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    stopped.send_signal(number)
+    _, said = stopped.communicate(timeout=120)
+    assert stopped.returncode == 130, said
+    (reached,) = (out / "steps").glob("0*")
+    assert f"the same command goes on from step {int(reached.name)}, the newest checkpoint in {out}" in said
+    assert checkpoint.trained_size(out / "last.safetensors") == (128, 96)
+
+
 def test_the_papers_way_on_photos_in_a_published_layout(
     published: Callable[[str], Path], settings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
