@@ -67,8 +67,8 @@ def evaluate(
     shown: how many of each setting go into the gallery.
     keep: write OUT/results/CONTENDER/SETTING/NAME.png too, and OUT/inputs/{person,garment}/SETTING/NAME.png.
     """
-    entries: dict[Setting, list[Entry]] = {setting: [] for setting in trials.settings}
-    counts: dict[Setting, int] = dict.fromkeys(trials.settings, 0)
+    entries: dict[Setting, list[Entry]] = {setting: [] for setting in trials.questions}
+    counts: dict[Setting, int] = dict.fromkeys(trials.questions, 0)
     seconds = [0.0] * len(rivals)
     size = (0, 0)
     with tqdm(total=len(trials), unit="picture") as bar:
@@ -149,7 +149,9 @@ def _write_pictures(out: Path, data: str, entries: dict[Setting, list[Entry]], r
     write_page(out / "index.html", f"Try-on: {data}", note, every, titles, rivals)
 
 
-def open_contenders(entrants: Sequence[Entrant], engine: str, device: torch.device) -> list[Contender]:
+def open_contenders(
+    entrants: Sequence[Entrant], trials: Trials, engine: str, device: torch.device
+) -> list[Contender]:
     """The contenders in their order. Raises CheckpointError, EngineError, DataError."""
     rivals: list[Contender] = []
     networks = {
@@ -164,7 +166,7 @@ def open_contenders(entrants: Sequence[Entrant], engine: str, device: torch.devi
         elif kind == "bundle":
             rivals.append(contenders.Bundle(name, Path(what), engine))
         elif kind == "results":
-            rivals.append(contenders.Results(name, Path(what)))
+            rivals.append(contenders.Results(name, Path(what), trials.questions))
         elif what == "copy":
             rivals.append(contenders.Copy())
         elif what == "paste":
@@ -299,7 +301,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = SETTINGS.get(args.setting)
         part = (args.first, args.last, args.workers, args.size)
         trials = open_trials(args.data, settings, args.batch, args.pairs, args.assets, *part)
-        rivals = open_contenders(args.entrants, args.engine, args.device)
+        rivals = open_contenders(args.entrants, trials, args.engine, args.device)
         scorer = make_scorer(rivals, args.inception, args.alexnet, args.device)
         evaluate(trials, rivals, scorer, args.out, args.device, args.show, args.keep)
     except (CheckpointError, EngineError, ImportError, ValueError, OSError) as error:

@@ -16,7 +16,7 @@ from rmgn import metrics
 from rmgn.contenders import Answer
 from rmgn.data.files import quantise
 from rmgn.metrics import PatchSimilarity, SetComparison, SetFeatures
-from rmgn.trials import Groups, Trial
+from rmgn.trials import Groups, Question, Setting, Trial
 
 
 class Measure(NamedTuple):
@@ -72,10 +72,10 @@ def mean_of(values: Sequence[float], subjects: Sequence[str]) -> Mean | None:
 
 @dataclass
 class Row:
-    """One trial's measures."""
+    """One trial's measures: none where it has no answer."""
 
-    name: str
-    subject: str
+    setting: Setting
+    question: Question
     groups: Groups
     values: dict[str, float]
 
@@ -86,7 +86,7 @@ class Scores:
 
     name: str
     source: str
-    rows: list[Row] = field(default_factory=list)  # paired trials
+    rows: list[Row] = field(default_factory=list)
     sets: dict[str, float] = field(default_factory=dict)  # FID, KID, of unpaired trials
     seconds: float = 0.0
     pictures: int = 0
@@ -97,15 +97,15 @@ class Scores:
         return [name for name in MEASURES if name in known]
 
     def mean(self, measure: str, axis: str | None = None, group: str | None = None) -> Mean | None:
-        """Over all paired trials, or those of one group."""
+        """Over all trials that were measured, or those of one group."""
         rows = [r for r in self.rows if measure in r.values and (axis is None or r.groups.get(axis) == group)]
-        return mean_of([r.values[measure] for r in rows], [r.subject for r in rows])
+        return mean_of([r.values[measure] for r in rows], [r.question.subject for r in rows])
 
     def groups(self) -> dict[str, list[str]]:
-        """Attributes and the values that occur."""
+        """Attributes and the values that occur among the trials that were measured."""
         found: dict[str, set[str]] = defaultdict(set)
         for row in self.rows:
-            for axis, group in row.groups.items():
+            for axis, group in row.groups.items() if row.values else ():
                 found[axis].add(group)
         return {axis: sorted(values, key=_group_order) for axis, values in found.items()}
 
@@ -127,7 +127,10 @@ class Scores:
             },
             "pictures": self.pictures,
             "seconds": round(self.seconds, 2),
-            "trials": [{"name": r.name, **{k: _finite(v) for k, v in r.values.items()}} for r in self.rows],
+            "trials": [
+                {"setting": r.setting, **r.question._asdict(), **{k: _finite(v) for k, v in r.values.items()}}
+                for r in self.rows
+            ],
         }
 
 
@@ -151,12 +154,12 @@ class Scorer:
         self.scores = [Scores(name, source) for name, source in names]
         self.patches, self.features = patches, features
         self.sets = [SetComparison(features.width) for _ in self.scores]
+        self._photos: set[str] = set()  # persons' pictures that are among the real ones
 
     def add(self, trial: Trial, answers: Sequence[Answer]) -> list[list[dict[str, float]]]:
         """Take the answers of all contenders, in order. Returns each one's measures, trial by trial."""
-        real = None
-        if trial.setting == "unpaired":
-            real = self.features(quantise(trial.person))
+        new = self._new(trial) if trial.setting == "unpaired" else []
+        real = self.features(quantise(trial.person[new])) if new else None
         truths = None if trial.truth is None else quantise(trial.truth)
         wanted = [] if truths is None else self.patches.features(truths)
         measured = []
@@ -165,14 +168,26 @@ class Scorer:
             scores.pictures += len(pictures)
             if real is not None:
                 collected.add(real, real=True)
+            if trial.setting == "unpaired":
                 collected.add(self.features(pictures), real=False)
             values = self._values(trial, answer, pictures, truths, wanted)
-            if trial.setting == "paired":
-                scores.rows += [
-                    Row(*row) for row in zip(trial.names, trial.subjects, trial.groups, values, strict=True)
-                ]
+            rows = zip(trial.questions, trial.groups, values, strict=True)
+            scores.rows += [Row(trial.setting, *row) for row in rows]
             measured.append(values)
         return measured
+
+    def _new(self, trial: Trial) -> list[int]:
+        """Which persons' pictures were in no trial before.
+
+        A picture that is several times among the real ones would be taken for as many that are all alike,
+        and KID, which leaves out a picture's likeness with itself, would be too high.
+        """
+        new = []
+        for n, question in enumerate(trial.questions):
+            if question.person not in self._photos:
+                self._photos.add(question.person)
+                new.append(n)
+        return new
 
     def _values(
         self, trial: Trial, answer: Answer, pictures: Tensor, truths: Tensor | None, wanted: list[Tensor]

@@ -1,0 +1,90 @@
+"""Scores of contenders: means over people, and what is compared with what."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+pytest.importorskip("torchmetrics", reason="evaluation needs torchmetrics (pip install 'rmgn[evaluate]')")
+
+from rmgn.contenders import Answer
+from rmgn.data.files import quantise
+from rmgn.metrics import LpipsLite0, SetComparison
+from rmgn.perceptual import EfficientNetLite0
+from rmgn.report import table
+from rmgn.scores import Mean, Row, Scorer, Scores, mean_of
+from rmgn.trials import Groups, Question, Trial
+
+
+class Colours:
+    """The mean colour as features."""
+
+    suffix, width = "-colours", 3
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        return pictures.float().mean(dim=(2, 3)) / 255
+
+
+def row(subject: str, garment: str, value: float, groups: Groups) -> Row:
+    question = Question(f"{subject}_{garment}", subject, subject, garment)
+    return Row("paired", question, groups, {"SSIM": value})
+
+
+def test_intervals_count_people_not_pictures() -> None:
+    found = mean_of([1, 3, 5, 7, math.nan], ["p", "p", "q", "q", "r"])
+    assert found is not None
+    assert (found.mean, found.subjects) == (4, 2)  # of people with means 2 and 6
+    assert found.ci95 == pytest.approx(1.96 * math.sqrt(8) / math.sqrt(2))
+    assert mean_of([math.nan], ["p"]) is None
+    assert mean_of([1, 3], ["p", "p"]) == Mean(2, None, 1)
+
+
+def test_group_means() -> None:
+    rows = [
+        row("0", "a", 0.9, {"skin tone": "light"}),
+        row("1", "a", 0.7, {"skin tone": "dark"}),
+        row("2", "a", 0.5, {"skin tone": "dark"}),
+        Row("unpaired", Question("3_a", "3", "3", "a"), {"skin tone": "tan"}, {}),
+    ]
+    scores = Scores("x", "y", rows=rows)
+    assert scores.groups() == {"skin tone": ["light", "dark"]}
+    dark = scores.mean("SSIM", "skin tone", "dark")
+    assert dark is not None
+    assert dark.mean == pytest.approx(0.6)
+    assert table([["a", "b"], ["1", "2"]]) == "| a | b |\n|---|---|\n| 1 | 2 |"
+
+
+def test_a_person_of_many_trials_is_one_photo() -> None:
+    """Lists of pairs ask one person for several garments, in one batch and in different ones."""
+    photos, tryons = torch.rand(2, 6, 3, 8, 6, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    scorer = Scorer([("x", "y")], LpipsLite0(EfficientNetLite0()), Colours())
+    whole = SetComparison(3)
+    whole.add(Colours()(quantise(photos[:4])), real=True)
+    people = (0, 1, 1, 2, 0, 3)
+    for batch in ((0, 1, 2), (3, 4, 5)):
+        person = photos[[people[n] for n in batch]]
+        questions = tuple(Question(f"{people[n]}_{n}", str(people[n]), str(people[n]), str(n)) for n in batch)
+        trial = Trial("unpaired", questions, ({},) * 3, person, person, person[:, :1])
+        answer = Answer(tryons[list(batch)])
+        scorer.add(trial, [answer])
+        whole.add(Colours()(quantise(answer.tryon)), real=False)
+    wanted = whole.compute()
+    assert wanted is not None
+    (scores,) = scorer.finish()
+    assert scores.sets == {"FID-colours": wanted.fid, "KID-colours": wanted.kid}
+    assert wanted.kid == pytest.approx(_kid(photos[:4], tryons), abs=0.02), "over nearly all of both sides"
+
+
+def _kid(photos: Tensor, tryons: Tensor) -> float:
+    """The unbiased estimate for sets of unequal size (Gretton et al., 2012, equation 3)."""
+    x, y = (Colours()(quantise(pictures)) for pictures in (photos, tryons))
+
+    def kernel(a: Tensor, b: Tensor) -> Tensor:
+        return (a @ b.T / 3 + 1) ** 3
+
+    def apart(a: Tensor) -> float:
+        own = kernel(a, a)
+        return float(own.sum() - own.trace()) / (len(a) * (len(a) - 1))
+
+    return apart(x) + apart(y) - 2 * kernel(x, y).mean().item()
