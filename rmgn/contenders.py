@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import engines
+from engines.bundle import sha256
 from kernels import flow_warp
 from kernels.flow_warp import identity_flow
 from rmgn import checkpoint
@@ -34,14 +35,20 @@ class Contender(Protocol):
     name: str
     source: str
 
+    @property
+    def sha256(self) -> str | None:
+        """Of the file of weights, or a bundle's digest: what was measured, whatever lies there later."""
+
     def __call__(self, trial: Trial) -> Answer: ...
 
 
 class Network:
     """A model in PyTorch."""
 
-    def __init__(self, name: str, model: RMGN, source: str, device: torch.device) -> None:
-        self.name, self.source = name, source
+    def __init__(
+        self, name: str, model: RMGN, source: str, device: torch.device, sha256: str | None = None
+    ) -> None:
+        self.name, self.source, self.sha256 = name, source, sha256
         self.model = model.to(device).eval()
 
     @torch.no_grad()
@@ -52,7 +59,7 @@ class Network:
 
 def load_network(name: str, file: Path, device: torch.device) -> Network:
     """A checkpoint of ours. Raises CheckpointError."""
-    return Network(name, checkpoint.load(file), str(file), device)
+    return Network(name, checkpoint.load(file), str(file), device, sha256(file))
 
 
 def untrained(config: ModelConfig, device: torch.device) -> Network:
@@ -71,6 +78,7 @@ class Bundle:
         precision = self.session.bundle.precision
         self.name = name
         self.source = f"{folder}, {precision} on {self.session.backend}"
+        self.sha256 = self.session.bundle.digest()
 
     def __call__(self, trial: Trial) -> Answer:
         size = tuple(trial.person.shape[-2:])
@@ -102,7 +110,7 @@ class Results:
     def __init__(self, name: str, folder: Path, questions: Mapping[Setting, Sequence[Question]]) -> None:
         if not folder.is_dir():
             raise DataError(f"--results {folder} is not a folder")
-        self.name, self.source = name, str(folder)
+        self.name, self.source, self.sha256 = name, str(folder), None
         self._files: dict[tuple[Setting, str], Path] = {}
         answered: dict[Path, str] = {}  # the trial that a file is for
         missing: list[Question] = []
@@ -134,7 +142,7 @@ class Results:
 class Copy:
     """The person as photographed."""
 
-    name, source = "unchanged", "the person as photographed"
+    name, source, sha256 = "unchanged", "the person as photographed", None
 
     def __call__(self, trial: Trial) -> Answer:
         return Answer(trial.person)
@@ -143,7 +151,7 @@ class Copy:
 class Paste:
     """The garment's photo stretched from its box to the box where the garment belongs, over the person."""
 
-    name, source = "pasted", "the garment by its true box"
+    name, source, sha256 = "pasted", "the garment by its true box", None
 
     def __call__(self, trial: Trial) -> Answer:
         if trial.worn_mask is None:

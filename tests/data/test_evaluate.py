@@ -13,7 +13,7 @@ import torch
 
 pytest.importorskip("torchmetrics", reason="evaluation needs torchmetrics (pip install 'rmgn[evaluate]')")
 
-from engines import EngineError
+from engines import EngineError, load_bundle
 from export.build_engine import read_quality
 from kernels import flow_warp
 from rmgn import PRESETS, RMGN, checkpoint
@@ -169,8 +169,13 @@ def test_report_of_all_contenders(layers_folder: Path, weights: Path, bundle32: 
     assert report["trials"] == {"paired": 6, "unpaired": 6}
     quality = read_quality(out / "report.json", weights)
     assert quality["paired"] == by_name["small"]["paired"]
-    with pytest.raises(EngineError, match=r"does not evaluate .*other.safetensors"):
+    with pytest.raises(EngineError, match=r"other.safetensors does not exist"):
         read_quality(out / "report.json", tmp_path / "other.safetensors")
+    assert (report["arguments"]["data"], report["arguments"]["batch"]) == (str(layers_folder), 6)
+    assert by_name["engine"]["sha256"] == load_bundle(bundle32).digest()
+    # What files measure differs from what the network does in nothing but their missing flow.
+    assert by_name["files"]["difference"]["SSIM"] == {"mean": 0, "ci95": 0, "subjects": 3}
+    assert (out / "trials.csv").read_text().count("\n") == 1 + 6 * 12
     # The pictures written measure what the network's answers did.
     for measure in ("SSIM", "PSNR", "LPIPS-lite0"):
         assert by_name["files"]["paired"][measure] == by_name["small"]["paired"][measure]
@@ -246,6 +251,11 @@ def test_mistakes_are_one_line(
             "no data set that is known",
         ),
         (["--checkpoint", str(weights), "--checkpoint", str(weights), *data], "give each a --name"),
+        (
+            ["--checkpoint", str(weights), "--name", "A B", "--results", str(wide), "--name", "a_b"]
+            + [*data, *one],
+            "too similar names, A B and a_b",
+        ),
         (["--baseline", "copy", "--inception", "none.pth", *data], "pt_inception"),
         (["--results", str(wide), *data, *one], "000000_a.png: 60x60 is not of the shape"),
         (["--results", str(shared), "--setting", "paired", *data], "000000.png answers paired 000000_a and"),
