@@ -283,7 +283,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         trials = open_trials(args.data, settings, args.batch, args.pairs, args.assets, *part)
         rivals = open_contenders(args.entrants, trials, args.engine, args.device)
         scorer = make_scorer(rivals, args.inception, args.alexnet, args.device)
-        asked = {name: value for name, value in vars(args).items() if name not in ("entrants", "named")}
+        own = ("entrants", "named")  # which the report tells by contender
+        asked = {name: v for name, v in vars(args).items() if v is not None and name not in own}
         evaluate(trials, rivals, scorer, args.out, args.device, args.show, args.keep, asked)
     except (CheckpointError, EngineError, ImportError, ValueError, OSError) as error:
         print(f"rmgn.evaluate: {told(error)}", file=sys.stderr)

@@ -185,6 +185,24 @@ def test_kid_by_hand() -> None:
     assert found.kid == pytest.approx(same - 2 * cross, rel=1e-4)
 
 
+def test_kid_of_few_photos_and_many_try_ons() -> None:
+    """Against the unbiased estimate for sets of unequal size (Gretton et al., 2012, equation 3)."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(20, 4, generator=generator), 1 + torch.randn(200, 4, generator=generator)
+    comparison = SetComparison(4)
+    comparison.add(x, real=True)
+    comparison.add(y, real=False)
+    found = comparison.compute()
+
+    def kernel(a: Tensor, b: Tensor) -> Tensor:
+        return (a @ b.T / 4 + 1) ** 3
+
+    own = [float(kernel(v, v).sum() - kernel(v, v).trace()) / (len(v) * (len(v) - 1)) for v in (x, y)]
+    wanted = sum(own) - 2 * kernel(x, y).mean().item()
+    assert found is not None
+    assert found.kid == pytest.approx(wanted, rel=0.05)
+
+
 def test_too_few_pictures_have_no_set_distance() -> None:
     comparison = SetComparison(4)
     comparison.add(torch.zeros(1, 4), real=True)
