@@ -108,7 +108,7 @@ def main() -> None:
     for name, values in zip(("SSIM", "PSNR", "EPE"), zip(*rows, strict=True), strict=True):
         measure, mean = MEASURES[name], mean_of(values, people)
         if mean is not None:
-            print(f"{measure.title} {measure.text(mean.mean)} ± {measure.text(mean.ci95)}")
+            print(f"{measure.title} {measure.interval(mean)}")
 
 
 if __name__ == "__main__":

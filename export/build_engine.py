@@ -215,20 +215,32 @@ def _require_parity(rows: list[Difference], out: Path, precision: str) -> None:
 
 
 def read_quality(report: Path, checkpoint: Path) -> dict[str, Any]:
-    """What `rmgn.evaluate` measured of a checkpoint, from its report.json. Raises EngineError."""
+    """What `rmgn.evaluate` measured of a checkpoint, from its report.json. Raises EngineError.
+
+    The checkpoint is known by its SHA-256, wherever it lay; in reports that have none, by its path.
+    """
     try:
         content = json.loads(report.read_text(encoding="utf-8"))
-        measured = {c["source"]: {k: c[k] for k in ("paired", "unpaired")} for c in content["contenders"]}
+        sources = [(str(c["source"]), c.get("sha256")) for c in content["contenders"]]
+        measured = [{k: c[k] for k in ("paired", "unpaired")} for c in content["contenders"]]
         size = f"{content['height']}x{content['width']}"
         data = {"data": content["data"], "size": size, "trials": content["trials"]}
     except FileNotFoundError:
         raise EngineError(f"{report} does not exist") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise EngineError(f"{report} is no report.json of rmgn.evaluate ({error})") from error
-    found = [m for source, m in measured.items() if Path(source).resolve() == checkpoint.resolve()]
-    if not found:
-        raise EngineError(f"{report} does not evaluate {checkpoint}, but {', '.join(measured)}")
-    return {**data, **found[0]}
+    if not checkpoint.is_file():
+        raise EngineError(f"{checkpoint} does not exist")
+    found = at_path = [Path(source).resolve() == checkpoint.resolve() for source, _ in sources]
+    if any(known for _, known in sources):
+        own = sha256(checkpoint)
+        found = [known == own for _, known in sources]
+    if not any(found):
+        if any(at_path):
+            raise EngineError(f"{checkpoint} has changed since {report} was made: evaluate it again")
+        names = ", ".join(source for source, _ in sources)
+        raise EngineError(f"{report} does not evaluate {checkpoint}, but {names}")
+    return {**data, **measured[found.index(True)]}
 
 
 def _calibration(args: argparse.Namespace, height: int, width: int) -> tuple[list[Sample], list[Sample]]:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-import cv2
 import torch
 from torch import Tensor
 
 import engines
+from engines.bundle import sha256
 from kernels import flow_warp
 from kernels.flow_warp import identity_flow
 from rmgn import checkpoint
 from rmgn.config import ModelConfig
+from rmgn.data.read import rgb
 from rmgn.model import RMGN
-from rmgn.trials import DataError, Trial
+from rmgn.trials import DataError, Question, Setting, Trial
 
 BASELINES = ("copy", "paste", "untrained")
 
@@ -33,14 +35,20 @@ class Contender(Protocol):
     name: str
     source: str
 
+    @property
+    def sha256(self) -> str | None:
+        """Of the file of weights, or a bundle's digest: what was measured, whatever lies there later."""
+
     def __call__(self, trial: Trial) -> Answer: ...
 
 
 class Network:
     """A model in PyTorch."""
 
-    def __init__(self, name: str, model: RMGN, source: str, device: torch.device) -> None:
-        self.name, self.source = name, source
+    def __init__(
+        self, name: str, model: RMGN, source: str, device: torch.device, sha256: str | None = None
+    ) -> None:
+        self.name, self.source, self.sha256 = name, source, sha256
         self.model = model.to(device).eval()
 
     @torch.no_grad()
@@ -51,7 +59,7 @@ class Network:
 
 def load_network(name: str, file: Path, device: torch.device) -> Network:
     """A checkpoint of ours. Raises CheckpointError."""
-    return Network(name, checkpoint.load(file), str(file), device)
+    return Network(name, checkpoint.load(file), str(file), device, sha256(file))
 
 
 def untrained(config: ModelConfig, device: torch.device) -> Network:
@@ -70,6 +78,7 @@ class Bundle:
         precision = self.session.bundle.precision
         self.name = name
         self.source = f"{folder}, {precision} on {self.session.backend}"
+        self.sha256 = self.session.bundle.digest()
 
     def __call__(self, trial: Trial) -> Answer:
         size = tuple(trial.person.shape[-2:])
@@ -93,47 +102,47 @@ class Bundle:
 
 
 class Results:
-    """Pictures that another system made: DIR/NAME.png or .jpg for every trial's name, or its person's."""
+    """Pictures that another system made: DIR/NAME.png or .jpg for every trial's name, or its person's.
 
-    def __init__(self, name: str, folder: Path) -> None:
+    questions: all that will be asked, so that what is missing is said before the first trial.
+    """
+
+    def __init__(self, name: str, folder: Path, questions: Mapping[Setting, Sequence[Question]]) -> None:
         if not folder.is_dir():
             raise DataError(f"--results {folder} is not a folder")
-        self.name, self.source, self.folder = name, str(folder), folder
-        self._answers: dict[Path, tuple[str, str]] = {}  # the trial that a file answered
-
-    def __call__(self, trial: Trial) -> Answer:
-        height, width = trial.person.shape[-2:]
-        pictures = []
-        for name, subject in zip(trial.names, trial.subjects, strict=True):
-            stems = (f"{trial.setting}/{name}", name, subject)
-            files = [self.folder / f"{stem}.{end}" for stem in stems for end in ("png", "jpg", "jpeg")]
+        self.name, self.source, self.sha256 = name, str(folder), None
+        self._files: dict[tuple[Setting, str], Path] = {}
+        answered: dict[Path, str] = {}  # the trial that a file is for
+        missing: list[Question] = []
+        for setting, question in ((s, q) for s, asked in questions.items() for q in asked):
+            stems = (f"{setting}/{question.name}", question.name, question.subject)
+            files = [folder / f"{stem}.{end}" for stem in stems for end in ("png", "jpg", "jpeg")]
             file = next((file for file in files if file.is_file()), None)
             if file is None:
-                raise DataError(f"{self.folder} has no picture {name}.png or {subject}.png, or .jpg")
-            picture = cv2.imread(str(file), cv2.IMREAD_COLOR)
-            if picture is None:
-                raise DataError(f"{file} cannot be read as a picture")
-            asked = (trial.setting, name)
-            if self._answers.setdefault(file, asked) != asked:
+                missing.append(question)
+                continue
+            asked = f"{setting} {question.name}"
+            if answered.setdefault(file, asked) != asked:
                 raise DataError(
-                    f"{file} answers {' '.join(self._answers[file])} and {' '.join(asked)}: name pictures by "
-                    f"the trials, as {trial.setting}/{name}.png"
+                    f"{file} answers {answered[file]} and {asked}: name pictures by the trials, as "
+                    f"{setting}/{question.name}.png"
                 )
-            if abs(picture.shape[0] * width - picture.shape[1] * height) > 0.02 * picture.shape[0] * width:
-                raise DataError(
-                    f"{file} is {picture.shape[0]}x{picture.shape[1]}, not of the shape {height}x{width}"
-                )
-            if picture.shape[:2] != (height, width):
-                picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
-            levels = torch.from_numpy(picture[:, :, ::-1].copy()).permute(2, 0, 1)
-            pictures.append(levels.float() / 127.5 - 1)
+            self._files[setting, question.name] = file
+        if missing:
+            more = f", nor those of {len(missing) - 1} more trials" if len(missing) > 1 else ""
+            wanted = f"{missing[0].name}.png or {missing[0].subject}.png, or .jpg"
+            raise DataError(f"{folder} has no picture {wanted}{more}")
+
+    def __call__(self, trial: Trial) -> Answer:
+        size = trial.person.shape[-2], trial.person.shape[-1]
+        pictures = [rgb(self._files[trial.setting, name], size) for name in trial.names]
         return Answer(torch.stack(pictures).to(trial.person.device))
 
 
 class Copy:
     """The person as photographed."""
 
-    name, source = "unchanged", "the person as photographed"
+    name, source, sha256 = "unchanged", "the person as photographed", None
 
     def __call__(self, trial: Trial) -> Answer:
         return Answer(trial.person)
@@ -142,7 +151,7 @@ class Copy:
 class Paste:
     """The garment's photo stretched from its box to the box where the garment belongs, over the person."""
 
-    name, source = "pasted", "the garment by its true box"
+    name, source, sha256 = "pasted", "the garment by its true box", None
 
     def __call__(self, trial: Trial) -> Answer:
         if trial.worn_mask is None:

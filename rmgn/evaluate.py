@@ -5,8 +5,8 @@ r"""Measure try-on results, of one system or of several on the same pictures.
         --baseline untrained --baseline copy --baseline paste --data eval-256 --out report
     python -m rmgn.evaluate --bundle bundles/fp16 --engine onnxruntime --data eval-256 --out report
 
-Writes to --out: report.json, report.md (a table in the paper's form), index.html (a gallery) and sheet.jpg.
-See docs/evaluation.md.
+Writes to --out: report.json, report.md (a table in the paper's form), trials.csv, index.html (a gallery) and
+sheet.jpg. See docs/evaluation.md.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import re
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,10 +32,11 @@ from rmgn.contenders import Answer, Contender
 from rmgn.data.files import to_bgr
 from rmgn.data.workers import told
 from rmgn.gallery import Entry, contact_sheet, write_page, write_picture, write_text
+from rmgn.kept import Kept, require_folders
 from rmgn.perceptual import EfficientNetLite0
-from rmgn.report import markdown
+from rmgn.report import markdown, trials_csv
 from rmgn.scores import Scorer, Scores
-from rmgn.trials import DataError, Setting, Trial, Trials, open_trials
+from rmgn.trials import Setting, Trial, Trials, open_trials
 
 SETTINGS: dict[str, tuple[Setting, ...]] = {
     "paired": ("paired",),
@@ -61,36 +61,47 @@ def evaluate(
     device: torch.device,
     shown: int = 32,
     keep: bool = False,
+    arguments: Mapping[str, object] | None = None,
 ) -> list[Scores]:
     """One pass over the trials; writes the report and returns the scores.
 
-    shown: how many of each setting go into the gallery.
-    keep: write OUT/results/CONTENDER/SETTING/NAME.png too, and OUT/inputs/{person,garment}/SETTING/NAME.png.
+    shown: how many of each setting go into the gallery. keep: write every picture too, see `Kept`.
+    arguments: what was asked for, to be told in report.json.
     """
-    entries: dict[Setting, list[Entry]] = {setting: [] for setting in trials.settings}
-    counts: dict[Setting, int] = dict.fromkeys(trials.settings, 0)
-    seconds = [0.0] * len(rivals)
+    kept = Kept(out, [rival.name for rival in rivals]) if keep else None
+    entries: dict[Setting, list[Entry]] = {setting: [] for setting in trials.questions}
+    counts: dict[Setting, int] = dict.fromkeys(trials.questions, 0)
     size = (0, 0)
     with tqdm(total=len(trials), unit="picture") as bar:
         for trial in trials:
             trial = trial.to(device)
             size = (trial.person.shape[-2], trial.person.shape[-1])
-            answers = []
-            for n, rival in enumerate(rivals):
-                begin = time.monotonic()
-                answers.append(rival(trial))
-                seconds[n] += time.monotonic() - begin
+            answers = [rival(trial) for rival in rivals]
             values = scorer.add(trial, answers)
-            kept = entries[trial.setting]
-            kept += _entries(trial, answers, values)[: shown - len(kept)]
+            first = entries[trial.setting]
+            first += _entries(trial, answers, values)[: shown - len(first)]
             counts[trial.setting] += len(trial.names)
-            if keep:
-                _write_results(out, trial, answers, rivals)
+            if kept:
+                kept.add(trial, [answer.tryon for answer in answers])
             bar.update(len(trial.names))
     scores = scorer.finish()
-    for score, taken in zip(scores, seconds, strict=True):
-        score.seconds = taken
-    _write_report(out, trials.name, size, counts, scores)
+    report = {
+        "data": trials.name,
+        "height": size[0],
+        "width": size[1],
+        "trials": counts,
+        "arguments": {} if arguments is None else arguments,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        "torch": torch.__version__,
+        "torchmetrics": version("torchmetrics"),
+        "python": platform.python_version(),
+        "kept": kept.folders if kept else {},
+        "contenders": [score.to_json(scores[0]) for score in scores],
+    }
+    text = json.dumps(report, indent=1, allow_nan=False, default=str)  # of arguments, files and the device
+    write_text(out / "report.json", text + "\n")
+    write_text(out / "report.md", markdown(trials.name, size, counts, scores, "Evaluation"))
+    write_text(out / "trials.csv", trials_csv(scores))
     _write_pictures(out, trials.name, entries, [rival.name for rival in rivals])
     return scores
 
@@ -108,35 +119,6 @@ def _entries(
     return made
 
 
-def _write_results(out: Path, trial: Trial, answers: Sequence[Answer], rivals: Sequence[Contender]) -> None:
-    folders = {f"results/{plain(r.name)}": a.tryon for r, a in zip(rivals, answers, strict=True)}
-    folders |= {"inputs/person": trial.person, "inputs/garment": trial.garment}
-    for folder, pictures in folders.items():
-        for name, picture in zip(trial.names, pictures, strict=True):
-            write_picture(out / folder / trial.setting / f"{name}.png", to_bgr(picture))
-
-
-def plain(name: str) -> str:
-    """A contender's name as that of a folder."""
-    return re.sub(r"[^\w.+-]+", "_", name)
-
-
-def _write_report(
-    out: Path, data: str, size: tuple[int, int], counts: dict[Setting, int], scores: Sequence[Scores]
-) -> None:
-    report = {
-        "data": data,
-        "height": size[0],
-        "width": size[1],
-        "trials": counts,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "contenders": [score.to_json() for score in scores],
-    }
-    write_text(out / "report.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
-    write_text(out / "report.md", markdown(data, size, counts, scores, "Evaluation"))
-
-
 def _write_pictures(out: Path, data: str, entries: dict[Setting, list[Entry]], rivals: Sequence[str]) -> None:
     for setting, shown in entries.items():
         if shown:
@@ -149,7 +131,9 @@ def _write_pictures(out: Path, data: str, entries: dict[Setting, list[Entry]], r
     write_page(out / "index.html", f"Try-on: {data}", note, every, titles, rivals)
 
 
-def open_contenders(entrants: Sequence[Entrant], engine: str, device: torch.device) -> list[Contender]:
+def open_contenders(
+    entrants: Sequence[Entrant], trials: Trials, engine: str, device: torch.device
+) -> list[Contender]:
     """The contenders in their order. Raises CheckpointError, EngineError, DataError."""
     rivals: list[Contender] = []
     networks = {
@@ -164,7 +148,7 @@ def open_contenders(entrants: Sequence[Entrant], engine: str, device: torch.devi
         elif kind == "bundle":
             rivals.append(contenders.Bundle(name, Path(what), engine))
         elif kind == "results":
-            rivals.append(contenders.Results(name, Path(what)))
+            rivals.append(contenders.Results(name, Path(what), trials.questions))
         elif what == "copy":
             rivals.append(contenders.Copy())
         elif what == "paste":
@@ -172,9 +156,7 @@ def open_contenders(entrants: Sequence[Entrant], engine: str, device: torch.devi
         else:
             config = next((network.model.config for network in networks.values()), PRESETS["lite"])
             rivals.append(contenders.untrained(config, device))
-    names = [rival.name for rival in rivals]
-    if len(set(names)) < len(names):
-        raise DataError(f"two contenders have one name ({', '.join(names)}): give each a --name")
+    require_folders([rival.name for rival in rivals])
     return rivals
 
 
@@ -197,7 +179,7 @@ def make_scorer(
     else:
         assert lite0 is not None
         features = metrics.Lite0Features(lite0)
-    return Scorer([(rival.name, rival.source) for rival in rivals], patches, features)
+    return Scorer(rivals, patches, features)
 
 
 class _AddEntrant(argparse.Action):
@@ -299,9 +281,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = SETTINGS.get(args.setting)
         part = (args.first, args.last, args.workers, args.size)
         trials = open_trials(args.data, settings, args.batch, args.pairs, args.assets, *part)
-        rivals = open_contenders(args.entrants, args.engine, args.device)
+        rivals = open_contenders(args.entrants, trials, args.engine, args.device)
         scorer = make_scorer(rivals, args.inception, args.alexnet, args.device)
-        evaluate(trials, rivals, scorer, args.out, args.device, args.show, args.keep)
+        own = ("entrants", "named")  # which the report tells by contender
+        asked = {name: v for name, v in vars(args).items() if v is not None and name not in own}
+        evaluate(trials, rivals, scorer, args.out, args.device, args.show, args.keep, asked)
     except (CheckpointError, EngineError, ImportError, ValueError, OSError) as error:
         print(f"rmgn.evaluate: {told(error)}", file=sys.stderr)
         return 2
@@ -312,7 +296,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if isinstance(rival, contenders.Bundle):
                 rival.session.close()
     print((args.out / "report.md").read_text(encoding="utf-8").split("\n## ")[0])
-    print(f"more in {args.out}: report.md, report.json, index.html, sheet.jpg")
+    print(f"more in {args.out}: report.md, report.json, trials.csv, index.html, sheet.jpg")
     return 0
 
 

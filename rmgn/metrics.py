@@ -241,7 +241,6 @@ class SetDistances(NamedTuple):
 
     fid: float
     kid: float
-    kid_std: float  # over the subsets; 0 where there is one
 
 
 class SetComparison:
@@ -270,15 +269,15 @@ class SetComparison:
     def compute(self) -> SetDistances | None:
         """FID and KID, or None below two pictures a side.
 
-        KID is the mean over 100 subsets of 1000; with 1000 pictures or fewer it is the unbiased estimate
-        over all of them, cut to the smaller side.
+        KID is the mean over 100 subsets of 1000, or of as many as the smaller side has; where that is all of
+        both sides it is the one unbiased estimate over them.
         """
-        smaller = min(self.counts.values())
+        smaller, larger = sorted(self.counts.values())
         if smaller < 2:
             return None
         self.kid.subset_size = min(smaller, self.SUBSET)
-        self.kid.subsets = self.SUBSETS if smaller > self.SUBSET else 1
+        self.kid.subsets = self.SUBSETS if larger > self.kid.subset_size else 1
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            mean, std = self.kid.compute()
-        return SetDistances(max(0.0, self.fid.compute().item()), mean.item(), std.item())
+            kid, _ = self.kid.compute()
+        return SetDistances(max(0.0, self.fid.compute().item()), kid.item())

@@ -1,11 +1,13 @@
-"""The report of an evaluation in Markdown, with the published figures of the paper beside."""
+"""The report of an evaluation in Markdown, with the published figures of the paper beside, and its trials."""
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Sequence
 
 from rmgn.contenders import Copy
-from rmgn.scores import MEASURES, Scores, value_of
+from rmgn.scores import FID_PICTURES, MEASURES, Scores, text_of, value_of
 from rmgn.trials import Setting
 
 # Table 1 of the paper: FID by data set and method, at 256×192 and 512×384.
@@ -40,10 +42,18 @@ def markdown(
             "FID and KID compare the unpaired try-ons with the photos of the same people; leaving the person "
             "unchanged gives these photos themselves, and so the best values by definition."
         )
-        if counts.get("unpaired", 0) < 2048:
+        if counts.get("unpaired", 0) < FID_PICTURES:
             notes.append("FID depends on the number of pictures, and this one is small: read KID.")
     notes.append("± is half a 95% confidence interval over people.")
     parts.append("\n".join(notes))
+    differences = _difference_rows(scores)
+    if differences:
+        note = (
+            "Mean over people of each one's difference in the same try-ons. People who are hard for one are "
+            "mostly hard for all, which tells nothing here: two contenders whose intervals above overlap may "
+            "well differ. They do where ± is smaller than the difference."
+        )
+        parts += [f"## Difference from {scores[0].name}", table(differences), note]
     parts += ["## Beside the paper's table 1 (FID)", table(_paper_rows(data, size, scores))]
     if "FID" not in used:
         parts.append("FID itself was not measured: it needs InceptionV3's weights (`--inception FILE`).")
@@ -76,17 +86,36 @@ def _main_rows(scores: Sequence[Scores]) -> list[list[str]]:
     for s in scores:
         row = [s.name]
         for m in names:
-            value, how = value_of(s, m), MEASURES[m]
-            text = how.text(value)
-            if value is None:
-                row.append(text)
-                continue
-            spread = s.mean(m) if m not in s.sets else None
+            value, text = value_of(s, m), text_of(s, m)
             wins = value == best[m] and len(scores) > 1 and not (m in s.sets and s.name == Copy.name)
-            marked = f"**{text}**" if wins else text
-            row.append(marked + (f" ± {how.text(spread.ci95)}" if spread else ""))
+            number, plus_minus, half = text.partition(" ± ")
+            row.append(f"**{number}**{plus_minus}{half}" if wins else text)
         rows.append(row)
     return rows
+
+
+def _difference_rows(scores: Sequence[Scores]) -> list[list[str]]:
+    """Of every contender from the first; none where nothing was measured of both."""
+    first, *others = scores
+    found = {s.name: {m: s.difference(first, m) for m in MEASURES} for s in others}
+    names = [m for m in MEASURES if any(means[m] for means in found.values())]
+    if not names:
+        return []
+    rows = [[name, *(MEASURES[m].interval(means[m], "+") for m in names)] for name, means in found.items()]
+    return [["Method", *(MEASURES[m].title for m in names)], *rows]
+
+
+def trials_csv(scores: Sequence[Scores]) -> str:
+    """A line a contender and trial with what was measured of it; unpaired trials have no measures."""
+    names = [m for m in MEASURES if any(m in r.values for s in scores for r in s.rows)]
+    text = io.StringIO()
+    head = ["contender", "setting", "trial", "subject", "person", "garment", *names]
+    writer = csv.DictWriter(text, head, restval="", lineterminator="\n")
+    writer.writeheader()
+    for s in scores:
+        for trial in s.trials():
+            writer.writerow({"contender": s.name, "trial": trial.pop("name"), **trial})
+    return text.getvalue()
 
 
 def _paper_rows(data: str, size: tuple[int, int], scores: Sequence[Scores]) -> list[list[str]]:
@@ -110,9 +139,6 @@ def _group_rows(s: Scores) -> list[list[str]]:
         for n, group in enumerate(groups):
             means = [s.mean(m, axis, group) for m in names]
             people = max((m.subjects for m in means if m), default=0)
-            cells = [
-                f"{MEASURES[m].text(v.mean)} ± {MEASURES[m].text(v.ci95)}" if v else "–"
-                for m, v in zip(names, means, strict=True)
-            ]
+            cells = [MEASURES[m].interval(v) for m, v in zip(names, means, strict=True)]
             rows.append([axis if n == 0 else "", group, str(people), *cells])
     return rows

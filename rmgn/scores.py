@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from scipy import stats
 from torch import Tensor
 
 from rmgn import metrics
-from rmgn.contenders import Answer
+from rmgn.contenders import Answer, Contender
 from rmgn.data.files import quantise
 from rmgn.metrics import PatchSimilarity, SetComparison, SetFeatures
-from rmgn.trials import Groups, Trial
+from rmgn.trials import Groups, Question, Setting, Trial
 
 
 class Measure(NamedTuple):
@@ -27,9 +30,13 @@ class Measure(NamedTuple):
     digits: int
     factor: float = 1.0
 
-    def text(self, value: float | None) -> str:
-        """A value as tables show it."""
-        return "–" if value is None else f"{value * self.factor:.{self.digits}f}"
+    def text(self, value: float | None, sign: str = "-") -> str:
+        """A value as tables show it; sign: as in a format, "+" to show either."""
+        return "–" if value is None else f"{value * self.factor:{sign}.{self.digits}f}"
+
+    def interval(self, mean: Mean | None, sign: str = "-") -> str:
+        """A mean and half its interval as tables show them."""
+        return "–" if mean is None else f"{self.text(mean.mean, sign)} ± {self.text(mean.ci95)}"
 
 
 MEASURES = {
@@ -43,6 +50,7 @@ MEASURES = {
     "FID-lite0": Measure("FID-lite0 ↓", "down", 2),
     "KID-lite0": Measure("KID-lite0 ×10³ ↓", "down", 2, 1000),
 }
+FID_PICTURES = 2048  # below as many as InceptionV3 has features FID's covariances are not of full rank
 
 
 @dataclass(frozen=True)
@@ -55,10 +63,7 @@ class Mean:
 
 
 def mean_of(values: Sequence[float], subjects: Sequence[str]) -> Mean | None:
-    """Mean over subjects of the mean of each; values that are not numbers are left out.
-
-    ci95 = 1.96·s/√n.
-    """
+    """Mean over subjects of the mean of each; values that are not numbers are left out."""
     own: dict[str, list[float]] = defaultdict(list)
     for value, subject in zip(values, subjects, strict=True):
         if not math.isnan(value):
@@ -66,16 +71,21 @@ def mean_of(values: Sequence[float], subjects: Sequence[str]) -> Mean | None:
     if not own:
         return None
     means = np.array([np.mean(v) for v in own.values()])
-    error = float(1.96 * means.std(ddof=1) / math.sqrt(len(means))) if len(means) > 1 else None
-    return Mean(float(means.mean()), error, len(means))
+    return Mean(float(means.mean()), half_interval(means), len(means))
+
+
+def half_interval(values: npt.ArrayLike) -> float | None:
+    """Half the 95% confidence interval of the mean of independent values, t·s/√n; None of one alone."""
+    count = np.size(values)
+    return float(stats.t.ppf(0.975, count - 1) * stats.sem(values)) if count > 1 else None
 
 
 @dataclass
 class Row:
-    """One trial's measures."""
+    """One trial's measures: none where it has no answer."""
 
-    name: str
-    subject: str
+    setting: Setting
+    question: Question
     groups: Groups
     values: dict[str, float]
 
@@ -86,10 +96,9 @@ class Scores:
 
     name: str
     source: str
-    rows: list[Row] = field(default_factory=list)  # paired trials
+    sha256: str | None = None  # see `Contender`
+    rows: list[Row] = field(default_factory=list)
     sets: dict[str, float] = field(default_factory=dict)  # FID, KID, of unpaired trials
-    seconds: float = 0.0
-    pictures: int = 0
 
     def measures(self) -> list[str]:
         """What was measured, in the order of MEASURES."""
@@ -97,38 +106,56 @@ class Scores:
         return [name for name in MEASURES if name in known]
 
     def mean(self, measure: str, axis: str | None = None, group: str | None = None) -> Mean | None:
-        """Over all paired trials, or those of one group."""
+        """Over all trials that were measured, or those of one group."""
         rows = [r for r in self.rows if measure in r.values and (axis is None or r.groups.get(axis) == group)]
-        return mean_of([r.values[measure] for r in rows], [r.subject for r in rows])
+        return mean_of([r.values[measure] for r in rows], [r.question.subject for r in rows])
+
+    def difference(self, first: Scores, measure: str) -> Mean | None:
+        """How much larger a measure is than `first` has it, trial by trial on those of both, as `mean_of`.
+
+        People who are hard for one contender are hard for all: what they add to either's interval is not in
+        that of the difference.
+        """
+        theirs = {r.question.name: r.values[measure] for r in first.rows if measure in r.values}
+        rows = [r for r in self.rows if measure in r.values and r.question.name in theirs]
+        values = [r.values[measure] - theirs[r.question.name] for r in rows]
+        return mean_of(values, [r.question.subject for r in rows])
 
     def groups(self) -> dict[str, list[str]]:
-        """Attributes and the values that occur."""
+        """Attributes and the values that occur among the trials that were measured."""
         found: dict[str, set[str]] = defaultdict(set)
         for row in self.rows:
-            for axis, group in row.groups.items():
+            for axis, group in row.groups.items() if row.values else ():
                 found[axis].add(group)
         return {axis: sorted(values, key=_group_order) for axis, values in found.items()}
 
-    def to_json(self) -> dict[str, Any]:
-        """All of it as JSON values."""
+    def to_json(self, first: Scores) -> dict[str, Any]:
+        """All of it as JSON values. first: the contender that others are compared with."""
 
-        def means(axis: str | None = None, group: str | None = None) -> dict[str, Any]:
-            found = {m: self.mean(m, axis, group) for m in self.measures()}
-            return {m: asdict(v) for m, v in found.items() if v is not None}
+        def means(mean: Callable[[str], Mean | None]) -> dict[str, Any]:
+            return {m: asdict(found) for m in self.measures() if (found := mean(m)) is not None}
 
         return {
             "name": self.name,
             "source": self.source,
-            "paired": means(),
+            "sha256": self.sha256,
+            "paired": means(self.mean),
+            "difference": {} if self is first else means(partial(self.difference, first)),
             "unpaired": self.sets,
             "groups": {
-                axis: {group: means(axis, group) for group in values}
+                axis: {group: means(partial(self.mean, axis=axis, group=group)) for group in values}
                 for axis, values in self.groups().items()
             },
-            "pictures": self.pictures,
-            "seconds": round(self.seconds, 2),
-            "trials": [{"name": r.name, **{k: _finite(v) for k, v in r.values.items()}} for r in self.rows],
+            "pictures": len(self.rows),
+            "trials": self.trials(),
         }
+
+    def trials(self) -> list[dict[str, Any]]:
+        """Each trial's setting, question and measures."""
+        return [
+            {"setting": r.setting, **r.question._asdict(), **{k: _finite(v) for k, v in r.values.items()}}
+            for r in self.rows
+        ]
 
 
 def _finite(value: float) -> float | None:
@@ -145,34 +172,43 @@ def _group_order(group: str) -> tuple[int, str]:
 class Scorer:
     """Measures all contenders on the same trials."""
 
-    def __init__(
-        self, names: Iterable[tuple[str, str]], patches: PatchSimilarity, features: SetFeatures
-    ) -> None:
-        self.scores = [Scores(name, source) for name, source in names]
+    def __init__(self, rivals: Iterable[Contender], patches: PatchSimilarity, features: SetFeatures) -> None:
+        self.scores = [Scores(rival.name, rival.source, rival.sha256) for rival in rivals]
         self.patches, self.features = patches, features
         self.sets = [SetComparison(features.width) for _ in self.scores]
+        self._photos: set[str] = set()  # persons' pictures that are among the real ones
 
     def add(self, trial: Trial, answers: Sequence[Answer]) -> list[list[dict[str, float]]]:
         """Take the answers of all contenders, in order. Returns each one's measures, trial by trial."""
-        real = None
-        if trial.setting == "unpaired":
-            real = self.features(quantise(trial.person))
+        new = self._new(trial) if trial.setting == "unpaired" else []
+        real = self.features(quantise(trial.person[new])) if new else None
         truths = None if trial.truth is None else quantise(trial.truth)
         wanted = [] if truths is None else self.patches.features(truths)
         measured = []
         for scores, collected, answer in zip(self.scores, self.sets, answers, strict=True):
             pictures = quantise(answer.tryon)
-            scores.pictures += len(pictures)
             if real is not None:
                 collected.add(real, real=True)
+            if trial.setting == "unpaired":
                 collected.add(self.features(pictures), real=False)
             values = self._values(trial, answer, pictures, truths, wanted)
-            if trial.setting == "paired":
-                scores.rows += [
-                    Row(*row) for row in zip(trial.names, trial.subjects, trial.groups, values, strict=True)
-                ]
+            rows = zip(trial.questions, trial.groups, values, strict=True)
+            scores.rows += [Row(trial.setting, *row) for row in rows]
             measured.append(values)
         return measured
+
+    def _new(self, trial: Trial) -> list[int]:
+        """Which persons' pictures were in no trial before.
+
+        A picture that is several times among the real ones would be taken for as many that are all alike,
+        and KID, which leaves out a picture's likeness with itself, would be too high.
+        """
+        new = []
+        for n, question in enumerate(trial.questions):
+            if question.person not in self._photos:
+                self._photos.add(question.person)
+                new.append(n)
+        return new
 
     def _values(
         self, trial: Trial, answer: Answer, pictures: Tensor, truths: Tensor | None, wanted: list[Tensor]
@@ -205,3 +241,9 @@ def value_of(s: Scores, measure: str) -> float | None:
         return s.sets[measure]
     found = s.mean(measure)
     return None if found is None else found.mean
+
+
+def text_of(s: Scores, measure: str) -> str:
+    """A measure as tables show it, with its interval where it is a mean over people."""
+    how = MEASURES[measure]
+    return how.text(s.sets[measure]) if measure in s.sets else how.interval(s.mean(measure))

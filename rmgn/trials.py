@@ -6,21 +6,23 @@ garment from another sample, and has no answer.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from rmgn.data.datasets import SIZE, open_dataset, recognise
+from rmgn.data.datasets import SIZE, FolderDataset, recognise
 from rmgn.data.dress import dress
 from rmgn.data.generated import GeneratedPeople
+from rmgn.data.layout import Entry
 from rmgn.data.sample import Sample, collate
 
 Setting = Literal["paired", "unpaired"]
@@ -31,13 +33,21 @@ class DataError(ValueError):
     """The data cannot be evaluated on; the message says what is wrong, where, and what to do."""
 
 
+class Question(NamedTuple):
+    """What one trial is called and shows, known before any picture is read."""
+
+    name: str  # unique in its setting; the stem of a result's file
+    subject: str  # who is asked; trials of one subject are not independent of each other
+    person: str  # the person's picture
+    garment: str  # the garment's
+
+
 @dataclass(frozen=True)
 class Trial:
     """A batch of B questions. Pictures [B, 3, H, W] RGB in [-1, 1], masks [B, 1, H, W] in [0, 1]."""
 
     setting: Setting
-    names: tuple[str, ...]  # B, unique; the stem of a result's file
-    subjects: tuple[str, ...]  # B; trials of one subject are not independent of each other
+    questions: tuple[Question, ...]  # B
     groups: tuple[Groups, ...]  # B
     person: Tensor
     garment: Tensor
@@ -46,6 +56,11 @@ class Trial:
     worn_mask: Tensor | None = None  # where the garment belongs; unpaired: where the old one is
     flow: Tensor | None = None  # [B, 2, H, W] true sampling grid, see kernels.flow_warp
     visible: Tensor | None = None  # where `flow` is true, 0 or 1
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the questions."""
+        return tuple(question.name for question in self.questions)
 
     def to(self, device: torch.device) -> Trial:
         """The trial on a device."""
@@ -58,7 +73,7 @@ class Trials(Protocol):
     """A data set as trials, in a fixed order."""
 
     name: str
-    settings: tuple[Setting, ...]
+    questions: dict[Setting, list[Question]]  # all that will be asked, not always in the order of the trials
 
     def __len__(self) -> int:
         """How many trials of one picture there are, all settings together."""
@@ -77,7 +92,7 @@ def join(trials: Sequence[Trial]) -> Trial:
 
     tensors = ("person", "garment", "mask", "truth", "worn_mask", "flow", "visible")
     values: dict[str, Any] = {name: cat(name) for name in tensors}
-    for name in ("names", "subjects", "groups"):
+    for name in ("questions", "groups"):
         values[name] = tuple(x for trial in trials for x in getattr(trial, name))
     return replace(first, **values)
 
@@ -114,21 +129,27 @@ class GeneratedTrials:
         size: tuple[int, int] | None = None,
     ) -> None:
         self.name = layers.name
-        self.settings = tuple(settings)
         self._people = _Dressed(layers, assets, size)
         self._range = _part(len(self._people), first, last)
         if "unpaired" in settings and len(self._range) < 2:
             raise DataError(f"{layers}: unpaired try-ons need two samples, there is one")
         self._batch, self._workers = batch, workers
+        stems = [self._people.people.files[n].stem for n in self._range]
+        pairs = zip(stems, [stems[-1], *stems[:-1]], strict=True)
+        asked: dict[Setting, list[Question]] = {
+            "paired": [question for stem in stems for question in _ask_paired(stem)],
+            "unpaired": [question for pair in pairs for question in _ask_unpaired(*pair)],
+        }
+        self.questions = {setting: asked[setting] for setting in settings}
 
     def __len__(self) -> int:
-        return 2 * len(self.settings) * len(self._range)
+        return sum(map(len, self.questions.values()))
 
     def __iter__(self) -> Iterator[Trial]:
         loader: DataLoader[_Person] = DataLoader(
             Subset(self._people, self._range), batch_size=None, num_workers=self._workers
         )
-        waiting: dict[Setting, list[Trial]] = {setting: [] for setting in self.settings}
+        waiting: dict[Setting, list[Trial]] = {setting: [] for setting in self.questions}
 
         def add(trial: Trial, flush: bool = False) -> Iterator[Trial]:
             queue = waiting[trial.setting]
@@ -141,12 +162,12 @@ class GeneratedTrials:
         before: _Person | None = None
         person: _Person
         for person in loader:
-            if "paired" in self.settings:
+            if "paired" in self.questions:
                 yield from add(_paired(person))
-            if "unpaired" in self.settings and before is not None:
+            if "unpaired" in self.questions and before is not None:
                 yield from add(_unpaired(person, before))
             opening, before = opening or person, person
-        if "unpaired" in self.settings and opening is not None and before is not None:
+        if "unpaired" in self.questions and opening is not None and before is not None:
             yield from add(_unpaired(opening, before), flush=True)
         if waiting.get("paired"):
             yield join(waiting["paired"])
@@ -172,41 +193,83 @@ class FolderTrials:
         size: tuple[int, int] | None = None,
     ) -> None:
         self.name = folder.name
-        self.settings = tuple(settings)
+        self.questions: dict[Setting, list[Question]] = {}
         self._batch, self._workers = batch, workers
         self._parts: dict[Setting, Subset[Sample]] = {}
-        if pairs is not None and "unpaired" not in self.settings:
+        if pairs is not None and "unpaired" not in settings:
             raise DataError(f"{pairs} is a list of unpaired try-ons, which are not asked for (--setting)")
-        self._subject = recognise(folder).subject
-        for setting in self.settings:
-            which = pairs if pairs is not None and setting == "unpaired" else setting
+        layout = recognise(folder)
+        for setting in settings:
+            listed = layout.pairs("test", pairs if pairs is not None and setting == "unpaired" else setting)
             # Another garment a sample brings the person in it, where the set shows that.
-            found = open_dataset(folder, "test", which, size or SIZE, others=int(setting == "paired"))
-            self._parts[setting] = Subset(found, _part(len(found), first, last))
+            exchanged = setting == "paired" and all(entry.other for entry in listed.entries)
+            found = FolderDataset(layout, listed, size or SIZE, others=int(exchanged))
+            part = _part(len(found), first, last)
+            entries = [found.entries[n] for n in part]
+            asked = [_ask(entry, setting, layout.subject(entry.person_name), exchanged) for entry in entries]
+            _require_names(folder, asked)
+            _require_files(folder, entries, exchanged)
+            self.questions[setting] = asked
+            self._parts[setting] = Subset(found, part)
 
     def __len__(self) -> int:
-        return sum(len(part) for part in self._parts.values())
+        return sum(map(len, self.questions.values()))
 
     def __iter__(self) -> Iterator[Trial]:
         for setting, part in self._parts.items():
             loader: DataLoader[Sample] = DataLoader(
                 part, self._batch, num_workers=self._workers, collate_fn=collate
             )
+            asked = iter(self.questions[setting])
             sample: Sample
             for sample in loader:
-                subjects = tuple(self._subject(name) for name in sample.person_name)
-                yield _photographed(sample, setting, subjects)
+                questions = tuple(itertools.islice(asked, len(sample.person_name)))
+                yield _photographed(sample, setting, questions)
 
 
-def _photographed(s: Sample, setting: Setting, subjects: tuple[str, ...]) -> Trial:
-    people, garments = ([Path(n).stem for n in names] for names in (s.person_name, s.garment_name))
+def _ask(entry: Entry, setting: Setting, subject: str, exchanged: bool) -> Question:
+    person, garment = Path(entry.person_name).stem, Path(entry.garment_name).stem
+    return Question(
+        name=person if setting == "paired" else f"{person}_{garment}",
+        subject=subject,
+        person=entry.other.person_name if exchanged and entry.other else entry.person_name,
+        garment=entry.garment_name,
+    )
+
+
+def _require_names(folder: Path, questions: Sequence[Question]) -> None:
+    """Refuse two trials of one name: one's result would be written over the other's, and read for both."""
+    found: dict[str, Question] = {}
+    for question in questions:
+        other = found.setdefault(question.name, question)
+        if other is not question:
+            raise DataError(
+                f"{folder}: {other.person} in {other.garment} and {question.person} in {question.garment} "
+                f"are both called {question.name}: rename a picture, or ask for one of the two alone"
+            )
+
+
+def _require_files(folder: Path, entries: Sequence[Entry], exchanged: bool) -> None:
+    """Say now, not hours later, that a file of a trial is not there."""
+    files: dict[Path, None] = {}  # in order, each once
+    for entry in entries:
+        files |= dict.fromkeys(value for value in vars(entry).values() if isinstance(value, Path))
+        if exchanged and entry.other:
+            files |= dict.fromkeys((entry.other.person, entry.other.garment, entry.other.mask))
+    missing = [file for file in files if not file.is_file()]
+    if missing:
+        more = f", nor {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise DataError(
+            f"{missing[0]}: no such file{more}; python -m rmgn.data.check {folder} lists what is wrong"
+        )
+
+
+def _photographed(s: Sample, setting: Setting, questions: tuple[Question, ...]) -> Trial:
     paired = setting == "paired"
-    names = people if paired else [f"{p}_{g}" for p, g in zip(people, garments, strict=True)]
     return Trial(
         setting=setting,
-        names=tuple(names),
-        subjects=subjects,
-        groups=tuple({} for _ in people),
+        questions=questions,
+        groups=tuple({} for _ in questions),
         person=s.person if not paired or s.other_persons is None else s.other_persons[:, 0],
         garment=s.garment,
         mask=s.garment_mask,
@@ -295,11 +358,19 @@ class _Dressed(Dataset[_Person]):
         )
 
 
+def _ask_paired(p: str) -> tuple[Question, Question]:
+    return Question(f"{p}_a", p, f"{p}_b", f"{p}_a"), Question(f"{p}_b", p, f"{p}_a", f"{p}_b")
+
+
+def _ask_unpaired(p: str, other: str) -> tuple[Question, Question]:
+    a, b = (Question(f"{p}_{k}_{other}_{k}", p, f"{p}_{k}", f"{other}_{k}") for k in "ab")
+    return a, b
+
+
 def _paired(p: _Person) -> Trial:
     return Trial(
         setting="paired",
-        names=(f"{p.stem}_a", f"{p.stem}_b"),
-        subjects=(p.stem, p.stem),
+        questions=_ask_paired(p.stem),
         groups=tuple({**p.groups, "garment": kind} for kind in p.kinds),
         person=p.person.flip(0),
         garment=p.garment,
@@ -314,8 +385,7 @@ def _paired(p: _Person) -> Trial:
 def _unpaired(p: _Person, other: _Person) -> Trial:
     return Trial(
         setting="unpaired",
-        names=(f"{p.stem}_a_{other.stem}_a", f"{p.stem}_b_{other.stem}_b"),
-        subjects=(p.stem, p.stem),
+        questions=_ask_unpaired(p.stem, other.stem),
         groups=tuple({**p.groups, "garment": kind} for kind in other.kinds),
         person=p.person,
         garment=other.garment,

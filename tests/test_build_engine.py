@@ -1,17 +1,19 @@
 """The export command as a user runs it."""
 
 import dataclasses
+import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
 import engines
-from engines import build_plans, tensorrt_engine
+from engines import EngineError, build_plans, tensorrt_engine
 from engines.bundle import sha256
 from export import build_engine
 from export.parity import LIMITS, Difference, Limits, compare
@@ -45,6 +47,33 @@ def test_exports_builds_and_compares(lite: RMGN, tmp_path: Path, capsys: pytest.
         for graph in ("garment", "tryon"):
             assert tensorrt_engine.read_manifest(bundle, graph, "tensorrt_rtx").precision == "float16"
             assert f"{graph}.tensorrt_rtx.plan" in text
+
+
+def test_a_report_is_of_the_very_weights_that_it_measured(tmp_path: Path) -> None:
+    """A copy is known, new weights in the same place are not; older reports tell the path alone."""
+    weights, copy, report = (tmp_path / name for name in ("a.safetensors", "b.safetensors", "report.json"))
+    weights.write_bytes(b"first")
+    shutil.copy(weights, copy)
+    other: dict[str, Any] = {"source": "x", "sha256": None, "paired": {}, "unpaired": {}}
+    ours: dict[str, Any] = {
+        "source": str(weights),
+        "sha256": sha256(weights),
+        "paired": {"SSIM": 1},
+        "unpaired": {},
+    }
+    content = {"data": "d", "height": 256, "width": 192, "trials": {}, "contenders": [other, ours]}
+    report.write_text(json.dumps(content))
+    for file in (weights, copy):
+        assert build_engine.read_quality(report, file)["paired"] == {"SSIM": 1}
+    weights.write_bytes(b"second")
+    with pytest.raises(EngineError, match=r"a.safetensors has changed since .*report.json was made"):
+        build_engine.read_quality(report, weights)
+    copy.write_bytes(b"third")
+    with pytest.raises(EngineError, match=r"does not evaluate .*b.safetensors, but x, .*a.safetensors"):
+        build_engine.read_quality(report, copy)
+    del other["sha256"], ours["sha256"]
+    report.write_text(json.dumps(content))
+    assert build_engine.read_quality(report, weights)["paired"] == {"SSIM": 1}
 
 
 def test_a_halved_checkpoint_makes_smaller_float32_graphs(lite: RMGN, tmp_path: Path) -> None:

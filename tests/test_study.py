@@ -25,7 +25,12 @@ def report(tmp_path: Path) -> Path:
         (folder / part / "unpaired").mkdir(parents=True)
         for trial in TRIALS:
             cv2.imwrite(str(folder / part / "unpaired" / f"{trial}.png"), np.full((8, 6, 3), level, np.uint8))
-    (folder / "report.json").write_text(json.dumps({"data": "eval-256"}))
+    content = {
+        "data": "eval-256",
+        "kept": {name: f"results/{name}" for name in ("ours", "PF-AFN")},
+        "contenders": [{"trials": [{"name": trial, "setting": "unpaired"} for trial in TRIALS]}],
+    }
+    (folder / "report.json").write_text(json.dumps(content))
     return folder
 
 
@@ -55,6 +60,28 @@ def test_pictures_do_not_tell_whose_they_are(report: Path, tmp_path: Path) -> No
             assert picture is not None
             assert picture[0, 0, 0] == (200 if asked[side] == "ours" else 100)
     assert len({asked["trial"] for asked in key["questions"].values()}) == 4
+
+
+def test_pictures_of_another_evaluation_are_not_shown(report: Path, tmp_path: Path) -> None:
+    for part in ("results/ours", "results/PF-AFN", "inputs/person", "inputs/garment"):
+        folder = report / part / "unpaired"
+        shutil.copy(folder / f"{TRIALS[0]}.png", folder / "older.png")
+    assert write_study(report, "ours", ["PF-AFN"], tmp_path / "study", 99, "unpaired", seed=0) == len(TRIALS)
+    key = json.loads((tmp_path / "study" / "key.json").read_text())
+    assert {asked["trial"] for asked in key["questions"].values()} == set(TRIALS)
+
+
+@pytest.mark.parametrize("damage", ["{", "[]", '{"id": "x"}', None])
+def test_a_damaged_key_is_one_line(
+    damage: str | None, report: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = tmp_path / "study"
+    write_study(report, "ours", ["PF-AFN"], study, 6, "unpaired", seed=0)
+    votes = ballot(study, "p", 3)
+    key = study / "key.json"
+    key.write_text(key.read_text().replace('"PF-AFN"', '"x"', 1) if damage is None else damage)
+    assert main(["count", str(study), str(votes)]) == 2
+    assert f"{key} is damaged" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="needs node to run the page's script")
@@ -150,3 +177,5 @@ def test_votes_that_do_not_belong(report: Path, tmp_path: Path, capsys: pytest.C
     assert "is not empty" in capsys.readouterr().err
     assert main([*again_page[:-3], "ACGPN", "--out", str(tmp_path / "new")]) == 2
     assert "evaluate ACGPN with --keep" in capsys.readouterr().err
+    assert main([*again_page[:-2], "--setting", "paired", "--out", str(tmp_path / "new")]) == 2
+    assert "no paired try-ons" in capsys.readouterr().err

@@ -13,10 +13,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from rmgn.experiments.lab import Lab, measures_of, run, size_of
+from rmgn.experiments.lab import NOTE, Lab, measures_of, run, size_of
 from rmgn.gallery import write_text
 from rmgn.report import table
-from rmgn.scores import MEASURES, Scores, value_of
+from rmgn.scores import FID_PICTURES, MEASURES, Scores, text_of, value_of
 
 NUMBERS = (1, 2, 3)
 WIDTH, HEIGHT, MARGIN = 360, 240, 40
@@ -27,10 +27,15 @@ def markdown(data: str, size: tuple[int, int], scores: Sequence[Scores]) -> str:
     names = measures_of(scores)
     rows = [["Fake persons", *(MEASURES[m].title for m in names)]]
     for number, s in zip(NUMBERS, scores, strict=True):
-        cells = [MEASURES[m].text(value_of(s, m)) for m in names]
-        rows.append([str(number), *cells])
-    note = f"{data} at {size[0]}×{size[1]}. Names in -lite0 are not those of FID and KID."
+        rows.append([str(number), *(text_of(s, m) for m in names)])
+    note = f"{data} at {size[0]}×{size[1]}. {NOTE}"
     return f"# Figure 5: number of fake persons\n\n{note}\n\n{table(rows)}\n"
+
+
+def charted(scores: Sequence[Scores]) -> str:
+    """The measure of the chart: FID, which the paper draws, or KID where FID has too few pictures."""
+    few = sum(row.setting == "unpaired" for row in scores[0].rows) < FID_PICTURES
+    return next(m for m in measures_of(scores) if not (few and m.startswith("FID")))
 
 
 def chart(values: Sequence[float], title: str, digits: int) -> str:
@@ -60,8 +65,8 @@ def chart(values: Sequence[float], title: str, digits: int) -> str:
 def experiment(lab: Lab, args: argparse.Namespace) -> str:
     """Train and compare a student for each number; writes figure5.svg, and gives the table."""
     students = {f"{n} fake": lab.student("full", n) for n in NUMBERS}
-    scores = lab.compare("figure5", students, args.test, size_of(lab), args.inception)
-    measure = measures_of(scores)[0]
+    scores = lab.compare("figure5", students, args.test, size_of(lab), args.inception, args.alexnet)
+    measure = charted(scores)
     values = [v for s in scores if (v := value_of(s, measure)) is not None]
     how = MEASURES[measure]
     write_text(args.out / "figure5.svg", chart([v * how.factor for v in values], how.title, how.digits))

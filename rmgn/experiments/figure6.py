@@ -159,7 +159,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     rows = [["Regional mask", "mean on the garment", "mean elsewhere"]]
     rows += [[m.name, f"{m.on_garment:.3f}", f"{m.elsewhere:.3f}"] for m in means]
-    text = f"# Regional masks\n\nFirst {args.count} try-ons of {args.data.name}.\n\n{table(rows)}\n"
+    count = min(args.count, len(trials))
+    text = f"# Regional masks\n\nFirst {count} try-ons of {args.data.name}.\n\n{table(rows)}\n"
     write_text(args.out / "figure6.md", text)
     print(text)
     return 0

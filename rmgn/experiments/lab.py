@@ -45,6 +45,11 @@ QUICK: dict[str, Any] = {
     "log_steps": 10,
 }
 
+NOTE = (
+    "Names in -lite0 are not those of FID, KID and LPIPS. ± is half a 95% confidence interval over people; "
+    "what chance does in the trainings, other seeds tell (`--seed`)."
+)
+
 
 @dataclass(frozen=True)
 class Lab:
@@ -91,7 +96,8 @@ class Lab:
             write_text(note, json.dumps(made, sort_keys=True) + "\n")
         elif TrainConfig.completed(json.loads(note.read_text("utf-8"))) != made:
             raise TrainingError(f"{folder} was trained with other settings or data; choose another --out")
-        return folder / "best.safetensors"
+        # Not the best: that was chosen on the samples held out, which students are compared on.
+        return folder / "last.safetensors"
 
     def trials(self, tests: Path | None, size: tuple[int, int]) -> Trials:
         """What to evaluate on: `tests`, or of the training's data what it did not see.
@@ -108,18 +114,19 @@ class Lab:
         students: Mapping[str, Path],
         tests: Path | None,
         size: tuple[int, int],
-        inception: Path | None = None,
-        alexnet: Path | None = None,
+        inception: Path | None,
+        alexnet: Path | None,
     ) -> list[Scores]:
         """Evaluate checkpoints by name, in one report in `out`/`experiment`.
 
-        tests: as for `trials`.
+        tests: as for `trials`. inception, alexnet: as for `make_scorer`.
         """
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         trials = self.trials(tests, size)
         rivals = [contenders.load_network(name, file, device) for name, file in students.items()]
         scorer = make_scorer(rivals, inception, alexnet, device)
-        return evaluate(trials, rivals, scorer, self.out / experiment, device)
+        asked = {"data": self.data, "test": tests, "inception": inception, "alexnet": alexnet, **self.changes}
+        return evaluate(trials, rivals, scorer, self.out / experiment, device, arguments=asked)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -138,7 +145,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, help="steps of every stage, instead of the published epochs")
     parser.add_argument("--held-out", type=int, help="samples kept from training")
     parser.add_argument("--perceptual", metavar="NAME", help="none, lite0, or the file of VGG-19's weights")
+    parser.add_argument(
+        "--seed", type=int, help="of the networks' first weights and the order of samples (0)"
+    )
     parser.add_argument("--inception", type=Path, metavar="FILE", help="InceptionV3's weights, for FID")
+    parser.add_argument("--alexnet", type=Path, metavar="FILE", help="AlexNet's weights, for LPIPS")
     parser.add_argument("--assets", type=Path, metavar="DIR", help="surroundings for backgrounds of layers")
     parser.add_argument("--workers", type=int, default=1, help="processes that read the data (1)")
 
@@ -150,7 +161,7 @@ def open_lab(args: argparse.Namespace) -> Lab:
         changes["height"], changes["width"] = args.size
     if args.steps:
         changes["epochs"] = 0
-    for name in ("preset", "batch", "steps", "held_out", "perceptual"):
+    for name in ("preset", "batch", "steps", "held_out", "perceptual", "seed"):
         if getattr(args, name) is not None:
             changes[name] = getattr(args, name)
     changes["validate_steps"] = min(changes.get("validate_steps", 1000), changes.get("steps", 1000))
@@ -180,7 +191,7 @@ def run(
         lab = open_lab(args)
         # Fail now rather than after the last training.
         lab.trials(args.test, size_of(lab))
-        make_scorer((), args.inception, None, torch.device("cpu"))
+        make_scorer((), args.inception, args.alexnet, torch.device("cpu"))
         text = experiment(lab, args)
     except (TrainingError, CheckpointError, ImportError, ValueError, OSError) as error:
         print(f"rmgn.experiments.{name}: {told(error)}", file=sys.stderr)

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import math
 import sys
 import tempfile
 from collections import defaultdict
@@ -27,9 +26,10 @@ import cv2
 import numpy as np
 from scipy import stats
 
-from rmgn.evaluate import plain
 from rmgn.gallery import write_picture, write_text
+from rmgn.kept import INPUTS
 from rmgn.report import table
+from rmgn.scores import half_interval
 
 TEMPLATE = Path(__file__).with_name("study.html")
 
@@ -66,21 +66,16 @@ def write_study(
     """
     if ours in baselines:
         raise StudyError(f"{ours} cannot be its own baseline")
-    systems = {name: report / "results" / plain(name) / setting for name in (ours, *baselines)}
-    for name, folder in systems.items():
-        if not folder.is_dir():
-            raise StudyError(f"{folder} does not exist: evaluate {name} with --keep --setting {setting}")
     if out.exists() and any(out.iterdir()):
         raise StudyError(f"{out} is not empty: a study's folder is made once, votes belong to it")
-    try:
-        data = json.loads((report / "report.json").read_text(encoding="utf-8"))["data"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StudyError(f"{report} holds no finished evaluation: report.json: {error!r}") from error
-    common = sorted(
-        set.intersection(*({f.stem for f in folder.glob("*.png")} for folder in systems.values()))
-    )
+    data, kept, common = _read_report(report, setting)
+    for name in (ours, *baselines):
+        if name not in kept:
+            others = f", but of {', '.join(kept)}" if kept else ""
+            raise StudyError(f"{report} has no pictures of {name}{others}: evaluate {name} with --keep")
     if not common:
-        raise StudyError(f"{report} has no try-on of all of {', '.join(systems)}")
+        raise StudyError(f"{report} has no {setting} try-ons: evaluate with --setting {setting} --keep")
+    systems = {name: kept[name] / setting for name in (ours, *baselines)}
     rng = np.random.default_rng(seed)
     # The study's name depends on all that is shown, so that votes on other pictures do not count for it.
     digest = hashlib.sha256(repr((ours, tuple(baselines), common, count, seed)).encode())
@@ -96,8 +91,8 @@ def write_study(
                 name = f"q{len(questions):04d}"
                 first = (ours, baseline) if rng.random() < 0.5 else (baseline, ours)
                 files = {
-                    "person": report / "inputs" / "person" / setting / f"{trial}.png",
-                    "garment": report / "inputs" / "garment" / setting / f"{trial}.png",
+                    "person": report / INPUTS / "person" / setting / f"{trial}.png",
+                    "garment": report / INPUTS / "garment" / setting / f"{trial}.png",
                     "a": systems[first[0]] / f"{trial}.png",
                     "b": systems[first[1]] / f"{trial}.png",
                 }
@@ -123,12 +118,43 @@ def write_study(
     return len(questions)
 
 
+def _read_report(report: Path, setting: str) -> tuple[str, dict[str, Path], list[str]]:
+    """The data's name, each contender's folder of pictures, and the names of a setting's trials.
+
+    What else lies in the folders is of no evaluation, or of an older one.
+    """
+    try:
+        content = json.loads((report / "report.json").read_text(encoding="utf-8"))
+        kept = {name: report / folder for name, folder in content["kept"].items()}
+        trials = [t["name"] for t in content["contenders"][0]["trials"] if t["setting"] == setting]
+        return str(content["data"]), kept, sorted(trials)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise StudyError(f"{report} holds no finished evaluation: report.json: {error!r}") from error
+
+
+def read_key(study: Path) -> dict[str, Any]:
+    """The study's key.json. Raises StudyError."""
+    file = study / "key.json"
+    try:
+        key: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        for name in ("id", "data", "height", "ours"):
+            key[name]
+        for asked in key["questions"].values():
+            if {asked["a"], asked["b"]} != {asked["baseline"], key["ours"]}:
+                raise ValueError(f"{asked} does not ask for {key['ours']}")
+    except FileNotFoundError:
+        raise StudyError(f"{file} does not exist: give the folder that `page` wrote") from None
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise StudyError(
+            f"{file} is damaged ({error!r}): write the study again, with the same command and another --out, "
+            "and take that one's"
+        ) from error
+    return key
+
+
 def count_votes(study: Path, files: Sequence[Path]) -> tuple[dict[str, Any], list[Tally]]:
     """The study's key and the tally of each baseline. Raises StudyError for votes that do not belong."""
-    try:
-        key: dict[str, Any] = json.loads((study / "key.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise StudyError(f"{study / 'key.json'} does not exist: give the folder that `page` wrote") from None
+    key = read_key(study)
     seen: dict[str, Path] = {}
     # baseline -> participant -> whether each vote is for ours
     found: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
@@ -172,11 +198,9 @@ def vote_interval(ours: int, votes: int) -> tuple[float, float]:
 
 def person_interval(shares: Sequence[float]) -> tuple[float, float] | None:
     """95% t interval of the mean share over participants, whose votes are not independent; needs two."""
-    if len(shares) < 2:
+    error = half_interval(shares)
+    if error is None:
         return None
-    error = (
-        float(stats.t.ppf(0.975, len(shares) - 1)) * float(np.std(shares, ddof=1)) / math.sqrt(len(shares))
-    )
     mean = float(np.mean(shares))
     return max(0.0, mean - error), min(1.0, mean + error)
 

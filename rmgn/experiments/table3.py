@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from rmgn import checkpoint
-from rmgn.experiments.lab import Lab, measures_of, run, size_of
+from rmgn.experiments.lab import NOTE, Lab, measures_of, run, size_of
 from rmgn.report import table
-from rmgn.scores import MEASURES, Scores, value_of
+from rmgn.scores import MEASURES, Scores, text_of
 
 
 class Variant(NamedTuple):
@@ -46,18 +46,16 @@ def markdown(data: str, size: tuple[int, int], scores: Sequence[Scores], paramet
     for n, module in enumerate(MODULES):
         rows.append([module, *("✓" if v.modules[n] else "" for v in VARIANTS.values())])
     rows.append(["FID ↓ (published, VITON 512×384)", *(f"{v.published:.2f}" for v in VARIANTS.values())])
-    for measure in measures_of(scores):
-        how = MEASURES[measure]
-        rows.append([f"{how.title} (here)", *(how.text(value_of(s, measure)) for s in scores)])
+    rows += [[f"{MEASURES[m].title} (here)", *(text_of(s, m) for s in scores)] for m in measures_of(scores)]
     rows.append(["Parameters, million", *(f"{p / 1e6:.2f}" for p in parameters)])
-    note = f"Here: {data} at {size[0]}×{size[1]}. Names in -lite0 are not those of FID and KID."
+    note = f"Here: {data} at {size[0]}×{size[1]}. {NOTE}"
     return f"# Table 3: ablation\n\n{note}\n\n{table(rows)}\n"
 
 
 def experiment(lab: Lab, args: argparse.Namespace) -> str:
     """Train and compare all variants; the table."""
     students = {name: lab.student(v.kind, v.fakes, **v.model) for name, v in VARIANTS.items()}
-    scores = lab.compare("table3", students, args.test, size_of(lab), args.inception)
+    scores = lab.compare("table3", students, args.test, size_of(lab), args.inception, args.alexnet)
     sizes = [sum(p.numel() for p in checkpoint.load(f).parameters()) for f in students.values()]
     return markdown((args.test or args.data).name, size_of(lab), scores, sizes)
 

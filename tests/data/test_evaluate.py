@@ -13,13 +13,13 @@ import torch
 
 pytest.importorskip("torchmetrics", reason="evaluation needs torchmetrics (pip install 'rmgn[evaluate]')")
 
-from engines import EngineError
+from engines import EngineError, load_bundle
 from export.build_engine import read_quality
 from kernels import flow_warp
 from rmgn import PRESETS, RMGN, checkpoint
 from rmgn.contenders import Network, Paste, box
 from rmgn.evaluate import main, open_contenders, parse_args
-from rmgn.trials import GeneratedTrials, Trial, open_trials
+from rmgn.trials import GeneratedTrials, Question, Setting, Trial, open_trials
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def collect(trials: GeneratedTrials, setting: str) -> dict[str, tuple[torch.Tensor, ...]]:
+def collect(trials: GeneratedTrials, setting: Setting) -> dict[str, tuple[torch.Tensor, ...]]:
     found: dict[str, tuple[torch.Tensor, ...]] = {}
     for trial in trials:
         if trial.setting == setting:
@@ -42,10 +42,11 @@ def collect(trials: GeneratedTrials, setting: str) -> dict[str, tuple[torch.Tens
 def test_trials_do_not_depend_on_batch_or_workers(layers_folder: Path) -> None:
     one, many = GeneratedTrials(layers_folder, batch=2), GeneratedTrials(layers_folder, batch=8, workers=1)
     assert len(one) == len(many) == 12
-    for setting in ("paired", "unpaired"):
+    for setting in one.questions:
         first, second = collect(one, setting), collect(many, setting)
         assert sorted(first) == sorted(second)
         assert len(first) == 6
+        assert sorted(first) == sorted(question.name for question in one.questions[setting])
         for name, tensors in first.items():
             assert all(torch.equal(a, b) for a, b in zip(tensors, second[name], strict=True)), name
 
@@ -81,7 +82,7 @@ def test_viton_by_its_list_of_pairs(published: Callable[[str], Path], tmp_path: 
     (listed,) = root.rglob("test_pairs.txt")
     wanted = [line.split()[:2] for line in listed.read_text().splitlines()]
     trials = open_trials(root, batch=4)
-    assert trials.settings == ("unpaired",)
+    assert list(trials.questions) == ["unpaired"]
     found = [name for trial in trials for name in trial.names]
     assert found == [f"{Path(p).stem}_{Path(g).stem}" for p, g in wanted]
     assert len(trials) == len(found)
@@ -100,8 +101,9 @@ def test_viton_by_its_list_of_pairs(published: Callable[[str], Path], tmp_path: 
 def test_generated_pictures_ask_as_their_layers_do(layers_folder: Path, pictures_folder: Path) -> None:
     (stored,) = open_trials(pictures_folder, ["paired"], batch=6)
     (dressed,) = open_trials(layers_folder, ["paired"], batch=6)
-    assert stored.names == dressed.names
-    assert stored.subjects == dressed.subjects
+    assert [
+        q._replace(person=Path(q.person).stem, garment=Path(q.garment).stem) for q in stored.questions
+    ] == [*dressed.questions]
     assert stored.flow is not None
     assert dressed.flow is not None
     assert dressed.visible is not None
@@ -132,7 +134,8 @@ def test_boxes_and_pasting() -> None:
     worn = torch.zeros(1, 1, 32, 64)
     worn[..., 4:12, 32:64] = 1
     person = torch.full((1, 3, 32, 64), 0.9)
-    trial = Trial("paired", ("x",), ("x",), ({},), person, garment, mask, worn_mask=worn)
+    question = Question("x", "x", "x", "x")
+    trial = Trial("paired", (question,), ({},), person, garment, mask, worn_mask=worn)
     pasted = Paste()(trial).tryon
     torch.testing.assert_close(pasted[..., 5:11, 34:46], torch.full((1, 3, 6, 12), 0.2))
     torch.testing.assert_close(pasted[..., 5:11, 50:62], torch.full((1, 3, 6, 12), 0.6))
@@ -166,8 +169,13 @@ def test_report_of_all_contenders(layers_folder: Path, weights: Path, bundle32: 
     assert report["trials"] == {"paired": 6, "unpaired": 6}
     quality = read_quality(out / "report.json", weights)
     assert quality["paired"] == by_name["small"]["paired"]
-    with pytest.raises(EngineError, match=r"does not evaluate .*other.safetensors"):
+    with pytest.raises(EngineError, match=r"other.safetensors does not exist"):
         read_quality(out / "report.json", tmp_path / "other.safetensors")
+    assert (report["arguments"]["data"], report["arguments"]["batch"]) == (str(layers_folder), 6)
+    assert by_name["engine"]["sha256"] == load_bundle(bundle32).digest()
+    # What files measure differs from what the network does in nothing but their missing flow.
+    assert by_name["files"]["difference"]["SSIM"] == {"mean": 0, "ci95": 0, "subjects": 3}
+    assert (out / "trials.csv").read_text().count("\n") == 1 + 6 * 12
     # The pictures written measure what the network's answers did.
     for measure in ("SSIM", "PSNR", "LPIPS-lite0"):
         assert by_name["files"]["paired"][measure] == by_name["small"]["paired"][measure]
@@ -181,7 +189,7 @@ def test_report_of_all_contenders(layers_folder: Path, weights: Path, bundle32: 
     assert by_name["pasted"]["paired"]["SSIM"]["mean"] > by_name["untrained"]["paired"]["SSIM"]["mean"]
     people = [v["SSIM"]["subjects"] for v in by_name["small"]["groups"]["build"].values()]
     assert sum(people) == 3
-    assert len(by_name["small"]["trials"]) == 6
+    assert len(by_name["small"]["trials"]) == 12
 
     text = (out / "report.md").read_text()
     assert "| VITON | RMGN (published) | 9.90 | 9.93 |" in text
@@ -200,13 +208,15 @@ def _links(page: str) -> list[str]:
 
 
 @pytest.mark.parametrize("baseline_first", [True, False])
-def test_untrained_has_the_first_checkpoints_architecture(baseline_first: bool, tmp_path: Path) -> None:
+def test_untrained_has_the_first_checkpoints_architecture(
+    baseline_first: bool, layers_folder: Path, tmp_path: Path
+) -> None:
     config = dataclasses.replace(PRESETS["lite"], generator="pfafn")
     checkpoint.save(RMGN(config), tmp_path / "own.safetensors")
     pairs = [["--baseline", "untrained"], ["--checkpoint", str(tmp_path / "own.safetensors")]]
     argv = [word for pair in (pairs if baseline_first else pairs[::-1]) for word in pair]
     entrants = parse_args([*argv, "--data", "x", "--out", "y"]).entrants
-    rivals = open_contenders(entrants, "auto", torch.device("cpu"))
+    rivals = open_contenders(entrants, GeneratedTrials(layers_folder), "auto", torch.device("cpu"))
     assert [rival.name for rival in rivals] == [entrant.name for entrant in entrants]
     assert all(isinstance(rival, Network) and rival.model.config == config for rival in rivals)
 
@@ -220,27 +230,38 @@ def test_mistakes_are_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     data = ["--data", str(layers_folder), "--out", str(tmp_path / "out")]
-    wide, shared, broken = (tmp_path / name for name in ("wide", "shared", "broken"))
-    for folder, name, size in ((wide, "000000_a.png", (60, 60)), (shared, "000000.png", (64, 48))):
+    wide, shared, broken, damaged = (tmp_path / name for name in ("wide", "shared", "broken", "damaged"))
+    for folder, names, size in ((wide, ("_a", "_b"), (60, 60)), (shared, ("",), (64, 48))):
         folder.mkdir()
-        cv2.imwrite(str(folder / name), np.zeros((*size, 3), np.uint8))
+        for name in names:
+            cv2.imwrite(str(folder / f"000000{name}.png"), np.zeros((*size, 3), np.uint8))
+    one = ["--setting", "paired", "--first", "1"]
     shutil.copytree(pictures_folder, broken)
     (broken / "garment_mask" / "000002_b.png").unlink()
+    shutil.copytree(pictures_folder, damaged)
+    (damaged / "garment_mask" / "000002_b.png").write_bytes(b"no picture")
     photos = ["--data", str(broken), "--out", str(tmp_path / "out")]
+    worse = ["--data", str(damaged), "--out", str(tmp_path / "out")]
     for argv, message in (
         (["--checkpoint", str(tmp_path / "none.safetensors"), *data], "does not exist"),
         (["--bundle", str(bundle32), "--engine", "onnxruntime", *data], "--size 128x96"),
-        (["--results", str(tmp_path), *data], "has no picture 000000_a.png"),
+        (["--results", str(tmp_path), *data], "000000_a.png or 000000.png, or .jpg, nor those of 11 more"),
         (
             ["--baseline", "copy", "--data", str(tmp_path), "--out", str(tmp_path)],
             "no data set that is known",
         ),
         (["--checkpoint", str(weights), "--checkpoint", str(weights), *data], "give each a --name"),
+        (
+            ["--checkpoint", str(weights), "--name", "A B", "--results", str(wide), "--name", "a_b"]
+            + [*data, *one],
+            "too similar names, A B and a_b",
+        ),
         (["--baseline", "copy", "--inception", "none.pth", *data], "pt_inception"),
-        (["--results", str(wide), *data], "000000_a.png is 60x60, not of the shape"),
+        (["--results", str(wide), *data, *one], "000000_a.png: 60x60 is not of the shape"),
         (["--results", str(shared), "--setting", "paired", *data], "000000.png answers paired 000000_a and"),
         (["--baseline", "copy", "--setting", "paired", "--pairs", "x", *photos], "which are not asked for"),
-        (["--baseline", "copy", "--workers", "1", *photos], "000002_b.png: no such file"),
+        (["--baseline", "copy", *photos], "000002_b.png: no such file"),
+        (["--baseline", "copy", "--workers", "1", *worse], "000002_b.png: not a picture, or damaged"),
     ):
         assert main(argv) == 2
         said = capsys.readouterr().err

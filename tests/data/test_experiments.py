@@ -16,7 +16,8 @@ from rmgn import PRESETS, RMGN, checkpoint
 from rmgn.experiments import figure5, figure6, table3
 from rmgn.experiments.figure6 import names_of
 from rmgn.experiments.lab import Lab
-from rmgn.scores import Scores
+from rmgn.scores import Row, Scores
+from rmgn.trials import Question
 
 
 @pytest.mark.slow
@@ -24,12 +25,14 @@ def test_ablation_trains_what_its_columns_say(
     layers_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     common = ["--data", str(layers_folder), "--quick", "--steps", "1", "--held-out", "2", "--workers", "0"]
+    common += ["--seed", "5"]
     assert table3.main([*common, "--out", str(tmp_path)]) == 0
     runs = tmp_path / "runs"
     students = ("pfafn-1", "no-mask-1", "full-1", "full-3")
     config = {r: json.loads((runs / r / "config.json").read_text()) for r in (*students, "warp-3")}
     assert [config[r]["fakes"] for r in students] == [1, 1, 1, 3]
     assert config["warp-3"]["stage"] == "pf-warp"
+    assert all(made["seed"] == 5 for made in config.values())
     a, b, c, d = (checkpoint.load(runs / r / "best.safetensors").config for r in students)
     assert a.generator == "pfafn"
     assert (b.generator, b.regional_mask) == ("rmgn", False)
@@ -38,12 +41,15 @@ def test_ablation_trains_what_its_columns_say(
 
     text = (tmp_path / "table3.md").read_text()
     assert "| FID ↓ (published, VITON 512×384) | 11.57 | 10.73 | 10.45 | 9.93 |" in text
-    report = {
-        c["name"]: c for c in json.loads((tmp_path / "table3" / "report.json").read_text())["contenders"]
-    }
-    ssim = " | ".join(f"{report[r]['paired']['SSIM']['mean']:.4f}" for r in "ABCD")
+    content = json.loads((tmp_path / "table3" / "report.json").read_text())
+    report = {c["name"]: c for c in content["contenders"]}
+    means = [report[r]["paired"]["SSIM"] for r in "ABCD"]
+    ssim = " | ".join(f"{m['mean']:.4f} ± {m['ci95']:.4f}" for m in means)
     assert f"| SSIM ↑ (here) | {ssim} |" in text
-    assert len(set(ssim.split(" | "))) >= 3, "the variants are different networks"
+    assert len({m["mean"] for m in means}) >= 3, "the variants are different networks"
+    lasts = [str(runs / r / "last.safetensors") for r in students]
+    assert [report[r]["source"] for r in "ABCD"] == lasts, "none chosen on what they are compared on"
+    assert (content["arguments"]["held_out"], content["arguments"]["seed"]) == (2, 5)
 
     # Other settings do not mix with what is there.
     capsys.readouterr()
@@ -62,6 +68,7 @@ def test_what_cannot_be_evaluated_is_not_trained(
     for change, message in (
         (["--held-out", "1"], "unpaired try-ons need two samples"),
         (["--held-out", "2", "--inception", "none.pth"], "none.pth does not exist"),
+        (["--held-out", "2", "--alexnet", "none.pth"], "none.pth does not exist"),
         (["--held-out", "2", "--test", str(tmp_path)], "no data set that is known"),
     ):
         assert table3.main([*common, *change]) == 2
@@ -81,9 +88,17 @@ def test_figure5_table_and_chart() -> None:
     scores = [
         Scores(f"{n} fake", "", sets={"FID": v, "KID": v / 1000}) for n, v in ((1, 10.4), (2, 10.2), (3, 9.9))
     ]
+    for value, s in zip((0.5, 0.6, 0.7), scores, strict=True):
+        s.rows = [
+            Row("paired", Question(p, p, p, p), {}, {"SSIM": value + d})
+            for p, d in (("p", 0.01), ("q", -0.01))
+        ]
     text = figure5.markdown("VITON", (512, 384), scores)
-    assert "| Fake persons | FID ↓ | KID ×10³ ↓ |" in text
-    assert "| 3 | 9.90 | 9.90 |" in text
+    assert "| Fake persons | FID ↓ | KID ×10³ ↓ | SSIM ↑ |" in text
+    assert "| 3 | 9.90 | 9.90 | 0.7000 ± 0.1271 |" in text
+    assert figure5.charted(scores) == "KID", "FID depends on the number of pictures"
+    scores[0].rows += [Row("unpaired", Question("x", "x", "x", "x"), {}, {})] * 2048
+    assert figure5.charted(scores) == "FID"
     picture = figure5.chart([10.4, 10.2, 9.9], "FID", 2)
     heights = [float(y) for y in re.findall(r'<circle cx="[\d.]+" cy="([\d.]+)"', picture)]
     assert heights[0] < heights[1] < heights[2], "a lower value stands lower"
@@ -112,9 +127,10 @@ def test_figure6_shows_every_mask(
         torch.nn.init.constant_(mask.bias, bias)
     file = tmp_path / "model.safetensors"
     checkpoint.save(model, file)
-    argv = ["--data", str(layers_folder), "--size", "128x96", "--count", "1", "--out", str(tmp_path / "out")]
+    argv = ["--data", str(layers_folder), "--size", "128x96", "--count", "99", "--out", str(tmp_path / "out")]
     assert figure6.main(["--checkpoint", str(file), *argv]) == 0
     lines = (tmp_path / "out" / "figure6.md").read_text().splitlines()
+    assert f"First 12 try-ons of {layers_folder.name}." in lines, "there are no more"
     assert "| block 1, 1, 1/16 | 1.000 | 1.000 |" in lines
     assert "| block 1, 2, 1/16 | 0.000 | 0.000 |" in lines
     sheet = cv2.imread(str(tmp_path / "out" / "000000_a.png"))

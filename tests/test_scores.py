@@ -1,0 +1,105 @@
+"""Scores of contenders: means over people, and what is compared with what."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+pytest.importorskip("torchmetrics", reason="evaluation needs torchmetrics (pip install 'rmgn[evaluate]')")
+
+from rmgn.contenders import Answer, Copy
+from rmgn.data.files import quantise
+from rmgn.metrics import LpipsLite0, SetComparison
+from rmgn.perceptual import EfficientNetLite0
+from rmgn.report import markdown, table, trials_csv
+from rmgn.scores import Mean, Row, Scorer, Scores, mean_of
+from rmgn.trials import Groups, Question, Trial
+
+
+class Colours:
+    """The mean colour as features."""
+
+    suffix, width = "-colours", 3
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        return pictures.float().mean(dim=(2, 3)) / 255
+
+
+def row(subject: str, garment: str, value: float, groups: Groups) -> Row:
+    question = Question(f"{subject}_{garment}", subject, subject, garment)
+    return Row("paired", question, groups, {"SSIM": value})
+
+
+def test_intervals_count_people_not_pictures() -> None:
+    found = mean_of([1, 3, 5, 7, math.nan], ["p", "p", "q", "q", "r"])
+    assert found is not None
+    assert (found.mean, found.subjects) == (4, 2)  # of people with means 2 and 6
+    assert found.ci95 == pytest.approx(12.7062 * math.sqrt(8) / math.sqrt(2)), "t of one degree of freedom"
+    assert mean_of([math.nan], ["p"]) is None
+    assert mean_of([1, 3], ["p", "p"]) == Mean(2, None, 1)
+
+
+def test_differences_are_of_the_same_try_ons() -> None:
+    """People differ by far more than the contenders do; their own differences are 0.01, 0.03 and 0.02."""
+    first = Scores("first", "", rows=[row(p, "a", v, {}) for p, v in (("0", 0.2), ("1", 0.5), ("2", 0.8))])
+    other = Scores("other", "", rows=[row(p, "a", v, {}) for p, v in (("2", 0.82), ("0", 0.21), ("1", 0.53))])
+    other.rows.append(row("3", "a", 0.1, {}))  # which the first did not answer
+    found = other.difference(first, "SSIM")
+    assert found is not None
+    assert found.mean == pytest.approx(0.02)
+    assert found.subjects == 3
+    assert found.ci95 == pytest.approx(4.3027 * 0.01 / math.sqrt(3), rel=1e-4)
+    assert other.difference(first, "PSNR") is None
+    text = markdown("data", (256, 192), {"paired": 3}, [first, other], "Evaluation")
+    assert "## Difference from first\n\n| Method | SSIM ↑ |\n|---|---|\n| other | +0.0200 ± 0.0248 |" in text
+    assert "Difference" not in markdown("data", (256, 192), {"paired": 3}, [first], "Evaluation")
+    assert first.to_json(first)["difference"] == {}
+    assert other.to_json(first)["difference"]["SSIM"]["subjects"] == 3
+
+
+def test_every_trial_is_a_line() -> None:
+    rows = [
+        Row("paired", Question("0_a", "0", "0_b", "0_a"), {}, {"SSIM": 0.5, "EPE": math.nan}),
+        Row("unpaired", Question("0_a_1_a", "0", "0_a", "1,a"), {}, {}),
+    ]
+    assert trials_csv([Scores("A, B", "", rows=rows)]).splitlines() == [
+        "contender,setting,trial,subject,person,garment,SSIM,EPE",
+        '"A, B",paired,0_a,0,0_b,0_a,0.5,',
+        '"A, B",unpaired,0_a_1_a,0,0_a,"1,a",,',
+    ]
+
+
+def test_group_means() -> None:
+    rows = [
+        row("0", "a", 0.9, {"skin tone": "light"}),
+        row("1", "a", 0.7, {"skin tone": "dark"}),
+        row("2", "a", 0.5, {"skin tone": "dark"}),
+        Row("unpaired", Question("3_a", "3", "3", "a"), {"skin tone": "tan"}, {}),
+    ]
+    scores = Scores("x", "y", rows=rows)
+    assert scores.groups() == {"skin tone": ["light", "dark"]}
+    dark = scores.mean("SSIM", "skin tone", "dark")
+    assert dark is not None
+    assert dark.mean == pytest.approx(0.6)
+    assert table([["a", "b"], ["1", "2"]]) == "| a | b |\n|---|---|\n| 1 | 2 |"
+
+
+def test_a_person_of_many_trials_is_one_photo() -> None:
+    """Lists of pairs ask one person for several garments, in one batch and in different ones."""
+    photos, tryons = torch.rand(2, 6, 3, 8, 6, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    scorer = Scorer([Copy()], LpipsLite0(EfficientNetLite0()), Colours())
+    whole = SetComparison(3)
+    whole.add(Colours()(quantise(photos[:4])), real=True)
+    people = (0, 1, 1, 2, 0, 3)
+    for batch in ((0, 1, 2), (3, 4, 5)):
+        person = photos[[people[n] for n in batch]]
+        questions = tuple(Question(f"{people[n]}_{n}", str(people[n]), str(people[n]), str(n)) for n in batch)
+        trial = Trial("unpaired", questions, ({},) * 3, person, person, person[:, :1])
+        answer = Answer(tryons[list(batch)])
+        scorer.add(trial, [answer])
+        whole.add(Colours()(quantise(answer.tryon)), real=False)
+    wanted = whole.compute()
+    assert wanted is not None
+    (scores,) = scorer.finish()
+    assert scores.sets == {"FID-colours": wanted.fid, "KID-colours": wanted.kid}

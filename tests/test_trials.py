@@ -1,0 +1,62 @@
+"""What is wrong with a folder of photos or of results is said before the first trial."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("torchmetrics", reason="evaluation needs torchmetrics (pip install 'rmgn[evaluate]')")
+
+from rmgn.contenders import Results
+from rmgn.trials import DataError, Question, Trial, open_trials
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Plain pictures of 32x24: two persons, two garments."""
+    for folder in ("person", "garment", "garment_mask"):
+        (tmp_path / folder).mkdir()
+        for name in "xy":
+            cv2.imwrite(str(tmp_path / folder / f"{name}.png"), np.full((32, 24, 3), 255, np.uint8))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    ["a/x.png g.png\nb/x.png g.png", "x.png g.png\nx.jpg g.png", "a_b.png c.png\na.png b_c.png"],
+)
+def test_no_two_trials_have_one_name(photos: Path, pairs: str) -> None:
+    """As --keep would write one result over the other, and --results answer two trials with one picture."""
+    (photos / "pairs.txt").write_text(pairs)
+    first, second = (line.split()[0] for line in pairs.splitlines())
+    with pytest.raises(DataError, match=rf"{first} in .* and {second} in .* are both called"):
+        open_trials(photos)
+
+
+def test_a_missing_photo_is_said_before_the_first_trial(photos: Path) -> None:
+    (photos / "person" / "y.png").unlink()
+    (photos / "pairs.txt").write_text("x.png y.png\ny.png x.png")
+    with pytest.raises(DataError, match=r"person/y.png: no such file"):
+        open_trials(photos)
+    (trial,) = open_trials(photos, first=1, size=(32, 24))
+    assert trial.questions == (Question("x_y", "x", "x.png", "y.png"),)
+
+
+def test_missing_results_are_said_before_the_first_trial(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "x_y.png"), np.zeros((32, 24, 3), np.uint8))
+    asked = [Question(f"{p}_{g}", p, p, g) for p, g in ("xy", "yx", "yy")]
+    with pytest.raises(DataError, match=r"no picture y_x.png or y.png, or .jpg, nor those of 1 more"):
+        Results("files", tmp_path, {"unpaired": asked})
+
+
+def test_small_results_are_enlarged_smoothly(tmp_path: Path) -> None:
+    """As everything else that is enlarged, and not by doubling pixels."""
+    ramp = np.broadcast_to(np.arange(12, dtype=np.uint8)[None, :, None] * 20, (16, 12, 3))
+    cv2.imwrite(str(tmp_path / "x_y.png"), ramp)
+    question = Question("x_y", "x", "x", "y")
+    blank = torch.zeros(1, 3, 32, 24)
+    trial = Trial("unpaired", (question,), ({},), blank, blank, blank[:, :1])
+    line = Results("files", tmp_path, {"unpaired": [question]})(trial).tryon[0, 0, 0]
+    torch.testing.assert_close(line[1:-1].diff() * 127.5, torch.full((21,), 10.0))
