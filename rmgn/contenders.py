@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 import engines
 from engines.bundle import sha256
@@ -43,23 +45,38 @@ class Contender(Protocol):
 
 
 class Network:
-    """A model in PyTorch."""
+    """A model in PyTorch. trained: the size it was trained at, where that is known; another is told, once."""
 
     def __init__(
-        self, name: str, model: RMGN, source: str, device: torch.device, sha256: str | None = None
+        self,
+        name: str,
+        model: RMGN,
+        source: str,
+        device: torch.device,
+        sha256: str | None = None,
+        trained: tuple[int, int] | None = None,
     ) -> None:
         self.name, self.source, self.sha256 = name, source, sha256
-        self.model = model.to(device).eval()
+        self.model, self._trained = model.to(device).eval(), trained
 
     @torch.no_grad()
     def __call__(self, trial: Trial) -> Answer:
+        height, width = trial.person.shape[-2:]
+        if self._trained not in (None, (height, width)):
+            tqdm.write(
+                f"{self.source} was trained at {self._trained[0]}x{self._trained[1]}: at {height}x{width} "
+                "garments miss their place, and so do its figures (--size)",
+                file=sys.stderr,
+            )
+            self._trained = None
         result = self.model(trial.person, trial.garment, trial.mask)
         return Answer(result.tryon, result.flow)
 
 
 def load_network(name: str, file: Path, device: torch.device) -> Network:
     """A checkpoint of ours. Raises CheckpointError."""
-    return Network(name, checkpoint.load(file), str(file), device, sha256(file))
+    model, trained = checkpoint.load(file), checkpoint.trained_size(file)
+    return Network(name, model, str(file), device, sha256(file), trained)
 
 
 def untrained(config: ModelConfig, device: torch.device) -> Network:

@@ -290,6 +290,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"rmgn.evaluate: {told(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
         return 130
     finally:
         for rival in rivals:

@@ -17,7 +17,7 @@ from engines import EngineError, load_bundle
 from export.build_engine import read_quality
 from kernels import flow_warp
 from rmgn import PRESETS, RMGN, checkpoint
-from rmgn.contenders import Network, Paste, box
+from rmgn.contenders import Network, Paste, box, load_network
 from rmgn.evaluate import main, open_contenders, parse_args
 from rmgn.trials import GeneratedTrials, Question, Setting, Trial, open_trials
 
@@ -219,6 +219,22 @@ def test_untrained_has_the_first_checkpoints_architecture(
     rivals = open_contenders(entrants, GeneratedTrials(layers_folder), "auto", torch.device("cpu"))
     assert [rival.name for rival in rivals] == [entrant.name for entrant in entrants]
     assert all(isinstance(rival, Network) and rival.model.config == config for rival in rivals)
+
+
+def test_another_size_than_the_trainings_is_told_once(
+    layers_folder: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "sized.safetensors"
+    checkpoint.save(checkpoint.load(weights), file, {"size": "256x192"})
+    rival = load_network("sized", file, torch.device("cpu"))
+    (trial,) = GeneratedTrials(layers_folder, ["paired"], batch=6, last=1)
+    rival(trial)
+    assert capsys.readouterr().err == ""
+    (small,) = GeneratedTrials(layers_folder, ["paired"], batch=6, last=1, size=(128, 96))
+    rival(small)
+    assert "was trained at 256x192: at 128x96 garments miss their place" in capsys.readouterr().err
+    rival(small)
+    assert capsys.readouterr().err == ""
 
 
 def test_mistakes_are_one_line(
