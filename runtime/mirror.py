@@ -27,11 +27,12 @@ from runtime.failure import InputError, Parser, run
 from runtime.framing import MODES, Framing
 from runtime.notices import Notices
 from runtime.pipeline import Pipeline, Result
-from runtime.recording import Recorder, check_target, check_writable
+from runtime.recording import Recorder, check_target
 from runtime.slot import Closed
 from runtime.smoothing import Smoothing
 from runtime.sources import Camera, Source, open_source
 from runtime.stats import Stats
+from runtime.targets import check_apart, check_writable
 from runtime.wardrobe import Wardrobe
 
 DEFAULT_FPS = 30.0
@@ -126,6 +127,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         # The garment given may be one of the folder's, and is there once.
         known = {photo.resolve() for photo in photos}
         photos += [photo for photo in pictures.listing(options.garments) if photo.resolve() not in known]
+    targets, inputs = (options.record, options.stats), (Path(options.source), options.mask)
+    check_apart(filter(None, targets), filter(None, (*inputs, *photos)))
     bundle = bundles.choose(options.bundle, options.size)
     window = None if options.headless else screen.Window()
     with engines.open(bundle, options.engine) as session:

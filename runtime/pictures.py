@@ -58,7 +58,7 @@ def read_mask(path: Path) -> Pixels:
 def write(path: Path, picture: Pixels) -> None:
     """Write a picture in the format its suffix names, whole or not at all. Raises InputError."""
     try:
-        written, data = cv2.imencode(path.suffix or ".png", picture)
+        written, data = cv2.imencode(path.suffix, picture)
     except cv2.error:
         written = False
     if not written:

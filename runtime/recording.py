@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from runtime.failure import InputError
 from runtime.pictures import partial
+from runtime.targets import check_writable
 
 Pixels = NDArray[np.uint8]
 
@@ -124,20 +125,6 @@ def check_target(path: Path) -> None:
     if path.suffix.lower() not in CODECS:
         raise InputError(f"{path} is no video name; use one of {', '.join(CODECS)}")
     check_writable(path)
-
-
-def check_writable(path: Path) -> None:
-    """Raise InputError where no file can be written to `path`."""
-    probe = partial(path)
-    try:
-        if path.is_dir():
-            raise InputError(f"{path} is a folder, not a file to write")
-        if not path.parent.is_dir():
-            raise InputError(f"cannot write {path}: there is no folder {path.parent}")
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}") from error
 
 
 def fit_inside(image: Pixels, size: tuple[int, int]) -> Pixels:

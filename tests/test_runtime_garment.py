@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from runtime import garment, pictures
 from runtime.failure import InputError
 from runtime.garment_mask import plain_background_mask
-from runtime.recording import check_writable
+from runtime.targets import check_writable
 
 Pixels = NDArray[np.uint8]
 

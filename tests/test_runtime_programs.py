@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from runtime import bundles, mirror, pictures, recording, screen, tryon
 from runtime.failure import InputError
+from runtime.pairs import pair_up
 from runtime.pipeline import Pipeline, Result
 from runtime.recording import CODECS, LONGEST_GAP_S, Recorder
 from runtime.sources import Camera, Source, SourceLost, Stills, VideoFile, open_source
@@ -278,6 +279,88 @@ def test_many_photos_are_checked_before_any_is_made(files: Path, bundle: Path, t
         with pytest.raises(InputError, match=re.escape(message)):
             tryon.main([str(argument) for argument in arguments])
     assert not (tmp_path / "out").exists()
+
+
+def test_of_many_photos_broken_ones_are_left_out(
+    files: Path, bundle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each told once; of one person in one garment, it is the program's error."""
+    people, shop, out = (tmp_path / name for name in ("people", "shop", "out"))
+    shutil.copytree(files / "people", people)
+    (people / "broken.jpg").write_bytes(b"no picture")
+    shop.mkdir()
+    for name in ("red.png", "same.png"):
+        shutil.copy(files / "shirt.png", shop / name)
+    pictures.write(shop / "plain.png", np.full((240, 180, 3), 250, np.uint8))
+    flags = ["--bundle", str(bundle), "--out"]
+    with pytest.raises(InputError, match=r"4 of 9 written in .*out, 5 left out"):
+        tryon.main(["--person", str(people), "--garment", str(shop), *flags, str(out)])
+    assert sorted(path.name for path in out.iterdir()) == [
+        f"person{number}_{name}.png" for number in range(2) for name in ("red", "same")
+    ]
+    assert len(caplog.messages) == 2
+    assert "broken.jpg is not a picture" in caplog.text
+    assert "plain.png: no garment stands out" in caplog.text
+    caplog.clear()
+    one = ["--person", str(people / "broken.jpg"), "--garment", str(shop / "red.png")]
+    with pytest.raises(InputError, match=r"broken\.jpg is not a picture"):
+        tryon.main([*one, *flags, str(tmp_path / "out.png")])
+    assert not caplog.messages
+
+
+def test_pairs_with_spaces_in_their_names(tmp_path: Path) -> None:
+    pairs = tmp_path / "pairs.txt"
+    pairs.write_text("an a.jpg\t\t red shirt.png\n\nb.jpg  blue.png\n")
+    found = pair_up(tmp_path, tmp_path, pairs)
+    assert [(person.name, garment.name) for person, garment in found] == [
+        ("an a.jpg", "red shirt.png"),
+        ("b.jpg", "blue.png"),
+    ]
+    for text, message in (
+        ("b.jpg blue.png\n\nan a.jpg blue.png\n", "line 3: .* put a tab between"),
+        ("b.jpg\tblue.png\tc.jpg", "line 1"),
+        ("\n", "is empty"),
+    ):
+        pairs.write_text(text)
+        with pytest.raises(InputError, match=message):
+            pair_up(tmp_path, tmp_path, pairs)
+
+
+def test_nothing_read_is_overwritten(
+    files: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever way it is named; results in a folder count one by one."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("clip.mp4", "shirt.png", "shirt_mask.png"):
+        shutil.copy(files / name, tmp_path)
+    shutil.copytree(files / "people", tmp_path / "people")
+    shutil.copy(files / "people" / "person1.png", tmp_path / "people" / "person0_shirt.png")
+    os.link(tmp_path / "clip.mp4", tmp_path / "linked.mp4")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    worn = f"--garment shirt.png --mask shirt_mask.png --bundle {bundle}"
+    for program, arguments, lost in (
+        (mirror.main, "--source clip.mp4 --headless --record people/../clip.mp4", "clip.mp4"),
+        (mirror.main, "--source clip.mp4 --headless --record linked.mp4", "linked.mp4"),
+        (mirror.main, "--source clip.mp4 --headless --stats shirt.png", "shirt.png"),
+        (mirror.main, "--source clip.mp4 --headless --stats shirt_mask.png", "shirt_mask.png"),
+        (tryon.main, "--person people/person0.png --out people/person0.png", "person0.png"),
+        (tryon.main, "--person people/person0.png --out shirt_mask.png", "shirt_mask.png"),
+        (tryon.main, "--person people --out people", "person0_shirt.png"),
+    ):
+        with pytest.raises(InputError, match=f"{lost} is read here and would be overwritten"):
+            program([*arguments.split(), *worn.split()])
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
+
+
+def test_a_result_without_a_picture_suffix_is_refused(files: Path, tmp_path: Path) -> None:
+    """Before a bundle is looked for: it may have been meant as a folder."""
+    inputs = ["--person", str(files / "people" / "person0.png"), "--garment", str(files / "shirt.png")]
+    for name in ("results", "out.txt"):
+        with pytest.raises(InputError, match=f"{name} has no picture suffix such as"):
+            tryon.main([*inputs, "--bundle", "no/such", "--out", str(tmp_path / name)])
+        with pytest.raises(InputError, match="has no picture suffix"):
+            pictures.write(tmp_path / name, scene(0))
+    assert not list(tmp_path.iterdir())
 
 
 def test_video_files_are_read_whole_or_at_their_pace(files: Path) -> None:
