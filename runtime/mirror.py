@@ -91,6 +91,8 @@ def parse_args(argv: Sequence[str] | None) -> Options:
     args = parser.parse_args(argv)
     if args.mask is not None and args.garment is None:
         raise InputError("--mask belongs to --garment, which is missing")
+    if args.garment is not None and args.garment.is_dir():
+        raise InputError(f"--garment {args.garment} is a folder; give it as --garments")
     if args.garment is None and args.garments is None:
         if not bundles.GARMENTS.is_dir():
             raise InputError("give a garment: --garment FILE, or --garments DIR")
@@ -292,7 +294,7 @@ class Mirror:
 
     def _start_recording(self, path: Path) -> None:
         rate = self._source.measured_fps if isinstance(self._source, Camera) else self._source.fps
-        self._recorder = Recorder(path, rate or DEFAULT_FPS, live=not self._lossless)
+        self._recorder = Recorder(path, rate or DEFAULT_FPS, not self._lossless, self._source.copies)
 
     def _stop_recording(self) -> None:
         if self._recorder is None:

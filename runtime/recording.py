@@ -23,8 +23,8 @@ CODECS = {".mp4": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
 class Recorder:
     """Frames into a video file of constant rate and the size of the first frame. Used by one thread."""
 
-    def __init__(self, path: Path, fps: float, live: bool) -> None:
-        """live: frames are repeated or left out to keep the time; otherwise each one is written once.
+    def __init__(self, path: Path, fps: float, live: bool, copies: int = 1) -> None:
+        """live: frames are repeated or left out to keep the time; otherwise each is written `copies` times.
 
         Raises InputError where the file cannot be written.
         """
@@ -32,6 +32,7 @@ class Recorder:
         self.path = path
         self._fps = writable_rate(fps)
         self._live = live
+        self._copies = copies
         # Absolute, since FFmpeg takes what stands before a colon for a protocol: 12:30.mp4.
         self._whole = partial(path.absolute())
         self._writer: cv2.VideoWriter | None = None
@@ -54,7 +55,7 @@ class Recorder:
             if not self._writer.isOpened():
                 self.abandon()
                 raise InputError(f"{self.path} cannot be written: OpenCV has no video encoder for it")
-        copies = 1
+        copies = self._copies
         if self._live:
             due = (at - self._started) - self._written / self._fps
             self._started += max(0.0, due - LONGEST_GAP_S)

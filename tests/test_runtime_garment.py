@@ -1,5 +1,6 @@
 """Garments: the mask from a plain background, letterboxing, the cloth, and what is refused."""
 
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -160,6 +161,27 @@ def test_listing_is_the_pictures_alone(tmp_path: Path) -> None:
     assert [path.name for path in pictures.listing(tmp_path)] == ["a.JPG", "b.png"]
     with pytest.raises(InputError, match="holds no pictures"):
         pictures.listing(tmp_path / "c.png")
+
+
+def test_pictures_in_other_formats_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A phone's HEIC in a folder, where others are used, or alone there, or given by its name."""
+    for name in ("IMG_1.HEIC", "b.gif", "notes.txt"):
+        (tmp_path / name).write_bytes(b"some format")
+    told = r"left out of .*: IMG_1\.HEIC, b\.gif; save as JPEG or PNG"
+    with pytest.raises(InputError, match=told):
+        pictures.listing(tmp_path)
+    assert not caplog.messages
+    (tmp_path / "ok.jpg").touch()
+    assert [path.name for path in pictures.listing(tmp_path)] == ["ok.jpg"]
+    assert len(caplog.messages) == 1
+    assert re.match(told, caplog.messages[0])
+    with pytest.raises(InputError, match=r"IMG_1\.HEIC is not a picture .*; save it as JPEG or PNG"):
+        pictures.read(tmp_path / "IMG_1.HEIC")
+    for number in range(300):
+        (tmp_path / f"IMG_{number}.HEIC").touch()
+    pictures.listing(tmp_path)
+    assert "and 296 more" in caplog.messages[-1]
+    assert len(caplog.messages[-1]) < 300
 
 
 def test_a_picture_of_too_many_pixels_is_told(tmp_path: Path) -> None:

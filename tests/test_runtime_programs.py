@@ -134,7 +134,14 @@ def test_frames_limits_and_pictures_end_after_one_round(files: Path, bundle: Pat
     assert "5 frames" in done.stdout
     done = run(*MIRROR, "--source", files / "people", *flags, "--record", tmp_path / "out.avi")
     assert "2 frames" in done.stdout
-    assert len(decode(tmp_path / "out.avi")) == 2
+    # Recorded, it is a slide show at a rate that players can show.
+    shown = decode(tmp_path / "out.avi")
+    rate = cv2.VideoCapture(str(tmp_path / "out.avi")).get(cv2.CAP_PROP_FPS)
+    assert rate >= 10
+    assert len(shown) / rate == pytest.approx(2 * Stills.SECONDS_EACH)
+    bars = [int(np.flatnonzero((frame[150] < 75).all(axis=1)).mean()) for frame in shown]
+    assert set(bars[: len(bars) // 2]) != set(bars[len(bars) // 2 :])
+    assert len(set(bars)) == 2
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
@@ -180,7 +187,11 @@ def test_an_interrupted_recording_is_whole(
     [
         ({"--source": "no/such.mp4"}, "there is no camera, file or folder no/such.mp4"),
         ({"--source": "FILES/shirt.txt"}, "not a video or picture"),
+        ({"--source": "FILES/broken.png"}, "broken.png is not a picture .* save it as JPEG or PNG"),
+        ({"--source": "-1"}, "there is no camera -1: cameras are numbered from 0"),
+        ({"--source": None, "--camera": "-2"}, "there is no camera -2: cameras are numbered from 0"),
         ({"--source": "97"}, "camera 97 cannot be opened"),
+        ({"--garment": "FILES/people"}, "people is a folder; give it as --garments"),
         ({"--garment": "no.png"}, "no.png does not exist"),
         ({"--garment": "FILES/shirt.txt"}, "not a picture"),
         ({"--mask": "FILES/people/person0.png"}, "pixels, but its photo"),
@@ -201,7 +212,8 @@ def test_an_interrupted_recording_is_whole(
 def test_bad_input_is_one_sentence(
     changes: dict[str, str | None], message: str, files: Path, bundle: Path, tmp_path: Path
 ) -> None:
-    (files / "shirt.txt").write_text("no picture")
+    for name in ("shirt.txt", "broken.png"):
+        (files / name).write_text("no picture")
     for name in ("foreign", "damaged"):
         (files / name).mkdir(exist_ok=True)
         for path in bundle.iterdir():
