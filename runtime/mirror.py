@@ -217,7 +217,9 @@ class Mirror:
     def report(self, about: dict[str, Any]) -> None:
         """Print what was measured; write --stats."""
         stats = {**about, **self._stats.report(), "dropped": self._pipeline.dropped}
-        print(f"{stats['frames']} frames, {stats['fps']:.1f} frames per second, {stats['dropped']} dropped")
+        worn = "".join(f", {frames} in {name}" for name, frames in stats["garments"].items())
+        rate = f"{stats['fps']:.1f} frames per second"
+        print(f"{stats['frames']} frames{worn}, {rate}, {stats['dropped']} dropped")
         for stage, values in stats["latency_ms"].items():
             name = "capture to composited" if stage == "total" else stage
             print(f"{name}: " + ", ".join(f"{percentile} {ms:.1f} ms" for percentile, ms in values.items()))

@@ -100,7 +100,7 @@ def test_a_clip_becomes_a_video(
     )
     done = run(*program, *flags, "--record", out, "--stats", stats_file)
     assert done.returncode == 0, done.stderr
-    assert f"{FRAMES} frames" in done.stdout
+    assert f"{FRAMES} frames, {FRAMES} in shirt, " in done.stdout
     assert str(out) in done.stdout
     assert "p99" in done.stdout
     frames = decode(out)
@@ -114,6 +114,7 @@ def test_a_clip_becomes_a_video(
     stats = json.loads(stats_file.read_text())
     assert stats["frames"] == FRAMES
     assert (stats["dropped"], stats["failed"]) == (0, 0)
+    assert stats["garments"] == {"shirt": FRAMES}
     assert stats["engine"]
     assert set(stats["latency_ms"]) == {"preprocess", "network", "composite", "total"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mp4", "stats.json"]
