@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from runtime import garment, pictures
+from runtime import garment, pictures, show_mask
 from runtime.failure import InputError
 from runtime.garment_mask import plain_background_mask
 from runtime.targets import check_writable
@@ -100,6 +100,20 @@ def test_cloth_carries_no_background() -> None:
     photo = np.where(mask[..., None] > 0, np.uint8(20), np.uint8(255)).repeat(3, axis=2)
     worn = garment.prepare("shirt", cv2.GaussianBlur(photo, (3, 3), 0), mask, 256, 192)
     assert worn.cloth[..., :3].max() < 100
+
+
+def test_the_mask_found_is_shown(tmp_path: Path) -> None:
+    """At the photo's size, the garment as it is, and the ground in two shades whatever its colour."""
+    mask = shirt(400, 300)
+    photo = np.full((*mask.shape, 3), 250, np.uint8)
+    photo[mask > 0] = (40, 40, 200)
+    pictures.write(tmp_path / "shirt.png", photo)
+    show_mask.main(["--garment", str(tmp_path / "shirt.png"), "--out", str(tmp_path / "seen.png")])
+    seen = pictures.read(tmp_path / "seen.png")
+    assert iou(np.where((seen == photo).all(axis=2), 255, 0).astype(np.uint8), mask) > 0.97
+    assert len(np.unique(seen[:40].reshape(-1, 3), axis=0)) == 2
+    with pytest.raises(InputError, match=r"shirt\.png is read here"):
+        show_mask.main(["--garment", str(tmp_path / "shirt.png"), "--out", str(tmp_path / "shirt.png")])
 
 
 def test_transparency_is_the_mask(tmp_path: Path) -> None:
