@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from tqdm import tqdm
 
@@ -37,6 +37,7 @@ from runtime.wardrobe import Wardrobe
 
 DEFAULT_FPS = 30.0
 REDRAW_S = 0.2  # for notices while no frame comes
+INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM)
 PATIENCE_S = 1.0  # before the window says that it waits for the first one
 
 
@@ -178,13 +179,16 @@ class Mirror:
         self._recorded: list[Path] = []
         self._to_record = options.record  # until it is begun
         self._compare = False
+        self._interrupted = False
         self._drawn_at = time.monotonic() + PATIENCE_S
         self._last: Result | None = None
 
     def run(self) -> None:
         """Run until the source ends, enough frames are done, or the user quits."""
-        handlers = {signal.SIGINT: signal.getsignal(signal.SIGINT), signal.SIGTERM: interrupt}
-        signal.signal(signal.SIGTERM, interrupt)
+        handlers = {each: signal.getsignal(each) for each in INTERRUPTIONS}
+        for each, handler in handlers.items():
+            if handler is not signal.SIG_IGN:  # as of Ctrl-C in the background of a script
+                signal.signal(each, self._interrupt)
         limits = [limit for limit in (self._options.frames, self._source.length) if limit is not None]
         progress = tqdm(
             total=min(limits, default=None), unit="frame", disable=not (self._options.headless and limits)
@@ -199,12 +203,9 @@ class Mirror:
                         self._take(result)
                     if self._window and not self._refresh(self._window, result is not None):
                         break
-        except (Closed, KeyboardInterrupt):
-            pass  # the end of the source, or the user's; both finish what was begun
+        except Closed:
+            pass  # the end of the source
         finally:
-            # A second Ctrl-C would leave threads running, and so the process, and half a recording.
-            for each in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(each, signal.SIG_IGN)
             self._pipeline.stop()
             if self._window:
                 self._window.close()
@@ -235,7 +236,12 @@ class Mirror:
             )
 
     def _done(self) -> bool:
-        return self._options.frames is not None and self._stats.frames >= self._options.frames
+        enough = self._options.frames is not None and self._stats.frames >= self._options.frames
+        return enough or self._interrupted
+
+    def _interrupt(self, _signal: int, _frame: object) -> None:
+        # A flag, since the exception of a second Ctrl-C could leave threads running, and half a recording.
+        self._interrupted = True
 
     def _take(self, result: Result) -> None:
         self._stats.add(result)
@@ -320,11 +326,6 @@ def unused(suffix: str) -> Path:
         count += 1
         path = Path(f"{name}-{count}{suffix}")
     return path
-
-
-def interrupt(_signal: int, _frame: object) -> NoReturn:
-    """End as on Ctrl-C."""
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

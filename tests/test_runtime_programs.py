@@ -637,12 +637,8 @@ def test_the_window_and_its_keys(
     monkeypatch.chdir(here)
     window = ScriptedWindow("nccsrrq")
     monkeypatch.setattr(screen, "Window", lambda: window)
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        person = files / "people" / "person0.png"
-        mirror.main([*map(str, ("--source", person, "--garments", shop, "--bundle", bundle))])
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    person = files / "people" / "person0.png"
+    mirror.main([*map(str, ("--source", person, "--garments", shop, "--bundle", bundle))])
 
     assert window.closed
     first, last = window.views[0], window.views[-1]
@@ -731,20 +727,24 @@ def test_keys_pressed_within_a_second_write_files_of_their_own(
     assert len(list(tmp_path.glob("*.png"))) == 3
 
 
-def test_a_signal_while_the_threads_start_ends_them(
-    files: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    start = Pipeline.start
+def test_signals_break_off_nothing(files: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many come, and whatever is under way, which here is the start; then the mirror ends."""
+    before = [signal.getsignal(each) for each in mirror.INTERRUPTIONS]
+    start, gone_on = Pipeline.start, []
 
     def interrupted(pipeline: Pipeline) -> None:
         start(pipeline)
-        raise KeyboardInterrupt
+        for each in 2 * mirror.INTERRUPTIONS:
+            signal.raise_signal(each)
+            gone_on.append(each)
 
     monkeypatch.setattr(Pipeline, "start", interrupted)
-    clip, shirt = files / "clip.mp4", files / "shirt.png"
-    command = ["--source", clip, "--garment", shirt, "--bundle", bundle, "--headless", "--realtime"]
+    person, shirt = files / "people" / "person0.png", files / "shirt.png"
+    command = ["--source", person, "--garment", shirt, "--bundle", bundle, "--headless", "--realtime"]
     mirror.main([str(part) for part in command])
+    assert len(gone_on) == 4
     assert {thread.name for thread in threading.enumerate()}.isdisjoint({"capture", "try-on", "wardrobe"})
+    assert [signal.getsignal(each) for each in mirror.INTERRUPTIONS] == before
 
 
 @pytest.mark.parametrize("fps", [75.123, 89.913, 119.873, 503.217, 29.97, 23.976])
