@@ -36,7 +36,12 @@ class Garment:
 
 
 def load(photo: Path, mask: Path | None, height: int, width: int) -> Garment:
-    """Read a shop photo for a network of `height` x `width`.
+    """Read a shop photo for a network of `height` x `width`. Raises InputError as `read` does."""
+    return prepare(photo.stem, *read(photo, mask), height, width)
+
+
+def read(photo: Path, mask: Path | None) -> tuple[Pixels, Pixels]:
+    """A shop photo, uint8 [h, w, 3] BGR, and its silhouette, uint8 [h, w], 255 on the garment.
 
     Without a mask file the photo's transparency is the mask, and without that the plain background tells.
     Raises InputError saying what is wrong with which file.
@@ -58,7 +63,7 @@ def load(photo: Path, mask: Path | None, height: int, width: int) -> Garment:
             raise InputError(f"{photo}: {error}") from error
     if not silhouette.any():
         raise InputError(f"the mask of {photo} is empty")
-    return prepare(photo.stem, on_white(picture), silhouette, height, width)
+    return on_white(picture), silhouette
 
 
 def prepare(name: str, photo: Pixels, silhouette: Pixels, height: int, width: int) -> Garment:

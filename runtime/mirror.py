@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from tqdm import tqdm
 
@@ -27,15 +27,17 @@ from runtime.failure import InputError, Parser, run
 from runtime.framing import MODES, Framing
 from runtime.notices import Notices
 from runtime.pipeline import Pipeline, Result
-from runtime.recording import Recorder, check_target, check_writable
+from runtime.recording import Recorder, check_target
 from runtime.slot import Closed
 from runtime.smoothing import Smoothing
 from runtime.sources import Camera, Source, open_source
 from runtime.stats import Stats
+from runtime.targets import check_apart, check_writable
 from runtime.wardrobe import Wardrobe
 
 DEFAULT_FPS = 30.0
 REDRAW_S = 0.2  # for notices while no frame comes
+INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM)
 PATIENCE_S = 1.0  # before the window says that it waits for the first one
 
 
@@ -90,6 +92,8 @@ def parse_args(argv: Sequence[str] | None) -> Options:
     args = parser.parse_args(argv)
     if args.mask is not None and args.garment is None:
         raise InputError("--mask belongs to --garment, which is missing")
+    if args.garment is not None and args.garment.is_dir():
+        raise InputError(f"--garment {args.garment} is a folder; give it as --garments")
     if args.garment is None and args.garments is None:
         if not bundles.GARMENTS.is_dir():
             raise InputError("give a garment: --garment FILE, or --garments DIR")
@@ -126,6 +130,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         # The garment given may be one of the folder's, and is there once.
         known = {photo.resolve() for photo in photos}
         photos += [photo for photo in pictures.listing(options.garments) if photo.resolve() not in known]
+    targets, inputs = (options.record, options.stats), (Path(options.source), options.mask)
+    check_apart(filter(None, targets), filter(None, (*inputs, *photos)))
     bundle = bundles.choose(options.bundle, options.size)
     window = None if options.headless else screen.Window()
     with engines.open(bundle, options.engine) as session:
@@ -173,13 +179,16 @@ class Mirror:
         self._recorded: list[Path] = []
         self._to_record = options.record  # until it is begun
         self._compare = False
+        self._interrupted = False
         self._drawn_at = time.monotonic() + PATIENCE_S
         self._last: Result | None = None
 
     def run(self) -> None:
         """Run until the source ends, enough frames are done, or the user quits."""
-        handlers = {signal.SIGINT: signal.getsignal(signal.SIGINT), signal.SIGTERM: interrupt}
-        signal.signal(signal.SIGTERM, interrupt)
+        handlers = {each: signal.getsignal(each) for each in INTERRUPTIONS}
+        for each, handler in handlers.items():
+            if handler is not signal.SIG_IGN:  # as of Ctrl-C in the background of a script
+                signal.signal(each, self._interrupt)
         limits = [limit for limit in (self._options.frames, self._source.length) if limit is not None]
         progress = tqdm(
             total=min(limits, default=None), unit="frame", disable=not (self._options.headless and limits)
@@ -194,12 +203,9 @@ class Mirror:
                         self._take(result)
                     if self._window and not self._refresh(self._window, result is not None):
                         break
-        except (Closed, KeyboardInterrupt):
-            pass  # the end of the source, or the user's; both finish what was begun
+        except Closed:
+            pass  # the end of the source
         finally:
-            # A second Ctrl-C would leave threads running, and so the process, and half a recording.
-            for each in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(each, signal.SIG_IGN)
             self._pipeline.stop()
             if self._window:
                 self._window.close()
@@ -212,7 +218,9 @@ class Mirror:
     def report(self, about: dict[str, Any]) -> None:
         """Print what was measured; write --stats."""
         stats = {**about, **self._stats.report(), "dropped": self._pipeline.dropped}
-        print(f"{stats['frames']} frames, {stats['fps']:.1f} frames per second, {stats['dropped']} dropped")
+        worn = "".join(f", {frames} in {name}" for name, frames in stats["garments"].items())
+        rate = f"{stats['fps']:.1f} frames per second"
+        print(f"{stats['frames']} frames{worn}, {rate}, {stats['dropped']} dropped")
         for stage, values in stats["latency_ms"].items():
             name = "capture to composited" if stage == "total" else stage
             print(f"{name}: " + ", ".join(f"{percentile} {ms:.1f} ms" for percentile, ms in values.items()))
@@ -228,7 +236,12 @@ class Mirror:
             )
 
     def _done(self) -> bool:
-        return self._options.frames is not None and self._stats.frames >= self._options.frames
+        enough = self._options.frames is not None and self._stats.frames >= self._options.frames
+        return enough or self._interrupted
+
+    def _interrupt(self, _signal: int, _frame: object) -> None:
+        # A flag, since the exception of a second Ctrl-C could leave threads running, and half a recording.
+        self._interrupted = True
 
     def _take(self, result: Result) -> None:
         self._stats.add(result)
@@ -289,7 +302,7 @@ class Mirror:
 
     def _start_recording(self, path: Path) -> None:
         rate = self._source.measured_fps if isinstance(self._source, Camera) else self._source.fps
-        self._recorder = Recorder(path, rate or DEFAULT_FPS, live=not self._lossless)
+        self._recorder = Recorder(path, rate or DEFAULT_FPS, not self._lossless, self._source.copies)
 
     def _stop_recording(self) -> None:
         if self._recorder is None:
@@ -313,11 +326,6 @@ def unused(suffix: str) -> Path:
         count += 1
         path = Path(f"{name}-{count}{suffix}")
     return path
-
-
-def interrupt(_signal: int, _frame: object) -> NoReturn:
-    """End as on Ctrl-C."""
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Read and write picture files, with errors that say what is wrong."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +13,11 @@ from runtime.failure import InputError
 
 Pixels = NDArray[np.uint8]
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+# Pictures all the same, but not for every version of OpenCV.
+OTHERS = frozenset({".avif", ".dng", ".gif", ".heic", ".heif", ".jxl", ".svg"})
+NAMED = 5  # of the files left out
+
+log = logging.getLogger(__name__)
 
 
 def read(path: Path, alpha: bool = False) -> Pixels:
@@ -30,7 +36,7 @@ def read(path: Path, alpha: bool = False) -> Pixels:
     except cv2.error as error:  # OpenCV refuses more pixels than CV_IO_MAX_IMAGE_PIXELS
         raise InputError(f"{path} is too large a picture for OpenCV") from error
     if picture is None:
-        raise InputError(f"{path} is not a picture that OpenCV can read")
+        raise InputError(f"{path} is not a picture that OpenCV can read; save it as JPEG or PNG")
     if alpha:
         # IMREAD_UNCHANGED ignores the orientation tag, so it is asked for the transparency alone.
         raw = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
@@ -58,7 +64,7 @@ def read_mask(path: Path) -> Pixels:
 def write(path: Path, picture: Pixels) -> None:
     """Write a picture in the format its suffix names, whole or not at all. Raises InputError."""
     try:
-        written, data = cv2.imencode(path.suffix or ".png", picture)
+        written, data = cv2.imencode(path.suffix, picture)
     except cv2.error:
         written = False
     if not written:
@@ -79,17 +85,24 @@ def partial(path: Path) -> Path:
 
 
 def listing(folder: Path) -> list[Path]:
-    """The picture files of a folder, by name, without hidden ones. Raises InputError where there are none."""
+    """The picture files of a folder, by name, without hidden ones. Raises InputError where there are none.
+
+    Pictures in other formats are told in the log.
+    """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder")
     try:
-        found = sorted(
-            path
-            for path in folder.iterdir()
-            if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
-        )
+        files = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file())
     except OSError as error:
         raise InputError(f"cannot read {folder}: {error.strerror}") from error
+    found = [path for path in files if path.suffix.lower() in SUFFIXES]
+    others = [path.name for path in files if path.suffix.lower() in OTHERS]
+    more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
+    left_out = f"left out of {folder}: {', '.join(others[:NAMED])}{more}; save as JPEG or PNG"
     if not found:
-        raise InputError(f"{folder} holds no pictures ({', '.join(sorted(SUFFIXES))})")
+        raise InputError(
+            left_out if others else f"{folder} holds no pictures ({', '.join(sorted(SUFFIXES))})"
+        )
+    if others:
+        log.warning("%s", left_out)
     return found

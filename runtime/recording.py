@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from runtime.failure import InputError
 from runtime.pictures import partial
+from runtime.targets import check_writable
 
 Pixels = NDArray[np.uint8]
 
@@ -22,8 +23,8 @@ CODECS = {".mp4": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
 class Recorder:
     """Frames into a video file of constant rate and the size of the first frame. Used by one thread."""
 
-    def __init__(self, path: Path, fps: float, live: bool) -> None:
-        """live: frames are repeated or left out to keep the time; otherwise each one is written once.
+    def __init__(self, path: Path, fps: float, live: bool, copies: int = 1) -> None:
+        """live: frames are repeated or left out to keep the time; otherwise each is written `copies` times.
 
         Raises InputError where the file cannot be written.
         """
@@ -31,6 +32,7 @@ class Recorder:
         self.path = path
         self._fps = writable_rate(fps)
         self._live = live
+        self._copies = copies
         # Absolute, since FFmpeg takes what stands before a colon for a protocol: 12:30.mp4.
         self._whole = partial(path.absolute())
         self._writer: cv2.VideoWriter | None = None
@@ -53,7 +55,7 @@ class Recorder:
             if not self._writer.isOpened():
                 self.abandon()
                 raise InputError(f"{self.path} cannot be written: OpenCV has no video encoder for it")
-        copies = 1
+        copies = self._copies
         if self._live:
             due = (at - self._started) - self._written / self._fps
             self._started += max(0.0, due - LONGEST_GAP_S)
@@ -124,20 +126,6 @@ def check_target(path: Path) -> None:
     if path.suffix.lower() not in CODECS:
         raise InputError(f"{path} is no video name; use one of {', '.join(CODECS)}")
     check_writable(path)
-
-
-def check_writable(path: Path) -> None:
-    """Raise InputError where no file can be written to `path`."""
-    probe = partial(path)
-    try:
-        if path.is_dir():
-            raise InputError(f"{path} is a folder, not a file to write")
-        if not path.parent.is_dir():
-            raise InputError(f"cannot write {path}: there is no folder {path.parent}")
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}") from error
 
 
 def fit_inside(image: Pixels, size: tuple[int, int]) -> Pixels:

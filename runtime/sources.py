@@ -41,11 +41,13 @@ class SourceLost(Exception):  # noqa: N818 - it may pass
 class Source(ABC):
     """Frames one after another. Read by one thread; `close` may come from another one while it reads.
 
-    `fps` is the pace of the frames, `length` their number; None where that is not known.
+    `fps` is the pace of the frames, `length` their number; None where that is not known. `copies`: how often
+    a recording that takes every frame holds each, to keep that pace.
     """
 
     fps: float | None = None
     length: int | None = None
+    copies: int = 1
 
     @abstractmethod
     def read(self) -> Frame | None:
@@ -131,7 +133,9 @@ class VideoFile(Source):
         self._capture = cv2.VideoCapture(str(path.absolute()))
         self._next = self._decode()
         if self._next is None:
-            raise InputError(f"{path} is not a video or picture that OpenCV can read")
+            raise InputError(
+                f"{path} is not a video or picture that OpenCV can read; save it as MP4, JPEG or PNG"
+            )
         rate = float(self._capture.get(cv2.CAP_PROP_FPS))
         self.fps = rate if 1 <= rate <= 1000 else 30.0
         count = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
@@ -202,7 +206,9 @@ class Stills(Source):
         self._turned = 0  # how many of the paths have had their turn
         self._left_out: dict[Path, InputError] = {}
         self._index = 0
-        self.fps = self.RATE if realtime else None
+        # A recording holds copies: at a third of a frame a second, some players show the first picture alone.
+        self.fps = self.RATE
+        self.copies = 1 if realtime else round(self.RATE * self.SECONDS_EACH)
         self.length = None if realtime else len(paths)
         self._picture = self._turn()
         if self._picture is None:
@@ -232,7 +238,9 @@ class Stills(Source):
             try:
                 return pictures.read(path)
             except InputError as error:
-                if path not in self._left_out:
+                if (
+                    path not in self._left_out and len(self._paths) > 1
+                ):  # of one alone, it is the error raised
                     log.warning("left out: %s", error)
                 self._left_out[path] = error
         return None
@@ -246,6 +254,8 @@ def open_source(text: str, realtime: bool) -> Source:
     """
     if re.fullmatch(r"\d+", text):
         return Camera(int(text))
+    if re.fullmatch(r"-\d+", text):
+        raise InputError(f"there is no camera {text}: cameras are numbered from 0")
     if re.match(r"(rtsp|rtsps|http|https)://", text, re.IGNORECASE):
         return Camera(text)
     path = Path(text)

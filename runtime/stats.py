@@ -1,7 +1,7 @@
-"""What a run measured: rates, latencies, drops."""
+"""What a run measured: rates, latencies, failures, garments worn."""
 
 import time
-from collections import deque
+from collections import Counter, deque
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ class Stats:
     def __init__(self) -> None:
         self.frames = 0
         self.failed = 0
+        self._worn: Counter[str] = Counter()  # dressed frames by garment
         self._recent: deque[float] = deque(maxlen=LATENCIES)
         self._first: float | None = None
         self._last = 0.0
@@ -37,6 +38,8 @@ class Stats:
         if result.times is None:
             self.failed += 1
             return
+        if result.garment is not None:
+            self._worn[result.garment.name] += 1
         for name, value in (*result.times._asdict().items(), ("total", result.latency_ms)):
             self._ms[name].append(value)
 
@@ -67,6 +70,7 @@ class Stats:
         return {
             "frames": self.frames,
             "failed": self.failed,
+            "garments": dict(self._worn),
             "fps": round(self.fps, 3),
             "latency_ms": self.latency_ms(),
         }

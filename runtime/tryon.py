@@ -3,24 +3,36 @@
     python -m runtime.tryon --person p.jpg --garment g.jpg --out out.png
     python -m runtime.tryon --person people/ --garment shop/ [--pairs pairs.txt] --out results/
 
-Folders: every person in every garment, or the pairs of a file of `person.jpg garment.jpg` lines; results are
-named `person_garment.png`. A photo keeps its size and aspect; the network sees what the mirror would see.
+Folders: every person in every garment, or the pairs of a file of `person.jpg garment.jpg` lines, with a tab
+between them where names have spaces; results are named `person_garment.png`. Files that cannot be used are
+told and left out, and the exit code is then 2. A photo keeps its size and aspect; the network sees what the
+mirror would see.
 """
 
 import argparse
+import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 import engines
 from runtime import bundles, pictures
-from runtime.dresser import Dresser, fit
+from runtime.dresser import Dresser, Fitted, fit
 from runtime.failure import InputError, Parser, run
 from runtime.framing import MODES, Framing
 from runtime.garment import load
-from runtime.recording import check_writable
+from runtime.pairs import Pair, check_names, find_masks, pair_up, result_name
+from runtime.targets import check_apart, check_picture
+
+log = logging.getLogger(__name__)
+
+Pixels = NDArray[np.uint8]
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -52,73 +64,72 @@ def main(argv: Sequence[str] | None = None) -> None:
     if many:
         check_names(pairs)
     else:
-        check_writable(args.out)
+        check_picture(args.out)
+    masks = find_masks({garment for _, garment in pairs}, args.mask)
+    results = {pair: args.out / result_name(*pair) if many else args.out for pair in pairs}
+    check_apart(results.values(), [*chain(*pairs), *filter(None, (*masks.values(), args.pairs))])
     bundle = bundles.choose(args.bundle, bundles.parse_size(args.size) if args.size else None)
-    with engines.open(bundle, args.engine) as session:
+    written = 0
+    with engines.open(bundle, args.engine) as session, logging_redirect_tqdm():
         # Sorted by garment, so that each is loaded and encoded once.
-        worn: Path | None = None
-        for person, garment in tqdm(sorted(pairs, key=lambda pair: pair[1]), unit="photo", disable=not many):
-            photo = pictures.read(person)
-            # A framing of its own, since one photo is not the next frame of another.
-            dresser = Dresser(session, Framing(args.framing, bundle.width / bundle.height), None)
-            if garment != worn:
-                fitted = fit(session, load(garment, mask_of(garment, args.mask), bundle.height, bundle.width))
-                worn = garment
-            dresser.wear(fitted)
-            dresser.dress(photo)
+        order = tqdm(sorted(results, key=lambda pair: pair[1]), unit="photo", disable=not many)
+        for pair, picture in dressed(session, order, masks, args.framing, leave_out=many):
             if many:
                 try:
                     args.out.mkdir(parents=True, exist_ok=True)
                 except OSError as error:
                     raise InputError(f"cannot write {args.out}: {error.strerror}") from error
-            pictures.write(args.out / result_name(person, garment) if many else args.out, photo)
-    print(f"{len(pairs)} pictures in {args.out}" if many else f"{args.out}")
+            pictures.write(results[pair], picture)
+            written += 1
+    if written < len(results):
+        left_out = len(results) - written
+        raise InputError(f"{written} of {len(results)} written in {args.out}, {left_out} left out")
+    print(f"{written} pictures in {args.out}" if many else f"{args.out}")
 
 
-def pair_up(person: Path, garment: Path, pairs: Path | None) -> list[tuple[Path, Path]]:
-    """Who wears what: the lines of `pairs`, or everybody everything. Raises InputError."""
-    if pairs is None:
-        people = pictures.listing(person) if person.is_dir() else [person]
-        garments = pictures.listing(garment) if garment.is_dir() else [garment]
-        return [(one, cloth) for one in people for cloth in garments]
-    if not (person.is_dir() and garment.is_dir()):
-        raise InputError("--pairs names files of two folders: give folders as --person and --garment")
-    try:
-        lines = [line.split() for line in pairs.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {pairs}: {error}") from error
-    wrong = next((number for number, line in enumerate(lines, 1) if len(line) != 2), None)
-    if wrong is not None or not lines:
-        raise InputError(f"{pairs} is not a list of `person.jpg garment.jpg` lines (see line {wrong or 1})")
-    return [(person / line[0], garment / line[1]) for line in lines]
+def dressed(
+    session: engines.Session,
+    pairs: Iterable[Pair],
+    masks: dict[Path, Path | None],
+    framing: str,
+    leave_out: bool,
+) -> Iterator[tuple[Pair, Pixels]]:
+    """Each pair with its picture.
 
+    leave_out: a file that cannot be used is told once, and the pairs without it are made; otherwise it raises
+    InputError.
+    """
+    told: set[str] = set()
 
-def result_name(person: Path, garment: Path) -> str:
-    """Name of a result among many."""
-    return f"{person.stem}_{garment.stem}.png"
+    def tell(error: InputError) -> None:
+        if not leave_out:
+            raise error
+        if str(error) not in told:
+            log.warning("left out: %s", error)
+            told.add(str(error))
 
-
-def check_names(pairs: list[tuple[Path, Path]]) -> None:
-    """Raise InputError where a file is missing, or where one result would overwrite another's."""
-    made: dict[str, tuple[Path, Path]] = {}
-    for pair in pairs:
-        for path in pair:
-            if not path.is_file():
-                raise InputError(f"{path} does not exist")
-        name = result_name(*pair)
-        if made.setdefault(name, pair) != pair:
-            both = " and ".join(f"{person.name} in {garment.name}" for person, garment in (made[name], pair))
-            raise InputError(f"{both} would both be written as {name}; rename one of the files")
-
-
-def mask_of(garment: Path, mask: Path | None) -> Path | None:
-    """The mask file of a garment: the one given, or of that folder the one with the garment's name."""
-    if mask is None or not mask.is_dir():
-        return mask
-    found = [path for path in pictures.listing(mask) if path.stem == garment.stem]
-    if not found:
-        raise InputError(f"{mask} holds no mask named {garment.stem}")
-    return found[0]
+    height, width = session.bundle.height, session.bundle.width
+    worn: Path | None = None
+    fitted: Fitted | None = None
+    for person, garment in pairs:
+        if garment != worn:
+            worn, fitted = garment, None
+            try:
+                fitted = fit(session, load(garment, masks[garment], height, width))
+            except InputError as error:
+                tell(error)
+        if fitted is None:
+            continue
+        try:
+            photo = pictures.read(person)
+        except InputError as error:
+            tell(error)
+            continue
+        # A framing of its own, since one photo is not the next frame of another.
+        dresser = Dresser(session, Framing(framing, width / height), None)
+        dresser.wear(fitted)
+        dresser.dress(photo)
+        yield (person, garment), photo
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Garments: the mask from a plain background, letterboxing, the cloth, and what is refused."""
 
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -9,10 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from runtime import garment, pictures
+from runtime import garment, pictures, show_mask
 from runtime.failure import InputError
 from runtime.garment_mask import plain_background_mask
-from runtime.recording import check_writable
+from runtime.targets import check_writable
 
 Pixels = NDArray[np.uint8]
 
@@ -101,6 +102,20 @@ def test_cloth_carries_no_background() -> None:
     assert worn.cloth[..., :3].max() < 100
 
 
+def test_the_mask_found_is_shown(tmp_path: Path) -> None:
+    """At the photo's size, the garment as it is, and the ground in two shades whatever its colour."""
+    mask = shirt(400, 300)
+    photo = np.full((*mask.shape, 3), 250, np.uint8)
+    photo[mask > 0] = (40, 40, 200)
+    pictures.write(tmp_path / "shirt.png", photo)
+    show_mask.main(["--garment", str(tmp_path / "shirt.png"), "--out", str(tmp_path / "seen.png")])
+    seen = pictures.read(tmp_path / "seen.png")
+    assert iou(np.where((seen == photo).all(axis=2), 255, 0).astype(np.uint8), mask) > 0.97
+    assert len(np.unique(seen[:40].reshape(-1, 3), axis=0)) == 2
+    with pytest.raises(InputError, match=r"shirt\.png is read here"):
+        show_mask.main(["--garment", str(tmp_path / "shirt.png"), "--out", str(tmp_path / "shirt.png")])
+
+
 def test_transparency_is_the_mask(tmp_path: Path) -> None:
     mask = shirt()
     noise = np.random.default_rng(0).integers(0, 256, (*mask.shape, 3), dtype=np.uint8)
@@ -160,6 +175,27 @@ def test_listing_is_the_pictures_alone(tmp_path: Path) -> None:
     assert [path.name for path in pictures.listing(tmp_path)] == ["a.JPG", "b.png"]
     with pytest.raises(InputError, match="holds no pictures"):
         pictures.listing(tmp_path / "c.png")
+
+
+def test_pictures_in_other_formats_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A phone's HEIC in a folder, where others are used, or alone there, or given by its name."""
+    for name in ("IMG_1.HEIC", "b.gif", "notes.txt"):
+        (tmp_path / name).write_bytes(b"some format")
+    told = r"left out of .*: IMG_1\.HEIC, b\.gif; save as JPEG or PNG"
+    with pytest.raises(InputError, match=told):
+        pictures.listing(tmp_path)
+    assert not caplog.messages
+    (tmp_path / "ok.jpg").touch()
+    assert [path.name for path in pictures.listing(tmp_path)] == ["ok.jpg"]
+    assert len(caplog.messages) == 1
+    assert re.match(told, caplog.messages[0])
+    with pytest.raises(InputError, match=r"IMG_1\.HEIC is not a picture .*; save it as JPEG or PNG"):
+        pictures.read(tmp_path / "IMG_1.HEIC")
+    for number in range(300):
+        (tmp_path / f"IMG_{number}.HEIC").touch()
+    pictures.listing(tmp_path)
+    assert "and 296 more" in caplog.messages[-1]
+    assert len(caplog.messages[-1]) < 300
 
 
 def test_a_picture_of_too_many_pixels_is_told(tmp_path: Path) -> None:

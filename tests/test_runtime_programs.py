@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from runtime import bundles, mirror, pictures, recording, screen, tryon
 from runtime.failure import InputError
+from runtime.pairs import pair_up
 from runtime.pipeline import Pipeline, Result
 from runtime.recording import CODECS, LONGEST_GAP_S, Recorder
 from runtime.sources import Camera, Source, SourceLost, Stills, VideoFile, open_source
@@ -99,7 +100,7 @@ def test_a_clip_becomes_a_video(
     )
     done = run(*program, *flags, "--record", out, "--stats", stats_file)
     assert done.returncode == 0, done.stderr
-    assert f"{FRAMES} frames" in done.stdout
+    assert f"{FRAMES} frames, {FRAMES} in shirt, " in done.stdout
     assert str(out) in done.stdout
     assert "p99" in done.stdout
     frames = decode(out)
@@ -113,6 +114,7 @@ def test_a_clip_becomes_a_video(
     stats = json.loads(stats_file.read_text())
     assert stats["frames"] == FRAMES
     assert (stats["dropped"], stats["failed"]) == (0, 0)
+    assert stats["garments"] == {"shirt": FRAMES}
     assert stats["engine"]
     assert set(stats["latency_ms"]) == {"preprocess", "network", "composite", "total"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mp4", "stats.json"]
@@ -133,7 +135,14 @@ def test_frames_limits_and_pictures_end_after_one_round(files: Path, bundle: Pat
     assert "5 frames" in done.stdout
     done = run(*MIRROR, "--source", files / "people", *flags, "--record", tmp_path / "out.avi")
     assert "2 frames" in done.stdout
-    assert len(decode(tmp_path / "out.avi")) == 2
+    # Recorded, it is a slide show at a rate that players can show.
+    shown = decode(tmp_path / "out.avi")
+    rate = cv2.VideoCapture(str(tmp_path / "out.avi")).get(cv2.CAP_PROP_FPS)
+    assert rate >= 10
+    assert len(shown) / rate == pytest.approx(2 * Stills.SECONDS_EACH)
+    bars = [int(np.flatnonzero((frame[150] < 75).all(axis=1)).mean()) for frame in shown]
+    assert set(bars[: len(bars) // 2]) != set(bars[len(bars) // 2 :])
+    assert len(set(bars)) == 2
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
@@ -179,7 +188,11 @@ def test_an_interrupted_recording_is_whole(
     [
         ({"--source": "no/such.mp4"}, "there is no camera, file or folder no/such.mp4"),
         ({"--source": "FILES/shirt.txt"}, "not a video or picture"),
+        ({"--source": "FILES/broken.png"}, "broken.png is not a picture .* save it as JPEG or PNG"),
+        ({"--source": "-1"}, "there is no camera -1: cameras are numbered from 0"),
+        ({"--source": None, "--camera": "-2"}, "there is no camera -2: cameras are numbered from 0"),
         ({"--source": "97"}, "camera 97 cannot be opened"),
+        ({"--garment": "FILES/people"}, "people is a folder; give it as --garments"),
         ({"--garment": "no.png"}, "no.png does not exist"),
         ({"--garment": "FILES/shirt.txt"}, "not a picture"),
         ({"--mask": "FILES/people/person0.png"}, "pixels, but its photo"),
@@ -200,7 +213,8 @@ def test_an_interrupted_recording_is_whole(
 def test_bad_input_is_one_sentence(
     changes: dict[str, str | None], message: str, files: Path, bundle: Path, tmp_path: Path
 ) -> None:
-    (files / "shirt.txt").write_text("no picture")
+    for name in ("shirt.txt", "broken.png"):
+        (files / name).write_text("no picture")
     for name in ("foreign", "damaged"):
         (files / name).mkdir(exist_ok=True)
         for path in bundle.iterdir():
@@ -278,6 +292,88 @@ def test_many_photos_are_checked_before_any_is_made(files: Path, bundle: Path, t
         with pytest.raises(InputError, match=re.escape(message)):
             tryon.main([str(argument) for argument in arguments])
     assert not (tmp_path / "out").exists()
+
+
+def test_of_many_photos_broken_ones_are_left_out(
+    files: Path, bundle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each told once; of one person in one garment, it is the program's error."""
+    people, shop, out = (tmp_path / name for name in ("people", "shop", "out"))
+    shutil.copytree(files / "people", people)
+    (people / "broken.jpg").write_bytes(b"no picture")
+    shop.mkdir()
+    for name in ("red.png", "same.png"):
+        shutil.copy(files / "shirt.png", shop / name)
+    pictures.write(shop / "plain.png", np.full((240, 180, 3), 250, np.uint8))
+    flags = ["--bundle", str(bundle), "--out"]
+    with pytest.raises(InputError, match=r"4 of 9 written in .*out, 5 left out"):
+        tryon.main(["--person", str(people), "--garment", str(shop), *flags, str(out)])
+    assert sorted(path.name for path in out.iterdir()) == [
+        f"person{number}_{name}.png" for number in range(2) for name in ("red", "same")
+    ]
+    assert len(caplog.messages) == 2
+    assert "broken.jpg is not a picture" in caplog.text
+    assert "plain.png: no garment stands out" in caplog.text
+    caplog.clear()
+    one = ["--person", str(people / "broken.jpg"), "--garment", str(shop / "red.png")]
+    with pytest.raises(InputError, match=r"broken\.jpg is not a picture"):
+        tryon.main([*one, *flags, str(tmp_path / "out.png")])
+    assert not caplog.messages
+
+
+def test_pairs_with_spaces_in_their_names(tmp_path: Path) -> None:
+    pairs = tmp_path / "pairs.txt"
+    pairs.write_text("an a.jpg\t\t red shirt.png\n\nb.jpg  blue.png\n")
+    found = pair_up(tmp_path, tmp_path, pairs)
+    assert [(person.name, garment.name) for person, garment in found] == [
+        ("an a.jpg", "red shirt.png"),
+        ("b.jpg", "blue.png"),
+    ]
+    for text, message in (
+        ("b.jpg blue.png\n\nan a.jpg blue.png\n", "line 3: .* put a tab between"),
+        ("b.jpg\tblue.png\tc.jpg", "line 1"),
+        ("\n", "is empty"),
+    ):
+        pairs.write_text(text)
+        with pytest.raises(InputError, match=message):
+            pair_up(tmp_path, tmp_path, pairs)
+
+
+def test_nothing_read_is_overwritten(
+    files: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever way it is named; results in a folder count one by one."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("clip.mp4", "shirt.png", "shirt_mask.png"):
+        shutil.copy(files / name, tmp_path)
+    shutil.copytree(files / "people", tmp_path / "people")
+    shutil.copy(files / "people" / "person1.png", tmp_path / "people" / "person0_shirt.png")
+    os.link(tmp_path / "clip.mp4", tmp_path / "linked.mp4")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    worn = f"--garment shirt.png --mask shirt_mask.png --bundle {bundle}"
+    for program, arguments, lost in (
+        (mirror.main, "--source clip.mp4 --headless --record people/../clip.mp4", "clip.mp4"),
+        (mirror.main, "--source clip.mp4 --headless --record linked.mp4", "linked.mp4"),
+        (mirror.main, "--source clip.mp4 --headless --stats shirt.png", "shirt.png"),
+        (mirror.main, "--source clip.mp4 --headless --stats shirt_mask.png", "shirt_mask.png"),
+        (tryon.main, "--person people/person0.png --out people/person0.png", "person0.png"),
+        (tryon.main, "--person people/person0.png --out shirt_mask.png", "shirt_mask.png"),
+        (tryon.main, "--person people --out people", "person0_shirt.png"),
+    ):
+        with pytest.raises(InputError, match=f"{lost} is read here and would be overwritten"):
+            program([*arguments.split(), *worn.split()])
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
+
+
+def test_a_result_without_a_picture_suffix_is_refused(files: Path, tmp_path: Path) -> None:
+    """Before a bundle is looked for: it may have been meant as a folder."""
+    inputs = ["--person", str(files / "people" / "person0.png"), "--garment", str(files / "shirt.png")]
+    for name in ("results", "out.txt"):
+        with pytest.raises(InputError, match=f"{name} has no picture suffix such as"):
+            tryon.main([*inputs, "--bundle", "no/such", "--out", str(tmp_path / name)])
+        with pytest.raises(InputError, match="has no picture suffix"):
+            pictures.write(tmp_path / name, scene(0))
+    assert not list(tmp_path.iterdir())
 
 
 def test_video_files_are_read_whole_or_at_their_pace(files: Path) -> None:
@@ -541,12 +637,8 @@ def test_the_window_and_its_keys(
     monkeypatch.chdir(here)
     window = ScriptedWindow("nccsrrq")
     monkeypatch.setattr(screen, "Window", lambda: window)
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        person = files / "people" / "person0.png"
-        mirror.main([*map(str, ("--source", person, "--garments", shop, "--bundle", bundle))])
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    person = files / "people" / "person0.png"
+    mirror.main([*map(str, ("--source", person, "--garments", shop, "--bundle", bundle))])
 
     assert window.closed
     first, last = window.views[0], window.views[-1]
@@ -635,20 +727,24 @@ def test_keys_pressed_within_a_second_write_files_of_their_own(
     assert len(list(tmp_path.glob("*.png"))) == 3
 
 
-def test_a_signal_while_the_threads_start_ends_them(
-    files: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    start = Pipeline.start
+def test_signals_break_off_nothing(files: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many come, and whatever is under way, which here is the start; then the mirror ends."""
+    before = [signal.getsignal(each) for each in mirror.INTERRUPTIONS]
+    start, gone_on = Pipeline.start, []
 
     def interrupted(pipeline: Pipeline) -> None:
         start(pipeline)
-        raise KeyboardInterrupt
+        for each in 2 * mirror.INTERRUPTIONS:
+            signal.raise_signal(each)
+            gone_on.append(each)
 
     monkeypatch.setattr(Pipeline, "start", interrupted)
-    clip, shirt = files / "clip.mp4", files / "shirt.png"
-    command = ["--source", clip, "--garment", shirt, "--bundle", bundle, "--headless", "--realtime"]
+    person, shirt = files / "people" / "person0.png", files / "shirt.png"
+    command = ["--source", person, "--garment", shirt, "--bundle", bundle, "--headless", "--realtime"]
     mirror.main([str(part) for part in command])
+    assert len(gone_on) == 4
     assert {thread.name for thread in threading.enumerate()}.isdisjoint({"capture", "try-on", "wardrobe"})
+    assert [signal.getsignal(each) for each in mirror.INTERRUPTIONS] == before
 
 
 @pytest.mark.parametrize("fps", [75.123, 89.913, 119.873, 503.217, 29.97, 23.976])
