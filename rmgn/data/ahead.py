@@ -29,6 +29,7 @@ from tqdm import tqdm
 from rmgn.data.dress import Dressed, dress
 from rmgn.data.files import quantise, write_whole
 from rmgn.data.generated import Batch, GeneratedPeople
+from rmgn.data.people.assets import announce
 from rmgn.data.workers import told
 
 SETTINGS = "dressed.json"
@@ -207,6 +208,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if args.passes < 1 or args.workers < 1 or args.seed < 0:
             raise ValueError("--passes and --workers count from 1, --seed from 0")
+        announce(args.assets)
         height, width = map(int, args.size.split("x"))
         settings = dress_ahead(
             args.data,

@@ -231,6 +231,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     assets = str(args.assets) if args.assets else None
     order = Order(str(folder), args.count, SIZES[args.size], args.seed, assets, args.split, args.hard)
     try:
+        from rmgn.data.people.assets import announce
+
+        announce(args.assets)
         if args.video:
             generate_clips(args)
             return 0

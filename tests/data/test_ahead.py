@@ -75,6 +75,10 @@ def test_other_settings_are_refused(
         arguments = ["--passes", "2", "--held-out", "1", "--size", "128x96", "--workers", "1", *changed]
         assert main(["--data", str(layers_folder), "--out", str(dressed), *arguments]) == 2
         assert message in capsys.readouterr().err
+    arguments = ["--data", str(layers_folder), "--out", str(tmp_path / "new"), "--held-out", "1"]
+    assert main([*arguments, "--assets", str(tmp_path)]) == 2
+    assert "no assets in" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
     others = tmp_path / "others"
     shutil.copytree(layers_folder, others)
     (others / "000002.zip").write_bytes((others / "000001.zip").read_bytes())

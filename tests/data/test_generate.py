@@ -19,7 +19,7 @@ from rmgn.data import check
 from rmgn.data.generate import Order, generate, main
 from rmgn.data.generated import GeneratedPeople
 from rmgn.data.people import layers
-from rmgn.data.people.assets import assets
+from rmgn.data.people.assets import announce, assets
 from rmgn.data.people.lower import draw_lower
 from rmgn.data.people.pose import draw_pose
 from rmgn.data.people.scene import Rejected, make_sample
@@ -127,6 +127,26 @@ def test_bad_arguments_are_one_clear_line(
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1
     assert says in lines[0]
+
+
+def test_assets_are_counted_and_must_be_some(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder in which nothing is found is refused before anything is written."""
+    root, out = tmp_path / "assets", tmp_path / "out"
+    root.mkdir()
+    assert main(["--out", str(out), "--count", "1", "--assets", str(root)]) == 2
+    said = capsys.readouterr().err.strip()
+    assert said.count("\n") == 0
+    assert f"no assets in {root}: looked for makehuman/" in said
+    assert not out.exists()
+    for name in ("makehuman/hair/bob/bob.mhclo", "makehuman/hair/long/long.mhclo", "hdri/room.exr"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    announce(root)
+    said, warned = capsys.readouterr()
+    assert said == "assets: 2 hair styles, 1 surroundings\n"
+    assert warned == f"warning: no skins, eyebrows, eyelashes in {root}: they are drawn instead\n"
+    announce(None)
+    assert capsys.readouterr() == ("", "")
 
 
 def test_pictures_and_their_check(
