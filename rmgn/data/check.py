@@ -11,7 +11,8 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 
 import cv2
@@ -23,6 +24,7 @@ from rmgn.data import read
 from rmgn.data.datasets import recognise
 from rmgn.data.files import write_whole
 from rmgn.data.folder_check import check_folder
+from rmgn.data.generate import MANIFEST, read_manifest
 from rmgn.data.people import layers
 from rmgn.data.people.layers import EDGE_UNIT, LABELS, PANEL, VISIBLE, Sample
 from rmgn.data.pictures import FOLDERS
@@ -82,7 +84,8 @@ def _flow_problems(side: str, sample: Sample, visible: npt.NDArray[np.bool_]) ->
 
 
 def check_layers(folder: Path) -> Iterator[str]:
-    """Problems of a folder of layers."""
+    """Problems of a folder of layers: samples that are lost, exchanged or not sound."""
+    yield from _lost_or_exchanged(folder)
     for path in sorted(folder.glob("[0-9]*.zip")):
         try:
             sample = layers.load(path)
@@ -95,7 +98,9 @@ def check_layers(folder: Path) -> Iterator[str]:
 
 def check_pictures(folder: Path) -> Iterator[str]:
     """Problems of a folder in the plain layout."""
-    for number in picture_numbers(folder):
+    numbers = picture_numbers(folder)
+    yield from _gaps(numbers)
+    for number in numbers:
         points = folder / "keypoints" / f"{number}.json"
         parts = folder / "bodyparts" / f"{number}.png"
         for path in (points, parts):
@@ -182,14 +187,40 @@ def checksum_problems(folder: Path, file: Path) -> Iterator[str]:
         if match is None:
             raise ValueError(f"{file}, line {number}: not a checksum and a name: {line[:80]!r}")
         wanted[match[2]] = match[1]
-    found = digests(folder)
+    yield from _differences(digests(folder), wanted, file.name)
+
+
+def _differences(found: dict[str, str], wanted: dict[str, str], source: str) -> Iterator[str]:
     for name in sorted(wanted.keys() | found.keys()):
         if name not in found:
             yield f"{name}: missing"
         elif name not in wanted:
-            yield f"{name}: not in {file.name}"
+            yield f"{name}: not in {source}"
         elif found[name] != wanted[name]:
-            yield f"{name}: differs from {file.name}"
+            yield f"{name}: differs from {source}"
+
+
+def _lost_or_exchanged(folder: Path) -> Iterator[str]:
+    """What the numbering of layers tells, and the manifest that `generate` wrote beside them, if it did."""
+    names = {path.name for path in folder.glob("[0-9]*.zip")}
+    try:
+        listed = read_manifest(folder)
+    except ValueError as error:
+        yield str(error)
+        listed = {}
+    if listed:
+        yield from _differences(digests(folder), listed, MANIFEST)
+    yield from _gaps(name.removesuffix(".zip") for name in names | listed.keys())
+
+
+def _gaps(numbers: Iterable[str]) -> Iterator[str]:
+    """Runs of numbers that are missing below the highest."""
+    there = {int(number) for number in numbers if re.fullmatch(r"[0-9]{6}", number)}
+    missing = sorted(set(range(max(there, default=0))) - there)
+    for _, run in groupby(enumerate(missing), lambda item: item[1] - item[0]):
+        first, *others = (number for _, number in run)
+        last = f" to {others[-1]:06d}" if others else ""
+        yield f"{first:06d}{last}: missing in the numbering"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 SIZES = {"256x192": (256, 192), "512x384": (512, 384)}
 ATTEMPTS = 40
+MANIFEST = "manifest.jsonl"
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def generate(order: Order, workers: int = 1, progress: bool = True) -> Counter[s
     for reasons in bar:
         rejected.update(reasons)
         bar.set_postfix(rejected=sum(rejected.values()))
-    write_manifest(out, order.count)
+    write_manifest(out)
     return rejected
 
 
@@ -159,15 +160,31 @@ def _run(order: Order, workers: int) -> Iterator[list[str]]:
             raise
 
 
-def write_manifest(out: Path, count: int) -> None:
-    """`manifest.jsonl`: every parameter drawn and the file's SHA-256, one sample a line."""
+def write_manifest(out: Path) -> None:
+    """`manifest.jsonl`: every parameter drawn and the SHA-256 of each sample that is there, one a line."""
     temporary = out / "manifest.part"
     with temporary.open("w") as file:
-        for index in range(count):
-            path = out / f"{index:06d}.zip"
+        for path in sorted(out.glob("[0-9]*.zip")):
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
             file.write(json.dumps({**read_meta(path), "sha256": digest}, sort_keys=True) + "\n")
-    temporary.replace(out / "manifest.jsonl")
+    temporary.replace(out / MANIFEST)
+
+
+def read_manifest(folder: Path) -> dict[str, str]:
+    """SHA-256 by the name of each file that a folder's manifest lists; none without a manifest.
+
+    Raises ValueError where it is damaged.
+    """
+    path, listed = folder / MANIFEST, {}
+    for number, line in enumerate(path.read_text().splitlines() if path.is_file() else (), 1):
+        try:
+            entry = json.loads(line)
+            listed[f"{entry['index']:06d}.zip"] = str(entry["sha256"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{path}, line {number} is damaged ({error!r}): delete it, and the same command makes it anew"
+            ) from error
+    return listed
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:

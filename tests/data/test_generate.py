@@ -175,6 +175,9 @@ def test_pictures_and_their_check(
     ):
         assert problem in text
     assert "3 samples, 5 problems" in text
+    for file in tmp_path.glob("*/000001*"):
+        file.unlink()
+    assert next(check.check_pictures(tmp_path)) == "000001: missing in the numbering"
     assert check.main([str(tmp_path / "flow")]) == 2
 
 
@@ -193,6 +196,40 @@ def test_damaged_layers_are_named(
     assert "000001.zip is damaged" in capsys.readouterr().err
     assert main(["--out", str(folder / "000001.zip" / "below"), *arguments]) == 2
     assert "Not a directory" in capsys.readouterr().err
+
+
+def test_the_manifest_lists_all_that_is_there(layers_folder: Path, tmp_path: Path) -> None:
+    """Also after the same command with a smaller count."""
+    folder = tmp_path / "layers"
+    shutil.copytree(layers_folder, folder)
+    generate(Order(str(folder), 1, seed=11), progress=False)
+    assert (folder / "manifest.jsonl").read_bytes() == (layers_folder / "manifest.jsonl").read_bytes()
+    assert len((folder / "manifest.jsonl").read_text().splitlines()) == 3
+
+
+def test_lost_and_exchanged_samples_are_found(
+    layers_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the manifest, and without one by the numbering."""
+    folder = tmp_path / "layers"
+    shutil.copytree(layers_folder, folder)
+    assert list(check.check_layers(folder)) == []
+    shutil.copyfile(folder / "000001.zip", folder / "000000.zip")
+    (folder / "000002.zip").unlink()
+    shutil.copyfile(folder / "000001.zip", folder / "000006.zip")
+    assert check.main([str(folder)]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "000000.zip: differs from manifest.jsonl",
+        "000002.zip: missing",
+        "000006.zip: not in manifest.jsonl",
+        "000003 to 000005: missing in the numbering",
+        "3 samples, 4 problems",
+    ]
+    (folder / "manifest.jsonl").write_text('{"index": 0}\n')
+    assert next(check.check_layers(folder)).startswith(f"{folder / 'manifest.jsonl'}, line 1 is damaged")
+    (folder / "manifest.jsonl").unlink()
+    (folder / "000006.zip").rename(folder / "000003.zip")
+    assert list(check.check_layers(folder)) == ["000002: missing in the numbering"]
 
 
 def test_rejections_carry_a_reason() -> None:
