@@ -232,19 +232,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--write-checksums", type=Path, metavar="FILE", help="write such a file, if all is well"
     )
     args = parser.parse_args(argv)
-    folder: Path = args.folder
+    try:
+        return _check(args.folder, args.checksums, args.write_checksums)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+
+
+def _check(folder: Path, checksums: Path | None, new_checksums: Path | None) -> int:
     pictures, samples = Generated.find(folder) is not None, sorted(folder.glob("[0-9]*.zip"))
-    if not samples and (args.checksums or args.write_checksums):
+    if not samples and (checksums or new_checksums):
         print(f"rmgn.data.check: error: checksums are of layers; {folder} holds none", file=sys.stderr)
         return 2
     if not pictures and not samples:
         return _check_layout(folder)
     problems = list(check_pictures(folder) if pictures else check_layers(folder))
     try:
-        if args.checksums:
-            problems += checksum_problems(folder, args.checksums)
-        if args.write_checksums and not problems:
-            write_checksums(folder, args.write_checksums)
+        if checksums:
+            problems += checksum_problems(folder, checksums)
+        if new_checksums and not problems:
+            write_checksums(folder, new_checksums)
     except (OSError, ValueError) as error:
         print(f"rmgn.data.check: error: {error}", file=sys.stderr)
         return 2

@@ -6,16 +6,18 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import psutil
 import pytest
 import torch
 
-from rmgn.data import check
+from rmgn.data import check, pictures, sheet
 from rmgn.data.generate import Order, generate, main
 from rmgn.data.generated import GeneratedPeople
 from rmgn.data.people import layers
@@ -40,6 +42,77 @@ def test_workers_end_with_a_killed_parent() -> None:
     parent.wait()
     worker.wait(timeout=30)
     parent.stdout.close()
+
+
+def test_ctrl_c_ends_workers_at_once_and_without_a_word() -> None:
+    """Those at work, those waiting for work and those that are only starting."""
+    code = (
+        "import sys, time\n"
+        "from rmgn.data.video import each, processes\n"
+        "try:\n"
+        "    with processes(2) as executor:\n"
+        "        for _ in each(executor, time.sleep, [(0,), (60,)]):\n"
+        "            print('begun', flush=True)\n"
+        "except KeyboardInterrupt:\n"
+        "    sys.exit(130)\n"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert parent.stdout is not None
+    assert parent.stdout.readline() == "begun\n"
+    os.killpg(parent.pid, signal.SIGINT)
+    _, said = parent.communicate(timeout=20)
+    assert (parent.returncode, said) == (130, "")
+
+
+def _stop_at_half(path: Path, *_: object) -> NoReturn:
+    path.with_suffix(".part").write_bytes(b"half a file")
+    raise KeyboardInterrupt
+
+
+def test_ctrl_c_is_one_line_and_leaves_nothing_half_written(
+    layers_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """While layers are made, while they are dressed as pictures, and in what reads them."""
+    shutil.copytree(layers_folder, tmp_path / "layers")
+    mine = tmp_path / "download.part"
+    mine.touch()
+    (tmp_path / "layers" / "000002.zip").unlink()
+    arguments = ["--out", str(tmp_path), "--seed", "11", "--workers", "1", "--as", "pictures", "--count"]
+
+    def stopped(status: int, line: str) -> None:
+        assert status == 130
+        said = capsys.readouterr().err
+        assert said.strip().splitlines()[-1] == line
+        assert "Traceback" not in said
+        assert list(tmp_path.rglob("*.part")) == [mine]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(layers, "write_whole", _stop_at_half)
+        stopped(main([*arguments, "3"]), "stopped; the same command goes on")
+    with monkeypatch.context() as patch:
+        patch.setattr(pictures, "write_whole", _stop_at_half)
+        stopped(main([*arguments, "2"]), "stopped; the same command goes on")
+    with monkeypatch.context() as patch:
+        patch.setattr(layers, "load", _stop_at_half)
+        for program, more in ((check, []), (sheet, [str(tmp_path / "sheet.png")])):
+            status = program.main([str(tmp_path / "layers"), *more])
+            (tmp_path / "layers" / "000000.part").unlink()
+            stopped(status, "stopped")
+
+
+def test_a_sheet_is_told(layers_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "sheet.png"
+    assert sheet.main([str(layers_folder), str(out), "--count", "2", "--columns", "2"]) == 0
+    assert capsys.readouterr().out == f"{out}: 2 samples\n"
+    for arguments, says in (
+        ([str(out), "--assets", str(tmp_path)], "no assets in"),
+        ([str(tmp_path / "no" / "sheet.png"), "--count", "1"], "cannot write"),
+    ):
+        assert sheet.main([str(layers_folder), *arguments]) == 2
+        assert says in capsys.readouterr().err
 
 
 def _bytes(folder: Path) -> dict[str, bytes]:
