@@ -37,6 +37,7 @@ from rmgn.data.stock import part, stock
 from rmgn.data.workers import pool
 
 ATTEMPTS = 40
+_TORN = 250  # edges: more are torn cloth, as in single samples
 T = TypeVar("T")
 F32 = npt.NDArray[np.float32]
 
@@ -107,17 +108,27 @@ def _simulate(order: ClipOrder, side: int) -> F32:
 
 def _render(order: ClipOrder, frame: int, cloths: Sequence[F32]) -> str | None:
     """Write one frame's layers from both garments' vertices [N, 3]; what is wrong with it, if anything."""
-    from rmgn.data.people.scene import Rejected, inspect
-
     path = Path(order.out) / f"{frame:06d}.zip"
     if not path.exists():
         layers.save(path, _moment(order, frame, cloths))
-    try:
-        for worn in layers.load(path).worn:
+    return "; ".join(_problems(order, layers.load(path), cloths)) or None
+
+
+def _problems(order: ClipOrder, sample: layers.Sample, cloths: Sequence[F32]) -> Iterator[str]:
+    """Why a frame would have been rejected as a single sample."""
+    from rmgn.data.people.scene import Rejected, inspect
+    from rmgn.data.people.wear import torn
+
+    stage, *_ = _stage(order)
+    for side, worn, top, cloth in zip("ab", sample.worn, stage.worked, cloths, strict=True):
+        if side in sample.meta.get("left_out", {}):
+            yield f"{side}: without bag, scarf and belt: {sample.meta['left_out'][side]}"
+        if torn(top.garment, cloth.astype(np.float64)) > _TORN:
+            yield f"{side}: cloth torn"
+        try:
             inspect(worn)
-    except Rejected as reason:
-        return str(reason)
-    return None
+        except Rejected as reason:
+            yield f"{side}: {reason}"
 
 
 def _moment(order: ClipOrder, frame: int, cloths: Sequence[F32]) -> layers.Sample:
@@ -128,11 +139,33 @@ def _moment(order: ClipOrder, frame: int, cloths: Sequence[F32]) -> layers.Sampl
     now = replace(motion, poses=motion.poses[frame : frame + 1], moves=motion.moves[frame : frame + 1])
     body = stage.person.body
     person = moved(stage.model, body, next(moved_bones(stage.model, body, now)), stage.person.lower)
-    sample: layers.Sample = stage.render(person, [cloth.astype(np.float64) for cloth in cloths])
+    left_out: dict[str, str] = {}
+    noting = replace(stage, surfaces=functools.partial(_surfaces, stage, left_out))
+    sample: layers.Sample = noting.render(person, [cloth.astype(np.float64) for cloth in cloths])
     sample.meta.update(
         index=frame, clip=order.index, seed=order.seed, attempt=attempt, rejected=list(reasons)
     )
+    if left_out:
+        sample.meta["left_out"] = left_out
     return sample
+
+
+def _surfaces(stage: Any, left_out: dict[str, str], person: Any) -> Callable[[Any], Any]:
+    """As the stage's own, but it notes by garment why bag, scarf and belt are left out, where they are."""
+    from rmgn.data.people.scene import Rejected
+
+    sides = iter("ab")  # garments are rendered in this order
+
+    def wearing(worked: Any) -> Any:
+        side = next(sides)
+        try:
+            return fitting(worked)
+        except Rejected as reason:
+            left_out[side] = str(reason)
+            return stage.surfaces(person)(worked)
+
+    fitting = stage.surfaces(person, strict=True)
+    return wearing
 
 
 @contextmanager
