@@ -107,13 +107,7 @@ def check_pictures(folder: Path) -> Iterator[str]:
             if not path.is_file():
                 yield f"{number}: no {path.parent.name}"
         if points.is_file():
-            try:
-                read.points(points)
-            except ValueError as error:
-                yield str(error)
-            else:
-                if np.shape(json.loads(points.read_text())) != (17, 3):
-                    yield f"{points.name}: not 17 key points"
+            yield from _points_problems(points)
         if parts.is_file() and cv2.imread(str(parts), cv2.IMREAD_UNCHANGED) is None:
             yield f"{number}: unreadable bodyparts"
         for side in "ab":
@@ -123,6 +117,16 @@ def check_pictures(folder: Path) -> Iterator[str]:
                 yield f"{stem}: no {', '.join(missing)}"
                 continue
             yield from _picture_problems(folder, stem)
+
+
+def _points_problems(path: Path) -> Iterator[str]:
+    try:
+        table = np.asarray(json.loads(path.read_bytes()), np.float32)
+    except (OSError, ValueError, TypeError) as error:
+        yield f"{path}: not a file of key points: {error}"
+        return
+    if table.shape != (17, 3) or not np.isfinite(table).all():
+        yield f"{path}: not COCO's 17 key points of x, y, score"
 
 
 def picture_numbers(folder: Path) -> list[str]:

@@ -169,7 +169,7 @@ def read_manifest(folder: Path) -> dict[str, str]:
             listed[f"{entry['index']:06d}.zip"] = str(entry["sha256"])
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
-                f"{path}, line {number} is damaged ({error!r}): delete it, and the same command makes it anew"
+                f"{path}, line {number} is damaged ({error!r}): delete it and run the `generate` of before"
             ) from error
     return listed
 

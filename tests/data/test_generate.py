@@ -248,6 +248,10 @@ def test_pictures_and_their_check(
     ):
         assert problem in text
     assert "3 samples, 5 problems" in text
+    points = tmp_path / "keypoints" / "000001.json"
+    for text in (json.dumps([[1, 2, 3]] * 18), json.dumps([[1, 2, float("nan")]] * 17), '{"people": []}'):
+        points.write_text(text)
+        assert [problem for problem in check.check_pictures(tmp_path) if str(points) in problem], text
     for file in tmp_path.glob("*/000001*"):
         file.unlink()
     assert next(check.check_pictures(tmp_path)) == "000001: missing in the numbering"
