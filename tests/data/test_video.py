@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from rmgn.data import check, video
-from rmgn.data.dress import dress
+from rmgn.data.dress import Dressed, dress
 from rmgn.data.generate import main
+from rmgn.data.generated import Batch
 from rmgn.data.people import layers, scene
 from rmgn.data.people.body import BodyModel
 from rmgn.data.people.carried import Carried, Unfit, carried_surfaces
@@ -53,6 +54,23 @@ def test_videos_show_every_frame(clip: Path) -> None:
         assert np.asarray(cv2.imread(str(clip / f"garment_{side}.png"))).shape == (*SIZE, 3)
         mask = np.asarray(cv2.imread(str(clip / f"garment_mask_{side}.png"), cv2.IMREAD_UNCHANGED))
         assert set(np.unique(mask)) == {0, 255}
+    assert not list(clip.glob("*.part*"))
+
+
+def test_a_stopped_video_leaves_the_one_before(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = (clip / "a.mp4").read_bytes()
+    moments = itertools.count()
+
+    def stopped(batch: Batch) -> Dressed:
+        if next(moments) == 2:
+            assert (clip / "a.part.mp4").exists()
+            raise KeyboardInterrupt
+        return dress(batch)
+
+    monkeypatch.setattr(video, "dress", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        write_clip(clip)
+    assert (clip / "a.mp4").read_bytes() == before
     assert not list(clip.glob("*.part*"))
 
 
