@@ -16,7 +16,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -28,7 +28,10 @@ from tqdm import tqdm
 
 from rmgn.data.dress import Dressed, dress
 from rmgn.data.files import quantise, write_whole
+from rmgn.data.generate import read_manifest
 from rmgn.data.generated import Batch, GeneratedPeople
+from rmgn.data.people.assets import announce
+from rmgn.data.people.assets import assets as known_assets
 from rmgn.data.workers import told
 
 SETTINGS = "dressed.json"
@@ -44,7 +47,7 @@ class Settings:
     seed: int
     height: int
     width: int
-    files: str  # names and sizes of the layers, digested
+    files: str  # what tells these layers from others, digested
     assets: bool  # whether there were any
 
     def __len__(self) -> int:
@@ -76,9 +79,24 @@ def _read_note(folder: Path) -> Settings:
         raise ValueError(f"{folder / SETTINGS} is damaged or of another version: dress anew") from error
 
 
-def _digest(files: Sequence[Path]) -> str:
-    listing = "\n".join(f"{file.name} {file.stat().st_size}" for file in files)
-    return hashlib.sha256(listing.encode()).hexdigest()[:16]
+def _digests(data: Path, files: Sequence[Path], root: Path | None) -> list[str]:
+    """What tells layers and surroundings from others, then the less that a folder may have been begun with.
+
+    Bytes count by the SHA-256 in the manifest, where there is one, so that nothing is read for it.
+    """
+    listed = read_manifest(data)
+    names, around = _names(files), _names(known_assets(root).surroundings)
+    known = [listed[file.name] for file in files if file.name in listed]
+    whole = known if len(known) == len(files) else []
+    return [_digest([*names, *whole, *around]), _digest([*names, *around]), _digest(names)]
+
+
+def _names(files: Sequence[Path]) -> list[str]:
+    return [f"{file.name} {file.stat().st_size}" for file in files]
+
+
+def _digest(lines: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 def path(folder: Path, number: int) -> Path:
@@ -167,11 +185,14 @@ def dress_ahead(
         raise ValueError(
             f"{data} has {len(people)} samples: --held-out must be between 1 and {len(people) - 1}"
         )
-    settings = Settings(len(people), passes, held_out, seed, *size, _digest(people.files), assets is not None)
+    digests = _digests(data, people.files, assets)
+    settings = Settings(len(people), passes, held_out, seed, *size, digests[0], assets is not None)
     out.mkdir(parents=True, exist_ok=True)
     note = out / SETTINGS
     if note.is_file():
         begun = asdict(_read_note(out))
+        if begun["files"] in digests:
+            settings = replace(settings, files=begun["files"])
         changed = [name for name, value in asdict(settings).items() if begun[name] != value]
         if changed:
             raise ValueError(f"{out} was begun with other {', '.join(changed)}; choose another --out")
@@ -207,6 +228,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if args.passes < 1 or args.workers < 1 or args.seed < 0:
             raise ValueError("--passes and --workers count from 1, --seed from 0")
+        announce(args.assets)
         height, width = map(int, args.size.split("x"))
         settings = dress_ahead(
             args.data,

@@ -11,7 +11,8 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 
 import cv2
@@ -23,6 +24,7 @@ from rmgn.data import read
 from rmgn.data.datasets import recognise
 from rmgn.data.files import write_whole
 from rmgn.data.folder_check import check_folder
+from rmgn.data.generate import MANIFEST, read_manifest
 from rmgn.data.people import layers
 from rmgn.data.people.layers import EDGE_UNIT, LABELS, PANEL, VISIBLE, Sample
 from rmgn.data.pictures import FOLDERS
@@ -82,7 +84,8 @@ def _flow_problems(side: str, sample: Sample, visible: npt.NDArray[np.bool_]) ->
 
 
 def check_layers(folder: Path) -> Iterator[str]:
-    """Problems of a folder of layers."""
+    """Problems of a folder of layers: samples that are lost, exchanged or not sound."""
+    yield from _lost_or_exchanged(folder)
     for path in sorted(folder.glob("[0-9]*.zip")):
         try:
             sample = layers.load(path)
@@ -95,20 +98,16 @@ def check_layers(folder: Path) -> Iterator[str]:
 
 def check_pictures(folder: Path) -> Iterator[str]:
     """Problems of a folder in the plain layout."""
-    for number in picture_numbers(folder):
+    numbers = picture_numbers(folder)
+    yield from _gaps(numbers)
+    for number in numbers:
         points = folder / "keypoints" / f"{number}.json"
         parts = folder / "bodyparts" / f"{number}.png"
         for path in (points, parts):
             if not path.is_file():
                 yield f"{number}: no {path.parent.name}"
         if points.is_file():
-            try:
-                read.points(points)
-            except ValueError as error:
-                yield str(error)
-            else:
-                if np.shape(json.loads(points.read_text())) != (17, 3):
-                    yield f"{points.name}: not 17 key points"
+            yield from _points_problems(points)
         if parts.is_file() and cv2.imread(str(parts), cv2.IMREAD_UNCHANGED) is None:
             yield f"{number}: unreadable bodyparts"
         for side in "ab":
@@ -118,6 +117,16 @@ def check_pictures(folder: Path) -> Iterator[str]:
                 yield f"{stem}: no {', '.join(missing)}"
                 continue
             yield from _picture_problems(folder, stem)
+
+
+def _points_problems(path: Path) -> Iterator[str]:
+    try:
+        table = np.asarray(json.loads(path.read_bytes()), np.float32)
+    except (OSError, ValueError, TypeError) as error:
+        yield f"{path}: not a file of key points: {error}"
+        return
+    if table.shape != (17, 3) or not np.isfinite(table).all():
+        yield f"{path}: not COCO's 17 key points of x, y, score"
 
 
 def picture_numbers(folder: Path) -> list[str]:
@@ -182,14 +191,40 @@ def checksum_problems(folder: Path, file: Path) -> Iterator[str]:
         if match is None:
             raise ValueError(f"{file}, line {number}: not a checksum and a name: {line[:80]!r}")
         wanted[match[2]] = match[1]
-    found = digests(folder)
+    yield from _differences(digests(folder), wanted, file.name)
+
+
+def _differences(found: dict[str, str], wanted: dict[str, str], source: str) -> Iterator[str]:
     for name in sorted(wanted.keys() | found.keys()):
         if name not in found:
             yield f"{name}: missing"
         elif name not in wanted:
-            yield f"{name}: not in {file.name}"
+            yield f"{name}: not in {source}"
         elif found[name] != wanted[name]:
-            yield f"{name}: differs from {file.name}"
+            yield f"{name}: differs from {source}"
+
+
+def _lost_or_exchanged(folder: Path) -> Iterator[str]:
+    """What the numbering of layers tells, and the manifest that `generate` wrote beside them, if it did."""
+    names = {path.name for path in folder.glob("[0-9]*.zip")}
+    try:
+        listed = read_manifest(folder)
+    except ValueError as error:
+        yield str(error)
+        listed = {}
+    if listed:
+        yield from _differences(digests(folder), listed, MANIFEST)
+    yield from _gaps(name.removesuffix(".zip") for name in names | listed.keys())
+
+
+def _gaps(numbers: Iterable[str]) -> Iterator[str]:
+    """Runs of numbers that are missing below the highest."""
+    there = {int(number) for number in numbers if re.fullmatch(r"[0-9]{6}", number)}
+    missing = sorted(set(range(max(there, default=0))) - there)
+    for _, run in groupby(enumerate(missing), lambda item: item[1] - item[0]):
+        first, *others = (number for _, number in run)
+        last = f" to {others[-1]:06d}" if others else ""
+        yield f"{first:06d}{last}: missing in the numbering"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -201,19 +236,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--write-checksums", type=Path, metavar="FILE", help="write such a file, if all is well"
     )
     args = parser.parse_args(argv)
-    folder: Path = args.folder
+    try:
+        return _check(args.folder, args.checksums, args.write_checksums)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+
+
+def _check(folder: Path, checksums: Path | None, new_checksums: Path | None) -> int:
     pictures, samples = Generated.find(folder) is not None, sorted(folder.glob("[0-9]*.zip"))
-    if not samples and (args.checksums or args.write_checksums):
+    if not samples and (checksums or new_checksums):
         print(f"rmgn.data.check: error: checksums are of layers; {folder} holds none", file=sys.stderr)
         return 2
     if not pictures and not samples:
         return _check_layout(folder)
     problems = list(check_pictures(folder) if pictures else check_layers(folder))
     try:
-        if args.checksums:
-            problems += checksum_problems(folder, args.checksums)
-        if args.write_checksums and not problems:
-            write_checksums(folder, args.write_checksums)
+        if checksums:
+            problems += checksum_problems(folder, checksums)
+        if new_checksums and not problems:
+            write_checksums(folder, new_checksums)
     except (OSError, ValueError) as error:
         print(f"rmgn.data.check: error: {error}", file=sys.stderr)
         return 2

@@ -11,10 +11,11 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import sys
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 SIZES = {"256x192": (256, 192), "512x384": (512, 384)}
 ATTEMPTS = 40
+MANIFEST = "manifest.jsonl"
 
 
 @dataclass(frozen=True)
@@ -87,14 +89,20 @@ def generate(order: Order, workers: int = 1, progress: bool = True) -> Counter[s
 
     Raises `ValueError` if the folder already holds another order's samples.
     """
+    from rmgn.data.video import each, processes
+
     out = Path(order.out)
     _claim(out, order)
     rejected: Counter[str] = Counter()
-    bar = tqdm(_run(order, workers), total=order.count, disable=not progress, unit="sample", smoothing=0.05)
-    for reasons in bar:
-        rejected.update(reasons)
-        bar.set_postfix(rejected=sum(rejected.values()))
-    write_manifest(out, order.count)
+    with (
+        processes(workers) as executor,
+        tqdm(total=order.count, disable=not progress, unit="sample", smoothing=0.05) as bar,
+    ):
+        for reasons in each(executor, _make, [(order, index) for index in range(order.count)]):
+            rejected.update(reasons)
+            bar.set_postfix(rejected=sum(rejected.values()), refresh=False)
+            bar.update()
+    write_manifest(out)
     return rejected
 
 
@@ -139,35 +147,31 @@ def generate_clips(args: argparse.Namespace) -> None:
             write_pictures(ClipFrames(folder, args.seed, args.assets), folder / "pictures")
 
 
-def _run(order: Order, workers: int) -> Iterator[list[str]]:
-    import torch
-
-    from rmgn.data.workers import pool
-
-    if workers <= 1:
-        torch.set_num_threads(1)  # as in a worker
-        for index in range(order.count):
-            yield _make(order, index)
-        return
-    with pool(workers) as processes:
-        futures = [processes.submit(_make, order, index) for index in range(order.count)]
-        try:
-            for future in futures:
-                yield future.result()
-        except BaseException:
-            processes.shutdown(cancel_futures=True)
-            raise
-
-
-def write_manifest(out: Path, count: int) -> None:
-    """`manifest.jsonl`: every parameter drawn and the file's SHA-256, one sample a line."""
+def write_manifest(out: Path) -> None:
+    """`manifest.jsonl`: every parameter drawn and the SHA-256 of each sample that is there, one a line."""
     temporary = out / "manifest.part"
     with temporary.open("w") as file:
-        for index in range(count):
-            path = out / f"{index:06d}.zip"
+        for path in sorted(out.glob("[0-9]*.zip")):
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
             file.write(json.dumps({**read_meta(path), "sha256": digest}, sort_keys=True) + "\n")
-    temporary.replace(out / "manifest.jsonl")
+    temporary.replace(out / MANIFEST)
+
+
+def read_manifest(folder: Path) -> dict[str, str]:
+    """SHA-256 by the name of each file that a folder's manifest lists; none without a manifest.
+
+    Raises ValueError where it is damaged.
+    """
+    path, listed = folder / MANIFEST, {}
+    for number, line in enumerate(path.read_text().splitlines() if path.is_file() else (), 1):
+        try:
+            entry = json.loads(line)
+            listed[f"{entry['index']:06d}.zip"] = str(entry["sha256"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{path}, line {number} is damaged ({error!r}): delete it and run the `generate` of before"
+            ) from error
+    return listed
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -223,21 +227,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line."""
-    args = parse_args(argv)
+def generate_samples(args: argparse.Namespace) -> None:
+    """Make `--count` samples, as pictures too if they are asked for, and say what was rejected."""
     pictures = args.form == "pictures"
     folder = args.out / "layers" if pictures else args.out
     assets = str(args.assets) if args.assets else None
     order = Order(str(folder), args.count, SIZES[args.size], args.seed, assets, args.split, args.hard)
-    try:
-        if args.video:
-            generate_clips(args)
-            return 0
-        rejected = generate(order, args.workers)
-    except (ValueError, ImportError, RuntimeError, OSError) as error:
-        print(f"rmgn.data.generate: error: {error}", file=sys.stderr)
-        return 2
+    rejected = generate(order, args.workers)
     drawn = args.count + sum(rejected.values())
     print(f"{args.count} samples in {folder}; rejected {sum(rejected.values())} of {drawn} draws")
     for reason, number in rejected.most_common():
@@ -249,6 +245,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         people = GeneratedPeople(folder, seed=args.seed, flip=False, assets=args.assets, split=args.split)
         write_pictures(people, args.out)
         print(f"pictures in {args.out}")
+
+
+def _sweep(out: Path) -> None:
+    """Remove what was being written when the program was stopped, and nothing that may be somebody's own."""
+    for path in out.rglob("*.part"):
+        if re.fullmatch(r"([0-9]{6}(_[ab])?|manifest|clip)\.part", path.name):
+            path.unlink(missing_ok=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line."""
+    args = parse_args(argv)
+    try:
+        from rmgn.data.people.assets import announce
+
+        announce(args.assets)
+        if args.video:
+            generate_clips(args)
+        else:
+            generate_samples(args)
+    except (ValueError, ImportError, RuntimeError, OSError) as error:
+        print(f"rmgn.data.generate: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        _sweep(args.out)
+        print("stopped; the same command goes on", file=sys.stderr)
+        return 130
     return 0
 
 

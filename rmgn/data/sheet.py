@@ -56,13 +56,16 @@ def contact_sheet(
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m rmgn.data.sheet", description=__doc__.split("\n")[0])
-    parser.add_argument("layers", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--count", type=int, default=48)
-    parser.add_argument("--columns", type=int, default=12)
-    parser.add_argument("--show", choices=("people", "shop", "truth"), default="people")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--assets", type=Path)
+    parser.add_argument("layers", type=Path, help="folder of generated layers, or a clip's")
+    parser.add_argument("out", type=Path, help="picture to write, by its suffix .jpg, .png, …")
+    parser.add_argument("--count", type=int, default=48, help="samples shown, from the folder's first (48)")
+    parser.add_argument("--columns", type=int, default=12, help="pictures side by side (12)")
+    parser.add_argument(
+        "--show", choices=("people", "shop", "truth"), default="people",
+        help="dressed people (default), shop photos, or both with the flow and parse map",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, help="of fabrics, tones and backdrops (0)")
+    parser.add_argument("--assets", type=Path, help="folder with hdri/ for backdrops (see docs/data.md)")
     args = parser.parse_args(argv)
     try:
         if args.count < 1 or args.columns < 1:
@@ -70,14 +73,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not cv2.haveImageWriter(args.out.name):
             raise ValueError(f"{args.out} has no picture suffix such as .png or .jpg")
         people = GeneratedPeople(args.layers, seed=args.seed, flip=False, assets=args.assets)
+        sheet = contact_sheet(people, args.count, args.columns, args.show)
+        quality = [cv2.IMWRITE_JPEG_QUALITY, 85] if args.out.suffix in (".jpg", ".jpeg") else []
+        if not cv2.imwrite(str(args.out), sheet, quality):
+            raise ValueError(f"cannot write {args.out}")
     except ValueError as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return 2
-    sheet = contact_sheet(people, args.count, args.columns, args.show)
-    quality = [cv2.IMWRITE_JPEG_QUALITY, 85] if args.out.suffix in (".jpg", ".jpeg") else []
-    if not cv2.imwrite(str(args.out), sheet, quality):
-        print(f"{parser.prog}: error: cannot write {args.out}", file=sys.stderr)
-        return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    print(f"{args.out}: {min(args.count, len(people))} samples")
     return 0
 
 

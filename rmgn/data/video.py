@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import functools
 import json
+import multiprocessing
+import signal
+import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,6 +37,7 @@ from rmgn.data.stock import part, stock
 from rmgn.data.workers import pool
 
 ATTEMPTS = 40
+_TORN = 250  # edges: more are torn cloth, as in single samples
 T = TypeVar("T")
 F32 = npt.NDArray[np.float32]
 
@@ -103,17 +108,27 @@ def _simulate(order: ClipOrder, side: int) -> F32:
 
 def _render(order: ClipOrder, frame: int, cloths: Sequence[F32]) -> str | None:
     """Write one frame's layers from both garments' vertices [N, 3]; what is wrong with it, if anything."""
-    from rmgn.data.people.scene import Rejected, inspect
-
     path = Path(order.out) / f"{frame:06d}.zip"
     if not path.exists():
         layers.save(path, _moment(order, frame, cloths))
-    try:
-        for worn in layers.load(path).worn:
+    return "; ".join(_problems(order, layers.load(path), cloths)) or None
+
+
+def _problems(order: ClipOrder, sample: layers.Sample, cloths: Sequence[F32]) -> Iterator[str]:
+    """Why a frame would have been rejected as a single sample."""
+    from rmgn.data.people.scene import Rejected, inspect
+    from rmgn.data.people.wear import torn
+
+    stage, *_ = _stage(order)
+    for side, worn, top, cloth in zip("ab", sample.worn, stage.worked, cloths, strict=True):
+        if side in sample.meta.get("left_out", {}):
+            yield f"{side}: without bag, scarf and belt: {sample.meta['left_out'][side]}"
+        if torn(top.garment, cloth.astype(np.float64)) > _TORN:
+            yield f"{side}: cloth torn"
+        try:
             inspect(worn)
-    except Rejected as reason:
-        return str(reason)
-    return None
+        except Rejected as reason:
+            yield f"{side}: {reason}"
 
 
 def _moment(order: ClipOrder, frame: int, cloths: Sequence[F32]) -> layers.Sample:
@@ -124,24 +139,75 @@ def _moment(order: ClipOrder, frame: int, cloths: Sequence[F32]) -> layers.Sampl
     now = replace(motion, poses=motion.poses[frame : frame + 1], moves=motion.moves[frame : frame + 1])
     body = stage.person.body
     person = moved(stage.model, body, next(moved_bones(stage.model, body, now)), stage.person.lower)
-    sample: layers.Sample = stage.render(person, [cloth.astype(np.float64) for cloth in cloths])
+    left_out: dict[str, str] = {}
+    noting = replace(stage, surfaces=functools.partial(_surfaces, stage, left_out))
+    sample: layers.Sample = noting.render(person, [cloth.astype(np.float64) for cloth in cloths])
     sample.meta.update(
         index=frame, clip=order.index, seed=order.seed, attempt=attempt, rejected=list(reasons)
     )
+    if left_out:
+        sample.meta["left_out"] = left_out
     return sample
 
 
-def _map(pool: Executor | None, call: Callable[..., T], tasks: Sequence[tuple[Any, ...]]) -> Iterator[T]:
-    if pool is None:
+def _surfaces(stage: Any, left_out: dict[str, str], person: Any) -> Callable[[Any], Any]:
+    """As the stage's own, but it notes by garment why bag, scarf and belt are left out, where they are."""
+    from rmgn.data.people.scene import Rejected
+
+    sides = iter("ab")  # garments are rendered in this order
+
+    def wearing(worked: Any) -> Any:
+        side = next(sides)
+        try:
+            return fitting(worked)
+        except Rejected as reason:
+            left_out[side] = str(reason)
+            return stage.surfaces(person)(worked)
+
+    fitting = stage.surfaces(person, strict=True)
+    return wearing
+
+
+@contextmanager
+def processes(workers: int) -> Iterator[Executor | None]:
+    """Processes for `each`, None for one worker; Ctrl-C ends them at once, whatever they are at."""
+    if workers <= 1:
+        torch.set_num_threads(1)  # as in a worker
+        yield None
+        return
+    executor = pool(workers)
+    try:
+        yield executor
+    except KeyboardInterrupt:
+        for process in multiprocessing.active_children():
+            process.kill()
+        raise
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def each(executor: Executor | None, call: Callable[..., T], tasks: Iterable[tuple[Any, ...]]) -> Iterator[T]:
+    """Results of the calls in the order of their arguments, made by processes or, without them, here."""
+    if executor is None:
         yield from (call(*task) for task in tasks)
         return
-    futures = [pool.submit(call, *task) for task in tasks]
+    with _deaf():  # a pool starts its processes as it is given work
+        futures = [executor.submit(call, *task) for task in tasks]
+    for future in futures:
+        yield future.result()
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Processes started within ignore Ctrl-C, which is for the one that prints; else each has a traceback."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        yield from (future.result() for future in futures)
-    except BaseException:
-        for future in futures:
-            future.cancel()
-        raise
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def make_clip(order: ClipOrder, workers: int = 1, progress: bool = True) -> dict[str, Any]:
@@ -151,17 +217,11 @@ def make_clip(order: ClipOrder, workers: int = 1, progress: bool = True) -> dict
     note = out / "clip.json"
     if note.exists():
         return dict(json.loads(note.read_text()))
-    processes = pool(workers) if workers > 1 else None
-    if processes is None:
-        torch.set_num_threads(1)  # as in a worker
-    try:
-        cloths = list(_map(processes, _simulate, [(order, side) for side in (0, 1)]))
+    with processes(workers) as executor:
+        cloths = list(each(executor, _simulate, [(order, side) for side in (0, 1)]))
         tasks = [(order, k, [cloth[k] for cloth in cloths]) for k in range(order.frames)]
-        rendered = _map(processes, _render, tasks)
+        rendered = each(executor, _render, tasks)
         problems = list(tqdm(rendered, total=order.frames, disable=not progress, unit="frame"))
-    finally:
-        if processes is not None:
-            processes.shutdown(cancel_futures=True)
     described = {
         "fps": order.fps, "frames": order.frames, "size": list(order.size), "seed": order.seed,
         "index": order.index, "split": order.split, "assets": order.assets is not None,
@@ -208,8 +268,16 @@ class ClipFrames(Dataset[Batch]):
 def write_clip(folder: Path, seed: int = 0, assets: Path | None = None) -> None:
     """Dress a clip's frames in one look and write both videos, garments and masks into its folder."""
     frames = ClipFrames(folder, seed, assets)
-    writers: list[cv2.VideoWriter] = []
     temporary = [folder / f"{side}.part.mp4" for side in "ab"]
+    try:
+        _write_clip(folder, frames, temporary)
+    finally:
+        for path in temporary:
+            path.unlink(missing_ok=True)
+
+
+def _write_clip(folder: Path, frames: ClipFrames, temporary: Sequence[Path]) -> None:
+    writers: list[cv2.VideoWriter] = []
     for number in range(len(frames)):
         dressed = dress(frames.collate([frames[number]]))
         pictures = [to_bgr(dressed.person[0, k]) for k in (0, 1)]

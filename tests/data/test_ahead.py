@@ -1,7 +1,9 @@
 """Layers dressed ahead give the samples that dressing in training gives."""
 
+import hashlib
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -9,8 +11,9 @@ import torch
 
 from rmgn import PRESETS, RMGN, checkpoint
 from rmgn.batches import DressedSource, LayersSource, open_source
-from rmgn.data.ahead import dress_ahead, main, path, read_settings
+from rmgn.data.ahead import SETTINGS, Settings, _digests, dress_ahead, main, path, read_settings
 from rmgn.data.generated import GeneratedPeople
+from rmgn.data.people.assets import assets
 from rmgn.train import main as train
 from rmgn.training_config import TrainConfig
 
@@ -75,6 +78,10 @@ def test_other_settings_are_refused(
         arguments = ["--passes", "2", "--held-out", "1", "--size", "128x96", "--workers", "1", *changed]
         assert main(["--data", str(layers_folder), "--out", str(dressed), *arguments]) == 2
         assert message in capsys.readouterr().err
+    arguments = ["--data", str(layers_folder), "--out", str(tmp_path / "new"), "--held-out", "1"]
+    assert main([*arguments, "--assets", str(tmp_path)]) == 2
+    assert "no assets in" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
     others = tmp_path / "others"
     shutil.copytree(layers_folder, others)
     (others / "000002.zip").write_bytes((others / "000001.zip").read_bytes())
@@ -94,6 +101,42 @@ def test_other_settings_are_refused(
     assert main(["--data", str(layers_folder), "--out", str(tmp_path), "--held-out", "1"]) == 2
     assert "holds other files" in capsys.readouterr().err
     assert json.loads((dressed / "dressed.json").read_text())["passes"] == 2
+
+
+def test_layers_of_an_equal_listing_are_told_apart(
+    layers_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the manifest's SHA-256; folders begun when names and sizes were all that counted are finished."""
+    data, out = tmp_path / "layers", tmp_path / "out"
+    shutil.copytree(layers_folder, data)
+    manifest = data / "manifest.jsonl"
+    listing = "\n".join(f"{file.name} {file.stat().st_size}" for file in sorted(data.glob("*.zip")))
+    former = hashlib.sha256(listing.encode()).hexdigest()[:16]
+    note = Settings(3, 1, 1, 0, 128, 96, former, assets=False)
+    arguments = ["--data", str(data), "--out", str(out), "--passes", "1", "--held-out", "1"]
+    arguments += ["--size", "128x96", "--workers", "1"]
+    assert main(arguments) == 0
+    assert read_settings(out).files != former
+    (out / SETTINGS).write_text(json.dumps(asdict(note)))
+    path(out, 0).unlink()
+    assert main(arguments) == 0
+    assert read_settings(out) == note
+    shutil.rmtree(out)
+    assert main(arguments) == 0
+    room = tmp_path / "assets" / "hdri" / "room.exr"
+    room.parent.mkdir(parents=True)
+    digests = set()
+    for content in (b"morning", b"evening sun"):
+        room.write_bytes(content)
+        assets.cache_clear()
+        digests.add(_digests(data, sorted(data.glob("*.zip")), tmp_path / "assets")[0])
+    assert len(digests | {read_settings(out).files}) == 3, "surroundings count too"
+    lines = [json.loads(line) for line in manifest.read_text().splitlines()]
+    lines[1]["sha256"] = 64 * "0"
+    manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    capsys.readouterr()
+    assert main(arguments) == 2
+    assert "begun with other files" in capsys.readouterr().err
 
 
 def test_training_reads_them_and_keeps_what_is_held(dressed: Path, tmp_path: Path) -> None:

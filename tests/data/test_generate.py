@@ -6,20 +6,22 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import psutil
 import pytest
 import torch
 
-from rmgn.data import check
+from rmgn.data import check, pictures, sheet
 from rmgn.data.generate import Order, generate, main
 from rmgn.data.generated import GeneratedPeople
 from rmgn.data.people import layers
-from rmgn.data.people.assets import assets
+from rmgn.data.people.assets import announce, assets
 from rmgn.data.people.lower import draw_lower
 from rmgn.data.people.pose import draw_pose
 from rmgn.data.people.scene import Rejected, make_sample
@@ -40,6 +42,77 @@ def test_workers_end_with_a_killed_parent() -> None:
     parent.wait()
     worker.wait(timeout=30)
     parent.stdout.close()
+
+
+def test_ctrl_c_ends_workers_at_once_and_without_a_word() -> None:
+    """Those at work, those waiting for work and those that are only starting."""
+    code = (
+        "import sys, time\n"
+        "from rmgn.data.video import each, processes\n"
+        "try:\n"
+        "    with processes(2) as executor:\n"
+        "        for _ in each(executor, time.sleep, [(0,), (60,)]):\n"
+        "            print('begun', flush=True)\n"
+        "except KeyboardInterrupt:\n"
+        "    sys.exit(130)\n"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert parent.stdout is not None
+    assert parent.stdout.readline() == "begun\n"
+    os.killpg(parent.pid, signal.SIGINT)
+    _, said = parent.communicate(timeout=20)
+    assert (parent.returncode, said) == (130, "")
+
+
+def _stop_at_half(path: Path, *_: object) -> NoReturn:
+    path.with_suffix(".part").write_bytes(b"half a file")
+    raise KeyboardInterrupt
+
+
+def test_ctrl_c_is_one_line_and_leaves_nothing_half_written(
+    layers_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """While layers are made, while they are dressed as pictures, and in what reads them."""
+    shutil.copytree(layers_folder, tmp_path / "layers")
+    mine = tmp_path / "download.part"
+    mine.touch()
+    (tmp_path / "layers" / "000002.zip").unlink()
+    arguments = ["--out", str(tmp_path), "--seed", "11", "--workers", "1", "--as", "pictures", "--count"]
+
+    def stopped(status: int, line: str) -> None:
+        assert status == 130
+        said = capsys.readouterr().err
+        assert said.strip().splitlines()[-1] == line
+        assert "Traceback" not in said
+        assert list(tmp_path.rglob("*.part")) == [mine]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(layers, "write_whole", _stop_at_half)
+        stopped(main([*arguments, "3"]), "stopped; the same command goes on")
+    with monkeypatch.context() as patch:
+        patch.setattr(pictures, "write_whole", _stop_at_half)
+        stopped(main([*arguments, "2"]), "stopped; the same command goes on")
+    with monkeypatch.context() as patch:
+        patch.setattr(layers, "load", _stop_at_half)
+        for program, more in ((check, []), (sheet, [str(tmp_path / "sheet.png")])):
+            status = program.main([str(tmp_path / "layers"), *more])
+            (tmp_path / "layers" / "000000.part").unlink()
+            stopped(status, "stopped")
+
+
+def test_a_sheet_is_told(layers_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "sheet.png"
+    assert sheet.main([str(layers_folder), str(out), "--count", "2", "--columns", "2"]) == 0
+    assert capsys.readouterr().out == f"{out}: 2 samples\n"
+    for arguments, says in (
+        ([str(out), "--assets", str(tmp_path)], "no assets in"),
+        ([str(tmp_path / "no" / "sheet.png"), "--count", "1"], "cannot write"),
+    ):
+        assert sheet.main([str(layers_folder), *arguments]) == 2
+        assert says in capsys.readouterr().err
 
 
 def _bytes(folder: Path) -> dict[str, bytes]:
@@ -129,6 +202,26 @@ def test_bad_arguments_are_one_clear_line(
     assert says in lines[0]
 
 
+def test_assets_are_counted_and_must_be_some(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder in which nothing is found is refused before anything is written."""
+    root, out = tmp_path / "assets", tmp_path / "out"
+    root.mkdir()
+    assert main(["--out", str(out), "--count", "1", "--assets", str(root)]) == 2
+    said = capsys.readouterr().err.strip()
+    assert said.count("\n") == 0
+    assert f"no assets in {root}: looked for makehuman/" in said
+    assert not out.exists()
+    for name in ("makehuman/hair/bob/bob.mhclo", "makehuman/hair/long/long.mhclo", "hdri/room.exr"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    announce(root)
+    said, warned = capsys.readouterr()
+    assert said == "assets: 2 hair styles, 1 surroundings\n"
+    assert warned == f"warning: no skins, eyebrows, eyelashes in {root}: they are drawn instead\n"
+    announce(None)
+    assert capsys.readouterr() == ("", "")
+
+
 def test_pictures_and_their_check(
     layers_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -155,6 +248,13 @@ def test_pictures_and_their_check(
     ):
         assert problem in text
     assert "3 samples, 5 problems" in text
+    points = tmp_path / "keypoints" / "000001.json"
+    for text in (json.dumps([[1, 2, 3]] * 18), json.dumps([[1, 2, float("nan")]] * 17), '{"people": []}'):
+        points.write_text(text)
+        assert [problem for problem in check.check_pictures(tmp_path) if str(points) in problem], text
+    for file in tmp_path.glob("*/000001*"):
+        file.unlink()
+    assert next(check.check_pictures(tmp_path)) == "000001: missing in the numbering"
     assert check.main([str(tmp_path / "flow")]) == 2
 
 
@@ -173,6 +273,40 @@ def test_damaged_layers_are_named(
     assert "000001.zip is damaged" in capsys.readouterr().err
     assert main(["--out", str(folder / "000001.zip" / "below"), *arguments]) == 2
     assert "Not a directory" in capsys.readouterr().err
+
+
+def test_the_manifest_lists_all_that_is_there(layers_folder: Path, tmp_path: Path) -> None:
+    """Also after the same command with a smaller count."""
+    folder = tmp_path / "layers"
+    shutil.copytree(layers_folder, folder)
+    generate(Order(str(folder), 1, seed=11), progress=False)
+    assert (folder / "manifest.jsonl").read_bytes() == (layers_folder / "manifest.jsonl").read_bytes()
+    assert len((folder / "manifest.jsonl").read_text().splitlines()) == 3
+
+
+def test_lost_and_exchanged_samples_are_found(
+    layers_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the manifest, and without one by the numbering."""
+    folder = tmp_path / "layers"
+    shutil.copytree(layers_folder, folder)
+    assert list(check.check_layers(folder)) == []
+    shutil.copyfile(folder / "000001.zip", folder / "000000.zip")
+    (folder / "000002.zip").unlink()
+    shutil.copyfile(folder / "000001.zip", folder / "000006.zip")
+    assert check.main([str(folder)]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "000000.zip: differs from manifest.jsonl",
+        "000002.zip: missing",
+        "000006.zip: not in manifest.jsonl",
+        "000003 to 000005: missing in the numbering",
+        "3 samples, 4 problems",
+    ]
+    (folder / "manifest.jsonl").write_text('{"index": 0}\n')
+    assert next(check.check_layers(folder)).startswith(f"{folder / 'manifest.jsonl'}, line 1 is damaged")
+    (folder / "manifest.jsonl").unlink()
+    (folder / "000006.zip").rename(folder / "000003.zip")
+    assert list(check.check_layers(folder)) == ["000002: missing in the numbering"]
 
 
 def test_rejections_carry_a_reason() -> None:

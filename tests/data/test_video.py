@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import torch
 
-from rmgn.data import check
-from rmgn.data.dress import dress
+from rmgn.data import check, video
+from rmgn.data.dress import Dressed, dress
 from rmgn.data.generate import main
-from rmgn.data.people import layers
+from rmgn.data.generated import Batch
+from rmgn.data.people import layers, scene
+from rmgn.data.people.body import BodyModel
+from rmgn.data.people.carried import Carried, Unfit, carried_surfaces
 from rmgn.data.people.motion import between
 from rmgn.data.people.pose import Arm, Pose
+from rmgn.data.people.raytrace import Surface
+from rmgn.data.people.wear import Wearer
 from rmgn.data.video import ClipFrames, ClipOrder, make_clip, write_clip
 
 FRAMES, SIZE = 5, (128, 96)
@@ -35,11 +41,11 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_videos_show_every_frame(clip: Path) -> None:
     for side in "ab":
-        video = cv2.VideoCapture(str(clip / f"{side}.mp4"))
-        assert video.get(cv2.CAP_PROP_FPS) == 25
+        capture = cv2.VideoCapture(str(clip / f"{side}.mp4"))
+        assert capture.get(cv2.CAP_PROP_FPS) == 25
         pictures = []
         while True:
-            there, picture = video.read()
+            there, picture = capture.read()
             if not there:
                 break
             pictures.append(picture)
@@ -48,6 +54,23 @@ def test_videos_show_every_frame(clip: Path) -> None:
         assert np.asarray(cv2.imread(str(clip / f"garment_{side}.png"))).shape == (*SIZE, 3)
         mask = np.asarray(cv2.imread(str(clip / f"garment_mask_{side}.png"), cv2.IMREAD_UNCHANGED))
         assert set(np.unique(mask)) == {0, 255}
+    assert not list(clip.glob("*.part*"))
+
+
+def test_a_stopped_video_leaves_the_one_before(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = (clip / "a.mp4").read_bytes()
+    moments = itertools.count()
+
+    def stopped(batch: Batch) -> Dressed:
+        if next(moments) == 2:
+            assert (clip / "a.part.mp4").exists()
+            raise KeyboardInterrupt
+        return dress(batch)
+
+    monkeypatch.setattr(video, "dress", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        write_clip(clip)
+    assert (clip / "a.mp4").read_bytes() == before
     assert not list(clip.glob("*.part*"))
 
 
@@ -88,6 +111,27 @@ def test_one_look_and_other_noise_in_each_frame(clip: Path) -> None:
     person = dress(batch).person[:, 0]
     gap = (person[0] - person[1]).abs()[:, free]
     assert 0 < gap.mean() < 0.1
+
+
+def test_a_moment_without_the_bag_says_so(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when it is read back; and torn cloth is told beside it."""
+
+    def unfit(model: BodyModel, person: Wearer, carried: Carried, *others: Any) -> list[Surface]:
+        if carried != Carried():
+            raise Unfit("strap that does not fit")
+        return carried_surfaces(model, person, carried, *others)
+
+    monkeypatch.setattr(scene, "carried_surfaces", unfit)
+    stage, *_ = video._stage(order(clip))
+    cloths = [top.worn.astype(np.float32) for top in stage.worked]
+    sample = video._moment(order(clip), 0, cloths)
+    assert sample.meta["left_out"] == dict.fromkeys("ab", "strap that does not fit")
+    said = "without bag, scarf and belt: strap that does not fit"
+    assert list(video._problems(order(clip), sample, cloths)) == [f"a: {said}", f"b: {said}"]
+    cloths[1] = 3 * cloths[1]
+    assert list(video._problems(order(clip), sample, cloths)) == [f"a: {said}", f"b: {said}", "b: cloth torn"]
+    monkeypatch.undo()
+    assert "left_out" not in layers.load(clip / "000000.zip").meta
 
 
 @pytest.mark.slow

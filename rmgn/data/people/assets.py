@@ -7,6 +7,7 @@ equirectangular pictures. Everything is optional; what is missing is drawn inste
 from __future__ import annotations
 
 import functools
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,7 +113,10 @@ def read_texture(path: Path) -> F32:
 
 
 class Assets:
-    """What a folder offers; pictures and shapes are read when first used and kept."""
+    """What a folder offers; pictures and shapes are read when first used and kept.
+
+    Raises `ValueError` for a folder in which nothing is found: all would be drawn without a word.
+    """
 
     def __init__(self, root: Path | None) -> None:
         if root is not None and not root.is_dir():
@@ -124,8 +128,24 @@ class Assets:
         self.brows = _files(people, "eyebrows/*/*.mhclo")
         self.lashes = _files(people, "eyelashes/*/*.mhclo")
         self.surroundings = _files(root, "hdri/*.exr", "hdri/*.hdr")
+        if root is not None and not any(self.kinds().values()):
+            raise ValueError(
+                f"no assets in {root}: looked for makehuman/ (or in it itself) with skins/**/*diffuse*.jpg, "
+                "hair/*/*.mhclo, eyebrows/ and eyelashes/ likewise, and for hdri/*.exr or *.hdr; "
+                "see docs/data.md, or leave --assets out"
+            )
         self.proxy = functools.lru_cache(maxsize=None)(read_proxy)
         self.texture = functools.lru_cache(maxsize=64)(read_texture)
+
+    def kinds(self) -> dict[str, int]:
+        """How many there are of each kind."""
+        return {
+            "skins": len(self.skins),
+            "hair styles": len(self.hair),
+            "eyebrows": len(self.brows),
+            "eyelashes": len(self.lashes),
+            "surroundings": len(self.surroundings),
+        }
 
     def proxy_texture(self, proxy: Path) -> Path | None:
         """The colour texture that lies beside a `.mhclo`, if any."""
@@ -144,3 +164,14 @@ def _files(root: Path | None, *patterns: str) -> list[Path]:
 def assets(root: Path | None) -> Assets:
     """The assets of a folder, shared within a process; None for none at all."""
     return Assets(root)
+
+
+def announce(root: Path | None) -> None:
+    """Print once what an assets folder offers, and a warning where a kind is missing; nothing for None."""
+    if root is None:
+        return
+    kinds = assets(root).kinds()
+    print("assets: " + ", ".join(f"{count} {kind}" for kind, count in kinds.items() if count), flush=True)
+    missing = [kind for kind, count in kinds.items() if not count]
+    if missing:
+        print(f"warning: no {', '.join(missing)} in {root}: they are drawn instead", file=sys.stderr)
