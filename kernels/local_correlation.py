@@ -126,7 +126,8 @@ def _forward_kernel(
     wanted = (shift < WINDOW * WINDOW)[:, None] & inside[None, :]
     there = wanted & (y >= 0) & (y < height) & (x >= 0) & (x < width)
     total = tl.zeros([BLOCK_D, BLOCK_P], dtype=ACC)
-    for channel in range(channels):
+    # Two channels' loads are under way at once; with four a processor would hold one program alone.
+    for channel in tl.range(0, channels, loop_unroll_factor=2):
         plane = (batch * channels + channel) * pixels
         a = tl.load(garment + plane + pixel, mask=inside, other=0.0).to(ACC)
         b = tl.load(person + plane + y * width + x, mask=there, other=0.0).to(ACC)
@@ -179,12 +180,17 @@ def _backward_kernel(
         tl.store(into + plane + pixel, total.to(into.dtype.element_ty), mask=inside)
 
 
+def pixel_block(pixels: int) -> int:
+    """Pixels of a program: few at coarse levels, where else a handful of programs would do all the work."""
+    return 16 if pixels <= 2048 else BLOCK_PIXELS
+
+
 def _sizes(tensor: Tensor, radius: int) -> dict[str, Any]:
     pixels = tensor.shape[2] * tensor.shape[3]
     return {
         "RADIUS": radius,
         "ACC": accumulator(tensor.dtype),
-        "BLOCK_P": min(BLOCK_PIXELS, max(16, power_of_two(pixels))),
+        "BLOCK_P": pixel_block(pixels),
         "BLOCK_D": power_of_two((2 * radius + 1) ** 2),
     }
 

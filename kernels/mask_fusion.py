@@ -143,29 +143,31 @@ def _statistics_kernel(
     ACC: constexpr,
     BLOCK_P: constexpr,
 ):
-    """Welford's parallel form over blocks of a plane: counts, means and squared deviations are merged."""
+    """Welford's form in every lane, then Chan's merge of the lanes.
+
+    Loads wait for no sum: the lanes of a program meet but once, behind the loop.
+    """
     channel = tl.program_id(0).to(tl.int64)
     batch = tl.program_id(1).to(tl.int64)
     at = h + batch * sb + channel * sc
-    count = tl.zeros([1], dtype=ACC)
-    centre = tl.zeros([1], dtype=ACC)
-    deviation = tl.zeros([1], dtype=ACC)
+    count = tl.zeros([BLOCK_P], dtype=ACC)
+    centre = tl.zeros([BLOCK_P], dtype=ACC)
+    deviation = tl.zeros([BLOCK_P], dtype=ACC)
     for start in range(0, pixels, BLOCK_P):
         pixel = start + tl.arange(0, BLOCK_P)
         inside = pixel < pixels
         value = tl.load(at + pixel * sp, mask=inside, other=0.0).to(ACC)
-        n = tl.minimum(pixels - start, BLOCK_P).to(ACC)
-        block_mean = tl.sum(value, axis=0) / n
-        off = tl.where(inside, value - block_mean, 0.0)
-        delta = block_mean - centre
-        total = count + n
-        deviation += tl.sum(off * off, axis=0) + delta * delta * count * n / total
-        centre += delta * n / total
-        count = total
+        count += tl.where(inside, 1.0, 0.0).to(ACC)
+        delta = tl.where(inside, value - centre, 0.0)
+        centre += delta / tl.maximum(count, 1.0)
+        deviation += delta * (value - centre)
+    whole = tl.sum(count * centre, axis=0) / pixels
+    off = centre - whole
+    total = tl.sum(deviation + count * off * off, axis=0)
     one = tl.arange(0, 1)
     out = batch * channels + channel + one
-    tl.store(mean + out, centre)
-    tl.store(rstd + out, 1.0 / tl.sqrt(deviation / pixels + epsilon))
+    tl.store(mean + out, whole)
+    tl.store(rstd + out, 1.0 / tl.sqrt(total / pixels + epsilon))
 
 
 @jit

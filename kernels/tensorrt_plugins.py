@@ -96,7 +96,7 @@ def _sample(rule: str, padding: str) -> Callable[[Shape, Shape], Launch]:
 
 def _correlate(garment: Shape, person: Shape) -> Launch:  # noqa: ARG001 - of the same shape
     batch, channels, height, width = garment
-    block = min(local_correlation.BLOCK_PIXELS, max(16, power_of_two(height * width)))
+    block = local_correlation.pixel_block(height * width)
     constants = {
         "channels": channels, "height": height, "width": width, "slope": SLOPE, "RADIUS": RADIUS,
         "ACC": tl.float32, "BLOCK_P": block, "BLOCK_D": power_of_two(WINDOW**2),
