@@ -89,7 +89,7 @@ def generate(order: Order, workers: int = 1, progress: bool = True) -> Counter[s
 
     Raises `ValueError` if the folder already holds another order's samples.
     """
-    from rmgn.data.video import each, processes
+    from rmgn.data.workers import each, processes
 
     out = Path(order.out)
     _claim(out, order)

@@ -9,16 +9,11 @@ from __future__ import annotations
 
 import functools
 import json
-import multiprocessing
-import signal
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import cv2
 import numpy as np
@@ -34,11 +29,9 @@ from rmgn.data.generated import Batch, auto_exposure, tensors
 from rmgn.data.look import draw_look
 from rmgn.data.people import layers
 from rmgn.data.stock import part, stock
-from rmgn.data.workers import pool
+from rmgn.data.workers import each, processes
 
 ATTEMPTS = 40
-_TORN = 250  # edges: more are torn cloth, as in single samples
-T = TypeVar("T")
 F32 = npt.NDArray[np.float32]
 
 
@@ -117,13 +110,13 @@ def _render(order: ClipOrder, frame: int, cloths: Sequence[F32]) -> str | None:
 def _problems(order: ClipOrder, sample: layers.Sample, cloths: Sequence[F32]) -> Iterator[str]:
     """Why a frame would have been rejected as a single sample."""
     from rmgn.data.people.scene import Rejected, inspect
-    from rmgn.data.people.wear import torn
+    from rmgn.data.people.wear import TORN, torn
 
     stage, *_ = _stage(order)
     for side, worn, top, cloth in zip("ab", sample.worn, stage.worked, cloths, strict=True):
         if side in sample.meta.get("left_out", {}):
             yield f"{side}: without bag, scarf and belt: {sample.meta['left_out'][side]}"
-        if torn(top.garment, cloth.astype(np.float64)) > _TORN:
+        if torn(top.garment, cloth.astype(np.float64)) > TORN:
             yield f"{side}: cloth torn"
         try:
             inspect(worn)
@@ -166,48 +159,6 @@ def _surfaces(stage: Any, left_out: dict[str, str], person: Any) -> Callable[[An
 
     fitting = stage.surfaces(person, strict=True)
     return wearing
-
-
-@contextmanager
-def processes(workers: int) -> Iterator[Executor | None]:
-    """Processes for `each`, None for one worker; Ctrl-C ends them at once, whatever they are at."""
-    if workers <= 1:
-        torch.set_num_threads(1)  # as in a worker
-        yield None
-        return
-    executor = pool(workers)
-    try:
-        yield executor
-    except KeyboardInterrupt:
-        for process in multiprocessing.active_children():
-            process.kill()
-        raise
-    finally:
-        executor.shutdown(cancel_futures=True)
-
-
-def each(executor: Executor | None, call: Callable[..., T], tasks: Iterable[tuple[Any, ...]]) -> Iterator[T]:
-    """Results of the calls in the order of their arguments, made by processes or, without them, here."""
-    if executor is None:
-        yield from (call(*task) for task in tasks)
-        return
-    with _deaf():  # a pool starts its processes as it is given work
-        futures = [executor.submit(call, *task) for task in tasks]
-    for future in futures:
-        yield future.result()
-
-
-@contextmanager
-def _deaf() -> Iterator[None]:
-    """Processes started within ignore Ctrl-C, which is for the one that prints; else each has a traceback."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def make_clip(order: ClipOrder, workers: int = 1, progress: bool = True) -> dict[str, Any]:

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import torch
+
+T = TypeVar("T")
 
 
 def pool(workers: int) -> ProcessPoolExecutor:
@@ -21,6 +27,48 @@ def told(error: BaseException) -> str:
     """What an error says, without the traceback that a DataLoader puts before it when a worker raised it."""
     text = str(error)
     return text.rstrip().rpartition("\n")[2].partition(": ")[2] if text.startswith("Caught ") else text
+
+
+@contextmanager
+def processes(workers: int) -> Iterator[Executor | None]:
+    """Processes for `each`, None for one worker; Ctrl-C ends them at once, whatever they are at."""
+    if workers <= 1:
+        torch.set_num_threads(1)  # as in a worker
+        yield None
+        return
+    executor = pool(workers)
+    try:
+        yield executor
+    except KeyboardInterrupt:
+        for process in multiprocessing.active_children():
+            process.kill()
+        raise
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def each(executor: Executor | None, call: Callable[..., T], tasks: Iterable[tuple[Any, ...]]) -> Iterator[T]:
+    """Results of the calls in the order of their arguments, made by processes or, without them, here."""
+    if executor is None:
+        yield from (call(*task) for task in tasks)
+        return
+    with _deaf():  # a pool starts its processes as it is given work
+        futures = [executor.submit(call, *task) for task in tasks]
+    for future in futures:
+        yield future.result()
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Processes started within ignore Ctrl-C, which is for the one that prints; else each has a traceback."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _start() -> None:

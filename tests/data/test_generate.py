@@ -48,7 +48,7 @@ def test_ctrl_c_ends_workers_at_once_and_without_a_word() -> None:
     """Those at work, those waiting for work and those that are only starting."""
     code = (
         "import sys, time\n"
-        "from rmgn.data.video import each, processes\n"
+        "from rmgn.data.workers import each, processes\n"
         "try:\n"
         "    with processes(2) as executor:\n"
         "        for _ in each(executor, time.sleep, [(0,), (60,)]):\n"

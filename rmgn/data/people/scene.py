@@ -33,7 +33,7 @@ from rmgn.data.people.pose import Pose, draw_pose, reach_out
 from rmgn.data.people.raytrace import GARMENT, LOWER, OTHER, Surface, Tracer
 from rmgn.data.people.shop import Presentation, draw_presentation, lay_out, sleeve_lift
 from rmgn.data.people.style import Style, draw_hard_pair, draw_style
-from rmgn.data.people.wear import Wearer, put_on, refine, settle, torn, wearer
+from rmgn.data.people.wear import TORN, Wearer, put_on, refine, settle, torn, wearer
 
 SUBPIXELS, SAMPLES = 3, 6  # 54 of 72 lights for every pixel
 # Millimetres nearer than the cloth (strands and straps lie close on it), or farther: not what is beneath.
@@ -180,7 +180,7 @@ def make_worked(
     flat = lay_out(model, person.body, coarse, fine, matrix, style, show)
     if not (np.isfinite(worn).all() and np.isfinite(flat).all()):
         raise Rejected("cloth exploded")
-    if torn(fine, worn) > 250:
+    if torn(fine, worn) > TORN:
         raise Rejected("cloth torn")
     roll = float(rng.normal(0, 2)) if rng.random() < 0.3 else 0.0
     collar = make_collar(fine, style)

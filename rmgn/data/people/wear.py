@@ -206,6 +206,9 @@ def finish(fine: Garment, x: Floats, obstacles: list[Obstacle]) -> Floats:
     return x
 
 
+TORN = 250  # edges of `torn`: with more, the cloth counts as torn
+
+
 def torn(garment: Garment, x: Floats) -> int:
     """How many edges inside the outline are stretched by more than half and 4 mm."""
     lines = garment.constraints
