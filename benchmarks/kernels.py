@@ -331,6 +331,8 @@ def interpret(config: ModelConfig, args: argparse.Namespace) -> int:
     (height, width), batch = args.size[0], args.batch[0]
     for dtype, layout in zip((torch.float32, torch.bfloat16), LAYOUTS, strict=True):
         for case in cases(config, height, width, batch, dtype, "cpu", layout):
+            if case.operation not in args.operation:
+                continue
             wrong += not tell(case, difference(case))
             if dtype == torch.float32:
                 both_directions(case.ours, case.inputs)()

@@ -110,7 +110,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(line)
     for line in failed:
         print(f"build_plans: {line}", file=sys.stderr)
-    return 0 if built else 2
+    return 0 if any(_whole(bundle, library) for library in tensorrt_engine.installed()) else 2
+
+
+def _whole(bundle: Bundle, library: str) -> bool:
+    """Whether both graphs have a plan that fits; the mirror needs both."""
+    try:
+        for graph in ("garment", "tryon"):
+            tensorrt_engine.read_manifest(bundle, graph, library)
+    except EngineError:
+        return False
+    return True
 
 
 if __name__ == "__main__":

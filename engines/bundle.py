@@ -51,6 +51,10 @@ class Bundle:
         """Where the file of `graph` lies."""
         return self.folder / self.graphs[graph].file
 
+    def files(self) -> list[Path]:
+        """All that belongs to the bundle: its manifest and graphs."""
+        return [self.folder / MANIFEST, *map(self.path, self.graphs)]
+
     def digest(self) -> str:
         """SHA-256 over all graphs: what a built plan belongs to."""
         joined = "".join(self.graphs[name].sha256 for name in sorted(self.graphs))

@@ -11,6 +11,7 @@ What the library says goes to stderr.
 
 import importlib
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,7 +46,7 @@ def build(
             if not hasattr(trt.ComputeCapability, f"SM{major}{minor}"):
                 raise BuildError(f"{named} does not build for compute capability {major}.{minor}")
             config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{major}{minor}"), index)
-    # Float32 graphs are for who wants float32: TF32, on by default, puts a flow 0.01 px off.
+    # A float32 graph is computed in float32: TF32, on by default, puts a flow 0.01 px off.
     config.clear_flag(trt.BuilderFlag.TF32)
     monitor = _monitor(trt)
     config.progress_monitor = monitor
@@ -131,6 +132,9 @@ def _monitor(trt: Any) -> Any:
 
 
 def main(argv: Sequence[str]) -> int:
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C is for the program that started this one, which ends it
     library, onnx, plan, *rest = [item for item in argv if item != "--fused"]
     targets = [item.split(".") for item in rest[0].split(",")] if rest else []
     try:

@@ -200,21 +200,34 @@ def _build(
     targets = ",".join(f"{major}.{minor}" for major, minor in capabilities)
     command = [sys.executable, "-m", "engines.tensorrt_build", library, str(onnx), str(plan)]
     command += ["--fused"] * fused + [targets] * bool(targets)
+    failure = f"{library} ended while building {onnx}"
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
-        message: Any = None
-        for line in child.stdout:
-            try:
-                message = json.loads(line)
-            except ValueError:  # not ours: a library that writes where it should not
-                print(line, end="", file=sys.stderr)
-                continue
-            if progress is not None and isinstance(message, list):
-                progress(*message)
+        try:
+            for line in child.stdout:
+                said = _message(line)
+                if isinstance(said, str):
+                    failure = said
+                elif said is None:  # not ours: a library that writes where it should not
+                    print(line, end="", file=sys.stderr)
+                elif progress is not None:
+                    progress(*said)
+        except BaseException:
+            child.kill()  # else it would go on to write the plan
+            raise
     if child.returncode:
-        if isinstance(message, dict):
-            raise EngineError(message["error"])
-        raise EngineError(f"{library} ended with code {child.returncode} while building {onnx}")
+        raise EngineError(failure)
+
+
+def _message(line: str) -> list[Any] | str | None:
+    """What a line of engines.tensorrt_build says: progress, or why it failed; None of any other line."""
+    try:
+        said = json.loads(line)
+    except ValueError:
+        return None
+    if isinstance(said, list) and len(said) == 3:
+        return said
+    return str(said["error"]) if isinstance(said, dict) and set(said) == {"error"} else None
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -77,19 +77,8 @@ def variants() -> Iterator[Variant]:
                 name = f"flow_warp_{padding}_backward{layout}"
                 warps = flow_warp.BACKWARD_WARPS
                 yield _variant(name, backward, dtype, {**flags, **sizes}, float32, warps, layout)
-        window = {
-            "RADIUS": 3,
-            "ACC": tl.float32,
-            "BLOCK_P": local_correlation.BLOCK_PIXELS,
-            "BLOCK_D": 64,
-        }
-        warps = local_correlation.WARPS
-        yield _variant("local_correlation", local_correlation._forward_kernel, dtype, window, set(), warps)
-        channels = {"BLOCK_C": local_correlation.BACKWARD_CHANNELS}
-        for sign, operand in ((1, "garment"), (-1, "person")):
-            constants = {"SIGN": sign, **window, **channels}
-            name = f"local_correlation_backward_{operand}"
-            yield _variant(name, local_correlation._backward_kernel, dtype, constants, set(), warps)
+        for suffix, pixels in (("", local_correlation.FEW_PIXELS + 1), ("_coarse", 1)):
+            yield from _correlation_variants(dtype, suffix, local_correlation.pixel_block(pixels))
         for layout in LAYOUTS:
             yield from _mask_fusion_variants(dtype, layout)
     for rule in ("centres", "corners"):  # flows are float32
@@ -98,6 +87,17 @@ def variants() -> Iterator[Variant]:
         yield _variant(f"compose_flow_{rule}", forward, "fp32", {**flags, **sizes}, set())
         warps = flow_warp.BACKWARD_WARPS
         yield _variant(f"compose_flow_{rule}_backward", backward, "fp32", {**flags, **sizes}, set(), warps)
+
+
+def _correlation_variants(dtype: str, suffix: str, block: int) -> Iterator[Variant]:
+    window = {"RADIUS": 3, "ACC": tl.float32, "BLOCK_P": block, "BLOCK_D": 64}
+    warps = local_correlation.WARPS
+    name = f"local_correlation{suffix}"
+    yield _variant(name, local_correlation._forward_kernel, dtype, window, set(), warps)
+    for sign, operand in ((1, "garment"), (-1, "person")):
+        constants = {"SIGN": sign, **window, "BLOCK_C": local_correlation.BACKWARD_CHANNELS}
+        name = f"local_correlation_backward_{operand}{suffix}"
+        yield _variant(name, local_correlation._backward_kernel, dtype, constants, set(), warps)
 
 
 def _mask_fusion_variants(dtype: str, layout: str) -> Iterator[Variant]:

@@ -21,7 +21,7 @@ from kernels.triton_runtime import (
 RADIUS, SLOPE = 3, 0.1  # of the published network
 
 # Pixels of a program. A program holds all displacements of its pixels, 64 x 64 sums for the 7x7 window.
-BLOCK_PIXELS = 64
+BLOCK_PIXELS, FEW_PIXELS = 64, 2048
 WARPS = 8  # with 4 a thread would hold more sums than it has registers
 _TILE = 8  # pixels, along both axes, that a matrix product on a CPU takes together
 BACKWARD_CHANNELS = 32  # of a backward program, which reads the window's gradients once for all of them
@@ -182,7 +182,7 @@ def _backward_kernel(
 
 def pixel_block(pixels: int) -> int:
     """Pixels of a program: few at coarse levels, where else a handful of programs would do all the work."""
-    return 16 if pixels <= 2048 else BLOCK_PIXELS
+    return 16 if pixels <= FEW_PIXELS else BLOCK_PIXELS
 
 
 def _sizes(tensor: Tensor, radius: int) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 
 from rmgn.contenders import Copy
-from rmgn.scores import FID_PICTURES, MEASURES, Scores, text_of, value_of
+from rmgn.scores import MEASURES, Scores, few_pictures, text_of, value_of
 from rmgn.trials import Setting
 
 # Table 1 of the paper: FID by data set and method, at 256×192 and 512×384.
@@ -42,7 +42,7 @@ def markdown(
             "FID and KID compare the unpaired try-ons with the photos of the same people; leaving the person "
             "unchanged gives these photos themselves, and so the best values by definition."
         )
-        if counts.get("unpaired", 0) < FID_PICTURES:
+        if few_pictures(scores):
             notes.append("FID depends on the number of pictures, and this one is small: read KID.")
     notes.append("± is half a 95% confidence interval over people.")
     parts.append("\n".join(notes))
@@ -50,7 +50,7 @@ def markdown(
     if differences:
         note = (
             "Mean over people of each one's difference in the same try-ons. People who are hard for one are "
-            "mostly hard for all, which tells nothing here: two contenders whose intervals above overlap may "
+            "mostly hard for all, which does not count here: contenders whose intervals above overlap may "
             "well differ. They do where ± is smaller than the difference."
         )
         parts += [f"## Difference from {scores[0].name}", table(differences), note]

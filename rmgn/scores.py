@@ -36,7 +36,10 @@ class Measure(NamedTuple):
 
     def interval(self, mean: Mean | None, sign: str = "-") -> str:
         """A mean and half its interval as tables show them."""
-        return "–" if mean is None else f"{self.text(mean.mean, sign)} ± {self.text(mean.ci95)}"
+        if mean is None:
+            return "–"
+        half = "" if mean.ci95 is None else f" ± {self.text(mean.ci95)}"
+        return self.text(mean.mean, sign) + half
 
 
 MEASURES = {
@@ -233,6 +236,12 @@ class Scorer:
                 suffix = self.features.suffix
                 scores.sets = {f"FID{suffix}": distances.fid, f"KID{suffix}": distances.kid}
         return self.scores
+
+
+def few_pictures(scores: Sequence[Scores]) -> bool:
+    """Whether the smaller of the two sets that FID compares, try-ons and photos, has too few for it."""
+    asked = [row.question for row in scores[0].rows if row.setting == "unpaired"]
+    return min(len(asked), len({question.person for question in asked})) < FID_PICTURES
 
 
 def value_of(s: Scores, measure: str) -> float | None:

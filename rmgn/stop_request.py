@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -11,19 +12,23 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)  # of a terminal; of a job scheduler o
 
 @contextlib.contextmanager
 def stop_request() -> Iterator[Callable[[], bool]]:
-    """Gives a function that says whether a stop was asked for; a second request stops at once.
+    """Gives a function that says whether a stop was asked for; the same signal again stops at once.
 
-    Outside the main thread, which alone may handle signals, nothing is asked.
+    Signals that are ignored stay so, as Ctrl-C is in the background of a script. Outside the main thread,
+    which alone may handle signals, nothing is asked.
     """
     asked = False
 
     def ask(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
         nonlocal asked
         asked = True
+        print("stopping behind this step; once more stops at once", file=sys.stderr)
         signal.signal(number, before[signal.Signals(number)])
 
-    handles = threading.current_thread() is threading.main_thread()
-    before = {number: signal.signal(number, ask) for number in SIGNALS} if handles else {}
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, ask) for number in heard}
     try:
         yield lambda: asked
     finally:
@@ -32,5 +37,6 @@ def stop_request() -> Iterator[Callable[[], bool]]:
 
 
 def leave_to_parent(worker: int) -> None:  # noqa: ARG001 - the number that a DataLoader gives
-    """Let a worker process outlive a Ctrl-C in its terminal: the parent ends it when it is done."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Let a worker process outlive signals to its whole group: the parent ends it when it is done."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

@@ -11,9 +11,9 @@ r"""Train the network: on generated people alone, or the paper's way with a pars
         --init runs/pf-warp/best.safetensors
     python -m rmgn.train --stage distill --data VITON --out runs/lite --teacher runs/pf/best.safetensors
 
-Ctrl-C and SIGTERM stop behind the step, with a checkpoint. Run the same command again to go on from the
-newest checkpoint in --out, exactly as if there had been no stop. `accelerate launch -m rmgn.train …` spreads
-a run over several GPUs.
+Ctrl-C and SIGTERM stop a run of one process behind the step, with a checkpoint. Run the same command again to
+go on from the newest checkpoint in --out, exactly as if there had been no stop. `accelerate launch -m
+rmgn.train …` spreads a run over several GPUs.
 """
 
 import argparse
@@ -34,6 +34,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from engines.bundle import sha256
 from rmgn import batches, checkpoint
 from rmgn.batches import Source
 from rmgn.checkpoint import CheckpointError
@@ -62,7 +63,7 @@ def train(
     """Run or resume the training that `config` describes."""
     source = batches.open_source(data, config, assets, subset)
     reads = hashlib.sha256("\n".join(source.names).encode()).hexdigest()
-    begins = hashlib.sha256(init.read_bytes()).hexdigest() if init and init.is_file() else None
+    begins = sha256(init) if init and init.is_file() else None
     if len(source) <= config.held_out:
         raise TrainingError(f"{data} has {len(source)} samples, of which {config.held_out} would be held out")
     accelerator = Accelerator(mixed_precision=config.precision)
@@ -94,6 +95,7 @@ def train(
             )
         if begins is not None and state.get("begins", begins) != begins:
             raise TrainingError(f"{out} did not begin with {init}; choose another --out, or leave --init out")
+        begins = state.get("begins", begins)
         saved = (
             checkpoint.load_as(type(model), resumed / f"{name}.safetensors") for name in ("model", "ema")
         )

@@ -21,7 +21,7 @@ from typing import Any
 from tqdm import tqdm
 
 import engines
-from runtime import bundles, garment, pictures, screen
+from runtime import bundles, garment, pictures, screen, sources
 from runtime.dresser import Dresser, Fitted, fit
 from runtime.failure import InputError, Parser, run
 from runtime.framing import MODES, Framing
@@ -130,9 +130,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         # The garment given may be one of the folder's, and is there once.
         known = {photo.resolve() for photo in photos}
         photos += [photo for photo in pictures.listing(options.garments) if photo.resolve() not in known]
-    targets, inputs = (options.record, options.stats), (Path(options.source), options.mask)
-    check_apart(filter(None, targets), filter(None, (*inputs, *photos)))
     bundle = bundles.choose(options.bundle, options.size)
+    inputs = [*photos, *sources.files(options.source), *bundle.files()]
+    check_apart(filter(None, (options.record, options.stats)), filter(None, (*inputs, options.mask)))
     window = None if options.headless else screen.Window()
     with engines.open(bundle, options.engine) as session:
         notices = Notices()

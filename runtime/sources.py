@@ -246,6 +246,14 @@ class Stills(Source):
         return None
 
 
+def files(text: str) -> list[Path]:
+    """The files that a source reads, where it is a file or a folder of pictures; see `open_source`."""
+    path = Path(text)
+    if path.is_dir():
+        return [file for file in path.iterdir() if file.is_file()]
+    return [path]
+
+
 def open_source(text: str, realtime: bool) -> Source:
     """Open a camera index, an RTSP or HTTP address, a video file, a picture, or a folder of pictures.
 

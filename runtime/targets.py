@@ -32,7 +32,10 @@ def check_picture(path: Path) -> None:
 
 
 def check_apart(targets: Iterable[Path], inputs: Iterable[Path]) -> None:
-    """Raise InputError where a target is one of the files read, under whatever name."""
+    """Raise InputError where a target is one of the files read, under whatever name, or another target."""
+    targets = list(targets)
+    if len({path.absolute() for path in targets}) < len(targets):
+        raise InputError(f"{targets[0]} would be written twice; give each its own name")
     read = {file for _, file in _present(inputs)}
     for path, file in _present(targets):
         if file in read:

@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         check_picture(args.out)
     masks = find_masks({garment for _, garment in pairs}, args.mask)
     results = {pair: args.out / result_name(*pair) if many else args.out for pair in pairs}
-    check_apart(results.values(), [*chain(*pairs), *filter(None, (*masks.values(), args.pairs))])
+    check_apart(results.values(), {*chain(*pairs), *filter(None, (*masks.values(), args.pairs))})
     bundle = bundles.choose(args.bundle, bundles.parse_size(args.size) if args.size else None)
     written = 0
     with engines.open(bundle, args.engine) as session, logging_redirect_tqdm():

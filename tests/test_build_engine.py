@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,7 @@ def test_an_engine_that_computes_something_else_fails_the_build(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_failed_build_leaves_the_older_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tensorrt_engine, "_import", lambda _: None)
     argv = ["--preset", "lite", "--size", "32x32", "--out", str(tmp_path / "bundle")]
@@ -185,6 +187,7 @@ def test_compute_capabilities_are_tensorrt_rtxs(
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.slow
 def test_without_a_checkpoint_it_takes_the_weights_that_come_with_the_project(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,6 +201,7 @@ def test_without_a_checkpoint_it_takes_the_weights_that_come_with_the_project(
     assert f"--bundle {tmp_path / 'bundle'}" in text
 
 
+@pytest.mark.slow
 def test_the_size_of_the_training_is_the_bundles(
     lite: RMGN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,6 +242,29 @@ def test_plans_need_a_bundle_and_a_library(
     monkeypatch.setattr(tensorrt_engine, "installed", list)
     assert build_plans.main([str(ROOT / "models" / "lite-256-fp16")]) == 2
     assert "there is no TensorRT here (pip install" in capsys.readouterr().err
+
+
+def test_half_an_engine_is_a_failure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mirror needs plans of both graphs."""
+    folder = tmp_path / "lite"
+    shutil.copytree(ROOT / "models" / "lite-256-fp16", folder, ignore=shutil.ignore_patterns("plans"))
+
+    def build(*arguments: object) -> None:
+        onnx, plan = arguments[1], arguments[2]
+        if "tryon" in str(onnx):
+            raise EngineError("too little memory")
+        assert isinstance(plan, Path)
+        plan.write_bytes(b"a plan")
+
+    monkeypatch.setattr(tensorrt_engine, "installed", lambda: [tensorrt_engine.RTX])
+    monkeypatch.setattr(tensorrt_engine, "_import", lambda _: types.SimpleNamespace(__version__="1"))
+    monkeypatch.setattr(tensorrt_engine, "_build", build)
+    assert build_plans.main([str(folder)]) == 2
+    said = capsys.readouterr()
+    assert "plans/garment.tensorrt_rtx.plan" in said.out
+    assert "no engine for tryon: too little memory" in said.err
 
 
 def test_parity_counts_what_it_says() -> None:

@@ -356,12 +356,16 @@ def test_nothing_read_is_overwritten(
         (mirror.main, "--source clip.mp4 --headless --record linked.mp4", "linked.mp4"),
         (mirror.main, "--source clip.mp4 --headless --stats shirt.png", "shirt.png"),
         (mirror.main, "--source clip.mp4 --headless --stats shirt_mask.png", "shirt_mask.png"),
+        (mirror.main, "--source people --headless --stats people/person1.png", "person1.png"),
+        (mirror.main, f"--source clip.mp4 --headless --stats {bundle}/bundle.json", "bundle.json"),
         (tryon.main, "--person people/person0.png --out people/person0.png", "person0.png"),
         (tryon.main, "--person people/person0.png --out shirt_mask.png", "shirt_mask.png"),
         (tryon.main, "--person people --out people", "person0_shirt.png"),
     ):
         with pytest.raises(InputError, match=f"{lost} is read here and would be overwritten"):
             program([*arguments.split(), *worn.split()])
+    with pytest.raises(InputError, match=r"o\.mp4 would be written twice"):
+        mirror.main(["--source=clip.mp4", "--headless", "--record=o.mp4", "--stats=o.mp4", *worn.split()])
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
 
 

@@ -249,7 +249,7 @@ def generate_samples(args: argparse.Namespace) -> None:
 
 def _sweep(out: Path) -> None:
     """Remove what was being written when the program was stopped, and nothing that may be somebody's own."""
-    for path in out.rglob("*.part"):
+    for path in [part for depth in ("", "*/", "*/*/") for part in out.glob(f"{depth}*.part")]:
         if re.fullmatch(r"([0-9]{6}(_[ab])?|manifest|clip)\.part", path.name):
             path.unlink(missing_ok=True)
 

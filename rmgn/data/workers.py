@@ -36,11 +36,12 @@ def processes(workers: int) -> Iterator[Executor | None]:
         torch.set_num_threads(1)  # as in a worker
         yield None
         return
+    others = set(multiprocessing.active_children())
     executor = pool(workers)
     try:
         yield executor
     except KeyboardInterrupt:
-        for process in multiprocessing.active_children():
+        for process in set(multiprocessing.active_children()) - others:
             process.kill()
         raise
     finally:

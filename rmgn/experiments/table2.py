@@ -125,6 +125,10 @@ def _read_report(report: Path, setting: str) -> tuple[str, dict[str, Path], list
     """
     try:
         content = json.loads((report / "report.json").read_text(encoding="utf-8"))
+        if isinstance(content, dict) and "kept" not in content:
+            raise StudyError(
+                f"{report} is of an older version: evaluate again with --keep, into another --out"
+            )
         kept = {name: report / folder for name, folder in content["kept"].items()}
         trials = [t["name"] for t in content["contenders"][0]["trials"] if t["setting"] == setting]
         return str(content["data"]), kept, sorted(trials)

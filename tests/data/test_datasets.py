@@ -121,8 +121,14 @@ def test_garments_of_those_held_out_dress_nobody_in_training(published: Publishe
 
 
 def test_names_in_lists_may_hold_blanks_between_tabs(tmp_path: Path) -> None:
-    (tmp_path / "pairs.txt").write_text("my photo.jpg\tred shirt.jpg\t0\nb.jpg c.jpg\n\n")
-    assert read_pairs(tmp_path / "pairs.txt") == [("my photo.jpg", "red shirt.jpg"), ("b.jpg", "c.jpg")]
+    lines = ["my photo.jpg\tred shirt.jpg\t0", "b.jpg c.jpg", "", "d.jpg\t\te.jpg", "f.jpg g.jpg\t"]
+    (tmp_path / "pairs.txt").write_text("\n".join(lines))
+    assert read_pairs(tmp_path / "pairs.txt") == [
+        ("my photo.jpg", "red shirt.jpg"),
+        ("b.jpg", "c.jpg"),
+        ("d.jpg", "e.jpg"),
+        ("f.jpg", "g.jpg"),
+    ]
 
 
 def test_a_mask_without_white_is_refused(tmp_path: Path) -> None:

@@ -97,7 +97,11 @@ def test_figure5_table_and_chart() -> None:
     assert "| Fake persons | FID ↓ | KID ×10³ ↓ | SSIM ↑ |" in text
     assert "| 3 | 9.90 | 9.90 | 0.7000 ± 0.1271 |" in text
     assert figure5.charted(scores) == "KID", "FID depends on the number of pictures"
+    paired = list(scores[0].rows)
     scores[0].rows += [Row("unpaired", Question("x", "x", "x", "x"), {}, {})] * 2048
+    assert figure5.charted(scores) == "KID", "many try-ons, and one photo to compare them with"
+    people = [Question(str(n), str(n), str(n), "x") for n in range(2048)]
+    scores[0].rows = paired + [Row("unpaired", person, {}, {}) for person in people]
     assert figure5.charted(scores) == "FID"
     picture = figure5.chart([10.4, 10.2, 9.9], "FID", 2)
     heights = [float(y) for y in re.findall(r'<circle cx="[\d.]+" cy="([\d.]+)"', picture)]

@@ -70,9 +70,13 @@ def test_two_processes_take_the_step_of_one(synthetic: ModuleType, tmp_path: Pat
     one = synthetic.gradients_of_four_batches()
     assert one.keys() == two.keys()
     assert all(value.abs().max() > 0 for name, value in one.items() if name.endswith("weight"))
-    # All together: smoothness is steep where a flow is nearly smooth, and single weights feel its roundings.
-    joined = [torch.cat([gradients[name].flatten() for name in one]) for gradients in (one, two)]
-    assert (joined[0] - joined[1]).norm() < 5e-3 * joined[0].norm()
+    # Part by part: smoothness is steep where a flow is nearly smooth, and single weights feel its roundings.
+    for part in sorted({".".join(name.split(".")[:3]) for name in one}):
+        mine, theirs = (
+            torch.cat([gradients[name].flatten() for name in one if name.startswith(part)])
+            for gradients in (one, two)
+        )
+        assert (mine - theirs).norm() < 0.01 * mine.norm() + 1e-5, part
 
 
 @pytest.mark.parametrize("stage", ["pb-warp", "pb-full", "pf-warp", "pf-full", "distill"])
