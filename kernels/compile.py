@@ -10,6 +10,7 @@ cubins. Fails where a kernel spills.
 
 import argparse
 import importlib
+import itertools
 import json
 import re
 import subprocess
@@ -68,15 +69,13 @@ def variants() -> Iterator[Variant]:
     forward, backward = flow_warp._forward_kernel, flow_warp._backward_kernel
     for dtype in DTYPES:
         float32 = {"field", "grad_field", "grad_features"}
-        for padding in ("border", "zeros"):
+        warps = flow_warp.WARPS
+        for padding, layout in itertools.product(("border", "zeros"), LAYOUTS):
             flags = {"BORDER": padding == "border", "OFFSET": False, "CORNERS": False, "ACC": tl.float32}
             sizes = {"BLOCK_P": flow_warp.BLOCK_PIXELS, "BLOCK_C": flow_warp.BLOCK_CHANNELS}
-            for layout in LAYOUTS:
-                name = f"flow_warp_{padding}{layout}"
-                yield _variant(name, forward, dtype, {**flags, **sizes}, float32, layout=layout)
-                name = f"flow_warp_{padding}_backward{layout}"
-                warps = flow_warp.BACKWARD_WARPS
-                yield _variant(name, backward, dtype, {**flags, **sizes}, float32, warps, layout)
+            for name, kernel in (("", forward), ("_backward", backward)):
+                name = f"flow_warp_{padding}{name}{layout}"
+                yield _variant(name, kernel, dtype, {**flags, **sizes}, float32, warps, layout)
         for suffix, pixels in (("", local_correlation.FEW_PIXELS + 1), ("_coarse", 1)):
             yield from _correlation_variants(dtype, suffix, local_correlation.pixel_block(pixels))
         for layout in LAYOUTS:
@@ -84,9 +83,10 @@ def variants() -> Iterator[Variant]:
     for rule in ("centres", "corners"):  # flows are float32
         flags = {"BORDER": True, "OFFSET": True, "CORNERS": rule == "corners", "ACC": tl.float32}
         sizes = {"BLOCK_P": flow_warp.BLOCK_PIXELS, "BLOCK_C": 2}
-        yield _variant(f"compose_flow_{rule}", forward, "fp32", {**flags, **sizes}, set())
-        warps = flow_warp.BACKWARD_WARPS
-        yield _variant(f"compose_flow_{rule}_backward", backward, "fp32", {**flags, **sizes}, set(), warps)
+        for name, kernel in (("", forward), ("_backward", backward)):
+            yield _variant(
+                f"compose_flow_{rule}{name}", kernel, "fp32", {**flags, **sizes}, set(), flow_warp.WARPS
+            )
 
 
 def _correlation_variants(dtype: str, suffix: str, block: int) -> Iterator[Variant]:

@@ -29,7 +29,7 @@ PixelRule = Literal["centres", "corners"]
 
 # Of a program: pixels, and channels that one gather of positions serves.
 BLOCK_PIXELS, BLOCK_CHANNELS = 128, 8
-BACKWARD_WARPS = 8  # with 4 a thread's share of four corners spills
+WARPS = 8  # with 4 a thread's share of four corners spills on some targets
 
 
 def identity_flow(
@@ -320,6 +320,7 @@ def flow_warp_op(features: Tensor, field: Tensor, padding: str, rule: str) -> Te
     _forward_kernel[grid](
         features, field, out, channels, height, width, pixels, field.shape[3], *features.stride(),
         *field.stride()[:2], 1, out.stride(0), out.stride(1), out.stride(3), **flags, BLOCK_C=block_c,
+        num_warps=WARPS,
     )  # fmt: skip
     return out
 
@@ -348,7 +349,7 @@ def flow_warp_backward_op(
     _backward_kernel[grid](
         grad, features, field, into, grad_field, channels, height, width, pixels, field.shape[3],
         grad.stride(0), grad.stride(1), 1, *features.stride(), *field.stride()[:2], 1, *into.stride(),
-        **flags, BLOCK_C=min(BLOCK_CHANNELS, power_of_two(channels)), num_warps=BACKWARD_WARPS,
+        **flags, BLOCK_C=min(BLOCK_CHANNELS, power_of_two(channels)), num_warps=WARPS,
     )  # fmt: skip
     return into.to(features.dtype), grad_field
 

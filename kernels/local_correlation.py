@@ -126,8 +126,9 @@ def _forward_kernel(
     wanted = (shift < WINDOW * WINDOW)[:, None] & inside[None, :]
     there = wanted & (y >= 0) & (y < height) & (x >= 0) & (x < width)
     total = tl.zeros([BLOCK_D, BLOCK_P], dtype=ACC)
-    # Two channels' loads are under way at once; with four a processor would hold one program alone.
-    for channel in tl.range(0, channels, loop_unroll_factor=2):
+    # Few programs hide no wait for memory behind one another's work, so each has several loads under way.
+    UNROLL: constexpr = 4 if BLOCK_P == 16 else 1
+    for channel in tl.range(0, channels, loop_unroll_factor=UNROLL):
         plane = (batch * channels + channel) * pixels
         a = tl.load(garment + plane + pixel, mask=inside, other=0.0).to(ACC)
         b = tl.load(person + plane + y * width + x, mask=there, other=0.0).to(ACC)
