@@ -191,6 +191,7 @@ def test_compute_capabilities_are_tensorrt_rtxs(
 def test_without_a_checkpoint_it_takes_the_weights_that_come_with_the_project(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(build_engine, "report", lambda *_: ([], {}))  # which other tests run
     monkeypatch.setattr(tensorrt_engine, "_import", lambda _: None)
     assert build_engine.main(["--size", "128x96", "--out", str(tmp_path / "bundle")]) == 0
     shipped = ROOT / "models" / "training" / "lite-256.safetensors"
@@ -205,6 +206,7 @@ def test_without_a_checkpoint_it_takes_the_weights_that_come_with_the_project(
 def test_the_size_of_the_training_is_the_bundles(
     lite: RMGN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(build_engine, "report", lambda *_: ([], {}))  # which other tests run
     monkeypatch.setattr(tensorrt_engine, "_import", lambda _: None)
     file = tmp_path / "small.safetensors"
     checkpoint.save(lite, file, {"size": "128x96"})

@@ -297,10 +297,9 @@ def test_kernels_compile_ahead_of_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_kernels_compile_for_every_target(tmp_path: Path) -> None:
-    assert {kernel["sm"] for kernel in _compile(tmp_path, "75,80,86,87,89,90,100,120")} == {
-        75, 80, 86, 87, 89, 90, 100, 120,
-    }  # fmt: skip
+def test_kernels_compile_for_every_generation(tmp_path: Path) -> None:
+    """Of each one target, but for Ampere's 86, which the quick test has."""
+    assert {kernel["sm"] for kernel in _compile(tmp_path, "75,80,90,100,120")} == {75, 80, 90, 100, 120}
 
 
 def _compile(out: Path, targets: str) -> list[dict[str, Any]]:
