@@ -18,9 +18,8 @@ from engines import tensorrt_engine
 from engines.bundle import Bundle, load
 from engines.protocol import EngineError
 
-Watch = Callable[
-    [str], AbstractContextManager[tensorrt_engine.Progress]
-]  # shows the progress of what it names
+# Of a name, what shows the progress of the work within.
+Watch = Callable[[str], AbstractContextManager[tensorrt_engine.Progress]]
 
 
 def capabilities(text: str) -> list[tuple[int, int]]:

@@ -1,7 +1,6 @@
 """What a configuration trains: network, teacher, losses, triplets, optimizer."""
 
 import dataclasses
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -9,6 +8,7 @@ from typing import cast
 import torch
 
 from rmgn import checkpoint
+from rmgn.data.files import sha256
 from rmgn.model import RMGN
 from rmgn.perceptual import EfficientNetLite0, Perceptual, Vgg19
 from rmgn.stages import Network, TryOnStage
@@ -105,7 +105,7 @@ def load_teacher(config: TrainConfig, file: Path | None) -> tuple[Network | None
     levels = len(teacher.config.encoder_widths)
     if levels != len(config.network().encoder_widths):
         raise TrainingError(f"{file} has {levels} levels of flow, the student another number")
-    return teacher, hashlib.sha256(file.read_bytes()).hexdigest()
+    return teacher, sha256(file)
 
 
 def make_perceptual(name: str) -> Perceptual | None:

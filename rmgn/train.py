@@ -34,11 +34,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from engines.bundle import sha256
 from rmgn import batches, checkpoint
 from rmgn.batches import Source
 from rmgn.checkpoint import CheckpointError
 from rmgn.config import PRESETS, parse_size
+from rmgn.data.files import sha256
 from rmgn.data.sample import Sample
 from rmgn.data.workers import told
 from rmgn.run_folder import RunFolder

@@ -238,9 +238,8 @@ class Stills(Source):
             try:
                 return pictures.read(path)
             except InputError as error:
-                if (
-                    path not in self._left_out and len(self._paths) > 1
-                ):  # of one alone, it is the error raised
+                # Of one alone it is the error raised.
+                if path not in self._left_out and len(self._paths) > 1:
                     log.warning("left out: %s", error)
                 self._left_out[path] = error
         return None

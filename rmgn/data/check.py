@@ -7,7 +7,6 @@ Prints one line a problem and a summary; exit status 1 if there is any problem, 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import re
 import sys
@@ -22,7 +21,7 @@ from tqdm import tqdm
 
 from rmgn.data import read
 from rmgn.data.datasets import recognise
-from rmgn.data.files import write_whole
+from rmgn.data.files import sha256, write_whole
 from rmgn.data.folder_check import check_folder
 from rmgn.data.generate import MANIFEST, read_manifest
 from rmgn.data.people import layers
@@ -172,9 +171,7 @@ def _check_layout(folder: Path) -> int:
 
 def digests(folder: Path) -> dict[str, str]:
     """SHA-256 of each layers file by its name."""
-    return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("[0-9]*.zip"))
-    }
+    return {path.name: sha256(path) for path in sorted(folder.glob("[0-9]*.zip"))}
 
 
 def write_checksums(folder: Path, file: Path) -> None:

@@ -8,7 +8,6 @@ for a seed, whatever the number of workers; started again after a kill it goes o
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import re
@@ -22,6 +21,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
+
+from rmgn.data.files import sha256
 
 if TYPE_CHECKING:
     from rmgn.data.video import ClipOrder
@@ -152,8 +153,7 @@ def write_manifest(out: Path) -> None:
     temporary = out / "manifest.part"
     with temporary.open("w") as file:
         for path in sorted(out.glob("[0-9]*.zip")):
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            file.write(json.dumps({**read_meta(path), "sha256": digest}, sort_keys=True) + "\n")
+            file.write(json.dumps({**read_meta(path), "sha256": sha256(path)}, sort_keys=True) + "\n")
     temporary.replace(out / MANIFEST)
 
 
