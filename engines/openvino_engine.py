@@ -7,6 +7,7 @@ import numpy as np
 import openvino as ov
 
 from engines.bundle import Bundle
+from engines.openvino_winograd import use_winograd
 from engines.protocol import Array, Engine, EngineError, HostEngine
 
 
@@ -20,7 +21,7 @@ class OpenVinoEngine(HostEngine):
         try:
             # As exported: on CPUs with bfloat16 instructions OpenVINO would else compute in those, flow
             # arithmetic included, which moves the garment by half a pixel (docs/engines.md).
-            options = {
+            options: dict[str, str | bool] = {
                 "PERFORMANCE_HINT": "LATENCY",
                 "INFERENCE_PRECISION_HINT": "f32",
                 "CPU_DENORMALS_OPTIMIZATION": True,
@@ -28,8 +29,7 @@ class OpenVinoEngine(HostEngine):
             # Compiling replaces its thread's alternative signal stack by one that dies with the model;
             # on the main thread the next signal that Python handles would then crash the process.
             with ThreadPoolExecutor(1) as thread:
-                task = thread.submit(ov.Core().compile_model, str(bundle.path(graph)), "CPU", options)
-            compiled = task.result()
+                compiled = thread.submit(_compile, str(bundle.path(graph)), options).result()
             self._request: ov.InferRequest | None = compiled.create_infer_request()
         except Exception as error:  # OpenVINO raises plain RuntimeErrors of many kinds
             raise EngineError(f"OpenVINO cannot load {bundle.path(graph)}: {error}") from error
@@ -42,6 +42,13 @@ class OpenVinoEngine(HostEngine):
     def close(self) -> None:
         super().close()
         self._request = None
+
+
+def _compile(path: str, options: dict[str, str | bool]) -> ov.CompiledModel:
+    core = ov.Core()
+    model = core.read_model(path)
+    use_winograd(model)
+    return core.compile_model(model, "CPU", options)
 
 
 def open_engine(bundle: Bundle, graph: str) -> Engine:

@@ -62,7 +62,11 @@ def test_edge_runs_without_torch() -> None:
         for file in (ROOT / package).rglob("*.py")
     ]
     modules = sorted(
-        set(modules) - {f"engines.{name}" for name in ("torch_engine", "torch_cuda", "openvino_engine")}
+        set(modules)
+        - {
+            f"engines.{name}"
+            for name in ("torch_engine", "torch_cuda", "openvino_engine", "openvino_winograd")
+        }
     )
     code = f"""
 import importlib, sys

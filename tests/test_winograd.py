@@ -1,0 +1,125 @@
+"""Convolutions that OpenVINO computes by Winograd's minimal filtering."""
+
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import engines
+from export.graphs import sample_inputs
+from export.parity import compare, reference, run_engine
+from rmgn import RMGN
+
+pytest.importorskip("openvino")
+import openvino as ov
+from openvino import opset13 as ops
+
+from engines import openvino_engine, openvino_winograd
+
+pytestmark = pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="for x86 alone")
+
+
+def _network(
+    weight: np.ndarray, height: int, width: int, changes: Mapping[str, list[int]] = {}, half: bool = False
+) -> ov.Model:
+    """x -> relu -> convolution of `weight` -> relu, so that neighbours choose the layout, as in a network."""
+    x = ops.parameter([1, weight.shape[1], height, width], np.float32, name="x")
+    kernel = ops.convert(ops.constant(weight.astype(np.float16)), "f32") if half else ops.constant(weight)
+    plain = {"strides": [1, 1], "pads_begin": [1, 1], "pads_end": [1, 1], "dilations": [1, 1]}
+    y = ops.relu(ops.convolution(ops.relu(x), kernel, **plain | dict(changes)))
+    return ov.Model([y], [x], "network")
+
+
+def _run(model: ov.Model, x: np.ndarray) -> np.ndarray:
+    compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    result: np.ndarray = compiled(x)[0]
+    return result
+
+
+def _types(model: ov.Model) -> list[str]:
+    return [node.get_type_name() for node in model.get_ordered_ops()]
+
+
+@settings(max_examples=12)
+@given(
+    width_in=st.integers(1, 40),
+    width_out=st.integers(1, 40),
+    height=st.sampled_from([4, 8, 12, 20]),
+    width=st.sampled_from([4, 12, 16]),
+    half=st.booleans(),
+    seed=st.integers(0, 2**16),
+)
+def test_results_are_the_convolution_s(
+    width_in: int, width_out: int, height: int, width: int, half: bool, seed: int
+) -> None:
+    """Against PyTorch in double precision; the border is in every size."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((1, width_in, height, width), np.float32)
+    weight = rng.standard_normal((width_out, width_in, 3, 3), np.float32) / np.float32(3 * width_in**0.5)
+    weight = weight.astype(np.float16).astype(np.float32)
+    model = _network(weight, height, width, half=half)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(openvino_winograd, "pays", lambda *_: True)
+        assert openvino_winograd.use_winograd(model) == 1
+    assert "Convolution" not in _types(model)
+    expected = torch.relu(
+        torch.nn.functional.conv2d(
+            torch.from_numpy(x).double().relu(), torch.from_numpy(weight).double(), padding=1
+        )
+    )
+    np.testing.assert_allclose(_run(model, x), expected.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "changes"),
+    [
+        pytest.param((128, 128, 3, 3), (64, 46), {}, id="no whole tiles"),
+        pytest.param((128, 128, 3, 3), (64, 48), {"strides": [2, 2]}, id="stride"),
+        pytest.param((128, 128, 3, 3), (64, 48), {"dilations": [2, 2]}, id="dilation"),
+        pytest.param((128, 128, 3, 3), (66, 50), {"pads_begin": [0, 0], "pads_end": [0, 0]}, id="padding"),
+        pytest.param((128, 128, 1, 1), (64, 48), {"pads_begin": [0, 0], "pads_end": [0, 0]}, id="kernel"),
+        pytest.param((64, 64, 3, 3), (256, 192), {}, id="few channels"),
+        pytest.param((128, 128, 3, 3), (8, 8), {}, id="few pixels"),
+    ],
+)
+def test_others_stay(shape: tuple[int, ...], size: tuple[int, int], changes: dict[str, list[int]]) -> None:
+    model = _network(np.zeros(shape, np.float32), *size, changes)
+    before = _types(model)
+    assert openvino_winograd.use_winograd(model) == 0
+    assert _types(model) == before
+
+
+def test_the_published_widths_are_replaced() -> None:
+    """The most expensive one of the network, 7 GMAC at 256x192."""
+    assert openvino_winograd.use_winograd(_network(np.zeros((128, 512, 3, 3), np.float32), 128, 96)) == 1
+
+
+def test_parity_of_a_network_of_such_convolutions(
+    lite: RMGN, bundle32: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every convolution whose size allows it, within what float32 engines keep."""
+    replaced = []
+
+    def everywhere(model: ov.Model) -> int:
+        replaced.append(openvino_winograd.use_winograd(model))
+        return replaced[-1]
+
+    monkeypatch.setattr(openvino_winograd, "pays", lambda _in, _out, high, wide: high % 4 == wide % 4 == 0)
+    monkeypatch.setattr(openvino_engine, "use_winograd", everywhere)
+    inputs = {name: value.numpy() for name, value in sample_inputs(128, 96, seed=5).items()}
+    expected = reference(lite, inputs)
+    rows = {
+        row.output: row
+        for row in compare(
+            "openvino", expected, run_engine(engines.load_bundle(bundle32), "openvino", inputs)
+        )
+    }
+    assert sum(replaced) > 40
+    assert rows["flow"].mean_pixels is not None
+    assert rows["flow"].mean_pixels < 1e-3
+    assert all(row.max < 2e-3 and row.psnr > 80 for row in rows.values()), rows
