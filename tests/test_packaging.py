@@ -79,6 +79,13 @@ for name in {modules}:
     assert result.returncode == 0, result.stderr
 
 
+def test_what_needs_torch_says_so() -> None:
+    code = "import sys; sys.modules['torch'] = None; import rmgn.train"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert "pip install 'rmgn[train]'" in result.stderr.splitlines()[-1]
+
+
 @pytest.mark.parametrize("script", ["export/build_engine.py", "runtime/mirror.py"])
 def test_scripts_start_from_anywhere(script: str, tmp_path: Path) -> None:
     result = subprocess.run(

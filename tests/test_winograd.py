@@ -20,6 +20,7 @@ import openvino as ov
 from openvino import opset13 as ops
 
 from engines import openvino_engine, openvino_winograd
+from engines.openvino_winograd import Filtering
 
 pytestmark = pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="for x86 alone")
 
@@ -45,26 +46,28 @@ def _types(model: ov.Model) -> list[str]:
     return [node.get_type_name() for node in model.get_ordered_ops()]
 
 
-@settings(max_examples=12)
+@settings(max_examples=20)
 @given(
     width_in=st.integers(1, 40),
     width_out=st.integers(1, 40),
-    height=st.sampled_from([4, 8, 12, 20]),
-    width=st.sampled_from([4, 12, 16]),
+    high=st.integers(1, 5),
+    wide=st.integers(1, 5),
+    filtering=st.sampled_from([openvino_winograd.SMALL, openvino_winograd.LARGE]),
     half=st.booleans(),
     seed=st.integers(0, 2**16),
 )
 def test_results_are_the_convolution_s(
-    width_in: int, width_out: int, height: int, width: int, half: bool, seed: int
+    width_in: int, width_out: int, high: int, wide: int, filtering: Filtering, half: bool, seed: int
 ) -> None:
     """Against PyTorch in double precision; the border is in every size."""
     rng = np.random.default_rng(seed)
+    height, width = high * filtering.tile, wide * filtering.tile
     x = rng.standard_normal((1, width_in, height, width), np.float32)
     weight = rng.standard_normal((width_out, width_in, 3, 3), np.float32) / np.float32(3 * width_in**0.5)
     weight = weight.astype(np.float16).astype(np.float32)
     model = _network(weight, height, width, half=half)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(openvino_winograd, "pays", lambda *_: True)
+        patch.setattr(openvino_winograd, "choose", lambda *_: filtering)
         assert openvino_winograd.use_winograd(model) == 1
     assert "Convolution" not in _types(model)
     expected = torch.relu(
@@ -94,9 +97,14 @@ def test_others_stay(shape: tuple[int, ...], size: tuple[int, int], changes: dic
     assert _types(model) == before
 
 
-def test_the_published_widths_are_replaced() -> None:
-    """The most expensive one of the network, 7 GMAC at 256x192."""
-    assert openvino_winograd.use_winograd(_network(np.zeros((128, 512, 3, 3), np.float32), 128, 96)) == 1
+@pytest.mark.parametrize(
+    ("widths", "size", "tile"), [((512, 128), (128, 96), 4), ((1024, 1024), (16, 12), 2)]
+)
+def test_the_published_widths_are_replaced(widths: tuple[int, int], size: tuple[int, int], tile: int) -> None:
+    """Those of the most expensive convolutions at 256x192, 7 and 2 GMAC."""
+    filtering = openvino_winograd.choose(*widths, *size)
+    assert filtering is not None
+    assert filtering.tile == tile
 
 
 def test_parity_of_a_network_of_such_convolutions(
@@ -109,7 +117,15 @@ def test_parity_of_a_network_of_such_convolutions(
         replaced.append(openvino_winograd.use_winograd(model))
         return replaced[-1]
 
-    monkeypatch.setattr(openvino_winograd, "pays", lambda _in, _out, high, wide: high % 4 == wide % 4 == 0)
+    def wherever(_in: int, _out: int, height: int, width: int) -> Filtering | None:
+        fits = (
+            f
+            for f in (openvino_winograd.LARGE, openvino_winograd.SMALL)
+            if height % f.tile == width % f.tile == 0
+        )
+        return next(fits, None)
+
+    monkeypatch.setattr(openvino_winograd, "choose", wherever)
     monkeypatch.setattr(openvino_engine, "use_winograd", everywhere)
     inputs = {name: value.numpy() for name, value in sample_inputs(128, 96, seed=5).items()}
     expected = reference(lite, inputs)
