@@ -82,8 +82,9 @@ def choose(width_in: int, width_out: int, height: int, width: int) -> Filtering 
 def use_winograd(model: ov.Model) -> int:
     """Replace the convolutions of `model` that this pays for; the number of them.
 
-    Those are float32, of batch 1 and static shape, 3x3, of stride and padding 1, with constant weights.
-    Results move by some float32 roundings; these weights take up to four times the memory.
+    Those are 3x3, of batch 1, static shape, stride and padding 1, with constant weights; float16 ones are
+    computed in float32, as by OpenVINO on a CPU anyway. Results move by some float32 roundings; these weights
+    take up to four times the memory.
     Only x86: elsewhere OpenVINO's convolutions are others, and this is unmeasured.
     """
     if platform.machine().lower() not in ("x86_64", "amd64"):
@@ -95,14 +96,15 @@ def use_winograd(model: ov.Model) -> int:
             continue
         filtering = choose(weight.shape[1], weight.shape[0], *node.get_output_shape(0)[2:])
         if filtering is not None:
-            node.output(0).replace(_winograd(node.input_value(0), weight, filtering).output(0))
+            result = _winograd(_cast(node.input_value(0), "f32"), weight, filtering)
+            node.output(0).replace(_cast(result.output(0), node.get_element_type().to_string()))
             replaced += 1
     return replaced
 
 
 def _weight(node: ov.Node) -> Array | None:
-    """[out, in, 3, 3] of a convolution that can be replaced; it may be stored as float16."""
-    if node.get_type_name() != "Convolution" or node.get_element_type() != ov.Type.f32:
+    """[out, in, 3, 3] of a convolution that can be replaced, which may be stored as float16; else None."""
+    if node.get_type_name() != "Convolution" or node.get_element_type() not in (ov.Type.f32, ov.Type.f16):
         return None
     constant = node.input_value(1).get_node()
     if constant.get_type_name() == "Convert":
@@ -133,13 +135,19 @@ def _winograd(x: ov.Output, weight: Array, filtering: Filtering) -> ov.Node:
     _, _, high, wide = tiles.get_output_shape(0)
     tiles = ops.reshape(ops.transpose(tiles, [0, 2, 3, 1]), [taps**2, high * wide, width_in], False)
     kernels = np.kron(filtering.kernel, filtering.kernel) @ weight.transpose(2, 3, 1, 0).reshape(9, -1)
-    products = ops.matmul(tiles, kernels.reshape(taps**2, width_in, width_out), False, False)
+    # A constant, since of an array one is made by way of a list.
+    constant = ops.constant(kernels.reshape(taps**2, width_in, width_out))
+    products = ops.matmul(tiles, constant, False, False)
     inverse = np.kron(filtering.inverse, filtering.inverse)
     results = ops.matmul(inverse, ops.reshape(products, [taps**2, -1], False), False, False)
     results = ops.reshape(results, [tile, tile, high, wide, width_out], False)
     results = ops.transpose(results, [2, 0, 3, 1, 4])
     results = ops.reshape(results, [1, high * tile, wide * tile, width_out], False)
     return ops.transpose(results, [0, 3, 1, 2])
+
+
+def _cast(value: ov.Output, dtype: str) -> ov.Output:
+    return value if value.get_element_type().to_string() == dtype else ops.convert(value, dtype).output(0)
 
 
 def _strided(x: ov.Output, taps: Array, tile: int, channels: int, axis: int) -> ov.Node:
@@ -149,4 +157,4 @@ def _strided(x: ov.Output, taps: Array, tile: int, channels: int, axis: int) -> 
     weight = np.ascontiguousarray(np.broadcast_to(taps.reshape(1, 1, 1, *along), (channels, 1, 1, *along)))
     stride = [tile if i == axis else 1 for i in range(2)]
     padding = [int(i == axis) for i in range(2)]
-    return ops.group_convolution(x, weight, stride, padding, padding, [1, 1])
+    return ops.group_convolution(x, ops.constant(weight), stride, padding, padding, [1, 1])
