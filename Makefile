@@ -4,12 +4,14 @@
 #   make test    the whole test suite
 #   make lint    ruff and mypy
 #
-# TORCH=torch==2.13.0 chooses PyTorch, EXTRAS what is tested beside it.
+# TORCH=torch==2.13.0 chooses PyTorch, EXTRAS what is tested beside it, JOBS how many test files run at a time,
+# each with up to 4 GB of memory.
 
 PYTHON ?= python3
 VENV   ?= .venv
 TORCH  ?= torch==2.13.0
 EXTRAS ?= dev,datagen,evaluate,export,kernels,openvino,tensorrt-rtx,train
+JOBS   ?= 2
 
 # OpenCV with windows wants the system's OpenGL; without a display take the headless one.
 ifeq ($(shell uname),Linux)
@@ -32,7 +34,7 @@ demo: $(VENV)/.demo
 	    --stats demo/stats.json
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(BIN)/python -m pytest -m "slow or not slow" -n $(JOBS) --dist loadfile
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -93,16 +93,17 @@ def test_command_compares_bundles(
 ) -> None:
     weights = tmp_path / "lite.safetensors"
     checkpoint.save(lite, weights)
-    assert parity.main(["--checkpoint", str(weights), str(bundle32)]) == 0
+    command = ["--checkpoint", str(weights), "--count", "1", str(bundle32)]
+    assert parity.main(command) == 0
     found = capsys.readouterr()
     assert "| fp32 | float32 | onnxruntime | tryon |" in found.out
     other = RMGN(PRESETS["lite"]).eval()
     checkpoint.save(other, weights)
-    assert parity.main(["--checkpoint", str(weights), str(bundle32)]) == 1
+    assert parity.main(command) == 1
     assert "onnxruntime: tryon differs by more than float32 may (try-on 60 dB" in capsys.readouterr().err
     with monkeypatch.context() as patch:
         patch.setattr(engines, "BACKENDS", {"tensorrt": "engines.no_such_module"})
-        assert parity.main(["--checkpoint", str(weights), str(bundle32)]) == 1
+        assert parity.main(command) == 1
     assert "no engine runs here" in capsys.readouterr().err
     assert parity.main(["--checkpoint", str(tmp_path / "none"), str(bundle32)]) == 2
     assert "parity: " in capsys.readouterr().err
