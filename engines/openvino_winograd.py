@@ -6,6 +6,7 @@ For all channels and tiles ⊙ is a matrix product at each of the 36 positions.
 """
 
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,8 +67,8 @@ def choose(width_in: int, width_out: int, height: int, width: int) -> Filtering 
     """What computes a 3x3 convolution of height x width results faster than as it is, if anything.
 
     Tiles of 4x4 save 6.75·in·out multiply-adds a pixel, tiles of 2x2 save 5·in·out, and both pass over
-    in + out channels a few times more: the ratio decides. As measured, nothing is gained below 40 and, with
-    2x2, which pass over more, 150 (docs/engine-notes.md). Where tiles are few, reading the kernels takes
+    in + out channels a few times more: the ratio decides. Below 40, and for 2x2, which pass over more, below
+    150, little or nothing is gained (benchmarks/winograd.py). Where tiles are few, reading the kernels takes
     much of the time, and those for 4x4 are four times as large as the convolution's own.
     """
     ratio = width_in * width_out / (width_in + width_out)
@@ -79,12 +80,15 @@ def choose(width_in: int, width_out: int, height: int, width: int) -> Filtering 
     return None
 
 
-def use_winograd(model: ov.Model) -> int:
-    """Replace the convolutions of `model` that this pays for; the number of them.
+Rule = Callable[[int, int, int, int], Filtering | None]  # as `choose`
 
-    Those are 3x3, of batch 1, static shape, stride and padding 1, with constant weights; float16 ones are
-    computed in float32, as by OpenVINO on a CPU anyway. Results move by some float32 roundings; these weights
-    take up to four times the memory.
+
+def use_winograd(model: ov.Model, rule: Rule = choose) -> int:
+    """Replace the convolutions of `model` that the rule has a filtering for; the number of them.
+
+    It is asked about those that are 3x3, of batch 1, static shape, stride and padding 1, with constant
+    weights; float16 ones are computed in float32, as OpenVINO does on a CPU. Results move by some float32
+    roundings; these weights take up to four times the memory.
     Only x86: elsewhere OpenVINO's convolutions are others, and this is unmeasured.
     """
     if platform.machine().lower() not in ("x86_64", "amd64"):
@@ -94,7 +98,7 @@ def use_winograd(model: ov.Model) -> int:
         weight = _weight(node)
         if weight is None:
             continue
-        filtering = choose(weight.shape[1], weight.shape[0], *node.get_output_shape(0)[2:])
+        filtering = rule(weight.shape[1], weight.shape[0], *node.get_output_shape(0)[2:])
         if filtering is not None:
             result = _winograd(_cast(node.input_value(0), "f32"), weight, filtering)
             node.output(0).replace(_cast(result.output(0), node.get_element_type().to_string()))
