@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 import engines
 from benchmarks.engines import machine
+from engines.openvino_engine import OPTIONS
 from engines.openvino_winograd import LARGE, SMALL, Filtering, Rule, choose, use_winograd
 
 # (channels in, channels out, height, width), of the published network at 256x192 and around the lines drawn.
@@ -57,9 +58,8 @@ def network(width_in: int, width_out: int, height: int, width: int, size: int) -
 
 
 def prepare(model: ov.Model) -> Callable[[], object]:
-    """The model compiled as `engines.openvino_engine` does, with random inputs."""
-    options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-    compiled = ov.Core().compile_model(model, "CPU", options)
+    """A function that runs the model, compiled as the engine compiles it, on random inputs."""
+    compiled = ov.Core().compile_model(model, "CPU", OPTIONS)
     rng = np.random.default_rng(0)
     feeds = [rng.uniform(-1, 1, tuple(port.shape)).astype(np.float32) for port in compiled.inputs]
     request = compiled.create_infer_request()

@@ -10,6 +10,14 @@ from engines.bundle import Bundle
 from engines.openvino_winograd import use_winograd
 from engines.protocol import Array, Engine, EngineError, HostEngine
 
+# As exported: on CPUs with bfloat16 instructions OpenVINO would else compute in those, flow arithmetic
+# included, which moves the garment by half a pixel (docs/engines.md).
+OPTIONS: dict[str, str | bool] = {
+    "PERFORMANCE_HINT": "LATENCY",
+    "INFERENCE_PRECISION_HINT": "f32",
+    "CPU_DENORMALS_OPTIMIZATION": True,
+}
+
 
 class OpenVinoEngine(HostEngine):
     """One graph compiled for the CPU, tuned for the latency of a single frame."""
@@ -19,17 +27,10 @@ class OpenVinoEngine(HostEngine):
     def __init__(self, bundle: Bundle, graph: str) -> None:
         super().__init__(bundle.graphs[graph].inputs, bundle.graphs[graph].outputs)
         try:
-            # As exported: on CPUs with bfloat16 instructions OpenVINO would else compute in those, flow
-            # arithmetic included, which moves the garment by half a pixel (docs/engines.md).
-            options: dict[str, str | bool] = {
-                "PERFORMANCE_HINT": "LATENCY",
-                "INFERENCE_PRECISION_HINT": "f32",
-                "CPU_DENORMALS_OPTIMIZATION": True,
-            }
             # Compiling replaces its thread's alternative signal stack by one that dies with the model;
             # on the main thread the next signal that Python handles would then crash the process.
             with ThreadPoolExecutor(1) as thread:
-                compiled = thread.submit(_compile, str(bundle.path(graph)), options).result()
+                compiled = thread.submit(_compile, str(bundle.path(graph))).result()
             self._request: ov.InferRequest | None = compiled.create_infer_request()
         except Exception as error:  # OpenVINO raises plain RuntimeErrors of many kinds
             raise EngineError(f"OpenVINO cannot load {bundle.path(graph)}: {error}") from error
@@ -44,11 +45,11 @@ class OpenVinoEngine(HostEngine):
         self._request = None
 
 
-def _compile(path: str, options: dict[str, str | bool]) -> ov.CompiledModel:
+def _compile(path: str) -> ov.CompiledModel:
     core = ov.Core()
     model = core.read_model(path)
     use_winograd(model)
-    return core.compile_model(model, "CPU", options)
+    return core.compile_model(model, "CPU", OPTIONS)
 
 
 def open_engine(bundle: Bundle, graph: str) -> Engine:

@@ -8,12 +8,16 @@ For all channels and tiles ⊙ is a matrix product at each of the 36 positions.
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import openvino as ov
+from numpy.typing import NDArray
 from openvino import opset13 as ops
 
 from engines.protocol import Array
+
+X86 = platform.machine().lower() in ("x86_64", "amd64")
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ def use_winograd(model: ov.Model, rule: Rule = choose) -> int:
     roundings; these weights take up to four times the memory.
     Only x86: elsewhere OpenVINO's convolutions are others, and this is unmeasured.
     """
-    if platform.machine().lower() not in ("x86_64", "amd64"):
+    if not X86:
         return 0
     replaced = 0
     for node in model.get_ordered_ops():
@@ -100,14 +104,15 @@ def use_winograd(model: ov.Model, rule: Rule = choose) -> int:
             continue
         filtering = rule(weight.shape[1], weight.shape[0], *node.get_output_shape(0)[2:])
         if filtering is not None:
-            result = _winograd(_cast(node.input_value(0), "f32"), weight, filtering)
+            x = _cast(node.input_value(0), "f32")
+            result = _winograd(x, weight.astype(np.float32, copy=False), filtering)
             node.output(0).replace(_cast(result.output(0), node.get_element_type().to_string()))
             replaced += 1
     return replaced
 
 
-def _weight(node: ov.Node) -> Array | None:
-    """[out, in, 3, 3] of a convolution that can be replaced, which may be stored as float16; else None."""
+def _weight(node: ov.Node) -> NDArray[Any] | None:
+    """[out, in, 3, 3] of a convolution that can be replaced, float32 or as stored, float16; else None."""
     if node.get_type_name() != "Convolution" or node.get_element_type() not in (ov.Type.f32, ov.Type.f16):
         return None
     constant = node.input_value(1).get_node()
@@ -120,7 +125,7 @@ def _weight(node: ov.Node) -> Array | None:
     ones = all(
         list(attributes[name]) == [1, 1] for name in ("strides", "dilations", "pads_begin", "pads_end")
     )
-    return np.asarray(constant.data, np.float32) if ones and constant.data.shape[2:] == (3, 3) else None
+    return constant.data if ones and constant.data.shape[2:] == (3, 3) else None
 
 
 def _winograd(x: ov.Output, weight: Array, filtering: Filtering) -> ov.Node:

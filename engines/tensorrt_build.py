@@ -132,9 +132,8 @@ def _monitor(trt: Any) -> Any:
 
 
 def main(argv: Sequence[str]) -> int:
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C is for the program that started this one, which ends it
+    # Ctrl-C is for the program that started this one, which ends it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     library, onnx, plan, *rest = [item for item in argv if item != "--fused"]
     targets = [item.split(".") for item in rest[0].split(",")] if rest else []
     try:

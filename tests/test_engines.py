@@ -42,6 +42,37 @@ def test_float16_parity(lite: RMGN, bundle16: Path, backend: str) -> None:
     assert all(row.psnr > 45 for row in rows.values()), rows
 
 
+@pytest.mark.parametrize(("bundle", "pixels", "psnr"), [("bundle32", 1e-3, 80), ("bundle16", 0.05, 45)])
+def test_parity_with_every_convolution_in_winograds_form(
+    lite: RMGN,
+    bundle: str,
+    pixels: float,
+    psnr: float,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every one whose size allows it, within what engines keep at this precision."""
+    pytest.importorskip("openvino")
+    from engines import openvino_engine, openvino_winograd
+    from engines.openvino_winograd import LARGE, SMALL, Filtering, use_winograd
+
+    if not openvino_winograd.X86:
+        pytest.skip("for x86 alone")
+    replaced = []
+
+    def wherever(_in: int, _out: int, height: int, width: int) -> Filtering | None:
+        return next((f for f in (LARGE, SMALL) if height % f.tile == width % f.tile == 0), None)
+
+    monkeypatch.setattr(
+        openvino_engine, "use_winograd", lambda model: replaced.append(use_winograd(model, wherever))
+    )
+    rows = _compare(lite, request.getfixturevalue(bundle), "openvino")
+    assert sum(replaced) > 40
+    assert rows["flow"].mean_pixels is not None
+    assert rows["flow"].mean_pixels < pixels
+    assert all(row.psnr > psnr for row in rows.values()), rows
+
+
 def _compare(lite: RMGN, folder: Path, backend: str):  # type: ignore[no-untyped-def]
     pytest.importorskip(backend)
     bundle = engines.load_bundle(folder)
