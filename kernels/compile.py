@@ -69,13 +69,15 @@ def variants() -> Iterator[Variant]:
     forward, backward = flow_warp._forward_kernel, flow_warp._backward_kernel
     for dtype in DTYPES:
         float32 = {"field", "grad_field", "grad_features"}
-        warps = flow_warp.WARPS
         for padding, layout in itertools.product(("border", "zeros"), LAYOUTS):
             flags = {"BORDER": padding == "border", "OFFSET": False, "CORNERS": False, "ACC": tl.float32}
             sizes = {"BLOCK_P": flow_warp.BLOCK_PIXELS, "BLOCK_C": flow_warp.BLOCK_CHANNELS}
-            for name, kernel in (("", forward), ("_backward", backward)):
-                name = f"flow_warp_{padding}{name}{layout}"
-                yield _variant(name, kernel, dtype, {**flags, **sizes}, float32, warps, layout)
+            row = {"BLOCK_P": flow_warp.ROW_PIXELS, "BLOCK_C": flow_warp.ROW_CHANNELS}
+            tile, warps = (row, flow_warp.ROW_WARPS) if layout else (sizes, flow_warp.WARPS)
+            name = f"flow_warp_{padding}"
+            yield _variant(f"{name}{layout}", forward, dtype, {**flags, **tile}, float32, warps, layout)
+            name, warps = f"{name}_backward{layout}", flow_warp.WARPS
+            yield _variant(name, backward, dtype, {**flags, **sizes}, float32, warps, layout)
         for suffix, pixels in (("", local_correlation.FEW_PIXELS + 1), ("_coarse", 1)):
             yield from _correlation_variants(dtype, suffix, local_correlation.pixel_block(pixels))
         for layout in LAYOUTS:
@@ -101,23 +103,34 @@ def _correlation_variants(dtype: str, suffix: str, block: int) -> Iterator[Varia
 
 
 def _mask_fusion_variants(dtype: str, layout: str) -> Iterator[Variant]:
-    float32 = {"mean", "rstd", "grad_logit", "grad_weight", "into"}
-    acc, plane = {"ACC": tl.float32}, {"BLOCK_P": 1024}
+    float32 = {"mean", "rstd", "means", "deviations", "grad_logit", "sums", "into"}
+    acc, plane = {"ACC": tl.float32}, {"BLOCK_P": 1024, "BLOCK_C": 1}
     tile = {"BLOCK_P": mask_fusion.BLOCK_PIXELS, "BLOCK_C": mask_fusion.BLOCK_CHANNELS}
+    if layout:
+        plane = tile = {"BLOCK_P": mask_fusion.ROW_PIXELS, "BLOCK_C": mask_fusion.ROW_CHANNELS}
 
     def variant(name: str, function: Any, constants: dict[str, Any], warps: int = WARPS) -> Variant:
         return _variant(f"{name}{layout}", function, dtype, {**acc, **constants}, float32, warps, layout)
 
-    yield variant("plane_statistics", mask_fusion._statistics_kernel, plane)
+    for suffix, whole in (("", True), ("_of_parts", False)):
+        yield variant(f"plane_statistics{suffix}", mask_fusion._statistics_kernel, {"WHOLE": whole, **plane})
+    if not layout and dtype == "fp32":  # of statistics, which have one layout and one dtype
+        merge = {"BLOCK_N": mask_fusion.MOST_PARTS, "BLOCK_C": mask_fusion.BLOCK_CHANNELS}
+        yield variant("merge_statistics", mask_fusion._merge_kernel, merge)
     yield variant("regional_mask", mask_fusion._mask_kernel, tile)
     for residual in (False, True):
         form = {"RESIDUAL": residual}
         suffix = "_residual" if residual else ""
         yield variant(f"blend{suffix}", mask_fusion._blend_kernel, {**form, **tile})
-        whole = {**form, "BLOCK_P": mask_fusion.WHOLE_PLANE}
-        yield variant(f"whole_plane{suffix}", mask_fusion._plane_kernel, whole, mask_fusion.PLANE_WARPS)
-        backward = {**form, "LOGIT": True, **plane}
-        yield variant(f"mask_fusion_backward{suffix}", mask_fusion._backward_kernel, backward)
+        whole_plane = {**form, "BLOCK_P": mask_fusion.WHOLE_PLANE}
+        yield variant(f"whole_plane{suffix}", mask_fusion._plane_kernel, whole_plane, mask_fusion.PLANE_WARPS)
+        for row in (mask_fusion.ROW_CHANNELS, mask_fusion.FUSED_CHANNELS) if layout else ():
+            fused = {**form, "BLOCK_P": mask_fusion.FUSED_ELEMENTS // row, "BLOCK_C": row}
+            yield variant(f"fused{suffix}_{row}", mask_fusion._fused_kernel, fused, mask_fusion.FUSED_WARPS)
+        backward = {**form, "LOGIT": True}
+        affine, warps = {**backward, **plane}, mask_fusion.GRADIENT_WARPS
+        yield variant(f"affine_gradient{suffix}", mask_fusion._affine_gradient_kernel, affine, warps)
+        yield variant(f"input_gradient{suffix}", mask_fusion._input_gradient_kernel, {**backward, **tile})
     constants = {"HAS_GRAD_MASK": False, "LOGIT": True, **tile}
     yield variant("mask_gradient", mask_fusion._mask_gradient_kernel, constants)
 
@@ -143,7 +156,7 @@ def _variant(
             signature[argument] = "constexpr"
         elif argument in ("slope", "epsilon"):
             signature[argument] = "fp32"
-        elif argument in ("height", "width", "out_width"):
+        elif argument in ("height", "width", "out_width", "parts", "share"):
             signature[argument] = "i32"
         elif argument in ("channels", "pixels") or re.search(r"(^|_)s[bchwp]$", argument):
             signature[argument] = "i32"

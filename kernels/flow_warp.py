@@ -30,6 +30,8 @@ PixelRule = Literal["centres", "corners"]
 # Of a program: pixels, and channels that one gather of positions serves.
 BLOCK_PIXELS, BLOCK_CHANNELS = 128, 8
 WARPS = 8  # with 4 a thread's share of four corners spills on some targets
+# In NHWC the channels of a corner lie side by side, and a thread of fewer loads 16 bytes of them.
+ROW_PIXELS, ROW_CHANNELS, ROW_WARPS = 16, 64, 4
 
 
 def identity_flow(
@@ -314,13 +316,15 @@ def flow_warp_op(features: Tensor, field: Tensor, padding: str, rule: str) -> Te
     shape = (batch, channels, *field.shape[2:])
     out = torch.empty(shape, dtype=features.dtype, device=features.device, memory_format=layout)
     pixels = field.shape[2] * field.shape[3]
-    block_c = min(BLOCK_CHANNELS, power_of_two(channels))
+    block_c = min(ROW_CHANNELS if channels_last else BLOCK_CHANNELS, power_of_two(channels))
     flags = _flags(field, padding, rule)
+    if channels_last:
+        flags["BLOCK_P"] = min(flags["BLOCK_P"], ROW_PIXELS * ROW_CHANNELS // block_c)
     grid = (triton.cdiv(pixels, flags["BLOCK_P"]), triton.cdiv(channels, block_c), batch)
     _forward_kernel[grid](
         features, field, out, channels, height, width, pixels, field.shape[3], *features.stride(),
         *field.stride()[:2], 1, out.stride(0), out.stride(1), out.stride(3), **flags, BLOCK_C=block_c,
-        num_warps=WARPS,
+        num_warps=ROW_WARPS if channels_last else WARPS,
     )  # fmt: skip
     return out
 

@@ -1,6 +1,6 @@
 """Regional mask feature fusion, equations (4) to (6) of the RMGN paper."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,6 +22,12 @@ EPSILON = 1e-5
 WHOLE_PLANE = 4096
 PLANE_WARPS = 16  # with 8 a thread's share of six such planes spills in NHWC
 BLOCK_PIXELS, BLOCK_CHANNELS = 128, 8
+# In NHWC the channels of a pixel lie side by side: a program takes a row of them, up to all of a pixel.
+ROW_PIXELS, ROW_CHANNELS = 16, 64
+FUSED_CHANNELS, FUSED_ELEMENTS, FUSED_WARPS = 1024, 4096, 8
+GRADIENT_WARPS = 8  # with 4 a thread's share of four gradients and three sums spills
+# Programs that sums over planes are spread over: a few for each multiprocessor of a large GPU.
+PROGRAMS, MOST_PARTS = 512, 256
 # Offsets inside a sample are 32-bit, which halves the registers that addresses take; samples start at 64-bit
 # offsets.
 
@@ -132,42 +138,86 @@ class _MaskFusionNodes(torch.autograd.Function):
 @jit
 def _statistics_kernel(
     h,  # [B, C, P] by strides
-    mean,  # [B, C]
-    rstd,  # [B, C]
+    mean,  # [B, parts, C]
+    rstd,  # [B, parts, C]
     channels,
     pixels,
+    share,
     epsilon,
     sb,
     sc,
     sp,
+    WHOLE: constexpr,
     ACC: constexpr,
     BLOCK_P: constexpr,
+    BLOCK_C: constexpr,
 ):
-    """Welford's form in every lane, then Chan's merge of the lanes.
+    """Mean and 1/√(σ² + ε) of WHOLE planes; else, of each over a share of its pixels, mean and Σ (h - mean)².
 
-    Loads wait for no sum: the lanes of a program meet but once, behind the loop.
+    Welford's form in every lane, then Chan's merge of the lanes: loads wait for no sum, since the lanes of a
+    program meet but once, behind the loop.
     """
-    channel = tl.program_id(0).to(tl.int64)
-    batch = tl.program_id(1).to(tl.int64)
-    at = h + batch * sb + channel * sc
+    channel = (tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)).to(tl.int64)
+    part = tl.program_id(1)
+    batch = tl.program_id(2).to(tl.int64)
+    some = channel < channels
+    begin = part * share
+    end = tl.minimum(begin + share, pixels)
+    at = h + batch * sb + channel[:, None] * sc
     count = tl.zeros([BLOCK_P], dtype=ACC)
-    centre = tl.zeros([BLOCK_P], dtype=ACC)
-    deviation = tl.zeros([BLOCK_P], dtype=ACC)
-    for start in range(0, pixels, BLOCK_P):
+    centre = tl.zeros([BLOCK_C, BLOCK_P], dtype=ACC)
+    squares = tl.zeros([BLOCK_C, BLOCK_P], dtype=ACC)
+    for start in range(begin, end, BLOCK_P):
         pixel = start + tl.arange(0, BLOCK_P)
-        inside = pixel < pixels
-        value = tl.load(at + pixel * sp, mask=inside, other=0.0).to(ACC)
+        inside = pixel < end
+        both = some[:, None] & inside[None, :]
+        value = tl.load(at + pixel[None, :] * sp, mask=both, other=0.0).to(ACC)
         count += tl.where(inside, 1.0, 0.0).to(ACC)
-        delta = tl.where(inside, value - centre, 0.0)
-        centre += delta / tl.maximum(count, 1.0)
-        deviation += delta * (value - centre)
+        delta = tl.where(inside[None, :], value - centre, 0.0)
+        centre += delta / tl.maximum(count, 1.0)[None, :]
+        squares += delta * (value - centre)
+    size = (end - begin).to(ACC)
+    whole = tl.sum(count[None, :] * centre, axis=1) / size
+    off = centre - whole[:, None]
+    total = tl.sum(squares + count[None, :] * off * off, axis=1)
+    if WHOLE:
+        total = 1.0 / tl.sqrt(total / size + epsilon)
+    out = (batch * tl.num_programs(1) + part) * channels + channel
+    tl.store(mean + out, whole, mask=some)
+    tl.store(rstd + out, total, mask=some)
+
+
+@jit
+def _merge_kernel(
+    means,  # [B, parts, C]
+    deviations,  # [B, parts, C]
+    mean,  # [B, C]
+    rstd,  # [B, C]
+    channels,
+    pixels,
+    parts,
+    share,
+    epsilon,
+    ACC: constexpr,
+    BLOCK_N: constexpr,
+    BLOCK_C: constexpr,
+):
+    """Statistics of whole planes from those of their parts (Chan), a program for all parts of some planes."""
+    channel = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
+    batch = tl.program_id(1).to(tl.int64)
+    part = tl.arange(0, BLOCK_N)
+    some = channel < channels
+    both = (part < parts)[:, None] & some[None, :]
+    at = (batch * parts + part)[:, None] * channels + channel[None, :]
+    count = tl.minimum(tl.maximum(pixels - part * share, 0), share).to(ACC)[:, None]
+    centre = tl.load(means + at, mask=both, other=0.0)
+    squares = tl.load(deviations + at, mask=both, other=0.0)
     whole = tl.sum(count * centre, axis=0) / pixels
-    off = centre - whole
-    total = tl.sum(deviation + count * off * off, axis=0)
-    one = tl.arange(0, 1)
-    out = batch * channels + channel + one
-    tl.store(mean + out, whole)
-    tl.store(rstd + out, 1.0 / tl.sqrt(total / pixels + epsilon))
+    off = centre - whole[None, :]
+    total = tl.sum(squares + count * off * off, axis=0)
+    out = batch * channels + channel
+    tl.store(mean + out, whole, mask=some)
+    tl.store(rstd + out, 1.0 / tl.sqrt(total / pixels + epsilon), mask=some)
 
 
 @jit
@@ -254,6 +304,50 @@ def _blend_kernel(
     m = tl.load(mask + batch * pixels + pixel, mask=inside, other=0.0).to(ACC)[None, :]
     at = batch * sb + channel[:, None] * sc + pixel[None, :] * sp
     n = (tl.load(h + at, mask=both, other=0.0).to(ACC) - mu[:, None]) * r[:, None]
+    _store_blend(
+        n, m, gamma_person, beta_person, gamma_garment, beta_garment, out, at, both, RESIDUAL, ACC
+    )  # fmt: skip
+
+
+@jit
+def _fused_kernel(
+    h,
+    gamma_person,
+    beta_person,
+    gamma_garment,
+    beta_garment,
+    weight,  # [C]
+    bias,  # [1]
+    mean,
+    rstd,
+    mask,  # [B, P]
+    out,
+    channels,
+    pixels,
+    sb,
+    sc,
+    sp,
+    RESIDUAL: constexpr,
+    ACC: constexpr,
+    BLOCK_P: constexpr,
+    BLOCK_C: constexpr,
+):
+    """Mask and blend of some pixels whose channels one program holds: h is read once for both."""
+    pixel = tl.program_id(0) * BLOCK_P + tl.arange(0, BLOCK_P)
+    channel = tl.arange(0, BLOCK_C)
+    batch = tl.program_id(1).to(tl.int64)
+    some = channel < channels
+    inside = pixel < pixels
+    both = some[:, None] & inside[None, :]
+    mu = tl.load(mean + batch * channels + channel, mask=some, other=0.0)
+    r = tl.load(rstd + batch * channels + channel, mask=some, other=0.0)
+    w = tl.load(weight + channel, mask=some, other=0.0).to(ACC)
+    at = batch * sb + channel[:, None] * sc + pixel[None, :] * sp
+    n = (tl.load(h + at, mask=both, other=0.0).to(ACC) - mu[:, None]) * r[:, None]
+    logit = tl.sum(n * w[:, None], axis=0) + tl.load(bias).to(ACC)
+    m = (1.0 / (1.0 + tl.exp(-logit))).to(mask.dtype.element_ty)
+    tl.store(mask + batch * pixels + pixel, m, mask=inside)
+    m = m.to(ACC)[None, :]  # as the backward reads it
     _store_blend(
         n, m, gamma_person, beta_person, gamma_garment, beta_garment, out, at, both, RESIDUAL, ACC
     )  # fmt: skip
@@ -352,30 +446,35 @@ def _mask_gradient_kernel(
 
 @jit
 def _normalised_gradient(
-    grad, h, gamma_person, gamma_garment, mask, grad_logit, w, mu, r, at, where, inside, RESIDUAL, LOGIT, ACC
+    grad, h, gamma_person, gamma_garment, mask, grad_logit, weight, mean, rstd, batch, channel, pixel,
+    channels, pixels, at, both, RESIDUAL, LOGIT, ACC,
 ):  # fmt: skip
-    """Of some pixels of a plane: n, the gradients of both sides, of the logit, and of n.
+    """Of a tile: n, the gradients of both sides, of the logit, and of n; 0 outside; then rstd of its planes.
 
-    dL/dn = g·((1 - M)·sP + M·sI) + dL/dlogit·w; everything is 0 outside the plane.
+    dL/dn = g·((1 - M)·sP + M·sI) + dL/dlogit·w.
     """
-    n = tl.where(inside, (tl.load(h + at, mask=inside, other=0.0).to(ACC) - mu) * r, 0.0)
-    g = tl.load(grad + at, mask=inside, other=0.0).to(ACC)
-    m = tl.load(mask + where, mask=inside, other=0.0).to(ACC)
+    some = channel < channels
+    inside = pixel < pixels
+    mu = tl.load(mean + batch * channels + channel, mask=some, other=0.0)[:, None]
+    r = tl.load(rstd + batch * channels + channel, mask=some, other=0.0)[:, None]
+    n = tl.where(both, (tl.load(h + at, mask=both, other=0.0).to(ACC) - mu) * r, 0.0)
+    g = tl.load(grad + at, mask=both, other=0.0).to(ACC)
+    m = tl.load(mask + batch * pixels + pixel, mask=inside, other=0.0).to(ACC)[None, :]
     g_person = g * (1.0 - m)
     g_garment = g * m
-    dn = g_person * tl.load(gamma_person + at, mask=inside, other=0.0).to(ACC)
-    dn += g_garment * tl.load(gamma_garment + at, mask=inside, other=0.0).to(ACC)
+    dn = g_person * tl.load(gamma_person + at, mask=both, other=0.0).to(ACC)
+    dn += g_garment * tl.load(gamma_garment + at, mask=both, other=0.0).to(ACC)
     if RESIDUAL:
         dn += g
-    d = tl.zeros_like(g)
+    d = tl.zeros_like(m)
     if LOGIT:
-        d = tl.load(grad_logit + where, mask=inside, other=0.0)
-        dn += d * w
-    return n, g_person, g_garment, d, dn
+        d = tl.load(grad_logit + batch * pixels + pixel, mask=inside, other=0.0)[None, :]
+        dn += d * tl.load(weight + channel, mask=some, other=0.0).to(ACC)[:, None]
+    return n, g_person, g_garment, d, dn, r
 
 
 @jit
-def _backward_kernel(
+def _affine_gradient_kernel(
     grad,
     h,
     gamma_person,
@@ -385,12 +484,68 @@ def _backward_kernel(
     rstd,
     grad_logit,  # [B, P], or any pointer where LOGIT is false
     weight,  # [C], likewise
-    grad_h,
     grad_gamma_person,
     grad_beta_person,
     grad_gamma_garment,
     grad_beta_garment,
-    grad_weight,  # [B, C] in the accumulator's dtype
+    sums,  # [3, B, parts, C] in the accumulator's dtype
+    channels,
+    pixels,
+    share,
+    sb,
+    sc,
+    sp,
+    RESIDUAL: constexpr,
+    LOGIT: constexpr,
+    ACC: constexpr,
+    BLOCK_P: constexpr,
+    BLOCK_C: constexpr,
+):
+    """The gradients of γ and β, and over a share of each plane Σ dn, Σ dn·n and Σ dL/dlogit·n."""
+    channel = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
+    part = tl.program_id(1)
+    batch = tl.program_id(2).to(tl.int64)
+    begin = part * share
+    end = tl.minimum(begin + share, pixels)
+    sum_dn = tl.zeros([BLOCK_C, BLOCK_P], dtype=ACC)
+    sum_dn_n = tl.zeros([BLOCK_C, BLOCK_P], dtype=ACC)
+    sum_weight = tl.zeros([BLOCK_C, BLOCK_P], dtype=ACC)
+    for start in range(begin, end, BLOCK_P):
+        pixel = start + tl.arange(0, BLOCK_P)
+        both = (channel < channels)[:, None] & (pixel < end)[None, :]
+        at = batch * sb + channel[:, None] * sc + pixel[None, :] * sp
+        n, g_person, g_garment, d, dn, _r = _normalised_gradient(
+            grad, h, gamma_person, gamma_garment, mask, grad_logit, weight, mean, rstd, batch, channel, pixel,
+            channels, pixels, at, both, RESIDUAL, LOGIT, ACC,
+        )  # fmt: skip
+        tl.store(grad_beta_person + at, g_person.to(grad_beta_person.dtype.element_ty), mask=both)
+        tl.store(grad_beta_garment + at, g_garment.to(grad_beta_garment.dtype.element_ty), mask=both)
+        tl.store(grad_gamma_person + at, (g_person * n).to(grad_gamma_person.dtype.element_ty), mask=both)
+        tl.store(grad_gamma_garment + at, (g_garment * n).to(grad_gamma_garment.dtype.element_ty), mask=both)
+        sum_dn += tl.where(both, dn, 0.0)
+        sum_dn_n += dn * n
+        sum_weight += d * n
+    some = channel < channels
+    into = sums + (batch * tl.num_programs(1) + part) * channels + channel
+    step = tl.num_programs(2).to(tl.int64) * tl.num_programs(1) * channels
+    tl.store(into, tl.sum(sum_dn, axis=1), mask=some)
+    tl.store(into + step, tl.sum(sum_dn_n, axis=1), mask=some)
+    tl.store(into + 2 * step, tl.sum(sum_weight, axis=1), mask=some)
+
+
+@jit
+def _input_gradient_kernel(
+    grad,
+    h,
+    gamma_person,
+    gamma_garment,
+    mask,
+    mean,
+    rstd,
+    grad_logit,
+    weight,
+    sums,  # [3, B, C]: of whole planes
+    grad_h,
     channels,
     pixels,
     sb,
@@ -400,50 +555,24 @@ def _backward_kernel(
     LOGIT: constexpr,
     ACC: constexpr,
     BLOCK_P: constexpr,
+    BLOCK_C: constexpr,
 ):
-    """A program a plane: the gradients of γ and β while summing over the plane, then that of h.
-
-    dL/dh = rstd·(dn - mean(dn) - n·mean(dn·n)), with dn of `_normalised_gradient`.
-    """
-    channel = tl.program_id(0).to(tl.int64)
-    batch = tl.program_id(1).to(tl.int64)
-    mu = tl.load(mean + batch * channels + channel)
-    r = tl.load(rstd + batch * channels + channel)
-    w = tl.load(weight + channel).to(ACC) if LOGIT else 0.0
-    sum_dn = tl.zeros([BLOCK_P], dtype=ACC)
-    sum_dn_n = tl.zeros([BLOCK_P], dtype=ACC)
-    sum_weight = tl.zeros([BLOCK_P], dtype=ACC)
-    for start in range(0, pixels, BLOCK_P):
-        pixel = start + tl.arange(0, BLOCK_P)
-        inside = pixel < pixels
-        at = batch * sb + channel * sc + pixel * sp
-        n, g_person, g_garment, d, dn = _normalised_gradient(
-            grad, h, gamma_person, gamma_garment, mask, grad_logit, w, mu, r, at, batch * pixels + pixel,
-            inside, RESIDUAL, LOGIT, ACC,
-        )  # fmt: skip
-        tl.store(grad_beta_person + at, g_person.to(grad_beta_person.dtype.element_ty), mask=inside)
-        tl.store(grad_beta_garment + at, g_garment.to(grad_beta_garment.dtype.element_ty), mask=inside)
-        tl.store(grad_gamma_person + at, (g_person * n).to(grad_gamma_person.dtype.element_ty), mask=inside)
-        tl.store(
-            grad_gamma_garment + at, (g_garment * n).to(grad_gamma_garment.dtype.element_ty), mask=inside
-        )
-        sum_weight += d * n
-        sum_dn += dn
-        sum_dn_n += dn * n
-    mean_dn = tl.sum(sum_dn, axis=0) / pixels
-    mean_dn_n = tl.sum(sum_dn_n, axis=0) / pixels
-    if LOGIT:
-        tl.store(grad_weight + batch * channels + channel, tl.sum(sum_weight, axis=0))
-    for start in range(0, pixels, BLOCK_P):
-        pixel = start + tl.arange(0, BLOCK_P)
-        inside = pixel < pixels
-        at = batch * sb + channel * sc + pixel * sp
-        n, _gp, _gg, _d, dn = _normalised_gradient(
-            grad, h, gamma_person, gamma_garment, mask, grad_logit, w, mu, r, at, batch * pixels + pixel,
-            inside, RESIDUAL, LOGIT, ACC,
-        )  # fmt: skip
-        value = r * (dn - mean_dn - n * mean_dn_n)
-        tl.store(grad_h + at, value.to(grad_h.dtype.element_ty), mask=inside)
+    """dL/dh = rstd·(dn - mean(dn) - n·mean(dn·n)), with dn of `_normalised_gradient`."""
+    pixel = tl.program_id(0) * BLOCK_P + tl.arange(0, BLOCK_P)
+    channel = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
+    batch = tl.program_id(2).to(tl.int64)
+    some = channel < channels
+    both = some[:, None] & (pixel < pixels)[None, :]
+    at = batch * sb + channel[:, None] * sc + pixel[None, :] * sp
+    n, _gp, _gg, _d, dn, r = _normalised_gradient(
+        grad, h, gamma_person, gamma_garment, mask, grad_logit, weight, mean, rstd, batch, channel, pixel,
+        channels, pixels, at, both, RESIDUAL, LOGIT, ACC,
+    )  # fmt: skip
+    plane = sums + batch * channels + channel
+    mean_dn = tl.load(plane, mask=some, other=0.0) / pixels
+    mean_dn_n = tl.load(plane + tl.num_programs(2) * channels, mask=some, other=0.0) / pixels
+    value = r * (dn - mean_dn[:, None] - n * mean_dn_n[:, None])
+    tl.store(grad_h + at, value.to(grad_h.dtype.element_ty), mask=both)
 
 
 def _layout(h: Tensor) -> torch.memory_format:
@@ -460,7 +589,67 @@ def _strides(h: Tensor) -> tuple[int, int, int]:
 
 
 def plane_block(pixels: int) -> int:
+    """Pixels of a plane that a program of NCHW sums over at once."""
     return min(1024, max(16, power_of_two(pixels)))
+
+
+def _tile(h: Tensor) -> dict[str, int]:
+    """Pixels and channels of a program that works pixel by pixel."""
+    channels, pixels = h.shape[1], h.shape[2] * h.shape[3]
+    most_p, most_c = BLOCK_PIXELS, BLOCK_CHANNELS
+    if _layout(h) == torch.channels_last:
+        most_p, most_c = ROW_PIXELS, ROW_CHANNELS
+    return {
+        "BLOCK_P": min(most_p, max(16, power_of_two(pixels))),
+        "BLOCK_C": min(most_c, power_of_two(channels)),
+    }
+
+
+class _Parts(NamedTuple):
+    """How sums over the planes of a batch are spread over programs."""
+
+    grid: tuple[int, int, int]  # blocks of channels, parts of a plane, samples
+    share: int  # pixels of a part
+    tile: dict[str, int]
+
+
+def _parts(h: Tensor) -> _Parts:
+    """As many programs as fill a large GPU, as long as each has a few blocks of pixels to sum over."""
+    batch, channels, pixels = h.shape[0], h.shape[1], h.shape[2] * h.shape[3]
+    block_c = 1
+    if _layout(h) == torch.channels_last:
+        block_c = min(ROW_CHANNELS, power_of_two(channels))
+    block_p = min(plane_block(pixels), 1024 // block_c)
+    blocks = triton.cdiv(channels, block_c)
+    parts = min(MOST_PARTS, triton.cdiv(PROGRAMS, blocks * batch), triton.cdiv(pixels, 4 * block_p))
+    share = triton.cdiv(triton.cdiv(pixels, parts), block_p) * block_p
+    return _Parts(
+        (blocks, triton.cdiv(pixels, share), batch), share, {"BLOCK_P": block_p, "BLOCK_C": block_c}
+    )
+
+
+def _statistics(h: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and reciprocal deviation [B, C] of the planes of h, in the accumulator's dtype."""
+    batch, channels, pixels = h.shape[0], h.shape[1], h.shape[2] * h.shape[3]
+    (blocks, parts, _), share, tile = _parts(h)
+    mean, rstd = _empty_statistics(h)
+    of_parts = (mean, rstd) if parts == 1 else mean.new_empty(2, batch, parts, channels).unbind()
+    flags = {"ACC": accumulator(h.dtype)}
+    _statistics_kernel[(blocks, parts, batch)](
+        h, *of_parts, channels, pixels, share, EPSILON, *_strides(h), WHOLE=parts == 1, **flags, **tile
+    )
+    if parts > 1:
+        _merge_kernel[(triton.cdiv(channels, BLOCK_CHANNELS), batch)](
+            *of_parts, mean, rstd, channels, pixels, parts, share, EPSILON, **flags,
+            BLOCK_N=power_of_two(parts), BLOCK_C=BLOCK_CHANNELS,
+        )  # fmt: skip
+    return mean, rstd
+
+
+def _empty_statistics(h: Tensor) -> tuple[Tensor, Tensor]:
+    wide = torch.float64 if h.dtype == torch.float64 else torch.float32
+    mean, rstd = (torch.empty(h.shape[:2], dtype=wide, device=h.device) for _ in range(2))
+    return mean, rstd
 
 
 @torch.library.custom_op("rmgn::mask_fusion", mutates_args=())
@@ -492,35 +681,38 @@ def mask_fusion_op(
     h = h.contiguous(memory_format=layout)
     batch, channels, height, width = h.shape
     pixels = height * width
-    wide = torch.float64 if h.dtype == torch.float64 else torch.float32
-    mean, rstd = (torch.empty(batch, channels, dtype=wide, device=h.device) for _ in range(2))
     out = torch.empty_like(h, memory_format=layout)
     strides, acc = _strides(h), accumulator(h.dtype)
     if mask is not None and pixels <= WHOLE_PLANE:
+        mean, rstd = _empty_statistics(h)
         _plane_kernel[(channels, batch)](
             h, *maps, mask.contiguous(), mean, rstd, out, channels, pixels, EPSILON, *strides,
             RESIDUAL=residual, ACC=acc, BLOCK_P=max(16, power_of_two(pixels)), num_warps=PLANE_WARPS,
         )  # fmt: skip
         return out, h.new_empty(0), mean, rstd
-    _statistics_kernel[(channels, batch)](
-        h, mean, rstd, channels, pixels, EPSILON, *strides, ACC=acc, BLOCK_P=plane_block(pixels)
-    )
-    block_p = min(BLOCK_PIXELS, max(16, power_of_two(pixels)))
-    blocks = triton.cdiv(pixels, block_p)
-    block_c = min(BLOCK_CHANNELS, power_of_two(channels))
-    if mask is None:
+    mean, rstd = _statistics(h)
+    if mask is not None:
+        used, computed = mask.contiguous(), h.new_empty(0)
+    else:
         assert mask_weight is not None
         assert mask_bias is not None
+        mask_weight = mask_weight.contiguous()
         used = computed = torch.empty(batch, 1, height, width, dtype=h.dtype, device=h.device)
-        _mask_kernel[(blocks, batch)](
-            h, mean, rstd, mask_weight.contiguous(), mask_bias, used, channels, pixels, *strides,
-            ACC=acc, BLOCK_P=block_p, BLOCK_C=block_c,
+        if layout == torch.channels_last and channels <= FUSED_CHANNELS:
+            row = power_of_two(channels)
+            block_p = FUSED_ELEMENTS // max(row, ROW_CHANNELS)
+            _fused_kernel[(triton.cdiv(pixels, block_p), batch)](
+                h, *maps, mask_weight, mask_bias, mean, rstd, used, out, channels, pixels, *strides,
+                RESIDUAL=residual, ACC=acc, BLOCK_P=block_p, BLOCK_C=row, num_warps=FUSED_WARPS,
+            )  # fmt: skip
+            return out, computed, mean, rstd
+        tile = _tile(h)
+        _mask_kernel[(triton.cdiv(pixels, tile["BLOCK_P"]), batch)](
+            h, mean, rstd, mask_weight, mask_bias, used, channels, pixels, *strides, ACC=acc, **tile,
         )  # fmt: skip
-    else:
-        used, computed = mask.contiguous(), h.new_empty(0)
-    _blend_kernel[(blocks, triton.cdiv(channels, block_c), batch)](
-        h, *maps, used, mean, rstd, out, channels, pixels, *strides,
-        RESIDUAL=residual, ACC=acc, BLOCK_P=block_p, BLOCK_C=block_c,
+    tile = _tile(h)
+    _blend_kernel[(triton.cdiv(pixels, tile["BLOCK_P"]), triton.cdiv(channels, tile["BLOCK_C"]), batch)](
+        h, *maps, used, mean, rstd, out, channels, pixels, *strides, RESIDUAL=residual, ACC=acc, **tile,
     )  # fmt: skip
     return out, computed, mean, rstd
 
@@ -537,9 +729,8 @@ def _(
     mask_bias: Tensor | None,  # noqa: ARG001
     residual: bool,  # noqa: ARG001
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    batch, channels, height, width = h.shape
-    wide = torch.float64 if h.dtype == torch.float64 else torch.float32
-    mean, rstd = (torch.empty(batch, channels, dtype=wide, device=h.device) for _ in range(2))
+    batch, _, height, width = h.shape
+    mean, rstd = _empty_statistics(h)
     computed = h.new_empty(batch, 1, height, width) if mask is None else h.new_empty(0)
     return torch.empty_like(h, memory_format=_layout(h)), computed, mean, rstd
 
@@ -576,20 +767,33 @@ def mask_fusion_backward_op(
     strides, acc = _strides(h), accumulator(h.dtype)
     logit = mask_weight is not None
     through_mask = torch.empty(batch, 1, height, width, dtype=mean.dtype, device=h.device)
-    block_p = min(BLOCK_PIXELS, max(16, power_of_two(pixels)))
-    _mask_gradient_kernel[(triton.cdiv(pixels, block_p), batch)](
+    tile = _tile(h)
+    blocks = triton.cdiv(pixels, tile["BLOCK_P"])
+    _mask_gradient_kernel[(blocks, batch)](
         grad, mask if grad_mask is None else grad_mask.contiguous(), h, *maps, mask, mean, rstd, through_mask,
-        channels, pixels, *strides, HAS_GRAD_MASK=grad_mask is not None, LOGIT=logit, ACC=acc,
-        BLOCK_P=block_p, BLOCK_C=min(BLOCK_CHANNELS, power_of_two(channels)),
+        channels, pixels, *strides, HAS_GRAD_MASK=grad_mask is not None, LOGIT=logit, ACC=acc, **tile,
     )  # fmt: skip
     grads = [torch.empty_like(h, memory_format=layout) for _ in range(5)]
-    grad_weight = torch.empty(batch, channels, dtype=mean.dtype, device=h.device)
-    weights = mean if mask_weight is None else mask_weight  # any pointer where it is not read
-    _backward_kernel[(channels, batch)](
-        grad, h, maps[0], maps[2], mask, mean, rstd, through_mask, weights, *grads, grad_weight,
-        channels, pixels, *strides, RESIDUAL=residual, LOGIT=logit, ACC=acc,
-        BLOCK_P=plane_block(pixels),
-    )  # fmt: skip
+    weights = mean if mask_weight is None else mask_weight.contiguous()  # any pointer where it is not read
+    common = grad, h, maps[0], maps[2], mask, mean, rstd, through_mask, weights
+    spread, flags = _parts(h), {"RESIDUAL": residual, "LOGIT": logit, "ACC": acc}
+    parts = torch.empty(3, batch, spread.grid[1], channels, dtype=mean.dtype, device=h.device)
+    _affine_gradient_kernel[spread.grid](
+        *common,
+        *grads[1:],
+        parts,
+        channels,
+        pixels,
+        spread.share,
+        *strides,
+        **flags,
+        **spread.tile,
+        num_warps=GRADIENT_WARPS,
+    )
+    sums = parts.sum(2)
+    _input_gradient_kernel[(blocks, triton.cdiv(channels, tile["BLOCK_C"]), batch)](
+        *common, sums, grads[0], channels, pixels, *strides, **flags, **tile
+    )
     empty = h.new_empty(0)
     if mask_weight is None:
         return (
@@ -602,7 +806,7 @@ def mask_fusion_backward_op(
             empty,
             empty.clone(),
         )
-    weight, bias = grad_weight.sum(0).to(mask_weight.dtype), through_mask.sum().view(1).to(mask_weight.dtype)
+    weight, bias = sums[2].sum(0).to(mask_weight.dtype), through_mask.sum().view(1).to(mask_weight.dtype)
     return grads[0], grads[1], grads[2], grads[3], grads[4], empty, weight, bias
 
 

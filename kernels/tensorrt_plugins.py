@@ -113,12 +113,13 @@ def _planes(h: Shape) -> dict[str, Any]:
 
 
 def _statistics(h: Shape) -> Launch:
+    """A program a plane: a plugin is one kernel, which leaves no parts to merge."""
+    pixels = h[2] * h[3]
     constants = {
-        **_planes(h),
-        "epsilon": mask_fusion.EPSILON,
-        "BLOCK_P": mask_fusion.plane_block(h[2] * h[3]),
-    }
-    return Launch(mask_fusion._statistics_kernel, constants, (h[1], h[0], 1))
+        **_planes(h), "share": pixels, "epsilon": mask_fusion.EPSILON,
+        "WHOLE": True, "BLOCK_P": mask_fusion.plane_block(pixels), "BLOCK_C": 1,
+    }  # fmt: skip
+    return Launch(mask_fusion._statistics_kernel, constants, (h[1], 1, h[0]))
 
 
 def _tile(h: Shape) -> dict[str, int]:

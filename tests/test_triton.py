@@ -27,7 +27,7 @@ from kernels.flow_warp import (
     identity_flow,
 )
 from kernels.local_correlation import local_correlation_op, local_correlation_reference
-from kernels.mask_fusion import WHOLE_PLANE, fuse_with_mask, mask_fusion, mask_fusion_op
+from kernels.mask_fusion import FUSED_CHANNELS, WHOLE_PLANE, fuse_with_mask, mask_fusion, mask_fusion_op
 
 DEVICES = [
     pytest.param("cuda", marks=pytest.mark.gpu),
@@ -151,6 +151,25 @@ def test_mask_fusion(
 
     assert_as_good_as_torch(
         lambda *t: mask_fusion_op(*t[:5], None, *t[5:], residual)[:2], reference, [*maps, weight, bias], dtype
+    )
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("shape", [(1, FUSED_CHANNELS + 1, 2, 3), (2, 96, 9, 13), (3, 8, 40, 33)], ids=str)
+def test_mask_fusion_in_rows(device: str, shape: tuple[int, ...]) -> None:
+    """NHWC with more channels than one program holds, with fewer, and with planes that several share."""
+    made = torch.randn(5, *shape, device=device)
+    maps = [t.contiguous(memory_format=torch.channels_last) for t in made]
+    weight, bias = torch.randn(shape[1], device=device) / shape[1] ** 0.5, torch.randn(1, device=device)
+
+    def reference(h: Tensor, gp: Tensor, bp: Tensor, gi: Tensor, bi: Tensor, w: Tensor, b: Tensor) -> Any:
+        return mask_fusion(h, (gp, bp), (gi, bi), w.view(1, -1, 1, 1), b, True)
+
+    assert_as_good_as_torch(
+        lambda *t: mask_fusion_op(*t[:5], None, *t[5:], True)[:2],
+        reference,
+        [*maps, weight, bias],
+        torch.float32,
     )
 
 
