@@ -21,6 +21,7 @@ from rmgn.data.generated import GeneratedPeople
 from rmgn.data.labels import GENERATED
 from rmgn.data.read import openpose_order
 from rmgn.data.sample import Sample, collate, split
+from rmgn.data.workers import one_thread
 from rmgn.stop_request import leave_to_parent
 from rmgn.training_config import TrainConfig
 
@@ -261,6 +262,11 @@ class Endless(Sampler[int]):
         return itertools.count(self.start, self.stride)
 
 
+def _begin(worker: int) -> None:
+    leave_to_parent(worker)
+    one_thread()
+
+
 def training_batches(
     source: Source,
     held_out: int,
@@ -286,7 +292,7 @@ def training_batches(
         sampler=order,
         num_workers=workers,
         pin_memory=on_gpu,
-        worker_init_fn=leave_to_parent,
+        worker_init_fn=_begin,
     )
     for number, parts in zip(order, loader, strict=False):
         yield made.finish(number, parts, device) if on_gpu else parts

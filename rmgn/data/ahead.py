@@ -32,7 +32,7 @@ from rmgn.data.generate import read_manifest
 from rmgn.data.generated import Batch, GeneratedPeople
 from rmgn.data.people.assets import announce
 from rmgn.data.people.assets import assets as known_assets
-from rmgn.data.workers import told
+from rmgn.data.workers import one_thread, told
 
 SETTINGS = "dressed.json"
 
@@ -202,7 +202,7 @@ def dress_ahead(
         write_whole(note, json.dumps(asdict(settings), indent=1).encode())
     todo = [number for number in range(len(settings)) if not path(out, number).is_file()]
     dresser = _Dresser(people, settings, out, todo)
-    loader = DataLoader(dresser, batch_size=None, num_workers=workers)
+    loader = DataLoader(dresser, batch_size=None, num_workers=workers, worker_init_fn=one_thread)
     for _ in tqdm(loader, initial=len(settings) - len(todo), total=len(settings), unit="sample"):
         pass
     return settings

@@ -11,6 +11,7 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import cv2
 import torch
 
 T = TypeVar("T")
@@ -33,7 +34,7 @@ def told(error: BaseException) -> str:
 def processes(workers: int) -> Iterator[Executor | None]:
     """Processes for `each`, None for one worker; Ctrl-C ends them at once, whatever they are at."""
     if workers <= 1:
-        torch.set_num_threads(1)  # as in a worker
+        one_thread()  # as in a worker
         yield None
         return
     others = set(multiprocessing.active_children())
@@ -72,8 +73,14 @@ def _deaf() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _start() -> None:
+def one_thread(worker: int = 0) -> None:  # noqa: ARG001 - the number that a DataLoader gives
+    """Leave the other cores to this process's neighbours: PyTorch and OpenCV would each take all of them."""
     torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+
+
+def _start() -> None:
+    one_thread()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
