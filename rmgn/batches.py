@@ -20,7 +20,7 @@ from rmgn.data.dress import Dressed, dress
 from rmgn.data.generated import GeneratedPeople
 from rmgn.data.labels import GENERATED
 from rmgn.data.read import openpose_order
-from rmgn.data.sample import Sample, collate, split
+from rmgn.data.sample import Sample, collate
 from rmgn.data.workers import one_thread
 from rmgn.stop_request import leave_to_parent
 from rmgn.training_config import TrainConfig
@@ -92,8 +92,7 @@ class GeneratedSource:
         )
         if self.augment is None:
             return batch
-        rng = np.random.default_rng(noise_seed)
-        return collate([self.augment(sample, rng) for sample in split(batch)])
+        return self.augment.batch(batch, np.random.default_rng(noise_seed))
 
 
 class LayersSource(GeneratedSource):

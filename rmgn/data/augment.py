@@ -2,11 +2,13 @@
 
 The person's side (pictures, parse, key points, dense pose, worn mask, flow, visibility) moves as one; so do a
 garment's picture and mask, and the flow's values with them. Masks stay binary, labels stay labels.
+
+A batch is changed in one go, each of its samples by itself: on a GPU calls are what takes time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rmgn.data.sample import DENSE_PARTS, POINTS, Label, Sample
+from rmgn.data.sample import DENSE_PARTS, POINTS, Label, Sample, collate, split
 
 
 def _swapped(count: int, pairs: list[tuple[int, int]]) -> Tensor:
@@ -51,93 +53,109 @@ _FOLD = 0.04  # of the garment photo's half side: what lies further apart is not
 
 @dataclass(frozen=True)
 class Affine:
-    """Turn by `degrees` (clockwise), scale, then shift by shares of the width and the height."""
+    """Stretch and shear, turn by `degrees` (clockwise), scale, shift by shares of the width and the height.
+
+    stretch: widths grow by it, heights shrink by it; shear: pixels to the right for each pixel down.
+    """
 
     degrees: float = 0.0
     scale: float = 1.0
     right: float = 0.0
     down: float = 0.0
+    stretch: float = 1.0
+    shear: float = 0.0
 
     def matrix(self, size: tuple[int, int]) -> Tensor:
-        """[3, 3]: where a point (x, y, 1) in pixels goes. Turns and scales about the picture's middle."""
+        """[3, 3]: where a point (x, y, 1) in pixels goes; about the picture's middle."""
         height, width = size
         angle = np.deg2rad(self.degrees)
         c, s = self.scale * np.cos(angle), self.scale * np.sin(angle)
-        x, y = width / 2, height / 2
-        to_x, to_y = x + self.right * width, y + self.down * height
-        return torch.tensor(
-            [[c, -s, to_x - c * x + s * y], [s, c, to_y - s * x - c * y], [0, 0, 1]], dtype=torch.float64
-        )
+        linear = np.array([[c, -s], [s, c]]) @ [[self.stretch, self.shear], [0, 1 / self.stretch]]
+        middle = np.array([width / 2, height / 2])
+        to = middle + [self.right * width, self.down * height] - linear @ middle
+        return torch.from_numpy(np.vstack([np.column_stack([linear, to]), [0, 0, 1]]))
 
 
-def _resampler(move: Affine, size: tuple[int, int]) -> Callable[[Tensor, str, str], Tensor]:
-    """A function (map [C, H, W], "bilinear" or "nearest", "border" or "zeros") -> the map moved."""
+Resample = Callable[[Tensor, str, str], Tensor]
+
+
+def _matrices(moves: Sequence[Affine], size: tuple[int, int]) -> Tensor:
+    return torch.stack([move.matrix(size) for move in moves])
+
+
+def _resampler(moves: Sequence[Affine], size: tuple[int, int]) -> Resample:
+    """A function (maps [B, C, H, W], "bilinear" or "nearest", "border" or "zeros") -> the maps moved."""
     height, width = size
     normal = torch.tensor([[2 / width, 0, -1], [0, 2 / height, -1], [0, 0, 1]], dtype=torch.float64)
-    back = normal @ torch.linalg.inv(move.matrix(size)) @ torch.linalg.inv(normal)
-    grid = F.affine_grid(back[None, :2].float(), [1, 1, height, width], align_corners=False)
+    back = normal @ torch.linalg.inv(_matrices(moves, size)) @ torch.linalg.inv(normal)
+    theta, grids = back[:, :2].float(), dict[torch.device, Tensor]()
 
-    def resample(image: Tensor, mode: str, padding: str) -> Tensor:
-        at = grid.to(image.device)
-        moved = F.grid_sample(image[None].float(), at, mode, padding, align_corners=False)[0]
-        return moved.to(image.dtype)
+    def resample(maps: Tensor, mode: str, padding: str) -> Tensor:
+        if maps.device not in grids:
+            shape = [len(moves), 1, height, width]
+            grids[maps.device] = F.affine_grid(theta.to(maps.device), shape, align_corners=False)
+        at = grids[maps.device]
+        return F.grid_sample(maps.float(), at, mode, padding, align_corners=False).to(maps.dtype)
 
     return resample
 
 
-def move_person(sample: Sample, move: Affine) -> Sample:
-    """Move the person. What comes in from outside repeats the border, in the picture and all maps alike.
+def move_person(batch: Sample, moves: Sequence[Affine]) -> Sample:
+    """Move each person of a batch. What comes in from outside repeats the border, in picture and maps alike.
 
     The flow is not known there, nor between two pieces of cloth, nor beside pixels where it was not.
     """
-    size = (sample.person.shape[-2], sample.person.shape[-1])
-    resample = _resampler(move, size)
-    changed: dict[str, Tensor] = {"person": resample(sample.person, "bilinear", "border").clamp(-1, 1)}
-    if sample.worn_mask is not None:
-        changed["worn_mask"] = resample(sample.worn_mask, "nearest", "border")
-    if sample.flow is not None and sample.visible is not None:
-        flow, nearest = (resample(sample.flow, mode, "border") for mode in ("bilinear", "nearest"))
-        smooth = ((flow - nearest).abs() < _FOLD).all(dim=0, keepdim=True)
-        known = resample(sample.visible, "bilinear", "zeros") > 0.99  # at all four neighbours
-        changed["flow"], changed["visible"] = flow, (smooth & known).to(sample.visible.dtype)
+    size = (batch.person.shape[-2], batch.person.shape[-1])
+    resample = _resampler(moves, size)
+    changed: dict[str, Tensor] = {"person": resample(batch.person, "bilinear", "border").clamp(-1, 1)}
+    if batch.worn_mask is not None:
+        changed["worn_mask"] = resample(batch.worn_mask, "nearest", "border")
+    if batch.flow is not None and batch.visible is not None:
+        flow, nearest = (resample(batch.flow, mode, "border") for mode in ("bilinear", "nearest"))
+        smooth = ((flow - nearest).abs() < _FOLD).all(dim=1, keepdim=True)
+        known = resample(batch.visible, "bilinear", "zeros") > 0.99  # at all four neighbours
+        changed["flow"], changed["visible"] = flow, (smooth & known).to(batch.visible.dtype)
     for name in ("parse", "dense"):
-        if (plane := getattr(sample, name)) is not None:
-            changed[name] = resample(plane[None], "nearest", "border")[0]
-    if sample.other_persons is not None:
-        moved = [resample(person, "bilinear", "border").clamp(-1, 1) for person in sample.other_persons]
-        changed["other_persons"] = torch.stack(moved)
-    if sample.keypoints is not None:
-        changed["keypoints"] = _move_points(sample.keypoints, move.matrix(size), size)
-    return sample.replace(**changed)
+        if (plane := getattr(batch, name)) is not None:
+            changed[name] = resample(plane[:, None], "nearest", "border")[:, 0]
+    if (others := batch.other_persons) is not None:
+        changed["other_persons"] = (
+            resample(others.flatten(1, 2), "bilinear", "border").clamp(-1, 1).view_as(others)
+        )
+    if batch.keypoints is not None:
+        changed["keypoints"] = _move_points(batch.keypoints, _matrices(moves, size), size)
+    return batch.replace(**changed)
 
 
-def _move_points(points: Tensor, matrix: Tensor, size: tuple[int, int]) -> Tensor:
+def _move_points(points: Tensor, matrices: Tensor, size: tuple[int, int]) -> Tensor:
     """Move what was seen; what leaves the picture counts as not seen."""
-    homogeneous = F.pad(points[:, :2].double(), (0, 1), value=1.0)
-    xy = (homogeneous @ matrix.T.to(points.device))[:, :2].float()
-    inside = (xy >= 0).all(dim=1) & (xy[:, 0] < size[1]) & (xy[:, 1] < size[0]) & (points[:, 2] > 0)
-    return torch.cat([xy, points[:, 2:]], dim=1) * inside[:, None]
+    homogeneous = F.pad(points[..., :2].double(), (0, 1), value=1.0)
+    xy = (homogeneous @ matrices.mT.to(points.device))[..., :2].float()
+    inside = (xy >= 0).all(dim=-1) & (xy[..., 0] < size[1]) & (xy[..., 1] < size[0]) & (points[..., 2] > 0)
+    return torch.cat([xy, points[..., 2:]], dim=-1) * inside[..., None]
 
 
-def move_garment(sample: Sample, move: Affine) -> Sample:
-    """Move the garment in its photo; the flow points to where it went, and is lost where that is outside."""
-    size = (sample.garment.shape[-2], sample.garment.shape[-1])
-    garment, mask = _move_photo(sample.garment, sample.garment_mask, move)
+def move_garment(batch: Sample, moves: Sequence[Affine]) -> Sample:
+    """Move each garment in its photo; the flow points to where it went, and is lost where that is outside."""
+    size = (batch.garment.shape[-2], batch.garment.shape[-1])
+    garment, mask = _move_photos(batch.garment, batch.garment_mask, moves)
     changed = {"garment": garment, "garment_mask": mask}
-    if sample.flow is not None and sample.visible is not None:
-        scale = torch.tensor([size[1] / 2, size[0] / 2], dtype=torch.float64, device=sample.flow.device)
+    if batch.flow is not None and batch.visible is not None:
+        scale = torch.tensor([size[1] / 2, size[0] / 2], dtype=torch.float64, device=batch.flow.device)
         scale = scale.view(2, 1, 1)
-        pixels = ((sample.flow.double() + 1) * scale).flatten(1)
-        matrix = move.matrix(size).to(pixels.device)
-        moved = (matrix[:2, :2] @ pixels + matrix[:2, 2:]).view_as(sample.flow) / scale - 1
-        inside = (moved.abs() < 1 - 0.5 / scale).all(dim=0, keepdim=True)  # between centres of pixels
+        pixels = ((batch.flow.double() + 1) * scale).flatten(2)
+        matrices = _matrices(moves, size).to(pixels.device)
+        moved = (
+            torch.baddbmm(matrices[:, :2, 2:], matrices[:, :2, :2], pixels).view_as(batch.flow) / scale - 1
+        )
+        inside = (moved.abs() < 1 - 0.5 / scale).all(dim=1, keepdim=True)  # between centres of pixels
         changed["flow"] = moved.float()
-        changed["visible"] = sample.visible * inside
-    return sample.replace(**changed)
+        changed["visible"] = batch.visible * inside
+    return batch.replace(**changed)
 
 
-def _move_photo(garment: Tensor, mask: Tensor, move: Affine) -> tuple[Tensor, Tensor]:
-    resample = _resampler(move, (garment.shape[-2], garment.shape[-1]))
+def _move_photos(garment: Tensor, mask: Tensor, moves: Sequence[Affine]) -> tuple[Tensor, Tensor]:
+    resample = _resampler(moves, (garment.shape[-2], garment.shape[-1]))
     return resample(garment, "bilinear", "border").clamp(-1, 1), resample(mask, "nearest", "zeros")
 
 
@@ -150,17 +168,25 @@ class Colour:
     saturation: float = 1.0
     hue: float = 0.0
 
-    def apply(self, image: Tensor) -> Tensor:
-        """Change a picture [..., 3, H, W] in [-1, 1]; it stays in that range.
-
-        Contrast is about mid-grey and hue turns about the grey axis, so all of it is one affine map of
-        colours, and a colour becomes the same one in every picture.
-        """
+    def matrix(self) -> Tensor:
+        """[3, 4]: an affine map of colours in [-1, 1]; contrast about mid-grey, hue about the grey axis."""
         grey = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64).expand(3, 3)
         turned = self.saturation * _hue_turn(self.hue) @ (torch.eye(3, dtype=torch.float64) - grey)
-        matrix = (self.contrast * self.brightness * (grey + turned)).to(image)
-        flat = matrix @ image.flatten(-2)
-        return flat.add_(self.contrast * (self.brightness - 1)).clamp_(-1, 1).view(image.shape)
+        offset = torch.full((3, 1), self.contrast * (self.brightness - 1), dtype=torch.float64)
+        return torch.cat([self.contrast * self.brightness * (grey + turned), offset], dim=1)
+
+
+def recolour(images: Tensor, colours: Sequence[Colour]) -> Tensor:
+    """Change pictures [B, 3, H, W] or [B, K, 3, H, W] in [-1, 1], each sample's by its own map.
+
+    They stay in that range. A colour becomes the same one in every picture of a sample.
+    """
+    if all(colour == Colour() for colour in colours):
+        return images
+    maps = torch.stack([colour.matrix() for colour in colours]).to(images)
+    while maps.dim() < images.dim() - 1:
+        maps = maps.unsqueeze(1)
+    return (maps[..., :3] @ images.flatten(-2) + maps[..., 3:]).clamp_(-1, 1).view(images.shape)
 
 
 def _hue_turn(degrees: float) -> Tensor:
@@ -173,10 +199,23 @@ def _hue_turn(degrees: float) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Augment:
-    """Random changes; call it with a sample and a random generator.
+class _Change:
+    """What is drawn for one sample."""
 
-    Each field is the largest change, of scales the logarithm's.
+    flip: bool
+    person: Affine
+    garment: Affine
+    colour: Colour
+    light: Colour  # of the garment's photo
+    others: list[Affine]  # of the other garments
+    other_lights: list[Colour]
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Random changes; call it with a sample, or `batch` with many, and a random generator.
+
+    Each field is the largest change, of scales and stretches the logarithm's.
 
     Colours change in all pictures of a sample alike, since the person must be able to wear the garment's; the
     garments' brightness changes once more by itself, as in another photo's light.
@@ -194,43 +233,74 @@ class Augment:
     saturation: float = 0.15
     hue: float = 8.0  # degrees
     garment_brightness: float = 0.05
+    person_bend: float = 0.0  # stretch and shear
+    garment_bend: float = 0.0
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """The sample, changed as drawn from `rng`."""
+        return split(self.batch(collate([sample]), rng))[0]
 
+    def batch(self, batch: Sample, rng: np.random.Generator) -> Sample:
+        """The batch, each sample changed by itself, drawn one after the other from `rng`."""
+        others = 0 if batch.other_garments is None else batch.other_garments.shape[1]
+        drawn = [self._draw(rng, others) for _ in range(len(batch.person))]
+        if any(one.flip for one in drawn):
+            pairs = zip(split(batch), drawn, strict=True)
+            batch = collate([flip(sample) if one.flip else sample for sample, one in pairs])
+        batch = move_person(batch, [one.person for one in drawn])
+        batch = move_garment(batch, [one.garment for one in drawn])
+        colours, lights = [one.colour for one in drawn], [one.light for one in drawn]
+        changed = {
+            "person": recolour(batch.person, colours),
+            "garment": recolour(recolour(batch.garment, colours), lights),
+        }
+        if batch.other_persons is not None:
+            changed["other_persons"] = recolour(batch.other_persons, colours)
+        if batch.other_garments is not None and batch.other_masks is not None:
+            garments, masks = batch.other_garments, batch.other_masks
+            moves = [move for one in drawn for move in one.others]
+            moved, moved_masks = _move_photos(garments.flatten(0, 1), masks.flatten(0, 1), moves)
+            moved = recolour(moved, [one.colour for one in drawn for _ in range(others)])
+            moved = recolour(moved, [light for one in drawn for light in one.other_lights])
+            changed["other_garments"] = moved.view_as(garments)
+            changed["other_masks"] = moved_masks.view_as(masks)
+        return batch.replace(**changed)
+
+    def _draw(self, rng: np.random.Generator, others: int) -> _Change:
         def draw(most: float) -> float:
             return float(rng.uniform(-most, most))
 
-        def affine(degrees: float, scale: float, shift: float) -> Affine:
-            return Affine(draw(degrees), float(np.exp(draw(scale))), draw(shift), draw(shift))
+        def affine(degrees: float, scale: float, shift: float, bend: float) -> Affine:
+            return Affine(
+                draw(degrees), float(np.exp(draw(scale))), draw(shift), draw(shift),
+                float(np.exp(draw(bend))), draw(bend),
+            )  # fmt: skip
 
-        if rng.random() < self.flip:
-            sample = flip(sample)
-        sample = move_person(sample, affine(self.person_degrees, self.person_scale, self.person_shift))
-        of_garment = (self.garment_degrees, self.garment_scale, self.garment_shift)
-        sample = move_garment(sample, affine(*of_garment))
-        colour = Colour(
-            1 + draw(self.brightness), 1 + draw(self.contrast), 1 + draw(self.saturation), draw(self.hue)
+        def light() -> Colour:
+            return Colour(1 + draw(self.garment_brightness))
+
+        of_person = self.person_degrees, self.person_scale, self.person_shift, self.person_bend
+        of_garment = self.garment_degrees, self.garment_scale, self.garment_shift, self.garment_bend
+        return _Change(
+            flip=rng.random() < self.flip,
+            person=affine(*of_person),
+            garment=affine(*of_garment),
+            colour=Colour(
+                1 + draw(self.brightness), 1 + draw(self.contrast), 1 + draw(self.saturation), draw(self.hue)
+            ),
+            light=light(),
+            others=[affine(*of_garment) for _ in range(others)],
+            other_lights=[light() for _ in range(others)],
         )
 
-        def photo(image: Tensor) -> Tensor:
-            return Colour(1 + draw(self.garment_brightness)).apply(colour.apply(image))
 
-        changed = {"person": colour.apply(sample.person), "garment": photo(sample.garment)}
-        if sample.other_persons is not None:
-            changed["other_persons"] = colour.apply(sample.other_persons)
-        if sample.other_garments is not None and sample.other_masks is not None:
-            pairs = zip(sample.other_garments, sample.other_masks, strict=True)
-            moved = [_move_photo(g, m, affine(*of_garment)) for g, m in pairs]
-            changed["other_garments"] = torch.stack([photo(g) for g, _ in moved])
-            changed["other_masks"] = torch.stack([m for _, m in moved])
-        return sample.replace(**changed)
-
-
-# Layers draw colours, and mirror themselves, before they are dressed; framings vary more than one folder's.
+# Layers draw colours, and mirror themselves, before they are dressed; framings vary more than one folder's,
+# bodies and cuts more than a few thousand people show.
 PLACES_ALONE = Augment(
     person_scale=0.25,
     person_shift=0.08,
+    person_bend=0.06,
+    garment_bend=0.08,
     flip=0,
     brightness=0,
     contrast=0,

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rmgn.data.augment import Affine, Augment, Colour, flip, move_garment, move_person
-from rmgn.data.sample import LEFT_WRIST, RIGHT_WRIST, Label, Sample, pose_maps
+from rmgn.data import augment
+from rmgn.data.augment import Affine, Augment, Colour, flip, recolour
+from rmgn.data.sample import LEFT_WRIST, RIGHT_WRIST, Label, Sample, collate, pose_maps, split
 
 HEIGHT, WIDTH = 64, 48
 NONE = Augment(*(0.0 for _ in fields(Augment)))
@@ -25,6 +26,8 @@ moves = st.builds(
     scale=st.floats(0.8, 1.25),
     right=st.floats(-0.15, 0.15),
     down=st.floats(-0.15, 0.15),
+    stretch=st.floats(0.85, 1.15),
+    shear=st.floats(-0.15, 0.15),
 )
 seeds = st.integers(0, 2**32 - 1)
 
@@ -60,6 +63,14 @@ def _random_sample(seed: int) -> Sample:
         person, garment, mask(1), True, ("p",), ("g",), labels(len(Label)), points, labels(25), mask(1),
         flow, torch.ones(1, HEIGHT, WIDTH), others, other_masks, _smooth(g)[None],
     )  # fmt: skip
+
+
+def move_person(sample: Sample, move: Affine) -> Sample:
+    return split(augment.move_person(collate([sample]), [move]))[0]
+
+
+def move_garment(sample: Sample, move: Affine) -> Sample:
+    return split(augment.move_garment(collate([sample]), [move]))[0]
 
 
 def known(part: Tensor | None) -> Tensor:
@@ -140,6 +151,17 @@ def test_points_that_leave_are_not_seen() -> None:
 
 
 @given(seeds)
+@settings(max_examples=10, deadline=None)
+def test_a_batch_changes_as_its_samples_do_alone(seed: int) -> None:
+    change = Augment(person_bend=0.1, garment_bend=0.1)
+    samples = [_random_sample(seed + k) for k in range(3)]
+    together = split(change.batch(collate(samples), np.random.default_rng(seed)))
+    rng = np.random.default_rng(seed)
+    for one, sample in zip(together, samples, strict=True):
+        _equal(one, change(sample, rng), tolerance=1e-5)
+
+
+@given(seeds)
 @settings(max_examples=20, deadline=None)
 def test_masks_stay_binary_and_labels_stay_labels(seed: int) -> None:
     sample = _random_sample(seed)
@@ -210,13 +232,16 @@ def test_a_colour_changes_alike_in_all_pictures(seed: int) -> None:
 
 
 def test_colours_do_what_their_names_say() -> None:
+    def one(colour: Colour, picture: Tensor) -> Tensor:
+        return recolour(picture[None], [colour])[0]
+
     picture = _smooth(torch.Generator().manual_seed(3)) * 0.5
     grey = picture.new_tensor([0.299, 0.587, 0.114])
-    assert Colour(brightness=1.2).apply(picture).mean() > picture.mean()
-    flat = Colour(saturation=0).apply(picture)
+    assert one(Colour(brightness=1.2), picture).mean() > picture.mean()
+    flat = one(Colour(saturation=0), picture)
     torch.testing.assert_close(flat[0], flat[1], atol=1e-6, rtol=0)
     torch.testing.assert_close(flat[0], torch.einsum("c,chw->hw", grey, picture), atol=1e-5, rtol=0)
-    assert Colour(contrast=0.5).apply(picture).std() < picture.std()
-    third = Colour(hue=120).apply(torch.tensor([0.5, -0.5, -0.5]).view(3, 1, 1))
+    assert one(Colour(contrast=0.5), picture).std() < picture.std()
+    third = one(Colour(hue=120), torch.tensor([0.5, -0.5, -0.5]).view(3, 1, 1))
     assert third[1] > third[0], "a third of a turn makes red green"
-    torch.testing.assert_close(Colour(hue=360).apply(picture), picture, atol=1e-5, rtol=0)
+    torch.testing.assert_close(one(Colour(hue=360), picture), picture, atol=1e-5, rtol=0)
