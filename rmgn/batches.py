@@ -114,8 +114,14 @@ class LayersSource(GeneratedSource):
         return self.people.collate(items)
 
     def batch(self, items: dict[str, Tensor], noise_seed: int, device: torch.device) -> Sample:
-        dressed = dress({name: value.to(device) for name, value in items.items()}, noise_seed)
-        return self.sample(dressed, items["keypoints"], noise_seed)
+        return self.sample(self._dress(items, noise_seed, device), items["keypoints"], noise_seed)
+
+    def looks(self, items: dict[str, Tensor], noise_seed: int, device: torch.device) -> dict[str, Tensor]:
+        """What `rmgn.data.ahead` keeps of a batch, on the device but for the key points."""
+        return ahead.pack(self._dress(items, noise_seed, device), items["keypoints"])
+
+    def _dress(self, items: dict[str, Tensor], noise_seed: int, device: torch.device) -> Dressed:
+        return dress({name: value.to(device) for name, value in items.items()}, noise_seed)
 
 
 class DressedSource(GeneratedSource):
@@ -137,8 +143,11 @@ class DressedSource(GeneratedSource):
         return batch
 
     def batch(self, items: dict[str, Tensor], noise_seed: int, device: torch.device) -> Sample:
-        dressed = ahead.unpack({name: value.to(device) for name, value in items.items()})
+        dressed = ahead.unpack(self.looks(items, noise_seed, device))
         return self.sample(dressed, items["keypoints"], noise_seed)
+
+    def looks(self, items: dict[str, Tensor], noise_seed: int, device: torch.device) -> dict[str, Tensor]:  # noqa: ARG002
+        return {name: value if name == "keypoints" else value.to(device) for name, value in items.items()}
 
 
 class FolderSource:
@@ -195,6 +204,8 @@ def open_source(
             if have != want:
                 raise ValueError(f"{folder} was dressed with {name} {have}, the configuration has {want}")
         return source
+    if config.reuse > 1:
+        raise ValueError(f"reuse is for generated people, whose looks are drawn; {folder} holds photos")
     augment = Augment() if config.augment else None
     dataset = open_dataset(
         folder,
@@ -240,8 +251,11 @@ class Batches(Dataset[Any]):
 
     def finish(self, number: int, parts: Any, device: torch.device | str = "cpu") -> Sample:
         """Make a batch of what `ready=False` leaves."""
-        noise_seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
-        return self.source.batch(parts, noise_seed, torch.device(device))
+        return self.source.batch(parts, self.noise_seed(number), torch.device(device))
+
+    def noise_seed(self, number: int) -> int:
+        """Of what is drawn for a batch beside its items."""
+        return int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
 
 
 @lru_cache(maxsize=4)
@@ -261,7 +275,8 @@ class Endless(Sampler[int]):
         return itertools.count(self.start, self.stride)
 
 
-def _begin(worker: int) -> None:
+def begin(worker: int) -> None:
+    """What a worker of a training does first."""
     leave_to_parent(worker)
     one_thread()
 
@@ -291,7 +306,7 @@ def training_batches(
         sampler=order,
         num_workers=workers,
         pin_memory=on_gpu,
-        worker_init_fn=_begin,
+        worker_init_fn=begin,
     )
     for number, parts in zip(order, loader, strict=False):
         yield made.finish(number, parts, device) if on_gpu else parts

@@ -41,6 +41,7 @@ from rmgn.config import PRESETS, parse_size
 from rmgn.data.files import sha256
 from rmgn.data.sample import Sample
 from rmgn.data.workers import told
+from rmgn.look_pool import LookSource, reused_batches
 from rmgn.run_folder import RunFolder
 from rmgn.speedometer import Speedometer
 from rmgn.stages import Losses, Network
@@ -274,6 +275,19 @@ def training_feed(
     accumulates twice as many.
     """
     start = step * config.accumulate * accelerator.num_processes + accelerator.process_index
+    if config.reuse > 1:
+        return reused_batches(
+            cast(LookSource, source),
+            config.held_out,
+            config.batch,
+            config.seed,
+            start,
+            workers,
+            config.reuse,
+            config.pool,
+            accelerator.device,
+            stride=accelerator.num_processes,
+        )
     return batches.training_batches(
         source,
         config.held_out,
@@ -337,6 +351,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, help="steps of the optimizer")
     parser.add_argument("--batch", type=int, help="samples a step and process")
     parser.add_argument("--accumulate", type=int, help="batches a step and process (1)")
+    parser.add_argument("--reuse", type=int, help="batches that draw on each look of generated people (1)")
     parser.add_argument("--fakes", type=int, help="fake persons a sample, 1 to 3")
     parser.add_argument("--learning-rate", type=float)
     parser.add_argument(
@@ -350,7 +365,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     of_network = ("stage", "preset", "fakes", "learning_rate", "perceptual", "precision")
-    of_data = ("steps", "batch", "accumulate", "held_out", "seed")
+    of_data = ("steps", "batch", "accumulate", "reuse", "held_out", "seed")
     try:
         overrides = {name: getattr(args, name) for name in (*of_network, *of_data)}
         if args.size is not None:

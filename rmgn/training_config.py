@@ -19,7 +19,8 @@ PRECISIONS = ("no", "bf16", "fp16")
 # Least and greatest values of settings.
 BOUNDS = {
     **dict.fromkeys(
-        ("batch", "accumulate", "steps", "held_out", "log_steps", "validate_steps"), (1, math.inf)
+        ("batch", "accumulate", "steps", "reuse", "pool", "held_out", "log_steps", "validate_steps"),
+        (1, math.inf),
     ),
     **dict.fromkeys(("epochs", "warmup", "clip", "composite_weight", "save_minutes", "seed"), (0, math.inf)),
     **dict.fromkeys(("constant", "warp_factor", "ema", "batch_statistics", "learning_rate"), (0, 1)),
@@ -60,6 +61,10 @@ class TrainConfig:
     composite_weight: float = 1.0  # of the composite mask's loss
     perceptual: str = "none"  # none, lite0 (EfficientNet-Lite0), or the file of VGG-19's weights
     precision: str = "no"  # no (float32), bf16, fp16
+    reuse: int = (
+        1  # batches that draw on each look of generated people, from a pool on the device; 1: no pool
+    )
+    pool: int = 2048  # looks in it, 1.4 MB each at 256x192
     held_out: int = 32  # samples at the end of the data set for validation
     seed: int = 0
     log_steps: int = 50
@@ -123,6 +128,8 @@ def load_config(name: str, overrides: dict[str, Any]) -> TrainConfig:
             raise ValueError(f"{file}: {name} must be a multiple of 32, at least 96")
     if config.flow_levels and not config.stage.endswith("-warp"):
         raise ValueError(f"{file}: flow_levels goes with stages that train the warp module alone")
+    if config.reuse > 1 and config.pool < config.batch:
+        raise ValueError(f"{file}: a pool of {config.pool} looks does not fill batches of {config.batch}")
     if not 0 <= config.flow_levels <= len(ModelConfig.encoder_widths):
         raise ValueError(f"{file}: flow_levels must be 0 to {len(ModelConfig.encoder_widths)}")
     if not 0 <= config.held_levels < (config.flow_levels or len(ModelConfig.encoder_widths)):

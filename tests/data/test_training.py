@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -19,10 +20,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from kernels import flow_warp
 from rmgn import PRESETS, RMGN, checkpoint
-from rmgn.batches import Batches, Endless, LayersSource, training_batches
+from rmgn.batches import Batches, Endless, LayersSource, open_source, training_batches
 from rmgn.data.augment import PLACES_ALONE
 from rmgn.data.generated import GeneratedPeople
 from rmgn.data.sample import Sample
+from rmgn.look_pool import reused_batches
 from rmgn.task import make_task
 from rmgn.teacher import ParserBased
 from rmgn.train import main, schedule
@@ -86,6 +88,47 @@ def test_batches_do_not_depend_on_stops_or_workers(layers_folder: Path) -> None:
         for name, value in vars(expected).items():
             same = torch.equal(getattr(other, name), value) if isinstance(value, torch.Tensor) else True
             assert same, name
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_reused_looks_do_not_depend_on_stops_or_workers(layers_folder: Path, size: int) -> None:
+    def batch(start: int, index: int, workers: int, stride: int = 1) -> Sample:
+        source = LayersSource(GeneratedPeople(layers_folder, size=(128, 96)), augment=PLACES_ALONE)
+        feed = reused_batches(source, 1, 4, 7, start, workers, reuse=2, size=size, stride=stride)
+        return next(itertools.islice(feed, index, None))
+
+    expected = batch(0, 6, 0)
+    for other in (batch(5, 1, 0), batch(6, 0, 1), batch(6, 0, 0)):
+        for name, value in vars(expected).items():
+            assert not isinstance(value, torch.Tensor) or torch.equal(getattr(other, name), value), name
+    for other in (batch(1, 2, 0, stride=2), batch(0, 5, 0)):
+        assert not torch.equal(other.person, expected.person)
+
+
+def test_reused_looks_are_loaded_once(layers_folder: Path) -> None:
+    """Three batches draw on what one loads, each in other places; nothing is drawn that was not loaded."""
+
+    class Counting(LayersSource):
+        loaded: ClassVar[list[tuple[int, int]]] = []
+
+        def load(self, index: int, epoch: int) -> dict[str, torch.Tensor]:
+            self.loaded.append((index, epoch))
+            return super().load(index, epoch)
+
+    source = Counting(GeneratedPeople(layers_folder, size=(128, 96)))
+    feed = reused_batches(source, 1, 2, 0, 0, 0, reuse=3, size=3)
+    persons = [next(feed).person for _ in range(9)]
+    assert len(source.loaded) == 3
+    assert all(torch.equal(person, persons[0]) for person in persons[1:3]), "one look, drawn three times"
+    assert len({float(person.sum()) for person in persons}) <= 3
+    source = Counting(GeneratedPeople(layers_folder, size=(128, 96)), augment=PLACES_ALONE)
+    feed = reused_batches(source, 1, 2, 0, 0, 0, reuse=3, size=3)
+    assert not torch.equal(next(feed).person, next(feed).person), "moved anew each time"
+
+
+def test_reuse_is_for_generated_people(published: Callable[[str], Path]) -> None:
+    with pytest.raises(ValueError, match="reuse is for generated people"):
+        open_source(published("viton"), TrainConfig(stage="pb-warp", reuse=2))
 
 
 def test_layers_give_both_directions_with_their_truth(layers_folder: Path) -> None:
