@@ -104,35 +104,52 @@ def _correlation_variants(dtype: str, suffix: str, block: int) -> Iterator[Varia
 
 def _mask_fusion_variants(dtype: str, layout: str) -> Iterator[Variant]:
     float32 = {"mean", "rstd", "means", "deviations", "grad_logit", "sums", "into"}
-    acc, plane = {"ACC": tl.float32}, {"BLOCK_P": 1024, "BLOCK_C": 1}
+    acc = {"ACC": tl.float32}
+    warps, gradient_warps = mask_fusion.SUM_WARPS, mask_fusion.GRADIENT_WARPS
+    few, many = (
+        {"BLOCK_P": mask_fusion.plane_block(1 << 16, elements), "BLOCK_C": 1}
+        for elements in (mask_fusion.ROW_ELEMENTS, mask_fusion.SUM_ELEMENTS)
+    )
     tile = {"BLOCK_P": mask_fusion.BLOCK_PIXELS, "BLOCK_C": mask_fusion.BLOCK_CHANNELS}
-    if layout:
-        plane = tile = {"BLOCK_P": mask_fusion.ROW_PIXELS, "BLOCK_C": mask_fusion.ROW_CHANNELS}
 
     def variant(name: str, function: Any, constants: dict[str, Any], warps: int = WARPS) -> Variant:
-        return _variant(f"{name}{layout}", function, dtype, {**acc, **constants}, float32, warps, layout)
+        sizes = {"channels": channels, **({"sp": channels} if layout else {})}
+        constants = {**acc, **sizes, **constants}
+        return _variant(f"{name}{layout}", function, dtype, constants, float32, warps, layout)
 
+    channels = mask_fusion.ROW_CHANNELS  # a constant of the kernels, and so is a pixel's stride
+    if layout:
+        few, many = (
+            mask_fusion.row_tile(channels, 1 << 16, elements)
+            for elements in (mask_fusion.ROW_ELEMENTS, mask_fusion.SUM_ELEMENTS)
+        )
+        tile = few
     for suffix, whole in (("", True), ("_of_parts", False)):
-        yield variant(f"plane_statistics{suffix}", mask_fusion._statistics_kernel, {"WHOLE": whole, **plane})
+        constants = {"WHOLE": whole, **many}
+        yield variant(f"plane_statistics{suffix}", mask_fusion._statistics_kernel, constants, warps)
     if not layout and dtype == "fp32":  # of statistics, which have one layout and one dtype
         merge = {"BLOCK_N": mask_fusion.MOST_PARTS, "BLOCK_C": mask_fusion.BLOCK_CHANNELS}
         yield variant("merge_statistics", mask_fusion._merge_kernel, merge)
-    yield variant("regional_mask", mask_fusion._mask_kernel, tile)
+    by_pixel = {"": tile, "_small": mask_fusion.pixel_tile(1, channels, 1)} if not layout else {"": tile}
+    for suffix, pixels in by_pixel.items():
+        yield variant(f"regional_mask{suffix}", mask_fusion._mask_kernel, pixels)
+        constants = {"HAS_GRAD_MASK": False, "LOGIT": True, **pixels}
+        yield variant(f"mask_gradient{suffix}", mask_fusion._mask_gradient_kernel, constants)
     for residual in (False, True):
         form = {"RESIDUAL": residual}
         suffix = "_residual" if residual else ""
         yield variant(f"blend{suffix}", mask_fusion._blend_kernel, {**form, **tile})
-        whole_plane = {**form, "BLOCK_P": mask_fusion.WHOLE_PLANE}
-        yield variant(f"whole_plane{suffix}", mask_fusion._plane_kernel, whole_plane, mask_fusion.PLANE_WARPS)
-        for row in (mask_fusion.ROW_CHANNELS, mask_fusion.FUSED_CHANNELS) if layout else ():
-            fused = {**form, "BLOCK_P": mask_fusion.FUSED_ELEMENTS // row, "BLOCK_C": row}
-            yield variant(f"fused{suffix}_{row}", mask_fusion._fused_kernel, fused, mask_fusion.FUSED_WARPS)
         backward = {**form, "LOGIT": True}
-        affine, warps = {**backward, **plane}, mask_fusion.GRADIENT_WARPS
-        yield variant(f"affine_gradient{suffix}", mask_fusion._affine_gradient_kernel, affine, warps)
+        affine = {**backward, **few}
+        yield variant(f"affine_gradient{suffix}", mask_fusion._affine_gradient_kernel, affine, gradient_warps)
         yield variant(f"input_gradient{suffix}", mask_fusion._input_gradient_kernel, {**backward, **tile})
-    constants = {"HAS_GRAD_MASK": False, "LOGIT": True, **tile}
-    yield variant("mask_gradient", mask_fusion._mask_gradient_kernel, constants)
+        if not layout:
+            plane = {**form, "BLOCK_P": mask_fusion.WHOLE_PLANE}
+            yield variant(f"whole_plane{suffix}", mask_fusion._plane_kernel, plane, mask_fusion.PLANE_WARPS)
+            continue
+        for row in (8, mask_fusion.ROW_CHANNELS, mask_fusion.FUSED_CHANNELS):
+            fused = {**form, **mask_fusion.fused_tile(row, 1 << 16), "channels": row, "sp": row}
+            yield variant(f"fused{suffix}_{row}", mask_fusion._fused_kernel, fused, mask_fusion.FUSED_WARPS)
 
 
 def _variant(
@@ -156,9 +173,9 @@ def _variant(
             signature[argument] = "constexpr"
         elif argument in ("slope", "epsilon"):
             signature[argument] = "fp32"
-        elif argument in ("height", "width", "out_width", "parts", "share"):
+        elif argument in ("height", "width", "out_width", "parts"):
             signature[argument] = "i32"
-        elif argument in ("channels", "pixels") or re.search(r"(^|_)s[bchwp]$", argument):
+        elif argument in ("channels", "pixels", "share") or re.search(r"(^|_)s[bchwp]$", argument):
             signature[argument] = "i32"
             multiples.append(argument)
         else:

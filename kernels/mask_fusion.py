@@ -22,12 +22,13 @@ EPSILON = 1e-5
 WHOLE_PLANE = 4096
 PLANE_WARPS = 16  # with 8 a thread's share of six such planes spills in NHWC
 BLOCK_PIXELS, BLOCK_CHANNELS = 128, 8
-# In NHWC the channels of a pixel lie side by side: a program takes a row of them, up to all of a pixel.
-ROW_PIXELS, ROW_CHANNELS = 16, 64
+# In NHWC the channels of a pixel lie side by side: a program takes a row of them, up to all of a pixel. Sums
+# over planes load more at a time, since each waits for its loads.
+ROW_CHANNELS, ROW_ELEMENTS, SUM_ELEMENTS, SUM_WARPS = 64, 1024, 4096, 8
 FUSED_CHANNELS, FUSED_ELEMENTS, FUSED_WARPS = 1024, 4096, 8
 GRADIENT_WARPS = 8  # with 4 a thread's share of four gradients and three sums spills
 # Programs that sums over planes are spread over: a few for each multiprocessor of a large GPU.
-PROGRAMS, MOST_PARTS = 512, 256
+PROGRAMS, MOST_PARTS = 512, 512
 # Offsets inside a sample are 32-bit, which halves the registers that addresses take; samples start at 64-bit
 # offsets.
 
@@ -140,13 +141,13 @@ def _statistics_kernel(
     h,  # [B, C, P] by strides
     mean,  # [B, parts, C]
     rstd,  # [B, parts, C]
-    channels,
+    channels: constexpr,
     pixels,
     share,
     epsilon,
     sb,
     sc,
-    sp,
+    sp: constexpr,
     WHOLE: constexpr,
     ACC: constexpr,
     BLOCK_P: constexpr,
@@ -164,7 +165,7 @@ def _statistics_kernel(
     begin = part * share
     end = tl.minimum(begin + share, pixels)
     at = h + batch * sb + channel[:, None] * sc
-    count = tl.zeros([BLOCK_P], dtype=ACC)
+    step = tl.zeros([1, 1], dtype=ACC)
     centre = tl.zeros([BLOCK_C, BLOCK_P], dtype=ACC)
     squares = tl.zeros([BLOCK_C, BLOCK_P], dtype=ACC)
     for start in range(begin, end, BLOCK_P):
@@ -172,10 +173,11 @@ def _statistics_kernel(
         inside = pixel < end
         both = some[:, None] & inside[None, :]
         value = tl.load(at + pixel[None, :] * sp, mask=both, other=0.0).to(ACC)
-        count += tl.where(inside, 1.0, 0.0).to(ACC)
+        step += 1.0  # what every lane that is inside has seen
         delta = tl.where(inside[None, :], value - centre, 0.0)
-        centre += delta / tl.maximum(count, 1.0)[None, :]
+        centre += delta * (1.0 / step)
         squares += delta * (value - centre)
+    count = ((end - begin - tl.arange(0, BLOCK_P) + BLOCK_P - 1) // BLOCK_P).to(ACC)
     size = (end - begin).to(ACC)
     whole = tl.sum(count[None, :] * centre, axis=1) / size
     off = centre - whole[:, None]
@@ -193,7 +195,7 @@ def _merge_kernel(
     deviations,  # [B, parts, C]
     mean,  # [B, C]
     rstd,  # [B, C]
-    channels,
+    channels: constexpr,
     pixels,
     parts,
     share,
@@ -228,11 +230,11 @@ def _mask_kernel(
     weight,  # [C]
     bias,  # [1]
     mask,  # [B, P]
-    channels,
+    channels: constexpr,
     pixels,
     sb,
     sc,
-    sp,
+    sp: constexpr,
     ACC: constexpr,
     BLOCK_P: constexpr,
     BLOCK_C: constexpr,
@@ -257,18 +259,24 @@ def _mask_kernel(
 
 
 @jit
-def _store_blend(
-    n, m, gamma_person, beta_person, gamma_garment, beta_garment, out, at, some, RESIDUAL, ACC
-):  # fmt: skip
-    """Equations (4) and (6) for normalised features n under the mask m, at the offsets `at`."""
+def _load_affine(gamma_person, beta_person, gamma_garment, beta_garment, at, some, ACC):
+    """γP, βP, γI, βI at the offsets `at`."""
     scale_person = tl.load(gamma_person + at, mask=some, other=0.0).to(ACC)
+    shift_person = tl.load(beta_person + at, mask=some, other=0.0).to(ACC)
     scale_garment = tl.load(gamma_garment + at, mask=some, other=0.0).to(ACC)
+    shift_garment = tl.load(beta_garment + at, mask=some, other=0.0).to(ACC)
+    return scale_person, shift_person, scale_garment, shift_garment
+
+
+@jit
+def _blended(n, m, scale_person, shift_person, scale_garment, shift_garment, RESIDUAL):
+    """Equations (4) and (6) for normalised features n under the mask m."""
     if RESIDUAL:
         scale_person += 1.0
         scale_garment += 1.0
-    person = n * scale_person + tl.load(beta_person + at, mask=some, other=0.0).to(ACC)
-    garment = n * scale_garment + tl.load(beta_garment + at, mask=some, other=0.0).to(ACC)
-    tl.store(out + at, (person + m * (garment - person)).to(out.dtype.element_ty), mask=some)
+    person = n * scale_person + shift_person
+    garment = n * scale_garment + shift_garment
+    return person + m * (garment - person)
 
 
 @jit
@@ -282,11 +290,11 @@ def _blend_kernel(
     mean,
     rstd,
     out,
-    channels,
+    channels: constexpr,
     pixels,
     sb,
     sc,
-    sp,
+    sp: constexpr,
     RESIDUAL: constexpr,
     ACC: constexpr,
     BLOCK_P: constexpr,
@@ -304,9 +312,11 @@ def _blend_kernel(
     m = tl.load(mask + batch * pixels + pixel, mask=inside, other=0.0).to(ACC)[None, :]
     at = batch * sb + channel[:, None] * sc + pixel[None, :] * sp
     n = (tl.load(h + at, mask=both, other=0.0).to(ACC) - mu[:, None]) * r[:, None]
-    _store_blend(
-        n, m, gamma_person, beta_person, gamma_garment, beta_garment, out, at, both, RESIDUAL, ACC
-    )  # fmt: skip
+    scale_p, shift_p, scale_g, shift_g = _load_affine(
+        gamma_person, beta_person, gamma_garment, beta_garment, at, both, ACC
+    )
+    value = _blended(n, m, scale_p, shift_p, scale_g, shift_g, RESIDUAL)
+    tl.store(out + at, value.to(out.dtype.element_ty), mask=both)
 
 
 @jit
@@ -322,11 +332,11 @@ def _fused_kernel(
     rstd,
     mask,  # [B, P]
     out,
-    channels,
+    channels: constexpr,
     pixels,
     sb,
     sc,
-    sp,
+    sp: constexpr,
     RESIDUAL: constexpr,
     ACC: constexpr,
     BLOCK_P: constexpr,
@@ -342,15 +352,20 @@ def _fused_kernel(
     mu = tl.load(mean + batch * channels + channel, mask=some, other=0.0)
     r = tl.load(rstd + batch * channels + channel, mask=some, other=0.0)
     w = tl.load(weight + channel, mask=some, other=0.0).to(ACC)
+    b = tl.load(bias).to(ACC)
     at = batch * sb + channel[:, None] * sc + pixel[None, :] * sp
-    n = (tl.load(h + at, mask=both, other=0.0).to(ACC) - mu[:, None]) * r[:, None]
-    logit = tl.sum(n * w[:, None], axis=0) + tl.load(bias).to(ACC)
+    # All loads are under way before the sum over channels, at which the threads of a program meet.
+    value = tl.load(h + at, mask=both, other=0.0).to(ACC)
+    scale_p, shift_p, scale_g, shift_g = _load_affine(
+        gamma_person, beta_person, gamma_garment, beta_garment, at, both, ACC
+    )
+    n = (value - mu[:, None]) * r[:, None]
+    logit = tl.sum(n * w[:, None], axis=0) + b
     m = (1.0 / (1.0 + tl.exp(-logit))).to(mask.dtype.element_ty)
     tl.store(mask + batch * pixels + pixel, m, mask=inside)
     m = m.to(ACC)[None, :]  # as the backward reads it
-    _store_blend(
-        n, m, gamma_person, beta_person, gamma_garment, beta_garment, out, at, both, RESIDUAL, ACC
-    )  # fmt: skip
+    value = _blended(n, m, scale_p, shift_p, scale_g, shift_g, RESIDUAL)
+    tl.store(out + at, value.to(out.dtype.element_ty), mask=both)
 
 
 @jit
@@ -364,12 +379,12 @@ def _plane_kernel(
     mean,
     rstd,
     out,
-    channels,
+    channels: constexpr,
     pixels,
     epsilon,
     sb,
     sc,
-    sp,
+    sp: constexpr,
     RESIDUAL: constexpr,
     ACC: constexpr,
     BLOCK_P: constexpr,
@@ -388,9 +403,11 @@ def _plane_kernel(
     tl.store(rstd + batch * channels + channel, r)
     n = off * r
     m = tl.load(mask + batch * pixels + pixel, mask=inside, other=0.0).to(ACC)
-    _store_blend(
-        n, m, gamma_person, beta_person, gamma_garment, beta_garment, out, at, inside, RESIDUAL, ACC
-    )  # fmt: skip
+    scale_p, shift_p, scale_g, shift_g = _load_affine(
+        gamma_person, beta_person, gamma_garment, beta_garment, at, inside, ACC
+    )
+    value = _blended(n, m, scale_p, shift_p, scale_g, shift_g, RESIDUAL)
+    tl.store(out + at, value.to(out.dtype.element_ty), mask=inside)
 
 
 @jit
@@ -406,11 +423,11 @@ def _mask_gradient_kernel(
     mean,
     rstd,
     into,  # [B, P] in the accumulator's dtype
-    channels,
+    channels: constexpr,
     pixels,
     sb,
     sc,
-    sp,
+    sp: constexpr,
     HAS_GRAD_MASK: constexpr,
     LOGIT: constexpr,
     ACC: constexpr,
@@ -489,12 +506,12 @@ def _affine_gradient_kernel(
     grad_gamma_garment,
     grad_beta_garment,
     sums,  # [3, B, parts, C] in the accumulator's dtype
-    channels,
+    channels: constexpr,
     pixels,
     share,
     sb,
     sc,
-    sp,
+    sp: constexpr,
     RESIDUAL: constexpr,
     LOGIT: constexpr,
     ACC: constexpr,
@@ -546,11 +563,11 @@ def _input_gradient_kernel(
     weight,
     sums,  # [3, B, C]: of whole planes
     grad_h,
-    channels,
+    channels: constexpr,
     pixels,
     sb,
     sc,
-    sp,
+    sp: constexpr,
     RESIDUAL: constexpr,
     LOGIT: constexpr,
     ACC: constexpr,
@@ -588,21 +605,49 @@ def _strides(h: Tensor) -> tuple[int, int, int]:
     return channels * pixels, pixels, 1
 
 
-def plane_block(pixels: int) -> int:
+def plane_block(pixels: int, elements: int = SUM_ELEMENTS) -> int:
     """Pixels of a plane that a program of NCHW sums over at once."""
-    return min(1024, max(16, power_of_two(pixels)))
+    return min(elements, max(16, power_of_two(pixels)))
+
+
+def row_tile(channels: int, pixels: int, elements: int = ROW_ELEMENTS) -> dict[str, int]:
+    """Pixels and channels of a program in NHWC: rows of up to ROW_CHANNELS, as many as make up `elements`."""
+    block_c = min(ROW_CHANNELS, power_of_two(channels))
+    return {"BLOCK_P": min(elements // block_c, max(16, power_of_two(pixels))), "BLOCK_C": block_c}
 
 
 def _tile(h: Tensor) -> dict[str, int]:
     """Pixels and channels of a program that works pixel by pixel."""
     channels, pixels = h.shape[1], h.shape[2] * h.shape[3]
-    most_p, most_c = BLOCK_PIXELS, BLOCK_CHANNELS
     if _layout(h) == torch.channels_last:
-        most_p, most_c = ROW_PIXELS, ROW_CHANNELS
+        return row_tile(channels, pixels)
     return {
-        "BLOCK_P": min(most_p, max(16, power_of_two(pixels))),
-        "BLOCK_C": min(most_c, power_of_two(channels)),
+        "BLOCK_P": min(BLOCK_PIXELS, max(16, power_of_two(pixels))),
+        "BLOCK_C": min(BLOCK_CHANNELS, power_of_two(channels)),
     }
+
+
+def pixel_tile(batch: int, channels: int, pixels: int) -> dict[str, int]:
+    """Pixels and channels, at a time, of a program in NCHW that sums over the channels.
+
+    Small planes make few programs: each then takes fewer pixels, and more channels at once.
+    """
+    if triton.cdiv(pixels, BLOCK_PIXELS) * batch < PROGRAMS // 2:
+        return {"BLOCK_P": 16, "BLOCK_C": min(ROW_CHANNELS, power_of_two(channels))}
+    return {"BLOCK_P": BLOCK_PIXELS, "BLOCK_C": min(BLOCK_CHANNELS, power_of_two(channels))}
+
+
+def _pixel_tile(h: Tensor) -> dict[str, int]:
+    batch, channels, pixels = h.shape[0], h.shape[1], h.shape[2] * h.shape[3]
+    if _layout(h) == torch.channels_last:
+        return row_tile(channels, pixels)
+    return pixel_tile(batch, channels, pixels)
+
+
+def fused_tile(channels: int, pixels: int) -> dict[str, int]:
+    """Pixels of a program that takes all their channels, in NHWC."""
+    row = power_of_two(channels)
+    return {"BLOCK_P": min(FUSED_ELEMENTS // row, 512, max(4, power_of_two(pixels))), "BLOCK_C": row}
 
 
 class _Parts(NamedTuple):
@@ -613,31 +658,32 @@ class _Parts(NamedTuple):
     tile: dict[str, int]
 
 
-def _parts(h: Tensor) -> _Parts:
-    """As many programs as fill a large GPU, as long as each has a few blocks of pixels to sum over."""
+def _parts(h: Tensor, elements: int) -> _Parts:
+    """As many programs as fill a large GPU, as long as each has two blocks of pixels to sum over.
+
+    elements: at most, of what a program loads at a time.
+    """
     batch, channels, pixels = h.shape[0], h.shape[1], h.shape[2] * h.shape[3]
-    block_c = 1
+    tile = {"BLOCK_P": plane_block(pixels, elements), "BLOCK_C": 1}
     if _layout(h) == torch.channels_last:
-        block_c = min(ROW_CHANNELS, power_of_two(channels))
-    block_p = min(plane_block(pixels), 1024 // block_c)
-    blocks = triton.cdiv(channels, block_c)
-    parts = min(MOST_PARTS, triton.cdiv(PROGRAMS, blocks * batch), triton.cdiv(pixels, 4 * block_p))
+        tile = row_tile(channels, pixels, elements)
+    blocks, block_p = triton.cdiv(channels, tile["BLOCK_C"]), tile["BLOCK_P"]
+    parts = min(MOST_PARTS, triton.cdiv(PROGRAMS, blocks * batch), triton.cdiv(pixels, 2 * block_p))
     share = triton.cdiv(triton.cdiv(pixels, parts), block_p) * block_p
-    return _Parts(
-        (blocks, triton.cdiv(pixels, share), batch), share, {"BLOCK_P": block_p, "BLOCK_C": block_c}
-    )
+    return _Parts((blocks, triton.cdiv(pixels, share), batch), share, tile)
 
 
 def _statistics(h: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and reciprocal deviation [B, C] of the planes of h, in the accumulator's dtype."""
     batch, channels, pixels = h.shape[0], h.shape[1], h.shape[2] * h.shape[3]
-    (blocks, parts, _), share, tile = _parts(h)
+    (blocks, parts, _), share, tile = _parts(h, SUM_ELEMENTS)
     mean, rstd = _empty_statistics(h)
     of_parts = (mean, rstd) if parts == 1 else mean.new_empty(2, batch, parts, channels).unbind()
     flags = {"ACC": accumulator(h.dtype)}
     _statistics_kernel[(blocks, parts, batch)](
-        h, *of_parts, channels, pixels, share, EPSILON, *_strides(h), WHOLE=parts == 1, **flags, **tile
-    )
+        h, *of_parts, channels, pixels, share, EPSILON, *_strides(h), WHOLE=parts == 1, **flags, **tile,
+        num_warps=SUM_WARPS,
+    )  # fmt: skip
     if parts > 1:
         _merge_kernel[(triton.cdiv(channels, BLOCK_CHANNELS), batch)](
             *of_parts, mean, rstd, channels, pixels, parts, share, EPSILON, **flags,
@@ -683,7 +729,7 @@ def mask_fusion_op(
     pixels = height * width
     out = torch.empty_like(h, memory_format=layout)
     strides, acc = _strides(h), accumulator(h.dtype)
-    if mask is not None and pixels <= WHOLE_PLANE:
+    if mask is not None and pixels <= WHOLE_PLANE and layout != torch.channels_last:
         mean, rstd = _empty_statistics(h)
         _plane_kernel[(channels, batch)](
             h, *maps, mask.contiguous(), mean, rstd, out, channels, pixels, EPSILON, *strides,
@@ -699,14 +745,13 @@ def mask_fusion_op(
         mask_weight = mask_weight.contiguous()
         used = computed = torch.empty(batch, 1, height, width, dtype=h.dtype, device=h.device)
         if layout == torch.channels_last and channels <= FUSED_CHANNELS:
-            row = power_of_two(channels)
-            block_p = FUSED_ELEMENTS // max(row, ROW_CHANNELS)
-            _fused_kernel[(triton.cdiv(pixels, block_p), batch)](
+            tile = fused_tile(channels, pixels)
+            _fused_kernel[(triton.cdiv(pixels, tile["BLOCK_P"]), batch)](
                 h, *maps, mask_weight, mask_bias, mean, rstd, used, out, channels, pixels, *strides,
-                RESIDUAL=residual, ACC=acc, BLOCK_P=block_p, BLOCK_C=row, num_warps=FUSED_WARPS,
+                RESIDUAL=residual, ACC=acc, **tile, num_warps=FUSED_WARPS,
             )  # fmt: skip
             return out, computed, mean, rstd
-        tile = _tile(h)
+        tile = _pixel_tile(h)
         _mask_kernel[(triton.cdiv(pixels, tile["BLOCK_P"]), batch)](
             h, mean, rstd, mask_weight, mask_bias, used, channels, pixels, *strides, ACC=acc, **tile,
         )  # fmt: skip
@@ -767,16 +812,16 @@ def mask_fusion_backward_op(
     strides, acc = _strides(h), accumulator(h.dtype)
     logit = mask_weight is not None
     through_mask = torch.empty(batch, 1, height, width, dtype=mean.dtype, device=h.device)
-    tile = _tile(h)
-    blocks = triton.cdiv(pixels, tile["BLOCK_P"])
-    _mask_gradient_kernel[(blocks, batch)](
+    by_pixel = _pixel_tile(h)
+    _mask_gradient_kernel[(triton.cdiv(pixels, by_pixel["BLOCK_P"]), batch)](
         grad, mask if grad_mask is None else grad_mask.contiguous(), h, *maps, mask, mean, rstd, through_mask,
-        channels, pixels, *strides, HAS_GRAD_MASK=grad_mask is not None, LOGIT=logit, ACC=acc, **tile,
+        channels, pixels, *strides, HAS_GRAD_MASK=grad_mask is not None, LOGIT=logit, ACC=acc,
+        **by_pixel,
     )  # fmt: skip
     grads = [torch.empty_like(h, memory_format=layout) for _ in range(5)]
     weights = mean if mask_weight is None else mask_weight.contiguous()  # any pointer where it is not read
     common = grad, h, maps[0], maps[2], mask, mean, rstd, through_mask, weights
-    spread, flags = _parts(h), {"RESIDUAL": residual, "LOGIT": logit, "ACC": acc}
+    spread, flags = _parts(h, ROW_ELEMENTS), {"RESIDUAL": residual, "LOGIT": logit, "ACC": acc}
     parts = torch.empty(3, batch, spread.grid[1], channels, dtype=mean.dtype, device=h.device)
     _affine_gradient_kernel[spread.grid](
         *common,
@@ -790,10 +835,10 @@ def mask_fusion_backward_op(
         **spread.tile,
         num_warps=GRADIENT_WARPS,
     )
-    sums = parts.sum(2)
-    _input_gradient_kernel[(blocks, triton.cdiv(channels, tile["BLOCK_C"]), batch)](
-        *common, sums, grads[0], channels, pixels, *strides, **flags, **tile
-    )
+    sums = parts.sum(2) if spread.grid[1] > 1 else parts[:, :, 0]
+    tile = _tile(h)
+    grid = triton.cdiv(pixels, tile["BLOCK_P"]), triton.cdiv(channels, tile["BLOCK_C"]), batch
+    _input_gradient_kernel[grid](*common, sums, grads[0], channels, pixels, *strides, **flags, **tile)
     empty = h.new_empty(0)
     if mask_weight is None:
         return (

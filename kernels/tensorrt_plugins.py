@@ -131,7 +131,7 @@ def _tile(h: Shape) -> dict[str, int]:
 
 
 def _regional_mask(h: Shape, *_: Shape) -> Launch:
-    tile = _tile(h)
+    tile = mask_fusion.pixel_tile(h[0], h[1], h[2] * h[3])
     grid = (_blocks(h[2] * h[3], tile["BLOCK_P"]), h[0], 1)
     return Launch(mask_fusion._mask_kernel, {**_planes(h), **tile}, grid)
 

@@ -87,7 +87,9 @@ def assert_as_good_as_torch(
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize(
-    ("padding", "channels_last"), [("border", False), ("border", True), ("zeros", False)], ids=str
+    ("padding", "channels_last"),
+    [("border", False), ("border", True), ("zeros", False), ("zeros", True)],
+    ids=str,
 )
 def test_flow_warp(
     device: str, dtype: torch.dtype, shape: tuple[int, ...], padding: Any, channels_last: bool
@@ -155,12 +157,14 @@ def test_mask_fusion(
 
 
 @pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
 @pytest.mark.parametrize("shape", [(1, FUSED_CHANNELS + 1, 2, 3), (2, 96, 9, 13), (3, 8, 40, 33)], ids=str)
-def test_mask_fusion_in_rows(device: str, shape: tuple[int, ...]) -> None:
+def test_mask_fusion_in_rows(device: str, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
     """NHWC with more channels than one program holds, with fewer, and with planes that several share."""
-    made = torch.randn(5, *shape, device=device)
+    made = torch.randn(5, *shape, device=device).to(dtype)
     maps = [t.contiguous(memory_format=torch.channels_last) for t in made]
-    weight, bias = torch.randn(shape[1], device=device) / shape[1] ** 0.5, torch.randn(1, device=device)
+    weight = (torch.randn(shape[1], device=device) / shape[1] ** 0.5).to(dtype)
+    bias = torch.randn(1, device=device).to(dtype)
 
     def reference(h: Tensor, gp: Tensor, bp: Tensor, gi: Tensor, bi: Tensor, w: Tensor, b: Tensor) -> Any:
         return mask_fusion(h, (gp, bp), (gi, bi), w.view(1, -1, 1, 1), b, True)
@@ -169,7 +173,7 @@ def test_mask_fusion_in_rows(device: str, shape: tuple[int, ...]) -> None:
         lambda *t: mask_fusion_op(*t[:5], None, *t[5:], True)[:2],
         reference,
         [*maps, weight, bias],
-        torch.float32,
+        dtype,
     )
 
 
@@ -177,9 +181,12 @@ def test_mask_fusion_in_rows(device: str, shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize(
     "shape", [(2, 3, 5, 7), (1, 2, WHOLE_PLANE // 64 + 1, 64)], ids=["held", "two passes"]
 )
-@pytest.mark.parametrize("residual", [True, False])
-def test_mask_fusion_with_a_given_mask(device: str, shape: tuple[int, ...], residual: bool) -> None:
-    maps = list(torch.randn(5, *shape, device=device))
+@pytest.mark.parametrize(("residual", "channels_last"), [(True, False), (False, False), (True, True)])
+def test_mask_fusion_with_a_given_mask(
+    device: str, shape: tuple[int, ...], residual: bool, channels_last: bool
+) -> None:
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    maps = [t.contiguous(memory_format=layout) for t in torch.randn(5, *shape, device=device)]
     mask = torch.rand(shape[0], 1, *shape[2:], device=device)
 
     def reference(*tensors: Tensor) -> Tensor:
@@ -306,7 +313,12 @@ def test_kernels_compile_ahead_of_time(tmp_path: Path) -> None:
     manifest = _compile(tmp_path, "86")
     names = {kernel["kernel"] for kernel in manifest}
     for dtype in ("float32", "float16", "bfloat16"):
-        for operation in ("flow_warp_border", "local_correlation", "regional_mask", "blend_residual"):
+        for operation in (
+            "flow_warp_border_nhwc",
+            "local_correlation",
+            "fused_residual_64_nhwc",
+            "affine_gradient",
+        ):
             assert f"{operation}_{dtype}" in names
     for kernel in manifest:
         assert kernel["spilled"] == 0
