@@ -81,8 +81,11 @@ class MaskFusion(nn.Module):
 
 
 def affine(gamma: nn.Conv2d, beta: nn.Conv2d, x: Tensor) -> tuple[Tensor, Tensor]:
-    """γ(x) and β(x); for training by one convolution, since at this width reading x is most of the work."""
-    if not torch.is_grad_enabled():
+    """γ(x) and β(x); for training by one convolution, since at this width reading x is most of the work.
+
+    Not on a GPU: halves of a common result would be copied before each kernel, forward and backward.
+    """
+    if x.is_cuda or not torch.is_grad_enabled():
         return gamma(x), beta(x)
     assert gamma.bias is not None
     assert beta.bias is not None
