@@ -18,9 +18,8 @@ from kernels.triton_runtime import (
 )
 
 EPSILON = 1e-5
-# A plane up to this many pixels is held by one program, which then reads h once.
-WHOLE_PLANE = 4096
-PLANE_WARPS = 16  # with 8 a thread's share of six such planes spills in NHWC
+# A plane of NCHW up to this many pixels is held by one program, which then reads h once.
+WHOLE_PLANE, PLANE_WARPS = 4096, 16
 BLOCK_PIXELS, BLOCK_CHANNELS = 128, 8
 # In NHWC the channels of a pixel lie side by side: a program takes a row of them, up to all of a pixel. Sums
 # over planes load more at a time, since each waits for its loads.

@@ -29,7 +29,10 @@ def read_surroundings(path: Path) -> npt.NDArray[np.float32]:
     os.environ.setdefault("OPENCV_IO_ENABLE_OPENEXR", "1")
     picture = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if picture is None:
-        raise ValueError(f"cannot read surroundings {path}: expected an OpenEXR or Radiance picture")
+        raise ValueError(
+            f"cannot read surroundings {path}: expected an OpenEXR or Radiance picture. OpenCV can be built "
+            f"without OpenEXR (here {cv2.__version__}): Radiance (.hdr) serves as well"
+        )
     return np.clip(picture[:, :, 2::-1].astype(np.float32), 0, None)
 
 
