@@ -251,7 +251,9 @@ def test_mistakes_are_one_sentence(
     assert "of which 99 would be held out" in error("--config", settings)
     settings.write_text('stage = "pf_warp"')
     assert "there is no stage pf_warp; there are pb-warp" in error("--config", settings)
-    for name in ("batch", "accumulate", "steps", "held_out", "log_steps", "validate_steps"):
+    settings.write_text("reuse = 2\npool = 4")
+    assert "a pool of 4 looks does not fill batches of 8" in error("--config", settings)
+    for name in ("batch", "accumulate", "steps", "reuse", "held_out", "log_steps", "validate_steps"):
         settings.write_text(f"{name} = 0")
         assert f"{name} must be at least 1, not 0" in error("--config", settings)
     for line, message in (
@@ -314,6 +316,31 @@ def test_a_run_of_an_older_version_goes_on(layers_folder: Path, settings: Path, 
     torch.save(state, file)
     assert main([*base, "2"]) == 0
     assert (out / "steps" / "00000002").is_dir()
+
+
+DEVICES = [
+    pytest.param("cuda", marks=pytest.mark.gpu),
+    pytest.param("cpu", marks=pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is used instead")),
+]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("stage", ["pf-warp", "pf-full"])
+def test_a_run_on_reused_looks_goes_on(
+    layers_folder: Path, settings: Path, tmp_path: Path, device: str, stage: str
+) -> None:
+    """Stopped half way and not; on a CPU to the same weights."""
+    settings.write_text(SETTINGS + TINY)
+    base = ["--config", settings, "--stage", stage, "--data", layers_folder, "--reuse", 2, "--out"]
+    for out, steps in (("whole", 4), ("halves", 2), ("halves", 4)):
+        assert main([str(a) for a in (*base, tmp_path / out, "--steps", steps)]) == 0
+    whole, halves = (
+        checkpoint.load(tmp_path / out / "last.safetensors").state_dict() for out in ("whole", "halves")
+    )
+    assert all(value.isfinite().all() for value in whole.values())
+    if device == "cpu":
+        for name, value in whole.items():
+            assert torch.equal(halves[name], value), name
 
 
 @pytest.mark.slow
