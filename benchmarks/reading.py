@@ -20,6 +20,7 @@ import torch
 from rmgn.data import read
 from rmgn.data.augment import Augment
 from rmgn.data.datasets import FolderDataset, open_dataset
+from rmgn.data.workers import one_thread
 
 
 def _rounds(work: Callable[[int], object], count: int, rounds: int) -> list[float]:
@@ -43,8 +44,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=16, help="samples a round")
     parser.add_argument("--rounds", type=int, default=7)
     args = parser.parse_args()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
+    one_thread()
     height, width = (int(n) for n in args.size.split("x"))
     wanted = [("plain", 0, None), ("1 other garment", 1, None), ("1 other, augmented", 1, Augment())]
     try:

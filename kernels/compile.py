@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from kernels import tiles
 from kernels.triton_runtime import AVAILABLE, INTERPRETED, tl, triton
 
 # The package's names are its functions, so the modules behind them are asked for by path.
@@ -27,6 +28,7 @@ flow_warp, local_correlation, mask_fusion = (
     importlib.import_module(f"kernels.{name}") for name in ("flow_warp", "local_correlation", "mask_fusion")
 )
 TARGETS = (75, 80, 86, 87, 89, 90, 100, 120)
+PIXELS = 1 << 16  # of a plane as large as tiles ask for
 WARPS = 4  # Triton's default, where a kernel's module names no other number
 LAYOUTS = ("", "_nhwc")
 # Flows and gradients are contiguous whatever layout the features have.
@@ -71,20 +73,20 @@ def variants() -> Iterator[Variant]:
         float32 = {"field", "grad_field", "grad_features"}
         for padding, layout in itertools.product(("border", "zeros"), LAYOUTS):
             flags = {"BORDER": padding == "border", "OFFSET": False, "CORNERS": False, "ACC": tl.float32}
-            sizes = {"BLOCK_P": flow_warp.BLOCK_PIXELS, "BLOCK_C": flow_warp.BLOCK_CHANNELS}
-            row = {"BLOCK_P": flow_warp.ROW_PIXELS, "BLOCK_C": flow_warp.ROW_CHANNELS}
-            tile, warps = (row, flow_warp.ROW_WARPS) if layout else (sizes, flow_warp.WARPS)
+            tile = flow_warp.forward_tile(tiles.ROW_CHANNELS, PIXELS, bool(layout))
+            warps = flow_warp.ROW_WARPS if layout else flow_warp.WARPS
             name = f"flow_warp_{padding}"
             yield _variant(f"{name}{layout}", forward, dtype, {**flags, **tile}, float32, warps, layout)
-            name, warps = f"{name}_backward{layout}", flow_warp.WARPS
-            yield _variant(name, backward, dtype, {**flags, **sizes}, float32, warps, layout)
+            tile, warps = tiles.plane_tile(tiles.ROW_CHANNELS, PIXELS), flow_warp.WARPS
+            name = f"{name}_backward{layout}"
+            yield _variant(name, backward, dtype, {**flags, **tile}, float32, warps, layout)
         for suffix, pixels in (("", local_correlation.FEW_PIXELS + 1), ("_coarse", 1)):
             yield from _correlation_variants(dtype, suffix, local_correlation.pixel_block(pixels))
         for layout in LAYOUTS:
             yield from _mask_fusion_variants(dtype, layout)
     for rule in ("centres", "corners"):  # flows are float32
         flags = {"BORDER": True, "OFFSET": True, "CORNERS": rule == "corners", "ACC": tl.float32}
-        sizes = {"BLOCK_P": flow_warp.BLOCK_PIXELS, "BLOCK_C": 2}
+        sizes = tiles.plane_tile(2, PIXELS)
         for name, kernel in (("", forward), ("_backward", backward)):
             yield _variant(
                 f"compose_flow_{rule}{name}", kernel, "fp32", {**flags, **sizes}, set(), flow_warp.WARPS
@@ -106,32 +108,27 @@ def _mask_fusion_variants(dtype: str, layout: str) -> Iterator[Variant]:
     float32 = {"mean", "rstd", "means", "deviations", "grad_logit", "sums", "into"}
     acc = {"ACC": tl.float32}
     warps, gradient_warps = mask_fusion.SUM_WARPS, mask_fusion.GRADIENT_WARPS
+    channels = tiles.ROW_CHANNELS  # a constant of the kernels, and so is a pixel's stride
+    last = bool(layout)
+    tile = tiles.tile(channels, PIXELS, last)
     few, many = (
-        {"BLOCK_P": mask_fusion.plane_block(1 << 16, elements), "BLOCK_C": 1}
-        for elements in (mask_fusion.ROW_ELEMENTS, mask_fusion.SUM_ELEMENTS)
+        mask_fusion.sum_tile(channels, PIXELS, last, elements)
+        for elements in (tiles.ROW_ELEMENTS, mask_fusion.SUM_ELEMENTS)
     )
-    tile = {"BLOCK_P": mask_fusion.BLOCK_PIXELS, "BLOCK_C": mask_fusion.BLOCK_CHANNELS}
 
     def variant(name: str, function: Any, constants: dict[str, Any], warps: int = WARPS) -> Variant:
         sizes = {"channels": channels, **({"sp": channels} if layout else {})}
         constants = {**acc, **sizes, **constants}
         return _variant(f"{name}{layout}", function, dtype, constants, float32, warps, layout)
 
-    channels = mask_fusion.ROW_CHANNELS  # a constant of the kernels, and so is a pixel's stride
-    if layout:
-        few, many = (
-            mask_fusion.row_tile(channels, 1 << 16, elements)
-            for elements in (mask_fusion.ROW_ELEMENTS, mask_fusion.SUM_ELEMENTS)
-        )
-        tile = few
     for suffix, whole in (("", True), ("_of_parts", False)):
         constants = {"WHOLE": whole, **many}
         yield variant(f"plane_statistics{suffix}", mask_fusion._statistics_kernel, constants, warps)
     if not layout and dtype == "fp32":  # of statistics, which have one layout and one dtype
-        merge = {"BLOCK_N": mask_fusion.MOST_PARTS, "BLOCK_C": mask_fusion.BLOCK_CHANNELS}
+        merge = {"BLOCK_N": mask_fusion.MOST_PARTS, "BLOCK_C": tiles.BLOCK_CHANNELS}
         yield variant("merge_statistics", mask_fusion._merge_kernel, merge)
-    by_pixel = {"": tile, "_small": mask_fusion.pixel_tile(1, channels, 1)} if not layout else {"": tile}
-    for suffix, pixels in by_pixel.items():
+    for suffix, small in (("", PIXELS), ("_small", 1)):
+        pixels = mask_fusion.mask_tile(1, channels, small, last)
         yield variant(f"regional_mask{suffix}", mask_fusion._mask_kernel, pixels)
         constants = {"HAS_GRAD_MASK": False, "LOGIT": True, **pixels}
         yield variant(f"mask_gradient{suffix}", mask_fusion._mask_gradient_kernel, constants)
@@ -147,8 +144,8 @@ def _mask_fusion_variants(dtype: str, layout: str) -> Iterator[Variant]:
             plane = {**form, "BLOCK_P": mask_fusion.WHOLE_PLANE}
             yield variant(f"whole_plane{suffix}", mask_fusion._plane_kernel, plane, mask_fusion.PLANE_WARPS)
             continue
-        for row in (8, mask_fusion.ROW_CHANNELS, mask_fusion.FUSED_CHANNELS):
-            fused = {**form, **mask_fusion.fused_tile(row, 1 << 16), "channels": row, "sp": row}
+        for row in (8, channels, mask_fusion.FUSED_CHANNELS):
+            fused = {**form, **mask_fusion.fused_tile(row, PIXELS), "channels": row, "sp": row}
             yield variant(f"fused{suffix}_{row}", mask_fusion._fused_kernel, fused, mask_fusion.FUSED_WARPS)
 
 

@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kernels.onnx_nodes import emits_nodes, node, sizes
+from kernels.tiles import BLOCK_PIXELS, Tile, plane_tile, row_tile
 from kernels.triton_runtime import (
     accumulator,
     constexpr,
     jit,
     on_its_device,
-    power_of_two,
     runs_on,
     tl,
     triton,
@@ -27,11 +27,8 @@ from kernels.triton_runtime import (
 Padding = Literal["border", "zeros"]
 PixelRule = Literal["centres", "corners"]
 
-# Of a program: pixels, and channels that one gather of positions serves.
-BLOCK_PIXELS, BLOCK_CHANNELS = 128, 8
 WARPS = 8  # with 4 a thread's share of four corners spills on some targets
-# In NHWC the channels of a corner lie side by side, and a thread of fewer loads 16 bytes of them.
-ROW_PIXELS, ROW_CHANNELS, ROW_WARPS = 16, 64, 4
+ROW_WARPS = 4  # in NHWC, where a thread of fewer loads 16 bytes of a corner
 
 
 def identity_flow(
@@ -298,8 +295,12 @@ def _flags(field: Tensor, padding: str, rule: str) -> dict[str, Any]:
         "OFFSET": rule != "flow",
         "CORNERS": rule == "corners",
         "ACC": accumulator(field.dtype),
-        "BLOCK_P": min(BLOCK_PIXELS, max(16, power_of_two(field.shape[2] * field.shape[3]))),
     }
+
+
+def forward_tile(channels: int, pixels: int, last: bool) -> Tile:
+    """Pixels of a program, and channels that one gather of positions serves. last: channels last."""
+    return row_tile(channels, min(pixels, BLOCK_PIXELS)) if last else plane_tile(channels, pixels)
 
 
 @torch.library.custom_op("rmgn::flow_warp", mutates_args=())
@@ -316,15 +317,12 @@ def flow_warp_op(features: Tensor, field: Tensor, padding: str, rule: str) -> Te
     shape = (batch, channels, *field.shape[2:])
     out = torch.empty(shape, dtype=features.dtype, device=features.device, memory_format=layout)
     pixels = field.shape[2] * field.shape[3]
-    block_c = min(ROW_CHANNELS if channels_last else BLOCK_CHANNELS, power_of_two(channels))
-    flags = _flags(field, padding, rule)
-    if channels_last:
-        flags["BLOCK_P"] = min(flags["BLOCK_P"], ROW_PIXELS * ROW_CHANNELS // block_c)
-    grid = (triton.cdiv(pixels, flags["BLOCK_P"]), triton.cdiv(channels, block_c), batch)
+    tile = forward_tile(channels, pixels, channels_last)
+    grid = (triton.cdiv(pixels, tile["BLOCK_P"]), triton.cdiv(channels, tile["BLOCK_C"]), batch)
     _forward_kernel[grid](
         features, field, out, channels, height, width, pixels, field.shape[3], *features.stride(),
-        *field.stride()[:2], 1, out.stride(0), out.stride(1), out.stride(3), **flags, BLOCK_C=block_c,
-        num_warps=ROW_WARPS if channels_last else WARPS,
+        *field.stride()[:2], 1, out.stride(0), out.stride(1), out.stride(3),
+        **_flags(field, padding, rule), **tile, num_warps=ROW_WARPS if channels_last else WARPS,
     )  # fmt: skip
     return out
 
@@ -348,12 +346,12 @@ def flow_warp_backward_op(
     into = torch.zeros(features.shape, dtype=field.dtype, device=features.device)
     grad_field = torch.empty(field.shape, dtype=field.dtype, device=field.device)
     pixels = field.shape[2] * field.shape[3]
-    flags = _flags(field, padding, rule)
-    grid = (triton.cdiv(pixels, flags["BLOCK_P"]), batch)
+    tile = plane_tile(channels, pixels)  # gradients are contiguous
+    grid = (triton.cdiv(pixels, tile["BLOCK_P"]), batch)
     _backward_kernel[grid](
         grad, features, field, into, grad_field, channels, height, width, pixels, field.shape[3],
         grad.stride(0), grad.stride(1), 1, *features.stride(), *field.stride()[:2], 1, *into.stride(),
-        **flags, BLOCK_C=min(BLOCK_CHANNELS, power_of_two(channels)), num_warps=WARPS,
+        **_flags(field, padding, rule), **tile, num_warps=WARPS,
     )  # fmt: skip
     return into.to(features.dtype), grad_field
 

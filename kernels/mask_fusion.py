@@ -6,6 +6,16 @@ import torch
 from torch import Tensor
 
 from kernels.onnx_nodes import emits_nodes, node, sizes
+from kernels.tiles import (
+    BLOCK_CHANNELS,
+    BLOCK_PIXELS,
+    ROW_CHANNELS,
+    ROW_ELEMENTS,
+    Tile,
+    pixel_block,
+    row_tile,
+    tile,
+)
 from kernels.triton_runtime import (
     accumulator,
     constexpr,
@@ -20,10 +30,9 @@ from kernels.triton_runtime import (
 EPSILON = 1e-5
 # A plane of NCHW up to this many pixels is held by one program, which then reads h once.
 WHOLE_PLANE, PLANE_WARPS = 4096, 16
-BLOCK_PIXELS, BLOCK_CHANNELS = 128, 8
-# In NHWC the channels of a pixel lie side by side: a program takes a row of them, up to all of a pixel. Sums
-# over planes load more at a time, since each waits for its loads.
-ROW_CHANNELS, ROW_ELEMENTS, SUM_ELEMENTS, SUM_WARPS = 64, 1024, 4096, 8
+# Sums over planes load more at a time than other programs, since each waits for its loads.
+SUM_ELEMENTS, SUM_WARPS = 4096, 8
+# In NHWC a program can take all channels of a pixel.
 FUSED_CHANNELS, FUSED_ELEMENTS, FUSED_WARPS = 1024, 4096, 8
 GRADIENT_WARPS = 8  # with 4 a thread's share of four gradients and three sums spills
 # Programs that sums over planes are spread over: a few for each multiprocessor of a large GPU.
@@ -604,46 +613,24 @@ def _strides(h: Tensor) -> tuple[int, int, int]:
     return channels * pixels, pixels, 1
 
 
-def plane_block(pixels: int, elements: int = SUM_ELEMENTS) -> int:
-    """Pixels of a plane that a program of NCHW sums over at once."""
-    return min(elements, max(16, power_of_two(pixels)))
+def sum_tile(channels: int, pixels: int, last: bool, elements: int) -> Tile:
+    """Of a program that sums over planes: at most `elements` at a time. last: channels last."""
+    if last:
+        return row_tile(channels, pixels, elements)
+    return {"BLOCK_P": pixel_block(pixels, elements), "BLOCK_C": 1}
 
 
-def row_tile(channels: int, pixels: int, elements: int = ROW_ELEMENTS) -> dict[str, int]:
-    """Pixels and channels of a program in NHWC: rows of up to ROW_CHANNELS, as many as make up `elements`."""
-    block_c = min(ROW_CHANNELS, power_of_two(channels))
-    return {"BLOCK_P": min(elements // block_c, max(16, power_of_two(pixels))), "BLOCK_C": block_c}
-
-
-def _tile(h: Tensor) -> dict[str, int]:
-    """Pixels and channels of a program that works pixel by pixel."""
-    channels, pixels = h.shape[1], h.shape[2] * h.shape[3]
-    if _layout(h) == torch.channels_last:
-        return row_tile(channels, pixels)
-    return {
-        "BLOCK_P": min(BLOCK_PIXELS, max(16, power_of_two(pixels))),
-        "BLOCK_C": min(BLOCK_CHANNELS, power_of_two(channels)),
-    }
-
-
-def pixel_tile(batch: int, channels: int, pixels: int) -> dict[str, int]:
-    """Pixels and channels, at a time, of a program in NCHW that sums over the channels.
+def mask_tile(batch: int, channels: int, pixels: int, last: bool) -> Tile:
+    """Pixels of a program that sums over the channels, and channels at a time. last: channels last.
 
     Small planes make few programs: each then takes fewer pixels, and more channels at once.
     """
-    if triton.cdiv(pixels, BLOCK_PIXELS) * batch < PROGRAMS // 2:
-        return {"BLOCK_P": 16, "BLOCK_C": min(ROW_CHANNELS, power_of_two(channels))}
-    return {"BLOCK_P": BLOCK_PIXELS, "BLOCK_C": min(BLOCK_CHANNELS, power_of_two(channels))}
+    if last or triton.cdiv(pixels, BLOCK_PIXELS) * batch >= PROGRAMS // 2:
+        return tile(channels, pixels, last)
+    return {"BLOCK_P": 16, "BLOCK_C": min(ROW_CHANNELS, power_of_two(channels))}
 
 
-def _pixel_tile(h: Tensor) -> dict[str, int]:
-    batch, channels, pixels = h.shape[0], h.shape[1], h.shape[2] * h.shape[3]
-    if _layout(h) == torch.channels_last:
-        return row_tile(channels, pixels)
-    return pixel_tile(batch, channels, pixels)
-
-
-def fused_tile(channels: int, pixels: int) -> dict[str, int]:
+def fused_tile(channels: int, pixels: int) -> Tile:
     """Pixels of a program that takes all their channels, in NHWC."""
     row = power_of_two(channels)
     return {"BLOCK_P": min(FUSED_ELEMENTS // row, 512, max(4, power_of_two(pixels))), "BLOCK_C": row}
@@ -654,7 +641,7 @@ class _Parts(NamedTuple):
 
     grid: tuple[int, int, int]  # blocks of channels, parts of a plane, samples
     share: int  # pixels of a part
-    tile: dict[str, int]
+    tile: Tile
 
 
 def _parts(h: Tensor, elements: int) -> _Parts:
@@ -663,24 +650,22 @@ def _parts(h: Tensor, elements: int) -> _Parts:
     elements: at most, of what a program loads at a time.
     """
     batch, channels, pixels = h.shape[0], h.shape[1], h.shape[2] * h.shape[3]
-    tile = {"BLOCK_P": plane_block(pixels, elements), "BLOCK_C": 1}
-    if _layout(h) == torch.channels_last:
-        tile = row_tile(channels, pixels, elements)
-    blocks, block_p = triton.cdiv(channels, tile["BLOCK_C"]), tile["BLOCK_P"]
+    block = sum_tile(channels, pixels, _layout(h) == torch.channels_last, elements)
+    blocks, block_p = triton.cdiv(channels, block["BLOCK_C"]), block["BLOCK_P"]
     parts = min(MOST_PARTS, triton.cdiv(PROGRAMS, blocks * batch), triton.cdiv(pixels, 2 * block_p))
     share = triton.cdiv(triton.cdiv(pixels, parts), block_p) * block_p
-    return _Parts((blocks, triton.cdiv(pixels, share), batch), share, tile)
+    return _Parts((blocks, triton.cdiv(pixels, share), batch), share, block)
 
 
 def _statistics(h: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and reciprocal deviation [B, C] of the planes of h, in the accumulator's dtype."""
     batch, channels, pixels = h.shape[0], h.shape[1], h.shape[2] * h.shape[3]
-    (blocks, parts, _), share, tile = _parts(h, SUM_ELEMENTS)
+    (blocks, parts, _), share, block = _parts(h, SUM_ELEMENTS)
     mean, rstd = _empty_statistics(h)
     of_parts = (mean, rstd) if parts == 1 else mean.new_empty(2, batch, parts, channels).unbind()
     flags = {"ACC": accumulator(h.dtype)}
     _statistics_kernel[(blocks, parts, batch)](
-        h, *of_parts, channels, pixels, share, EPSILON, *_strides(h), WHOLE=parts == 1, **flags, **tile,
+        h, *of_parts, channels, pixels, share, EPSILON, *_strides(h), WHOLE=parts == 1, **flags, **block,
         num_warps=SUM_WARPS,
     )  # fmt: skip
     if parts > 1:
@@ -720,6 +705,7 @@ def mask_fusion_op(
             f"a sample of {tuple(h.shape[1:])} has more elements than the kernel's 32-bit offsets"
         )
     layout = _layout(h)
+    last = layout == torch.channels_last
     maps = [
         t.contiguous(memory_format=layout) for t in (gamma_person, beta_person, gamma_garment, beta_garment)
     ]
@@ -728,7 +714,7 @@ def mask_fusion_op(
     pixels = height * width
     out = torch.empty_like(h, memory_format=layout)
     strides, acc = _strides(h), accumulator(h.dtype)
-    if mask is not None and pixels <= WHOLE_PLANE and layout != torch.channels_last:
+    if mask is not None and pixels <= WHOLE_PLANE and not last:
         mean, rstd = _empty_statistics(h)
         _plane_kernel[(channels, batch)](
             h, *maps, mask.contiguous(), mean, rstd, out, channels, pixels, EPSILON, *strides,
@@ -743,20 +729,20 @@ def mask_fusion_op(
         assert mask_bias is not None
         mask_weight = mask_weight.contiguous()
         used = computed = torch.empty(batch, 1, height, width, dtype=h.dtype, device=h.device)
-        if layout == torch.channels_last and channels <= FUSED_CHANNELS:
-            tile = fused_tile(channels, pixels)
-            _fused_kernel[(triton.cdiv(pixels, tile["BLOCK_P"]), batch)](
+        if last and channels <= FUSED_CHANNELS:
+            block = fused_tile(channels, pixels)
+            _fused_kernel[(triton.cdiv(pixels, block["BLOCK_P"]), batch)](
                 h, *maps, mask_weight, mask_bias, mean, rstd, used, out, channels, pixels, *strides,
-                RESIDUAL=residual, ACC=acc, **tile, num_warps=FUSED_WARPS,
+                RESIDUAL=residual, ACC=acc, **block, num_warps=FUSED_WARPS,
             )  # fmt: skip
             return out, computed, mean, rstd
-        tile = _pixel_tile(h)
-        _mask_kernel[(triton.cdiv(pixels, tile["BLOCK_P"]), batch)](
-            h, mean, rstd, mask_weight, mask_bias, used, channels, pixels, *strides, ACC=acc, **tile,
+        block = mask_tile(batch, channels, pixels, last)
+        _mask_kernel[(triton.cdiv(pixels, block["BLOCK_P"]), batch)](
+            h, mean, rstd, mask_weight, mask_bias, used, channels, pixels, *strides, ACC=acc, **block,
         )  # fmt: skip
-    tile = _tile(h)
-    _blend_kernel[(triton.cdiv(pixels, tile["BLOCK_P"]), triton.cdiv(channels, tile["BLOCK_C"]), batch)](
-        h, *maps, used, mean, rstd, out, channels, pixels, *strides, RESIDUAL=residual, ACC=acc, **tile,
+    block = tile(channels, pixels, last)
+    _blend_kernel[(triton.cdiv(pixels, block["BLOCK_P"]), triton.cdiv(channels, block["BLOCK_C"]), batch)](
+        h, *maps, used, mean, rstd, out, channels, pixels, *strides, RESIDUAL=residual, ACC=acc, **block,
     )  # fmt: skip
     return out, computed, mean, rstd
 
@@ -801,6 +787,7 @@ def mask_fusion_backward_op(
     mask's gradient does.
     """
     layout = _layout(h)
+    last = layout == torch.channels_last
     h, grad = h.contiguous(memory_format=layout), grad.contiguous(memory_format=layout)
     maps = [
         t.contiguous(memory_format=layout) for t in (gamma_person, beta_person, gamma_garment, beta_garment)
@@ -811,7 +798,7 @@ def mask_fusion_backward_op(
     strides, acc = _strides(h), accumulator(h.dtype)
     logit = mask_weight is not None
     through_mask = torch.empty(batch, 1, height, width, dtype=mean.dtype, device=h.device)
-    by_pixel = _pixel_tile(h)
+    by_pixel = mask_tile(batch, channels, pixels, last)
     _mask_gradient_kernel[(triton.cdiv(pixels, by_pixel["BLOCK_P"]), batch)](
         grad, mask if grad_mask is None else grad_mask.contiguous(), h, *maps, mask, mean, rstd, through_mask,
         channels, pixels, *strides, HAS_GRAD_MASK=grad_mask is not None, LOGIT=logit, ACC=acc,
@@ -835,9 +822,9 @@ def mask_fusion_backward_op(
         num_warps=GRADIENT_WARPS,
     )
     sums = parts.sum(2) if spread.grid[1] > 1 else parts[:, :, 0]
-    tile = _tile(h)
-    grid = triton.cdiv(pixels, tile["BLOCK_P"]), triton.cdiv(channels, tile["BLOCK_C"]), batch
-    _input_gradient_kernel[grid](*common, sums, grads[0], channels, pixels, *strides, **flags, **tile)
+    block = tile(channels, pixels, last)
+    grid = triton.cdiv(pixels, block["BLOCK_P"]), triton.cdiv(channels, block["BLOCK_C"]), batch
+    _input_gradient_kernel[grid](*common, sums, grads[0], channels, pixels, *strides, **flags, **block)
     empty = h.new_empty(0)
     if mask_weight is None:
         return (

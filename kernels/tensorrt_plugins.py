@@ -20,6 +20,7 @@ from typing import Any, Union
 from kernels import compile as ahead
 from kernels.local_correlation import RADIUS, SLOPE
 from kernels.onnx_nodes import DOMAIN
+from kernels.tiles import plane_tile
 from kernels.triton_runtime import AVAILABLE, power_of_two, tl
 
 flow_warp, local_correlation, mask_fusion = (
@@ -74,8 +75,7 @@ def _sample(rule: str, padding: str) -> Callable[[Shape, Shape], Launch]:
     def launch(features: Shape, field: Shape) -> Launch:
         batch, channels, height, width = features
         pixels = field[2] * field[3]
-        block_p = min(flow_warp.BLOCK_PIXELS, max(16, power_of_two(pixels)))
-        block_c = min(flow_warp.BLOCK_CHANNELS, power_of_two(channels))
+        block = flow_warp.forward_tile(channels, pixels, last=False)
         out = (batch, channels, *field[2:])
         names = {"features": features, "field": field, "out": out}
         strides: dict[str, int] = {}
@@ -86,9 +86,9 @@ def _sample(rule: str, padding: str) -> Callable[[Shape, Shape], Launch]:
             "channels": channels, "height": height, "width": width, "pixels": pixels, "out_width": field[3],
             **{name: stride for name, stride in strides.items() if name in taken},
             "BORDER": padding == "border", "OFFSET": rule != "flow", "CORNERS": rule == "corners",
-            "ACC": tl.float32, "BLOCK_P": block_p, "BLOCK_C": block_c,
+            "ACC": tl.float32, **block,
         }  # fmt: skip
-        grid = (_blocks(pixels, block_p), _blocks(channels, block_c), batch)
+        grid = (_blocks(pixels, block["BLOCK_P"]), _blocks(channels, block["BLOCK_C"]), batch)
         return Launch(flow_warp._forward_kernel, constants, grid)
 
     return launch
@@ -117,28 +117,20 @@ def _statistics(h: Shape) -> Launch:
     pixels = h[2] * h[3]
     constants = {
         **_planes(h), "share": pixels, "epsilon": mask_fusion.EPSILON,
-        "WHOLE": True, "BLOCK_P": mask_fusion.plane_block(pixels), "BLOCK_C": 1,
+        "WHOLE": True, **mask_fusion.sum_tile(h[1], pixels, False, mask_fusion.SUM_ELEMENTS),
     }  # fmt: skip
     return Launch(mask_fusion._statistics_kernel, constants, (h[1], 1, h[0]))
 
 
-def _tile(h: Shape) -> dict[str, int]:
-    pixels = h[2] * h[3]
-    return {
-        "BLOCK_P": min(mask_fusion.BLOCK_PIXELS, max(16, power_of_two(pixels))),
-        "BLOCK_C": min(mask_fusion.BLOCK_CHANNELS, power_of_two(h[1])),
-    }
-
-
 def _regional_mask(h: Shape, *_: Shape) -> Launch:
-    tile = mask_fusion.pixel_tile(h[0], h[1], h[2] * h[3])
+    tile = mask_fusion.mask_tile(h[0], h[1], h[2] * h[3], last=False)
     grid = (_blocks(h[2] * h[3], tile["BLOCK_P"]), h[0], 1)
     return Launch(mask_fusion._mask_kernel, {**_planes(h), **tile}, grid)
 
 
 def _blend(residual: bool) -> Callable[..., Launch]:
     def launch(h: Shape, *_: Shape) -> Launch:
-        tile = _tile(h)
+        tile = plane_tile(h[1], h[2] * h[3])
         grid = (_blocks(h[2] * h[3], tile["BLOCK_P"]), _blocks(h[1], tile["BLOCK_C"]), h[0])
         return Launch(mask_fusion._blend_kernel, {**_planes(h), "RESIDUAL": residual, **tile}, grid)
 

@@ -257,6 +257,17 @@ class Batches(Dataset[Any]):
         """Of what is drawn for a batch beside its items."""
         return int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
 
+    def arriving(self, start: int, stride: int, workers: int, on_gpu: bool) -> DataLoader[Any]:
+        """What workers make of the start-th batch, and of each stride-th from there on."""
+        return DataLoader(
+            self,
+            batch_size=None,
+            sampler=Endless(start, stride),
+            num_workers=workers,
+            pin_memory=on_gpu,
+            worker_init_fn=_begin,
+        )
+
 
 @lru_cache(maxsize=4)
 def _permutation(length: int, seed: int, epoch: int) -> list[int]:
@@ -275,8 +286,7 @@ class Endless(Sampler[int]):
         return itertools.count(self.start, self.stride)
 
 
-def begin(worker: int) -> None:
-    """What a worker of a training does first."""
+def _begin(worker: int) -> None:
     leave_to_parent(worker)
     one_thread()
 
@@ -299,16 +309,8 @@ def training_batches(
     on_gpu = torch.device(device).type != "cpu"
     size = max(1, batch // source.per_item)
     made = Batches(source, len(source) - held_out, size, seed, ready=not on_gpu)
-    order = Endless(start, stride)
-    loader = DataLoader(
-        made,
-        batch_size=None,
-        sampler=order,
-        num_workers=workers,
-        pin_memory=on_gpu,
-        worker_init_fn=begin,
-    )
-    for number, parts in zip(order, loader, strict=False):
+    arriving = made.arriving(start, stride, workers, on_gpu)
+    for number, parts in zip(Endless(start, stride), arriving, strict=False):
         yield made.finish(number, parts, device) if on_gpu else parts
 
 

@@ -14,9 +14,8 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
-from rmgn.batches import Batches, Endless, Source, begin
+from rmgn.batches import Batches, Source
 from rmgn.data.ahead import unpack
 from rmgn.data.dress import Dressed
 from rmgn.data.generated import Batch
@@ -34,10 +33,13 @@ class LookSource(Source, Protocol):
 
 
 class LookPool:
-    """A ring of packed looks on a device, 1.4 MB each at 256×192: the newest `size`."""
+    """A ring of packed looks on a device, 1.4 MB each at 256×192: the newest `size`.
 
-    def __init__(self, size: int) -> None:
-        self.size, self.added = size, 0
+    added: how many others came before, where the sequence is entered later than at its beginning.
+    """
+
+    def __init__(self, size: int, added: int = 0) -> None:
+        self.size, self.added = size, added
         self._looks: Batch = {}
 
     def __len__(self) -> int:
@@ -67,10 +69,11 @@ def reused_batches(
     seed: int,
     start: int,
     workers: int,
-    reuse: int,
-    size: int,
     device: torch.device | str = "cpu",
     stride: int = 1,
+    *,
+    reuse: int,
+    size: int,
 ) -> Iterator[Sample]:
     """As `rmgn.batches.training_batches`, each batch drawn from a pool of the last `size` looks.
 
@@ -83,16 +86,8 @@ def reused_batches(
     loaded = max(0, first // reuse - kept + 1)
     made = Batches(source, len(source) - held_out, looks, seed, ready=False)
     device = torch.device(device)
-    loader = DataLoader(
-        made,
-        batch_size=None,
-        sampler=Endless(rank + loaded * stride, stride),
-        num_workers=workers,
-        pin_memory=device.type != "cpu",
-        worker_init_fn=begin,
-    )
-    pool, arriving = LookPool(kept * looks), iter(loader)
-    pool.added = loaded * looks  # so that every look has the place that it would have had
+    arriving = iter(made.arriving(rank + loaded * stride, stride, workers, device.type != "cpu"))
+    pool = LookPool(kept * looks, loaded * looks)  # so that every look has the place that it would have had
     for index in itertools.count(first):
         while loaded <= index // reuse:
             noise_seed = made.noise_seed(rank + loaded * stride)

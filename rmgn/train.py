@@ -275,29 +275,12 @@ def training_feed(
     accumulates twice as many.
     """
     start = step * config.accumulate * accelerator.num_processes + accelerator.process_index
-    if config.reuse > 1:
-        return reused_batches(
-            cast(LookSource, source),
-            config.held_out,
-            config.batch,
-            config.seed,
-            start,
-            workers,
-            config.reuse,
-            config.pool,
-            accelerator.device,
-            stride=accelerator.num_processes,
-        )
-    return batches.training_batches(
-        source,
-        config.held_out,
-        config.batch,
-        config.seed,
-        start,
-        workers,
-        accelerator.device,
-        stride=accelerator.num_processes,
-    )
+    of_run = config.held_out, config.batch, config.seed, start, workers
+    here = accelerator.device, accelerator.num_processes
+    if config.reuse == 1:
+        return batches.training_batches(source, *of_run, *here)
+    looks = cast(LookSource, source)  # `open_source` refuses to reuse others
+    return reused_batches(looks, *of_run, *here, reuse=config.reuse, size=config.pool)
 
 
 def check_same(state: dict[str, Any], config: TrainConfig, teacher: str | None, out: Path) -> None:

@@ -61,10 +61,8 @@ class TrainConfig:
     composite_weight: float = 1.0  # of the composite mask's loss
     perceptual: str = "none"  # none, lite0 (EfficientNet-Lite0), or the file of VGG-19's weights
     precision: str = "no"  # no (float32), bf16, fp16
-    reuse: int = (
-        1  # batches that draw on each look of generated people, from a pool on the device; 1: no pool
-    )
-    pool: int = 2048  # looks in it, 1.4 MB each at 256x192
+    reuse: int = 1  # batches that draw on each look of generated people, from a pool; 1: none
+    pool: int = 2048  # looks in it, on the device, 1.4 MB each at 256x192
     held_out: int = 32  # samples at the end of the data set for validation
     seed: int = 0
     log_steps: int = 50

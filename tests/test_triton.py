@@ -314,8 +314,11 @@ def test_kernels_compile_ahead_of_time(tmp_path: Path) -> None:
     names = {kernel["kernel"] for kernel in manifest}
     for dtype in ("float32", "float16", "bfloat16"):
         for operation in (
+            "flow_warp_border",
             "flow_warp_border_nhwc",
             "local_correlation",
+            "regional_mask",
+            "blend_residual",
             "fused_residual_64_nhwc",
             "affine_gradient",
         ):

@@ -66,7 +66,7 @@ def test_results_are_the_convolution_s(
             torch.from_numpy(x).double().relu(), torch.from_numpy(weight).double(), padding=1
         )
     )
-    np.testing.assert_allclose(_run(model, x), expected.numpy(), atol=1e-4)
+    np.testing.assert_allclose(_run(model, x), expected.numpy(), atol=5e-5)
 
 
 @pytest.mark.parametrize(

@@ -83,18 +83,14 @@ def _matrices(moves: Sequence[Affine], size: tuple[int, int]) -> Tensor:
     return torch.stack([move.matrix(size) for move in moves])
 
 
-def _resampler(moves: Sequence[Affine], size: tuple[int, int]) -> Resample:
+def _resampler(matrices: Tensor, size: tuple[int, int], device: torch.device) -> Resample:
     """A function (maps [B, C, H, W], "bilinear" or "nearest", "border" or "zeros") -> the maps moved."""
     height, width = size
     normal = torch.tensor([[2 / width, 0, -1], [0, 2 / height, -1], [0, 0, 1]], dtype=torch.float64)
-    back = normal @ torch.linalg.inv(_matrices(moves, size)) @ torch.linalg.inv(normal)
-    theta, grids = back[:, :2].float(), dict[torch.device, Tensor]()
+    back = (normal @ torch.linalg.inv(matrices) @ torch.linalg.inv(normal))[:, :2].float().to(device)
+    at = F.affine_grid(back, [len(back), 1, height, width], align_corners=False)
 
     def resample(maps: Tensor, mode: str, padding: str) -> Tensor:
-        if maps.device not in grids:
-            shape = [len(moves), 1, height, width]
-            grids[maps.device] = F.affine_grid(theta.to(maps.device), shape, align_corners=False)
-        at = grids[maps.device]
         return F.grid_sample(maps.float(), at, mode, padding, align_corners=False).to(maps.dtype)
 
     return resample
@@ -106,7 +102,8 @@ def move_person(batch: Sample, moves: Sequence[Affine]) -> Sample:
     The flow is not known there, nor between two pieces of cloth, nor beside pixels where it was not.
     """
     size = (batch.person.shape[-2], batch.person.shape[-1])
-    resample = _resampler(moves, size)
+    matrices = _matrices(moves, size)
+    resample = _resampler(matrices, size, batch.person.device)
     changed: dict[str, Tensor] = {"person": resample(batch.person, "bilinear", "border").clamp(-1, 1)}
     if batch.worn_mask is not None:
         changed["worn_mask"] = resample(batch.worn_mask, "nearest", "border")
@@ -123,7 +120,7 @@ def move_person(batch: Sample, moves: Sequence[Affine]) -> Sample:
             resample(others.flatten(1, 2), "bilinear", "border").clamp(-1, 1).view_as(others)
         )
     if batch.keypoints is not None:
-        changed["keypoints"] = _move_points(batch.keypoints, _matrices(moves, size), size)
+        changed["keypoints"] = _move_points(batch.keypoints, matrices, size)
     return batch.replace(**changed)
 
 
@@ -138,13 +135,14 @@ def _move_points(points: Tensor, matrices: Tensor, size: tuple[int, int]) -> Ten
 def move_garment(batch: Sample, moves: Sequence[Affine]) -> Sample:
     """Move each garment in its photo; the flow points to where it went, and is lost where that is outside."""
     size = (batch.garment.shape[-2], batch.garment.shape[-1])
-    garment, mask = _move_photos(batch.garment, batch.garment_mask, moves)
+    matrices = _matrices(moves, size)
+    garment, mask = _move_photos(batch.garment, batch.garment_mask, matrices)
     changed = {"garment": garment, "garment_mask": mask}
     if batch.flow is not None and batch.visible is not None:
         scale = torch.tensor([size[1] / 2, size[0] / 2], dtype=torch.float64, device=batch.flow.device)
         scale = scale.view(2, 1, 1)
         pixels = ((batch.flow.double() + 1) * scale).flatten(2)
-        matrices = _matrices(moves, size).to(pixels.device)
+        matrices = matrices.to(pixels.device)
         moved = (
             torch.baddbmm(matrices[:, :2, 2:], matrices[:, :2, :2], pixels).view_as(batch.flow) / scale - 1
         )
@@ -154,8 +152,8 @@ def move_garment(batch: Sample, moves: Sequence[Affine]) -> Sample:
     return batch.replace(**changed)
 
 
-def _move_photos(garment: Tensor, mask: Tensor, moves: Sequence[Affine]) -> tuple[Tensor, Tensor]:
-    resample = _resampler(moves, (garment.shape[-2], garment.shape[-1]))
+def _move_photos(garment: Tensor, mask: Tensor, matrices: Tensor) -> tuple[Tensor, Tensor]:
+    resample = _resampler(matrices, (garment.shape[-2], garment.shape[-1]), garment.device)
     return resample(garment, "bilinear", "border").clamp(-1, 1), resample(mask, "nearest", "zeros")
 
 
@@ -184,8 +182,7 @@ def recolour(images: Tensor, colours: Sequence[Colour]) -> Tensor:
     if all(colour == Colour() for colour in colours):
         return images
     maps = torch.stack([colour.matrix() for colour in colours]).to(images)
-    while maps.dim() < images.dim() - 1:
-        maps = maps.unsqueeze(1)
+    maps = maps.view(len(maps), *[1] * (images.dim() - 4), 3, 4)
     return (maps[..., :3] @ images.flatten(-2) + maps[..., 3:]).clamp_(-1, 1).view(images.shape)
 
 
@@ -258,8 +255,9 @@ class Augment:
             changed["other_persons"] = recolour(batch.other_persons, colours)
         if batch.other_garments is not None and batch.other_masks is not None:
             garments, masks = batch.other_garments, batch.other_masks
-            moves = [move for one in drawn for move in one.others]
-            moved, moved_masks = _move_photos(garments.flatten(0, 1), masks.flatten(0, 1), moves)
+            size = (garments.shape[-2], garments.shape[-1])
+            matrices = _matrices([move for one in drawn for move in one.others], size)
+            moved, moved_masks = _move_photos(garments.flatten(0, 1), masks.flatten(0, 1), matrices)
             moved = recolour(moved, [one.colour for one in drawn for _ in range(others)])
             moved = recolour(moved, [light for one in drawn for light in one.other_lights])
             changed["other_garments"] = moved.view_as(garments)
