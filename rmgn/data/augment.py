@@ -8,7 +8,7 @@ A batch is changed in one go, each of its samples by itself: on a GPU calls are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,14 +48,19 @@ def flip(sample: Sample) -> Sample:
     return mirrored.replace(**changed)
 
 
+BEND_POINTS = (6, 5)  # rows and columns
+_BEND_STEPS = 4  # until it is known where a bend takes a place; each leaves a fifth of the error
 _FOLD = 0.04  # of the garment photo's half side: what lies further apart is not one piece of cloth
 
 
 @dataclass(frozen=True)
-class Affine:
+class Move:
     """Stretch and shear, turn by `degrees` (clockwise), scale, shift by shares of the width and the height.
 
     stretch: widths grow by it, heights shrink by it; shear: pixels to the right for each pixel down.
+    bend: [2, *BEND_POINTS] how far off, (right, down) in half sides, what a grid of points shows was besides;
+        smooth between them, the first and the last on the borders. Must change slowly (a fifth of a step from
+        point to point).
     """
 
     degrees: float = 0.0
@@ -64,9 +69,10 @@ class Affine:
     down: float = 0.0
     stretch: float = 1.0
     shear: float = 0.0
+    bend: Tensor | None = None
 
     def matrix(self, size: tuple[int, int]) -> Tensor:
-        """[3, 3]: where a point (x, y, 1) in pixels goes; about the picture's middle."""
+        """[3, 3]: where a point (x, y, 1) in pixels goes but for the bend; about the picture's middle."""
         height, width = size
         angle = np.deg2rad(self.degrees)
         c, s = self.scale * np.cos(angle), self.scale * np.sin(angle)
@@ -76,34 +82,50 @@ class Affine:
         return torch.from_numpy(np.vstack([np.column_stack([linear, to]), [0, 0, 1]]))
 
 
-Resample = Callable[[Tensor, str, str], Tensor]
+class _Transform:
+    """The moves of a batch's pictures: a place x of the result shows what was at A⁻¹x + d(x), d the bend."""
+
+    def __init__(self, moves: Sequence[Move], size: tuple[int, int], device: torch.device) -> None:
+        height, width = size
+        normal = torch.tensor([[2 / width, 0, -1], [0, 2 / height, -1], [0, 0, 1]], dtype=torch.float64)
+        matrices = torch.stack([normal @ move.matrix(size) @ torch.linalg.inv(normal) for move in moves])
+        back = torch.linalg.inv(matrices)[:, :2].float().to(device)
+        self._forth = matrices[:, :2].to(device)
+        self._at = F.affine_grid(back, [len(back), 1, height, width], align_corners=False)
+        self._bend: Tensor | None = None
+        if any(move.bend is not None for move in moves):
+            straight = torch.zeros(2, *BEND_POINTS)
+            points = torch.stack([straight if move.bend is None else move.bend for move in moves])
+            bend = F.interpolate(points.to(device), size, mode="bicubic", align_corners=True)
+            self._bend, self._at = bend, self._at + bend.permute(0, 2, 3, 1)
+
+    def resample(self, maps: Tensor, mode: str, padding: str) -> Tensor:
+        """Maps [B, C, H, W] moved; mode "bilinear" or "nearest", padding "border" or "zeros"."""
+        return F.grid_sample(maps.float(), self._at, mode, padding, align_corners=False).to(maps.dtype)
+
+    def forth(self, places: Tensor) -> Tensor:
+        """Where places [B, 2, h, w] in [-1, 1] go: x = A(place - d(x)), by fixed-point iteration."""
+        places = places.double()
+        moved = self._affine(places)
+        if self._bend is not None:
+            for _ in range(_BEND_STEPS):
+                at = moved.permute(0, 2, 3, 1).float()
+                bend = F.grid_sample(self._bend, at, padding_mode="border", align_corners=False)
+                moved = self._affine(places - bend)
+        return moved
+
+    def _affine(self, places: Tensor) -> Tensor:
+        return torch.baddbmm(self._forth[:, :, 2:], self._forth[:, :, :2], places.flatten(2)).view_as(places)
 
 
-def _matrices(moves: Sequence[Affine], size: tuple[int, int]) -> Tensor:
-    return torch.stack([move.matrix(size) for move in moves])
-
-
-def _resampler(matrices: Tensor, size: tuple[int, int], device: torch.device) -> Resample:
-    """A function (maps [B, C, H, W], "bilinear" or "nearest", "border" or "zeros") -> the maps moved."""
-    height, width = size
-    normal = torch.tensor([[2 / width, 0, -1], [0, 2 / height, -1], [0, 0, 1]], dtype=torch.float64)
-    back = (normal @ torch.linalg.inv(matrices) @ torch.linalg.inv(normal))[:, :2].float().to(device)
-    at = F.affine_grid(back, [len(back), 1, height, width], align_corners=False)
-
-    def resample(maps: Tensor, mode: str, padding: str) -> Tensor:
-        return F.grid_sample(maps.float(), at, mode, padding, align_corners=False).to(maps.dtype)
-
-    return resample
-
-
-def move_person(batch: Sample, moves: Sequence[Affine]) -> Sample:
+def move_person(batch: Sample, moves: Sequence[Move]) -> Sample:
     """Move each person of a batch. What comes in from outside repeats the border, in picture and maps alike.
 
     The flow is not known there, nor between two pieces of cloth, nor beside pixels where it was not.
     """
     size = (batch.person.shape[-2], batch.person.shape[-1])
-    matrices = _matrices(moves, size)
-    resample = _resampler(matrices, size, batch.person.device)
+    transform = _Transform(moves, size, batch.person.device)
+    resample = transform.resample
     changed: dict[str, Tensor] = {"person": resample(batch.person, "bilinear", "border").clamp(-1, 1)}
     if batch.worn_mask is not None:
         changed["worn_mask"] = resample(batch.worn_mask, "nearest", "border")
@@ -120,41 +142,41 @@ def move_person(batch: Sample, moves: Sequence[Affine]) -> Sample:
             resample(others.flatten(1, 2), "bilinear", "border").clamp(-1, 1).view_as(others)
         )
     if batch.keypoints is not None:
-        changed["keypoints"] = _move_points(batch.keypoints, matrices, size)
+        changed["keypoints"] = _move_points(batch.keypoints, transform, size)
     return batch.replace(**changed)
 
 
-def _move_points(points: Tensor, matrices: Tensor, size: tuple[int, int]) -> Tensor:
+def _half(size: tuple[int, int], device: torch.device) -> Tensor:
+    """Half of the width and of the height in pixels, [2, 1, 1]."""
+    return torch.tensor([size[1] / 2, size[0] / 2], dtype=torch.float64, device=device).view(2, 1, 1)
+
+
+def _move_points(points: Tensor, transform: _Transform, size: tuple[int, int]) -> Tensor:
     """Move what was seen; what leaves the picture counts as not seen."""
-    homogeneous = F.pad(points[..., :2].double(), (0, 1), value=1.0)
-    xy = (homogeneous @ matrices.mT.to(points.device))[..., :2].float()
+    half = _half(size, points.device)
+    places = points[..., :2].mT.unsqueeze(-1) / half - 1
+    xy = ((transform.forth(places) + 1) * half).squeeze(-1).mT.float()
     inside = (xy >= 0).all(dim=-1) & (xy[..., 0] < size[1]) & (xy[..., 1] < size[0]) & (points[..., 2] > 0)
     return torch.cat([xy, points[..., 2:]], dim=-1) * inside[..., None]
 
 
-def move_garment(batch: Sample, moves: Sequence[Affine]) -> Sample:
+def move_garment(batch: Sample, moves: Sequence[Move]) -> Sample:
     """Move each garment in its photo; the flow points to where it went, and is lost where that is outside."""
     size = (batch.garment.shape[-2], batch.garment.shape[-1])
-    matrices = _matrices(moves, size)
-    garment, mask = _move_photos(batch.garment, batch.garment_mask, matrices)
+    transform = _Transform(moves, size, batch.garment.device)
+    garment, mask = _move_photos(batch.garment, batch.garment_mask, transform)
     changed = {"garment": garment, "garment_mask": mask}
     if batch.flow is not None and batch.visible is not None:
-        scale = torch.tensor([size[1] / 2, size[0] / 2], dtype=torch.float64, device=batch.flow.device)
-        scale = scale.view(2, 1, 1)
-        pixels = ((batch.flow.double() + 1) * scale).flatten(2)
-        matrices = matrices.to(pixels.device)
-        moved = (
-            torch.baddbmm(matrices[:, :2, 2:], matrices[:, :2, :2], pixels).view_as(batch.flow) / scale - 1
-        )
-        inside = (moved.abs() < 1 - 0.5 / scale).all(dim=1, keepdim=True)  # between centres of pixels
+        moved = transform.forth(batch.flow)
+        between = 1 - 0.5 / _half(size, moved.device)  # centres of pixels
         changed["flow"] = moved.float()
-        changed["visible"] = batch.visible * inside
+        changed["visible"] = batch.visible * (moved.abs() < between).all(dim=1, keepdim=True)
     return batch.replace(**changed)
 
 
-def _move_photos(garment: Tensor, mask: Tensor, matrices: Tensor) -> tuple[Tensor, Tensor]:
-    resample = _resampler(matrices, (garment.shape[-2], garment.shape[-1]), garment.device)
-    return resample(garment, "bilinear", "border").clamp(-1, 1), resample(mask, "nearest", "zeros")
+def _move_photos(garment: Tensor, mask: Tensor, transform: _Transform) -> tuple[Tensor, Tensor]:
+    moved = transform.resample(garment, "bilinear", "border").clamp(-1, 1)
+    return moved, transform.resample(mask, "nearest", "zeros")
 
 
 @dataclass(frozen=True)
@@ -200,11 +222,11 @@ class _Change:
     """What is drawn for one sample."""
 
     flip: bool
-    person: Affine
-    garment: Affine
+    person: Move
+    garment: Move
     colour: Colour
     light: Colour  # of the garment's photo
-    others: list[Affine]  # of the other garments
+    others: list[Move]  # of the other garments
     other_lights: list[Colour]
 
 
@@ -230,7 +252,9 @@ class Augment:
     saturation: float = 0.15
     hue: float = 8.0  # degrees
     garment_brightness: float = 0.05
-    person_bend: float = 0.0  # stretch and shear
+    person_shape: float = 0.0  # stretch and shear
+    garment_shape: float = 0.0
+    person_bend: float = 0.0  # standard deviation of `Move.bend`
     garment_bend: float = 0.0
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
@@ -256,8 +280,9 @@ class Augment:
         if batch.other_garments is not None and batch.other_masks is not None:
             garments, masks = batch.other_garments, batch.other_masks
             size = (garments.shape[-2], garments.shape[-1])
-            matrices = _matrices([move for one in drawn for move in one.others], size)
-            moved, moved_masks = _move_photos(garments.flatten(0, 1), masks.flatten(0, 1), matrices)
+            moves = [move for one in drawn for move in one.others]
+            transform = _Transform(moves, size, garments.device)
+            moved, moved_masks = _move_photos(garments.flatten(0, 1), masks.flatten(0, 1), transform)
             moved = recolour(moved, [one.colour for one in drawn for _ in range(others)])
             moved = recolour(moved, [light for one in drawn for light in one.other_lights])
             changed["other_garments"] = moved.view_as(garments)
@@ -268,26 +293,32 @@ class Augment:
         def draw(most: float) -> float:
             return float(rng.uniform(-most, most))
 
-        def affine(degrees: float, scale: float, shift: float, bend: float) -> Affine:
-            return Affine(
+        def move(part: str) -> Move:
+            degrees, scale, shift, shape, bend = (
+                getattr(self, f"{part}_{kind}") for kind in ("degrees", "scale", "shift", "shape", "bend")
+            )
+            return Move(
                 draw(degrees), float(np.exp(draw(scale))), draw(shift), draw(shift),
-                float(np.exp(draw(bend))), draw(bend),
+                float(np.exp(draw(shape))), draw(shape), points(bend),
             )  # fmt: skip
+
+        def points(most: float) -> Tensor | None:
+            if not most:
+                return None
+            return torch.from_numpy(rng.normal(0, rng.uniform(0, most), (2, *BEND_POINTS)).astype(np.float32))
 
         def light() -> Colour:
             return Colour(1 + draw(self.garment_brightness))
 
-        of_person = self.person_degrees, self.person_scale, self.person_shift, self.person_bend
-        of_garment = self.garment_degrees, self.garment_scale, self.garment_shift, self.garment_bend
         return _Change(
             flip=rng.random() < self.flip,
-            person=affine(*of_person),
-            garment=affine(*of_garment),
+            person=move("person"),
+            garment=move("garment"),
             colour=Colour(
                 1 + draw(self.brightness), 1 + draw(self.contrast), 1 + draw(self.saturation), draw(self.hue)
             ),
             light=light(),
-            others=[affine(*of_garment) for _ in range(others)],
+            others=[move("garment") for _ in range(others)],
             other_lights=[light() for _ in range(others)],
         )
 
@@ -297,8 +328,10 @@ class Augment:
 PLACES_ALONE = Augment(
     person_scale=0.25,
     person_shift=0.08,
-    person_bend=0.06,
-    garment_bend=0.08,
+    person_shape=0.06,
+    garment_shape=0.08,
+    person_bend=0.026,
+    garment_bend=0.03,
     flip=0,
     brightness=0,
     contrast=0,
