@@ -31,12 +31,12 @@ def fused_nodes() -> Iterator[None]:
 
 def emits_nodes() -> bool:
     """Whether an operation called now is to become nodes of DOMAIN."""
-    return _emit.get() and torch.onnx.is_in_onnx_export()
+    return torch.onnx.is_in_onnx_export() and _emit.get()  # in this order: torch.compile cannot follow `get`
 
 
 def stays_operator() -> bool:
     """Whether an operation called now is to stay one operator, `torch.ops.rmgn.…`, of a torch program."""
-    return _emit.get() and torch.compiler.is_exporting()
+    return torch.compiler.is_exporting() and _emit.get()
 
 
 def sizes(tensor: Tensor) -> list[int]:

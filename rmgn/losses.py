@@ -52,8 +52,8 @@ def flow_endpoint_error(flow: Tensor, truth: Tensor, visible: Tensor) -> Tensor:
     """
     height, width = truth.shape[-2:]
     truth, weight = _under(truth, visible, height // flow.shape[-2])
-    pixels = (flow - truth) * flow.new_tensor([width / 2, height / 2]).view(1, 2, 1, 1)
-    length = (pixels.square().sum(dim=1, keepdim=True) + 1e-6).sqrt()
+    right, down = (flow - truth).chunk(2, dim=1)
+    length = ((right * (width / 2)).square() + (down * (height / 2)).square() + 1e-6).sqrt()
     return (length * weight).sum() / weight.sum().clamp(min=1e-6)
 
 

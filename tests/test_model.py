@@ -182,6 +182,15 @@ def test_the_finest_levels_alone_learn_where_the_coarsest_are_held() -> None:
         assert (parameter.grad is not None) == finer, name
 
 
+def test_the_network_compiles_as_one_graph() -> None:
+    torch.manual_seed(0)
+    model = RMGN(TINY).eval()
+    person, garment, mask = inputs(1, 64, 64)
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(person, garment, mask).tryon, model(person, garment, mask).tryon)
+
+
 def test_every_parameter_gets_a_gradient() -> None:
     model = RMGN(TINY).train()
     person, garment, mask = inputs(2, 64, 64)
