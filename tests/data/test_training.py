@@ -539,3 +539,15 @@ def test_what_a_setting_holds_still_stays(
     held = ("warp.",) if part == "warp_factor" else ("running_mean", "running_var", "num_batches_tracked")
     assert not {name for name in moved if any(word in name for word in held)}
     assert part == "warp_factor" or any(name.startswith("warp.") for name in moved)
+
+
+def test_the_benchmark_of_a_step_runs(layers_folder: Path, settings: Path) -> None:
+    """Each part of a step is timed, through torch.compile too, as Accelerate is told to."""
+    command = [sys.executable, "-m", "benchmarks.training", "--workers", "0", "--steps", "1"]
+    command += ["--data", str(layers_folder), "--config", str(settings)]
+    compiled = {**os.environ, "ACCELERATE_DYNAMO_BACKEND": "EAGER"}
+    ran = subprocess.run(command, env=compiled, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert "samples a second" in ran.stdout
+    wrong = subprocess.run([*command[:-1], "nowhere"], capture_output=True, text=True, check=False)
+    assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1), wrong.stderr
