@@ -1,5 +1,6 @@
 """Every engine that runs here against PyTorch float32, and TensorRT plans built without a GPU."""
 
+import functools
 import json
 import re
 import shutil
@@ -118,6 +119,8 @@ def test_programs_for_gpus_call_the_kernels(lite: RMGN, tmp_path: Path, half: bo
 @pytest.mark.gpu
 def test_torch_on_a_gpu_keeps_two_runs_apart(bundle32: Path) -> None:
     """Results are collected in any order; what a run is fed in the place of a bound input is its own."""
+    # Each graph is recorded with algorithms of cuDNN's choice, which round differently.
+    assert_same = functools.partial(np.testing.assert_allclose, rtol=0, atol=1e-5)
     inputs = {name: value.numpy() for name, value in sample_inputs(128, 96, seed=1).items()}
     with engines.open(bundle32, "torch") as session:
         session.wear(session.encode(inputs["garment"], inputs["garment_mask"]))
@@ -127,9 +130,9 @@ def test_torch_on_a_gpu_keeps_two_runs_apart(bundle32: Path) -> None:
         with pytest.raises(EngineError, match="2 runs are under way"):
             session.begin(people[0])
         for collect, expected in zip(reversed(under_way), reversed(alone), strict=True):
-            np.testing.assert_array_equal(collect()["tryon"], expected)
+            assert_same(collect()["tryon"], expected)
         session.tryon.run({"person": people[0], "garment": -inputs["garment"]})
-        np.testing.assert_array_equal(session.run(people[0])["tryon"], alone[0])
+        assert_same(session.run(people[0])["tryon"], alone[0])
 
 
 @pytest.mark.parametrize("backend", RUNNING)
