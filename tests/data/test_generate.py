@@ -180,10 +180,26 @@ def test_hard_samples_are_what_they_say(tmp_path: Path) -> None:
         generate(Order(str(tmp_path), 1, seed=11), progress=False)
 
 
+def test_fewer_rays_show_the_same_sample(layers_folder: Path, tmp_path: Path) -> None:
+    """In four subpixels of a pixel as in nine, but for edges and light; folders of the two are not mixed."""
+    generate(Order(str(tmp_path), 1, seed=11, subpixels=2), progress=False)
+    with pytest.raises(ValueError, match="another order"):
+        generate(Order(str(tmp_path), 1, seed=11), progress=False)
+    few, many = (layers.load(folder / "000000.zip") for folder in (tmp_path, layers_folder))
+    assert few.meta == many.meta
+    for one, other in zip(few.worn, many.worn, strict=True):
+        assert (one.labels == other.labels).mean() > 0.99
+        inside = (one.garment[..., 0] == 255) & (other.garment[..., 0] == 255)
+        light, full = (layers.unpack_light(worn.light)[inside] for worn in (one, other))
+        assert light.mean() == pytest.approx(full.mean(), rel=0.08)  # of 24 lamps in place of 54
+        assert np.abs(light - full).mean() < 0.16 * full.mean()
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
         (["--count", "0"], "--count"),
+        (["--subpixels", "4"], "--subpixels"),
         (["--hard", "1.5"], "--hard"),
         (["--hard", "0.5", "--video"], "--video"),
         (["--workers", "0"], "--workers"),

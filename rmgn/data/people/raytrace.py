@@ -214,9 +214,13 @@ def _structure(surfaces: list[Surface]) -> Any:
 
 
 def _subset(rays: Ints, width: int, subpixels: int) -> Ints:
-    """Number of the subpixel within its pixel: decides which lights it samples."""
+    """Number of the subpixel within its pixel: decides which lights it samples.
+
+    Fewer than nine count in larger steps: the lights that they take then lie as far apart as those of nine.
+    """
     line = width * subpixels
-    return np.asarray((rays % line) % subpixels + subpixels * ((rays // line) % subpixels))
+    number = (rays % line) % subpixels + subpixels * ((rays // line) % subpixels)
+    return np.asarray(number * -(-9 // subpixels**2))
 
 
 def interpolate(

@@ -329,6 +329,7 @@ class Stage:
     worked: list[Worked]  # both garments
     depths: list[ShopDepth]
     surfaces: Callable[[Wearer], Callable[[Worked], list[Surface]]]  # all, for the person in another pose
+    subpixels: int
 
     def render(self, person: Wearer, cloths: Sequence[Floats]) -> Sample:
         """The sample with the person moved, and both garments' vertices [N, 3]."""
@@ -336,7 +337,9 @@ class Stage:
         worn = []
         for worked, cloth, depth in zip(self.worked, cloths, self.depths, strict=True):
             tracer = Tracer(wearing(move_worked(self.model, person, worked, cloth)))
-            worn.append(worn_planes(self.model, tracer, self.camera, self.lights, SUBPIXELS, SAMPLES, depth))
+            worn.append(
+                worn_planes(self.model, tracer, self.camera, self.lights, self.subpixels, SAMPLES, depth)
+            )
         parts = parts_plane(self.model, person.vertices, person.normals, self.camera)
         meta = {**self.sample.meta, "keypoints": keypoints(self.model, person, self.camera)}
         return replace(self.sample, worn=(worn[0], worn[1]), parts=parts, meta=meta)
@@ -355,14 +358,16 @@ def make_sample(
     assets: Assets,
     rooms: Sequence[Path] | None = None,
     hard: bool = False,
+    subpixels: int = SUBPIXELS,
 ) -> Sample:
     """Draw and render a sample, size (height, width); raises `Rejected`.
 
     rooms: the surroundings that may light it; by default all of the assets.
     hard: draw what try-on gets wrong first: elbows out, long sleeves, a midriff bare in one garment alone,
         patterned skirts.
+    subpixels: of a pixel, each way.
     """
-    return make_stage(rng, size, assets, rooms, hard).sample
+    return make_stage(rng, size, assets, rooms, hard, subpixels).sample
 
 
 def make_stage(
@@ -371,6 +376,7 @@ def make_stage(
     assets: Assets,
     rooms: Sequence[Path] | None = None,
     hard: bool = False,
+    subpixels: int = SUBPIXELS,
 ) -> Stage:
     """Draw and render a sample as `make_sample` does, and keep what it was made from."""
     model = body_model()
@@ -427,8 +433,8 @@ def make_stage(
             style = replace(style, hem=lower_style.waist - 0.018, tail=0.0, opening=0.0)
         worked = make_worked(model, person, style, rng, size)
         flat = Tracer(garment_surfaces(worked, flat=True))
-        shop, depth = shop_planes(flat, worked.camera, shop_lights(rng), SUBPIXELS, 4)
-        layer = worn_planes(model, Tracer(wearing(worked)), camera, lights, SUBPIXELS, SAMPLES, depth)
+        shop, depth = shop_planes(flat, worked.camera, shop_lights(rng), subpixels, 4)
+        layer = worn_planes(model, Tracer(wearing(worked)), camera, lights, subpixels, SAMPLES, depth)
         inspect(layer)
         tops.append(worked)
         depths.append(depth)
@@ -451,7 +457,7 @@ def make_stage(
     }  # fmt: skip
     parts = parts_plane(model, person.vertices, person.normals, camera)
     sample = Sample((worn[0], worn[1]), (shops[0], shops[1]), parts, meta)
-    return Stage(sample, model, person, pose, camera, lights, tops, depths, surfaces)
+    return Stage(sample, model, person, pose, camera, lights, tops, depths, surfaces, subpixels)
 
 
 def _sleeve_angle(worked: Worked) -> float:
