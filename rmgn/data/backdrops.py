@@ -38,8 +38,8 @@ def _wall(rng: Generator, size: tuple[int, int]) -> F32:
     return picture
 
 
-def _photo(rng: Generator, size: tuple[int, int], pictures: Sequence[U8]) -> F32:
-    """A view into surroundings, in focus or not."""
+def _photo(rng: Generator, size: tuple[int, int], pictures: Sequence[U8], recolour: bool) -> F32:
+    """A view into surroundings, in their own colours or in others."""
     h, w = size
     source = pictures[int(rng.integers(len(pictures)))]
     rows, columns = source.shape[:2]
@@ -58,15 +58,31 @@ def _photo(rng: Generator, size: tuple[int, int], pictures: Sequence[U8]) -> F32
         cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_WRAP,
     )
-    return np.asarray(seen.astype(np.float32) / 255 * rng.uniform(0.6, 1.5), np.float32)
+    picture = np.asarray(seen / 255, np.float32)
+    if recolour:
+        picture = _recoloured(rng, picture)
+    return np.asarray(picture * rng.uniform(0.6, 1.5), np.float32)
+
+
+def _recoloured(rng: Generator, picture: F32) -> F32:
+    """Another saturation, gamma and white balance: a few surroundings are to stand for all that there are."""
+    grey = picture.mean(axis=2, keepdims=True)
+    coloured = np.clip(grey + rng.uniform(0.3, 1.7) * (picture - grey), 0, None)
+    coloured = coloured ** np.exp(rng.normal(0, 0.3)) * np.exp(rng.normal(0, 0.2, 3))
+    return np.asarray(coloured, np.float32)
 
 
 def draw_backdrop(
-    rng: Generator, size: tuple[int, int], pictures: Sequence[U8], person: F32 | None = None
+    rng: Generator,
+    size: tuple[int, int],
+    pictures: Sequence[U8],
+    person: F32 | None = None,
+    recolour: bool = False,
 ) -> U8:
     """A backdrop [H, W, 3]; `pictures` are surroundings, possibly none.
 
     person: somebody else to stand in the back, premultiplied sRGB and opacity [h, w, 4] in [0, 1].
+    recolour: show surroundings in other colours than their own, too.
     """
     kind = rng.random()
     plain = kind < 0.52
@@ -77,7 +93,7 @@ def draw_backdrop(
     elif kind < 0.72 or not pictures:
         picture = draw_room(rng, size)
     else:
-        picture = _photo(rng, size, pictures)
+        picture = _photo(rng, size, pictures, recolour and rng.random() < 0.7)
     if person is not None:
         picture = place_someone(rng, picture, person)
     if not plain and rng.random() < 0.2:

@@ -231,7 +231,7 @@ def draw_look(
         tile,
         linear(np.clip(palette, 0.02, 0.95)),
         lower_overlay(rng, kind),
-        draw_backdrop(rng, size, stock.photos, person),
+        draw_backdrop(rng, size, stock.photos, person, stock.recolour),
         np.array([camera[n] for n in CAMERA], np.float32),
         np.array([[s[n] for n in SHOP] for s in shop], np.float32),
         rng.integers(0, 2**31, 2),

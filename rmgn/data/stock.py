@@ -37,6 +37,7 @@ class Stock:
     fonts: Sequence[str] = ()  # TrueType files
     faces: Sequence[int] = _FACES  # OpenCV's own
     words: Sequence[str] = _WORDS
+    recolour: bool = False  # stand before photographs in other colours than their own, too
 
 
 def part(items: Sequence[T], split: str) -> Sequence[T]:
@@ -76,4 +77,4 @@ def stock(root: Path | None, split: str = "train") -> Stock:
         photos.append(np.round(display * 255).astype(np.uint8))
     if split == "eval":
         return Stock(photos, (), _FACES[:_HELD_BACK], part(_WORDS, split))
-    return Stock(photos, find_fonts(), _FACES[_HELD_BACK:], part(_WORDS, split))
+    return Stock(photos, find_fonts(), _FACES[_HELD_BACK:], part(_WORDS, split), recolour=True)

@@ -26,7 +26,7 @@ from rmgn.data.fabrics import (
 from rmgn.data.look import draw_skin
 from rmgn.data.people import layers
 from rmgn.data.rooms import someone
-from rmgn.data.stock import Stock, part
+from rmgn.data.stock import Stock, part, stock
 
 
 @pytest.mark.parametrize("kind", list(_PATTERNS))
@@ -136,6 +136,25 @@ def test_backdrops_fill_the_picture() -> None:
         assert draw_backdrop(np.random.default_rng(seed), (64, 48), []).shape == (64, 48, 3)
     photo = np.full((64, 128, 3), 90, np.uint8)
     assert draw_backdrop(np.random.default_rng(3), (64, 48), [photo]).dtype == np.uint8
+
+
+def test_only_training_shows_surroundings_in_other_colours() -> None:
+    """A grey photograph is coloured then, and no other backdrop changes."""
+    assert not stock(None, "eval").recolour
+    assert stock(None, "train").recolour
+    photo = np.full((64, 128, 3), 120, np.uint8)
+
+    def spread(recolour: bool, seed: int) -> float:
+        seen = draw_backdrop(np.random.default_rng(seed), (64, 48), [photo], None, recolour)
+        return float((seen.max(axis=2).astype(int) - seen.min(axis=2)).mean())
+
+    photographs = [s for s in range(60) if np.random.default_rng(s).random() >= 0.72]
+    assert len(photographs) > 10
+    assert all(spread(False, seed) < 12 for seed in photographs)
+    coloured = [spread(True, seed) for seed in photographs]
+    assert sum(value > 12 for value in coloured) > len(coloured) / 2
+    for seed in set(range(20)) - set(photographs):
+        assert spread(True, seed) == spread(False, seed)
 
 
 def test_somebody_stands_in_the_back(layers_folder: Path) -> None:
