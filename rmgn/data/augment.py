@@ -88,7 +88,7 @@ class _Transform:
     def __init__(self, moves: Sequence[Move], size: tuple[int, int], device: torch.device) -> None:
         height, width = size
         normal = torch.tensor([[2 / width, 0, -1], [0, 2 / height, -1], [0, 0, 1]], dtype=torch.float64)
-        matrices = torch.stack([normal @ move.matrix(size) @ torch.linalg.inv(normal) for move in moves])
+        matrices = normal @ torch.stack([move.matrix(size) for move in moves]) @ torch.linalg.inv(normal)
         back = torch.linalg.inv(matrices)[:, :2].float().to(device)
         self._forth = matrices[:, :2].to(device)
         self._at = F.affine_grid(back, [len(back), 1, height, width], align_corners=False)

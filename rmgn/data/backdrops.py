@@ -58,7 +58,7 @@ def _photo(rng: Generator, size: tuple[int, int], pictures: Sequence[U8], recolo
         cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_WRAP,
     )
-    picture = np.asarray(seen / 255, np.float32)
+    picture = seen.astype(np.float32) / np.float32(255)
     if recolour:
         picture = _recoloured(rng, picture)
     return np.asarray(picture * rng.uniform(0.6, 1.5), np.float32)
