@@ -10,7 +10,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 TORCH  ?= torch==2.13.0
-EXTRAS ?= dev,datagen,evaluate,export,kernels,openvino,tensorrt-rtx,train
+EXTRAS ?= dev,datagen,evaluate,export,kernels,openvino,tensorrt-rtx,train,web
 JOBS   ?= 2
 
 # OpenCV with windows wants the system's OpenGL; without a display take the headless one.

@@ -57,7 +57,11 @@ class Begun:
 class Dresser:
     """Puts the garment worn onto pictures of one source. Used by one thread."""
 
-    def __init__(self, session: Session, framing: Framing, smoothing: Smoothing | None) -> None:
+    def __init__(
+        self, session: Session, framing: Framing, smoothing: Smoothing | None, idle_s: float | None = None
+    ) -> None:
+        """idle_s: for how long nobody may be seen until pictures stay as they are; None for ever."""
+        self._idle_s = idle_s
         self._session = session
         self._framing = framing
         self._smoothing = smoothing
@@ -75,19 +79,27 @@ class Dresser:
         self._session.wear(fitted.encoded)
         self._garment = fitted.garment
 
-    def dress(self, image: Pixels) -> StageTimes:
-        """Draw the try-on into `image` (uint8 [H, W, 3] BGR). On an error the image is as it was."""
-        return self.finish(self.begin(image))
+    def dress(self, image: Pixels) -> StageTimes | None:
+        """Draw the try-on into `image` (uint8 [H, W, 3] BGR). On an error the image is as it was.
 
-    def begin(self, image: Pixels, scene: int = 0) -> Begun:
+        None where nobody has been there for long.
+        """
+        begun = self.begin(image)
+        return None if begun is None else self.finish(begun)
+
+    def begin(self, image: Pixels, scene: int = 0) -> Begun | None:
         """Give a picture to the network; on a GPU that computes beside what comes next on this thread.
 
-        scene: another one than of the picture before has nothing in common with it.
+        None where nobody has been there for long. scene: another one than of the picture before has nothing
+        in common with it.
         """
         if self._garment is None:
             raise RuntimeError("no garment is worn yet")
         started = time.perf_counter()
         crop = self._framing.crop(image, scene)
+        if self._idle_s is not None and self._framing.alone_s > self._idle_s:
+            self._shown = None  # so that smoothing begins anew
+            return None
         person = np.empty((1, 3, self._session.bundle.height, self._session.bundle.width), np.float32)
         _native.preprocess(image, crop, person)
         prepared = time.perf_counter()

@@ -1,6 +1,7 @@
 """Which part of the frame the network sees: a steady box of the network's aspect around the person."""
 
 import math
+import time
 from pathlib import Path
 
 import cv2
@@ -36,6 +37,7 @@ class Framing:
         self._mode = mode
         self._aspect = aspect
         self._frames_like = (0, 0, 0)  # height and width of the last frame, and its scene
+        self._face_at = time.monotonic()
         self._start_again()
 
     def _start_again(self) -> None:
@@ -44,6 +46,11 @@ class Framing:
         self._last_seen = -PATIENCE
         self._target: Crop | None = None
         self._filter = OneEuro()
+
+    @property
+    def alone_s(self) -> float:
+        """For how long no face has been seen, in seconds; since the beginning where none ever was."""
+        return time.monotonic() - self._face_at
 
     def crop(self, image: Pixels, scene: int = 0) -> Crop:
         """The box (x, y, width, height) of this frame, in continuous pixels; may reach outside the frame.
@@ -61,6 +68,7 @@ class Framing:
             if face is not None:
                 self._target = person_box(face, (width, height), self._aspect)
                 self._last_seen = self._frame
+                self._face_at = time.monotonic()
         self._frame += 1
         if self._target is None or self._frame - self._last_seen > PATIENCE:
             self._target = box(width, height, self._aspect, around=False)

@@ -4,6 +4,10 @@
     python runtime/mirror.py --camera 0 --garment shirt.jpg
     python runtime/mirror.py --source clip.mp4 --garment shirt.jpg --headless --record out.mp4
 
+A mirror in a shop: garments of a folder, a screen that hangs upright, a phone as remote control.
+
+    python runtime/mirror.py --camera 0 --garments DIR --fullscreen --aspect 9:16 --idle 5 --web 0.0.0.0:8000
+
 Keys: n, p next and previous garment; s screenshot; r record; c compare with the camera; q or Esc quit.
 docs/mirror.md explains everything else.
 """
@@ -33,7 +37,9 @@ from runtime.smoothing import Smoothing
 from runtime.sources import Camera, Source, open_source
 from runtime.stats import Stats
 from runtime.targets import check_apart, check_writable
+from runtime.view import TURNS, View, parse_aspect
 from runtime.wardrobe import Wardrobe
+from runtime.web_page import Address, WebPage, check_key, parse_address, pressed
 
 DEFAULT_FPS = 30.0
 REDRAW_S = 0.2  # for notices while no frame comes
@@ -52,9 +58,14 @@ class Options:
     bundle: Path | None
     engine: str
     size: tuple[int, int] | None
+    view: View
     framing: str
+    idle_s: float | None
     smoothing: bool
     headless: bool
+    fullscreen: bool
+    web: Address | None
+    web_key: str | None
     realtime: bool
     record: Path | None
     frames: int | None
@@ -82,9 +93,26 @@ def parse_args(argv: Sequence[str] | None) -> Options:
     parser.add_argument("--bundle", type=Path, metavar="DIR", help="the network, or a folder of several")
     parser.add_argument("--engine", default="auto", help=f"auto, {', '.join(engines.BACKENDS)}")
     parser.add_argument("--size", metavar="HxW", help="the network's input size, such as 256x192")
+    parser.add_argument(
+        "--rotate",
+        type=int,
+        choices=sorted(TURNS),
+        default=0,
+        metavar="DEGREES",
+        help="turn the camera's picture clockwise by 90, 180 or 270",
+    )
+    parser.add_argument("--aspect", metavar="W:H", help="cut its sides, as 9:16 for an upright screen")
     parser.add_argument("--framing", choices=MODES, default="auto", help="what the network sees")
     parser.add_argument("--no-smoothing", action="store_true", help="frames as the network made them")
+    parser.add_argument(
+        "--idle", type=float, metavar="SECONDS", help="rest once no face was seen for so long, until one is"
+    )
+    parser.add_argument("--fullscreen", action="store_true", help="the window fills the screen")
     parser.add_argument("--headless", action="store_true", help="no window; takes every frame of a file")
+    parser.add_argument(
+        "--web", metavar="[HOST:]PORT", help="a page with picture and controls (HOST: this machine alone)"
+    )
+    parser.add_argument("--web-key", metavar="TEXT", help="what its address holds (a new one each time)")
     parser.add_argument("--realtime", action="store_true", help="play files at their own pace")
     parser.add_argument("--record", type=Path, metavar="FILE", help="write a video")
     parser.add_argument("--frames", type=int, metavar="N", help="stop after so many frames")
@@ -100,6 +128,14 @@ def parse_args(argv: Sequence[str] | None) -> Options:
         args.garments = bundles.GARMENTS
     if args.frames is not None and args.frames < 1:
         raise InputError("--frames must be at least 1")
+    if args.idle is not None and not args.idle >= 1:
+        raise InputError(f"--idle must be at least a second, not {args.idle:g}")
+    if args.idle is not None and args.framing != "auto":
+        raise InputError(f"--idle looks for faces, which --framing {args.framing} does not")
+    if args.fullscreen and args.headless:
+        raise InputError("--fullscreen is for the window, which --headless leaves out")
+    if args.web_key is not None and args.web is None:
+        raise InputError("--web-key belongs to --web, which is missing")
     return Options(
         source=args.source if args.source is not None else str(args.camera or 0),
         garment=args.garment,
@@ -108,10 +144,15 @@ def parse_args(argv: Sequence[str] | None) -> Options:
         bundle=args.bundle,
         engine=args.engine,
         size=bundles.parse_size(args.size) if args.size else None,
+        view=View(args.rotate, parse_aspect(args.aspect) if args.aspect else None),
         framing=args.framing,
+        idle_s=args.idle,
         smoothing=not args.no_smoothing,
         headless=args.headless,
-        realtime=args.realtime or not args.headless,
+        fullscreen=args.fullscreen,
+        web=parse_address(args.web) if args.web is not None else None,
+        web_key=None if args.web_key is None else check_key(args.web_key),
+        realtime=args.realtime or not args.headless or args.web is not None,
         record=args.record,
         frames=args.frames,
         stats=args.stats,
@@ -133,7 +174,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     bundle = bundles.choose(options.bundle, options.size)
     inputs = [*photos, *sources.files(options.source), *bundle.files()]
     check_apart(filter(None, (options.record, options.stats)), filter(None, (*inputs, options.mask)))
-    window = None if options.headless else screen.Window()
+    window = None if options.headless else screen.Window(options.fullscreen)
     with engines.open(bundle, options.engine) as session:
         notices = Notices()
 
@@ -147,11 +188,15 @@ def main(argv: Sequence[str] | None = None) -> None:
             session,
             Framing(options.framing, bundle.width / bundle.height),
             Smoothing() if options.smoothing else None,
+            options.idle_s,
         )
         lossless = not options.realtime and not isinstance(source, Camera)
-        pipeline = Pipeline(source, dresser, wardrobe, notices, lossless)
-        mirror = Mirror(options, source, pipeline, wardrobe, window, lossless)
+        pipeline = Pipeline(source, dresser, wardrobe, notices, lossless, options.view)
+        page = None if options.web is None else WebPage(options.web, options.web_key, wardrobe, notices)
+        mirror = Mirror(options, source, pipeline, wardrobe, window, page, lossless)
         print(f"engine: {session.backend} ({session.reason})", file=sys.stderr)
+        if page:
+            print(f"page: {page.url}", file=sys.stderr, flush=True)
         mirror.run()
         mirror.report({"engine": session.backend, "reason": session.reason, "bundle": str(bundle.folder)})
 
@@ -166,6 +211,7 @@ class Mirror:
         pipeline: Pipeline,
         wardrobe: Wardrobe,
         window: screen.Window | None,
+        page: WebPage | None,
         lossless: bool,
     ) -> None:
         self._options = options
@@ -173,6 +219,7 @@ class Mirror:
         self._pipeline = pipeline
         self._wardrobe = wardrobe
         self._window = window
+        self._page = page
         self._lossless = lossless
         self._stats = Stats()
         self._recorder: Recorder | None = None
@@ -197,10 +244,12 @@ class Mirror:
             self._pipeline.start()
             with progress:
                 while not self._done():
-                    result = self._pipeline.next(timeout_s=0.5 if self._window is None else 0.03)
+                    result = self._pipeline.next(timeout_s=0.03 if self._window or self._page else 0.5)
                     if result is not None:
                         progress.update()
                         self._take(result)
+                    for key in pressed(self._page):
+                        self._press(key)
                     if self._window and not self._refresh(self._window, result is not None):
                         break
         except Closed:
@@ -209,6 +258,8 @@ class Mirror:
             self._pipeline.stop()
             if self._window:
                 self._window.close()
+            if self._page:
+                self._page.close()
             try:
                 self._stop_recording()
             finally:
@@ -246,6 +297,8 @@ class Mirror:
     def _take(self, result: Result) -> None:
         self._stats.add(result)
         self._last = result
+        if self._page:
+            self._page.show(result, self._compare, self._stats.rate)
         if self._to_record is not None and self._recorder is None:
             self._start_recording(self._to_record)
             self._to_record = None
@@ -276,15 +329,22 @@ class Mirror:
             lines = [f"{self._stats.rate:.1f} fps  {self._last.latency_ms:.0f} ms{recording}"]
             if self._last.garment is not None:
                 lines.append(self._last.garment.name)
-            window.show(screen.view(self._last, lines, self._pipeline.notices.current(), self._compare))
+            canvas = screen.view(self._last, lines, self._pipeline.notices.current(), self._compare)
+            if self._page and self._page.guest_url:
+                screen.draw_code(canvas, self._page.guest_url)
+            window.show(canvas)
         key = window.key()
+        if key:
+            self._press(key)
+        return key != "q"
+
+    def _press(self, key: str) -> None:
+        """Obey a key, and tell where that fails."""
         try:
             self._obey(key)
-            if key:
-                self._pipeline.notices.clear("key")
+            self._pipeline.notices.clear("key")
         except InputError as error:
             self._pipeline.notices.set("key", str(error))
-        return key != "q"
 
     def _obey(self, key: str) -> None:
         if key in ("n", "p"):

@@ -15,6 +15,7 @@ from runtime.garment import Garment
 from runtime.notices import Notices
 from runtime.slot import Closed, Slot
 from runtime.sources import Frame, Source, SourceLost
+from runtime.view import View
 from runtime.wardrobe import Wardrobe
 
 log = logging.getLogger(__name__)
@@ -28,8 +29,8 @@ RETRY_S = 0.5
 class Result:
     """A frame as the camera saw it and as it was dressed.
 
-    image, camera: uint8 [H, W, 3] BGR. times: None where the try-on failed, and `image` is the camera's.
-    latency_ms: from capture to composited.
+    image, camera: uint8 [H, W, 3] BGR. times: None where `image` is the camera's, since the try-on `failed`
+    or nobody was there. latency_ms: from capture to composited.
     """
 
     index: int
@@ -39,17 +40,25 @@ class Result:
     times: StageTimes | None
     captured_at: float
     latency_ms: float
+    failed: bool = False
 
 
 class Pipeline:
     """Frames of a source, dressed, in `results`.
 
     lossless: every frame is dressed and the source waits; otherwise the newest frame wins, older ones drop.
+    view: turns and cuts every frame first.
     Trouble that may pass (camera gone, engine error, broken garment) stands in `notices` and does not end it.
     """
 
     def __init__(
-        self, source: Source, dresser: Dresser, wardrobe: Wardrobe, notices: Notices, lossless: bool
+        self,
+        source: Source,
+        dresser: Dresser,
+        wardrobe: Wardrobe,
+        notices: Notices,
+        lossless: bool,
+        view: View | None = None,
     ) -> None:
         self.results: Slot[Result] = Slot()
         self.notices = notices
@@ -58,6 +67,7 @@ class Pipeline:
         self._dresser = dresser
         self._wardrobe = wardrobe
         self._lossless = lossless
+        self._view = view or View()
         self._fitted: Fitted | None = None  # to be put on with the next frame
         self._garment: Garment | None = None
         self._stopping = threading.Event()
@@ -124,6 +134,7 @@ class Pipeline:
             self.notices.clear("camera")
             if frame is None:
                 return
+            frame.image = self._view(frame.image)
             leave(frame)
 
     def _try_on(self) -> None:
@@ -156,20 +167,29 @@ class Pipeline:
             return _Underway(frame, camera, self._garment, self._dresser.begin(frame.image, frame.scene))
         except Exception as error:  # whatever an engine raises: the plain camera is shown, and it goes on
             self._failed(error)
-            return _Underway(frame, camera, self._garment, None)
+            return _Underway(frame, camera, self._garment, None, failed=True)
 
     def _finish(self, underway: "_Underway") -> Result:
-        frame, times = underway.frame, None
+        frame, times, failed = underway.frame, None, underway.failed
         try:
             if underway.begun is not None:
                 times = self._dresser.finish(underway.begun)
+            if not failed:
                 self.notices.clear("try-on")
         except Exception as error:
             self._failed(error)
+            failed = True
         latency_ms = 1e3 * (time.monotonic() - frame.captured_at)
         image = frame.image if times else underway.camera
         return Result(
-            frame.index, image, underway.camera, underway.garment, times, frame.captured_at, latency_ms
+            frame.index,
+            image,
+            underway.camera,
+            underway.garment,
+            times,
+            frame.captured_at,
+            latency_ms,
+            failed,
         )
 
     def _failed(self, error: Exception) -> None:
@@ -179,9 +199,10 @@ class Pipeline:
 
 @dataclass(frozen=True)
 class _Underway:
-    """A frame given to the engine; `begun` is None where that failed."""
+    """A frame given to the engine; `begun` is None where that failed, or nobody was there."""
 
     frame: Frame
     camera: Pixels
     garment: Garment | None
     begun: Begun | None
+    failed: bool = False

@@ -23,7 +23,7 @@ WHITE, RED = (255, 255, 255), (60, 60, 255)
 class Window:
     """The mirror's window; used by the main thread, as every toolkit wants."""
 
-    def __init__(self) -> None:
+    def __init__(self, fullscreen: bool = False) -> None:
         """Raises InputError where windows cannot be opened."""
         displays = ("DISPLAY", "WAYLAND_DISPLAY")
         if sys.platform.startswith("linux") and not any(os.environ.get(name) for name in displays):
@@ -34,7 +34,9 @@ class Window:
             raise InputError(
                 "this OpenCV opens no windows; install opencv-python or use --headless"
             ) from error
-        self._shown = self._sized = False
+        if fullscreen:
+            cv2.setWindowProperty(TITLE, cv2.WND_PROP_FULLSCREEN, cv2.WINDOW_FULLSCREEN)
+        self._shown, self._sized = False, fullscreen
 
     def show(self, view: Pixels, sizes: bool = True) -> None:
         """Show a view; the first one that `sizes` the window does so."""
@@ -57,12 +59,17 @@ class Window:
         cv2.destroyAllWindows()
 
 
-def view(result: Result, lines: Sequence[str], notices: Sequence[str], compare: bool) -> Pixels:
-    """The picture for the window, uint8 [H, W, 3] BGR (twice as wide to `compare` with the camera)."""
+def mirrored(result: Result, compare: bool) -> Pixels:
+    """The dressed picture as mirrors show it, uint8 [H, W, 3] BGR; `compare` puts the camera's beside it."""
     canvas = result.image[:, ::-1]
     if compare:
         canvas = np.hstack([result.camera[:, ::-1], canvas])
-    canvas = np.ascontiguousarray(canvas)
+    return np.ascontiguousarray(canvas)
+
+
+def view(result: Result, lines: Sequence[str], notices: Sequence[str], compare: bool) -> Pixels:
+    """The picture for the window, uint8 [H, W, 3] BGR (twice as wide to `compare` with the camera)."""
+    canvas = mirrored(result, compare)
     if result.garment is not None:
         draw_inset(canvas, result.garment.photo)
     write_lines(canvas, lines, notices)
@@ -96,6 +103,19 @@ def draw_inset(canvas: Pixels, photo: Pixels) -> None:
         return
     small = cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA)
     canvas[margin : margin + height, -margin - width : canvas.shape[1] - margin] = small
+
+
+def draw_code(canvas: Pixels, text: str) -> None:
+    """Text as a QR code in the bottom right corner, for a phone's camera."""
+    code = np.asarray(cv2.QRCodeEncoder.create().encode(text), np.uint8)
+    module = canvas.shape[0] // 5 // code.shape[0]
+    side = module * code.shape[0]
+    margin = canvas.shape[0] // 80
+    if module < 1 or side + margin > canvas.shape[1]:
+        return
+    bottom, right = canvas.shape[0] - margin, canvas.shape[1] - margin
+    large = cv2.resize(code, (side, side), interpolation=cv2.INTER_NEAREST)
+    canvas[bottom - side : bottom, right - side : right] = large[..., None]
 
 
 def draw_text(

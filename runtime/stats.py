@@ -35,8 +35,8 @@ class Stats:
         self._first = now if self._first is None else self._first
         self._last = now
         self._recent.append(now)
+        self.failed += result.failed
         if result.times is None:
-            self.failed += 1
             return
         if result.garment is not None:
             self._worn[result.garment.name] += 1

@@ -15,7 +15,7 @@ RETRY_S = 1.0
 
 
 class Wardrobe:
-    """Owns the thread that prepares garments. `select` and `take` may come from different threads."""
+    """Owns the thread that prepares garments. `select`, `choose` and `take` may come from any."""
 
     def __init__(
         self, paths: list[Path], prepare: Callable[[Path], Fitted], notices: Notices, asked_for: bool = True
@@ -49,10 +49,26 @@ class Wardrobe:
         """Start the thread."""
         self._thread.start()
 
+    @property
+    def paths(self) -> list[Path]:
+        """The garments' photos."""
+        return self._paths
+
+    @property
+    def wanted(self) -> int:
+        """The number of the garment asked for last."""
+        return self._wanted
+
     def select(self, step: int) -> None:
         """Ask for the garment `step` places after the one asked for last; goes round at the ends."""
         with self._changed:
             self._wanted = (self._wanted + step) % len(self._paths)
+            self._changed.notify_all()
+
+    def choose(self, index: int) -> None:
+        """Ask for a garment by its number."""
+        with self._changed:
+            self._wanted = index
             self._changed.notify_all()
 
     def take(self) -> Fitted | None:

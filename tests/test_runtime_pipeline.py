@@ -10,13 +10,15 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import engines
 from runtime.colours import anchor_colours
 from runtime.dresser import Dresser, Fitted, fit
 from runtime.failure import InputError
-from runtime.framing import MODES, FaceFinder, Framing, OneEuro, box, person_box
+from runtime.framing import DETECTION_INTERVAL, MODES, FaceFinder, Framing, OneEuro, box, person_box
 from runtime.garment import prepare
 from runtime.matte import fade_inner_edges, matte, show_through
 from runtime.notices import QUIET_S, Notices
@@ -24,6 +26,8 @@ from runtime.pipeline import Pipeline, Result
 from runtime.slot import Closed, Slot
 from runtime.smoothing import Smoothing
 from runtime.sources import Frame, Source, SourceLost
+from runtime.stats import Stats
+from runtime.view import View, parse_aspect
 from runtime.wardrobe import Wardrobe
 
 Pixels = NDArray[np.uint8]
@@ -229,6 +233,7 @@ def test_a_picture_wears_what_was_worn_when_it_was_begun(session: engines.Sessio
         dresser.wear(garment)
         begun.append(dresser.begin(picture))
     for under_way in begun:
+        assert under_way is not None
         dresser.finish(under_way)
     np.testing.assert_array_equal(together, alone)
     assert (alone[0] != alone[1]).any()
@@ -446,7 +451,9 @@ def test_a_picture_is_dressed_the_same_whatever_came_before(session: engines.Ses
         dresser.wear(garment)
         results = [picture.copy() for picture in pictures]
         for picture, scene in zip(results, scenes, strict=True):
-            dresser.finish(dresser.begin(picture, scene))
+            begun = dresser.begin(picture, scene)
+            assert begun is not None
+            dresser.finish(begun)
         return results
 
     alone = []
@@ -457,6 +464,109 @@ def test_a_picture_is_dressed_the_same_whatever_came_before(session: engines.Ses
         dresser.dress(alone[-1])
     np.testing.assert_array_equal(dressed([0, 1, 2]), alone)
     assert (dressed([0, 0, 0])[1] != alone[1]).any(), "smoothing does something within a scene"
+
+
+def test_while_nobody_is_there_pictures_stay_as_they_are(
+    session: engines.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And neither count as failed nor smooth into what comes when somebody is back."""
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(
+        FaceFinder, "__call__", lambda _, image: (150.0, 30.0, 30.0, 30.0) if image[0, 0, 0] == 77 else None
+    )
+    garment = fit(session, prepare(*square_garment(), HEIGHT, WIDTH))
+    dresser = Dresser(session, Framing("auto", WIDTH / HEIGHT), Smoothing(), idle_s=5.0)
+    dresser.wear(garment)
+
+    somebody, nobody = (np.full((240, 320, 3), value, np.uint8) for value in (77, 90))
+    first = somebody.copy()
+    assert dresser.dress(first) is not None
+    assert (first != somebody).any()
+    for moment in (1.0, 5.0):
+        now = moment
+        assert dresser.dress(nobody.copy()) is not None, "turned away for a moment"
+    now = 5.1
+    left = nobody.copy()
+    assert dresser.dress(left) is None
+    np.testing.assert_array_equal(left, nobody)
+    for _ in range(DETECTION_INTERVAL):  # one of which looks for a face
+        back = somebody.copy()
+        dressed = dresser.dress(back)
+    assert dressed is not None
+    np.testing.assert_array_equal(back, first)
+
+
+def test_results_of_an_empty_room_are_no_failures(session: engines.Session) -> None:
+    fitted = fit(session, prepare(*square_garment(), HEIGHT, WIDTH))
+    notices = Notices()
+    dresser = Dresser(session, Framing("auto", WIDTH / HEIGHT), None, idle_s=0.0)
+    wardrobe = Wardrobe([Path("square")], lambda _: fitted, notices)
+    pipeline = Pipeline(Script([10, 20, 30]), dresser, wardrobe, notices, lossless=True)
+    pipeline.start()
+    results = drain(pipeline)
+    assert [(result.times, result.failed) for result in results] == [(None, False)] * 3
+    assert [int(result.image.mean()) for result in results] == [10, 20, 30]
+    stats = Stats()
+    for result in results:
+        stats.add(result)
+    assert (stats.frames, stats.failed, stats.report()["garments"]) == (3, 0, {})
+    assert notices.current() == []
+
+
+@pytest.mark.parametrize(
+    ("view", "corners"),
+    [
+        (View(), "abcd"),
+        (View(90), "cadb"),
+        (View(180), "dcba"),
+        (View(270), "bdac"),
+    ],
+)
+def test_cameras_hang_as_they_like(view: View, corners: str) -> None:
+    """The picture's corners, row by row, after so many degrees clockwise."""
+    image = np.zeros((120, 200, 3), np.uint8)
+    for letter, (y, x) in zip("abcd", ((0, 0), (0, -1), (-1, 0), (-1, -1)), strict=True):
+        image[y, x] = ord(letter)
+    seen = view(image)
+    assert seen.shape == ((120, 200, 3) if view.rotate in (0, 180) else (200, 120, 3))
+    found = [seen[y, x, 0] for y, x in ((0, 0), (0, -1), (-1, 0), (-1, -1))]
+    assert "".join(map(chr, found)) == corners
+
+
+@given(st.integers(1, 300), st.integers(1, 300), st.floats(0.1, 10), st.sampled_from([0, 90, 180, 270]))
+def test_a_view_is_the_middle_in_the_aspect_asked_for(
+    height: int, width: int, aspect: float, rotate: int
+) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
+    whole, seen = View(rotate)(image), View(rotate, aspect)(image)
+    (tall, wide), (full_tall, full_wide) = seen.shape[:2], whole.shape[:2]
+    assert seen.flags.c_contiguous
+    assert full_tall == tall or full_wide == wide, "as much as there is"
+    assert abs(wide - tall * aspect) <= max(1, aspect) or min(wide, tall) == 1
+    top, left = (full_tall - tall) // 2, (full_wide - wide) // 2
+    np.testing.assert_array_equal(seen, whole[top : top + tall, left : left + wide])
+
+
+@pytest.mark.parametrize("text", ["9:0", "0:9", "9/16", "1:20", "a:b", "", "-9:16", "nan:1"])
+def test_what_is_no_aspect(text: str) -> None:
+    with pytest.raises(InputError, match="is not WIDTH:HEIGHT"):
+        parse_aspect(text)
+    assert parse_aspect("9:16") == 0.5625
+
+
+def test_what_a_view_shows_is_what_is_dressed(session: engines.Session) -> None:
+    fitted = fit(session, prepare(*square_garment(), HEIGHT, WIDTH))
+    notices = Notices()
+    dresser = Dresser(session, Framing("centre", WIDTH / HEIGHT), None)
+    wardrobe = Wardrobe([Path("square")], lambda _: fitted, notices)
+    view = View(90, 9 / 16)
+    pipeline = Pipeline(Script([128]), dresser, wardrobe, notices, lossless=True, view=view)
+    pipeline.start()
+    (result,) = drain(pipeline)
+    assert result.image.shape == result.camera.shape == (320, 180, 3)
+    assert (result.camera == 128).all()
+    assert (result.image[160, 90] != 128).any()
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 3), (1, 3000), (3000, 1), (240, 1)])

@@ -640,7 +640,7 @@ def test_the_window_and_its_keys(
     here.mkdir()
     monkeypatch.chdir(here)
     window = ScriptedWindow("nccsrrq")
-    monkeypatch.setattr(screen, "Window", lambda: window)
+    monkeypatch.setattr(screen, "Window", lambda _: window)
     person = files / "people" / "person0.png"
     mirror.main([*map(str, ("--source", person, "--garments", shop, "--bundle", bundle))])
 
@@ -681,7 +681,7 @@ def test_a_disk_that_fills_ends_the_recording_and_keeps_it(
 
     free = iter([1 << 40, 0])
     window = ScriptedWindow("rccccq")
-    monkeypatch.setattr(screen, "Window", lambda: window)
+    monkeypatch.setattr(screen, "Window", lambda _: window)
     mirror.main([*common, str(files / "people" / "person0.png")])
     (recording,) = tmp_path.glob("mirror-*.mp4")
     assert decode(recording)
@@ -691,7 +691,7 @@ def mirror_without_a_camera(*arguments: object) -> mirror.Mirror:
     """What the main thread does with results, for those that a test gives it."""
     options = mirror.parse_args([str(part) for part in arguments])
     source, nothing = Source.__new__(Stills), None
-    return mirror.Mirror(options, source, nothing, nothing, None, lossless=True)  # type: ignore[arg-type]
+    return mirror.Mirror(options, source, nothing, nothing, None, None, lossless=True)  # type: ignore[arg-type]
 
 
 def test_every_recording_begun_is_kept(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

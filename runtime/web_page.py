@@ -1,0 +1,321 @@
+"""The mirror in a browser: its picture, and a remote control for phones. Needs the extra `web`."""
+
+import asyncio
+import importlib.resources
+import re
+import secrets
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Coroutine, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime import garment, pictures, screen
+from runtime.failure import InputError
+from runtime.notices import Notices
+from runtime.pipeline import Result
+from runtime.wardrobe import Wardrobe
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+Pixels = NDArray[np.uint8]
+T = TypeVar("T")
+
+LOOPBACK = "127.0.0.1"
+KEYS = ("n", "p", "c")  # of the window, for which the page has buttons
+GUEST_S = 300.0  # a guest's key is renewed so often, and good for up to twice as long
+THUMBNAIL = 240  # pixels, the longer side
+BOUNDARY = "frame"
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'self' 'unsafe-inline'",
+    "Referrer-Policy": "no-referrer",  # addresses hold keys
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a server listens; port 0 is any that is free."""
+
+    host: str
+    port: int
+
+    @property
+    def local(self) -> bool:
+        """Whether this machine alone can reach it."""
+        return self.host in (LOOPBACK, "localhost", "::1")
+
+    @property
+    def reached_at(self) -> str:
+        """The host by which others reach it; the network's own address where it listens on all."""
+        if self.host not in ("0.0.0.0", "::"):
+            return self.host
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.connect(("192.0.2.1", 9))  # an address of nobody's; nothing is sent
+            except OSError:  # no network
+                return LOOPBACK
+            return str(probe.getsockname()[0])
+
+
+def parse_address(text: str) -> Address:
+    """An address from "PORT" (of this machine alone), "HOST:PORT" or "[IPv6]:PORT". Raises InputError."""
+    match = re.fullmatch(r"(?:(?:\[([0-9a-fA-F:.]+)\]|([^:\[\]]+)):)?(\d{1,5})", text)
+    if match is None or int(match[3]) > 65535:
+        raise InputError(f"--web {text} is not PORT or HOST:PORT, such as 8000 or 0.0.0.0:8000")
+    return Address(match[1] or match[2] or LOOPBACK, int(match[3]))
+
+
+def check_key(text: str) -> str:
+    """The owner's key, where it can be one. Raises InputError."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]{8,64}", text):
+        raise InputError("--web-key takes 8 to 64 letters, digits, - and _")
+    return text
+
+
+class GuestKeys:
+    """Keys that strangers are shown: renewed, so that nobody keeps one for long."""
+
+    def __init__(self, life_s: float = GUEST_S) -> None:
+        self._life_s = life_s
+        self._keys: deque[tuple[str, float]] = deque(maxlen=2)
+
+    def current(self) -> str:
+        """The newest key, made now where the last one is old."""
+        now = time.monotonic()
+        if not self._keys or now - self._keys[-1][1] >= self._life_s:
+            self._keys.append((secrets.token_urlsafe(12), now))
+        return self._keys[-1][0]
+
+    def __contains__(self, key: object) -> bool:
+        now = time.monotonic()
+        return any(
+            secrets.compare_digest(known.encode(), str(key).encode()) and now - made < 2 * self._life_s
+            for known, made in tuple(self._keys)
+        )
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the mirror shows just now."""
+
+    result: Result
+    compare: bool
+    rate: float
+
+    def picture(self, mirrored: bool) -> Pixels:
+        """As in the window, without what is written there; or as the camera would see it."""
+        return screen.mirrored(self.result, self.compare) if mirrored else self.result.image
+
+
+class WebPage:
+    """Serves the page from a thread of its own. All addresses begin with a key; others are not found.
+
+    The owner's key shows the camera's live picture. A guest's, which the window shows as a QR code, chooses
+    garments and takes photos.
+
+    keys: what was pressed on pages, as `runtime.screen.Window.key` gives it, for the main thread to obey.
+    """
+
+    def __init__(self, address: Address, key: str | None, wardrobe: Wardrobe, notices: Notices) -> None:
+        """key: the owner's, a new one where it is None. Raises InputError where nothing can be served."""
+        try:
+            from aiohttp import web
+        except ImportError as error:
+            raise InputError("--web needs aiohttp: pip install 'rmgn[web]'") from error
+        self._web = web
+        self.keys: SimpleQueue[str] = SimpleQueue()
+        self._key = key or secrets.token_urlsafe(12)
+        self._guests = GuestKeys()
+        self._wardrobe = wardrobe
+        self._notices = notices
+        self._shown: Shown | None = None
+        self._number = 0  # of what is shown
+        self._arrived = asyncio.Event()  # set, and replaced, with every picture
+        self._encoded: dict[bool, tuple[int, bytes]] = {}  # by whether it is mirrored
+        self._encoding = asyncio.Lock()
+        self._thumbnails: dict[int, bytes] = {}
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="web", daemon=True)
+        self._thread.start()
+        try:
+            self._runner, port = self._call(self._serve(address))
+        except OSError as error:
+            self._end_loop()
+            raise InputError(f"cannot serve on {address.host}:{address.port}: {error.strerror}") from error
+        self._address = Address(address.host, port)
+        host = self._address.reached_at
+        self._root = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+    @property
+    def url(self) -> str:
+        """The owner's page."""
+        return f"{self._root}/{self._key}/"
+
+    @property
+    def guest_url(self) -> str | None:
+        """The page for those before the mirror; None where only this machine could open it."""
+        return None if self._address.local else f"{self._root}/{self._guests.current()}/"
+
+    def show(self, result: Result, compare: bool, rate: float) -> None:
+        """A new picture, at `rate` frames a second. Costs nothing while nobody looks."""
+        self._loop.call_soon_threadsafe(self._arrive, Shown(result, compare, rate))
+
+    def close(self) -> None:
+        """Stop serving. Closing twice is harmless."""
+        if self._thread.is_alive():
+            self._call(self._stop_serving())
+            self._end_loop()
+
+    def _call(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    def _end_loop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _serve(self, address: Address) -> tuple["web.AppRunner", int]:
+        @self._web.middleware
+        async def guard(request: "web.Request", handler: Any) -> "web.StreamResponse":
+            """Nothing is to be found without a key."""
+            if not self._owns(request) and request.match_info.get("key", "") not in self._guests:
+                raise self._web.HTTPNotFound(text="the key in this address is wrong, or has become old")
+            response: web.StreamResponse = await handler(request)
+            return response
+
+        app = self._web.Application(middlewares=[guard])
+        app.add_routes(
+            [
+                self._web.get("/{key}/", self._page),
+                self._web.get("/{key}/state", self._state),
+                self._web.get("/{key}/stream", self._stream),
+                self._web.get("/{key}/photo.jpg", self._photo),
+                self._web.get(r"/{key}/garments/{index:\d+}.jpg", self._thumbnail),
+                self._web.post(r"/{key}/garments/{index:\d+}", self._choose),
+                self._web.post(f"/{{key}}/keys/{{name:{'|'.join(KEYS)}}}", self._press),
+            ]
+        )
+        runner = self._web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
+        await runner.setup()
+        await self._web.TCPSite(runner, address.host, address.port).start()
+        return runner, int(runner.addresses[0][1])
+
+    async def _stop_serving(self) -> None:
+        await self._runner.cleanup()
+        await self._loop.shutdown_default_executor()
+
+    def _owns(self, request: "web.Request") -> bool:
+        return secrets.compare_digest(request.match_info.get("key", "").encode(), self._key.encode())
+
+    async def _page(self, _request: "web.Request") -> "web.Response":
+        page = (importlib.resources.files("runtime") / "page.html").read_text("utf-8")
+        return self._web.Response(text=page, content_type="text/html", headers=HEADERS)
+
+    async def _state(self, request: "web.Request") -> "web.Response":
+        shown = self._shown
+        state = {
+            "owner": self._owns(request),
+            "garments": [path.stem for path in self._wardrobe.paths],
+            "wanted": self._wardrobe.wanted,
+            "worn": shown.result.garment.name if shown and shown.result.garment else None,
+            "fps": round(shown.rate, 1) if shown else None,
+            "latency_ms": round(shown.result.latency_ms) if shown else None,
+            "notices": self._notices.current(),
+        }
+        return self._web.json_response(state, headers=HEADERS)
+
+    async def _stream(self, request: "web.Request") -> "web.StreamResponse":
+        """Pictures without end, each the newest when the one before has gone out; `?mirror=0` unmirrored."""
+        if not self._owns(request):
+            raise self._web.HTTPNotFound
+        kind = f"multipart/x-mixed-replace; boundary={BOUNDARY}"
+        response = self._web.StreamResponse(headers={**HEADERS, "Content-Type": kind})
+        await response.prepare(request)
+        mirrored = request.query.get("mirror") != "0"
+        sent = 0
+        while True:
+            while self._number == sent:
+                await self._arrived.wait()
+            sent, jpeg = await self._newest(mirrored)
+            head = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+            try:
+                await response.write(head.encode() + jpeg + b"\r\n")
+            except ConnectionResetError:  # whoever looked has gone
+                return response
+
+    async def _photo(self, _request: "web.Request") -> "web.Response":
+        """The dressed picture, unmirrored so that print can be read."""
+        if self._shown is None:
+            raise self._web.HTTPNotFound(text="there is no picture yet")
+        jpeg = await asyncio.to_thread(encode, self._shown.result.image, 95)
+        name = time.strftime("mirror-%Y%m%d-%H%M%S.jpg")
+        headers = {**HEADERS, "Content-Disposition": f'attachment; filename="{name}"'}
+        return self._web.Response(body=jpeg, content_type="image/jpeg", headers=headers)
+
+    async def _thumbnail(self, request: "web.Request") -> "web.Response":
+        index = self._index(request)
+        if index not in self._thumbnails:
+            try:
+                self._thumbnails[index] = await asyncio.to_thread(thumbnail, self._wardrobe.paths[index])
+            except InputError as error:
+                raise self._web.HTTPNotFound(text=str(error)) from error
+        return self._web.Response(body=self._thumbnails[index], content_type="image/jpeg", headers=HEADERS)
+
+    async def _choose(self, request: "web.Request") -> "web.Response":
+        self._wardrobe.choose(self._index(request))
+        return self._web.Response(status=204)
+
+    async def _press(self, request: "web.Request") -> "web.Response":
+        self.keys.put(request.match_info["name"])
+        return self._web.Response(status=204)
+
+    def _index(self, request: "web.Request") -> int:
+        index = int(request.match_info["index"])
+        if index >= len(self._wardrobe.paths):
+            raise self._web.HTTPNotFound(text=f"there is no garment {index}")
+        return index
+
+    def _arrive(self, shown: Shown) -> None:
+        self._shown = shown
+        self._number += 1
+        self._arrived.set()
+        self._arrived = asyncio.Event()
+
+    async def _newest(self, mirrored: bool) -> tuple[int, bytes]:
+        """The newest picture as JPEG, and its number; encoded once, however many look."""
+        async with self._encoding:
+            number, shown = self._number, self._shown
+            if shown is not None and self._encoded.get(mirrored, (0, b""))[0] != number:
+                jpeg = await asyncio.to_thread(lambda: encode(shown.picture(mirrored), 80))
+                self._encoded[mirrored] = (number, jpeg)
+            return self._encoded[mirrored]
+
+
+def encode(picture: Pixels, quality: int) -> bytes:
+    """A picture, uint8 [H, W, 3] BGR, as JPEG."""
+    return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+
+
+def thumbnail(photo: Path) -> bytes:
+    """A garment's photo as a small JPEG. Raises InputError."""
+    picture = garment.on_white(pictures.read(photo, alpha=True))
+    scale = min(1.0, THUMBNAIL / max(picture.shape[:2]))
+    size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
+    return encode(np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8), 85)
+
+
+def pressed(page: WebPage | None) -> Iterable[str]:
+    """The keys pressed on pages since the last call."""
+    while page is not None and not page.keys.empty():
+        yield page.keys.get()
