@@ -34,7 +34,7 @@ from runtime.pipeline import Pipeline, Result
 from runtime.recording import Recorder, check_target
 from runtime.slot import Closed
 from runtime.smoothing import Smoothing
-from runtime.sources import Camera, Source, open_source
+from runtime.sources import Camera, Source, camera_index, cameras, open_source
 from runtime.stats import Stats
 from runtime.targets import check_apart, check_writable
 from runtime.view import TURNS, View, parse_aspect
@@ -76,7 +76,7 @@ def parse_args(argv: Sequence[str] | None) -> Options:
     """Raises InputError for values that cannot be."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     sources = parser.add_mutually_exclusive_group()
-    sources.add_argument("--camera", type=int, metavar="N", help="camera index (default: 0)")
+    sources.add_argument("--camera", metavar="N", help="camera index, or a part of its name (default: 0)")
     sources.add_argument(
         "--source",
         metavar="WHAT",
@@ -137,7 +137,7 @@ def parse_args(argv: Sequence[str] | None) -> Options:
     if args.web_key is not None and args.web is None:
         raise InputError("--web-key belongs to --web, which is missing")
     return Options(
-        source=args.source if args.source is not None else str(args.camera or 0),
+        source=args.source if args.source is not None else str(camera_index(args.camera or "0", cameras())),
         garment=args.garment,
         mask=args.mask,
         garments=args.garments,

@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 Pixels = NDArray[np.uint8]
 
 RETRY_S = 0.5
+DARK = 12  # of 255: as bright as the brightest spot of a covered lens gets
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,10 @@ class Pipeline:
             self.notices.clear("camera")
             if frame is None:
                 return
+            if frame.image[::16, ::16].max() <= DARK:
+                self.notices.set("light", "the picture is black: is the lens covered, or its shutter closed?")
+            else:
+                self.notices.clear("light")
             frame.image = self._view(frame.image)
             leave(frame)
 

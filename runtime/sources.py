@@ -6,6 +6,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from runtime.failure import InputError
 Pixels = NDArray[np.uint8]
 
 log = logging.getLogger(__name__)
+
+DEVICES = Path("/sys/class/video4linux")  # where Linux lists cameras
 
 
 @dataclass
@@ -69,7 +72,8 @@ class Camera(Source):
         self._lock = threading.Lock()
         self._capture = self._open()
         if self._capture is None:
-            raise InputError(f"{self.name} cannot be opened: it is missing, in use, or not allowed")
+            known = "".join(f"; there is {index} ({name})" for index, name in cameras().items())
+            raise InputError(f"{self.name} cannot be opened: it is missing, in use, or not allowed{known}")
 
     @property
     def measured_fps(self) -> float | None:
@@ -251,6 +255,30 @@ def files(text: str) -> list[Path]:
     if path.is_dir():
         return [file for file in path.iterdir() if file.is_file()]
     return [path]
+
+
+def cameras(devices: Path = DEVICES) -> dict[int, str]:
+    """Names of the cameras by their index, where the system tells them, as Linux does."""
+    found = {}
+    for device in devices.glob("video*"):
+        number = device.name.removeprefix("video")
+        with suppress(OSError, ValueError):  # a camera just pulled out
+            # A camera's second device gives no pictures but what is known about them.
+            if int((device / "index").read_text()) == 0:
+                found[int(number)] = (device / "name").read_text().strip()
+    return dict(sorted(found.items()))
+
+
+def camera_index(text: str, known: dict[int, str]) -> int:
+    """The camera's index from its number, or from a part of its name among those known. Raises InputError."""
+    if re.fullmatch(r"-?\d+", text):
+        return int(text)
+    listed = ", ".join(f"{index} ({name})" for index, name in known.items()) or "none that is known by name"
+    fitting = [index for index, name in known.items() if text.casefold() in name.casefold()]
+    if len(fitting) != 1:
+        count = "several cameras are" if fitting else "no camera is"
+        raise InputError(f"{count} called {text!r}; there is: {listed}")
+    return fitting[0]
 
 
 def open_source(text: str, realtime: bool) -> Source:

@@ -555,6 +555,16 @@ def test_what_is_no_aspect(text: str) -> None:
     assert parse_aspect("9:16") == 0.5625
 
 
+@pytest.mark.parametrize(("frames", "told"), [([0, 5], True), ([0, 60], False), ([60, 0], True)])
+def test_a_black_picture_is_told_and_light_ends_that(
+    session: engines.Session, frames: list[int | Exception], told: bool
+) -> None:
+    pipeline = pipeline_of(session, Script(frames), lossless=True)
+    pipeline.start()
+    assert len(drain(pipeline)) == 2
+    assert ["is the lens covered" in notice for notice in pipeline.notices.current()] == [True] * told
+
+
 def test_what_a_view_shows_is_what_is_dressed(session: engines.Session) -> None:
     fitted = fit(session, prepare(*square_garment(), HEIGHT, WIDTH))
     notices = Notices()

@@ -23,7 +23,16 @@ from runtime.failure import InputError
 from runtime.pairs import pair_up
 from runtime.pipeline import Pipeline, Result
 from runtime.recording import CODECS, LONGEST_GAP_S, Recorder
-from runtime.sources import Camera, Source, SourceLost, Stills, VideoFile, open_source
+from runtime.sources import (
+    Camera,
+    Source,
+    SourceLost,
+    Stills,
+    VideoFile,
+    camera_index,
+    cameras,
+    open_source,
+)
 
 Pixels = NDArray[np.uint8]
 ROOT = Path(__file__).parent.parent
@@ -779,6 +788,30 @@ def test_a_camera_that_gives_no_picture_is_lost_and_no_more(
     with pytest.raises(SourceLost):
         camera.read()
     assert camera.read().image.shape == (180, 320, 3)
+
+
+def test_cameras_go_by_name_too(tmp_path: Path) -> None:
+    """As Linux lists them: each camera has a second device, which gives no pictures."""
+    for number, index, name in (
+        (0, 0, "HD Webcam"),
+        (1, 1, "HD Webcam"),
+        (12, 0, "Logitech BRIO"),
+        (3, 0, "USB HD"),
+    ):
+        device = tmp_path / f"video{number}"
+        device.mkdir()
+        (device / "index").write_text(f"{index}\n")
+        (device / "name").write_text(f"{name}\n")
+    (tmp_path / "video5").mkdir()  # pulled out while it is read
+    known = cameras(tmp_path)
+    assert known == {0: "HD Webcam", 3: "USB HD", 12: "Logitech BRIO"}
+    assert cameras(tmp_path / "absent") == {}
+    assert [camera_index(text, known) for text in ("7", "-1", "brio", "webcam")] == [7, -1, 12, 0]
+    for text, count in (("hd", "several cameras are"), ("kodak", "no camera is")):
+        with pytest.raises(InputError, match=rf"{count} called '{text}'; there is: 0 \(HD Webcam\), 3"):
+            camera_index(text, known)
+    with pytest.raises(InputError, match="there is: none that is known by name"):
+        camera_index("brio", {})
 
 
 def test_a_window_without_a_picture_says_why() -> None:
