@@ -27,8 +27,10 @@ try:
     )
     from torchmetrics.image.fid import FrechetInceptionDistance, NoTrainInceptionV3
     from torchmetrics.image.kid import KernelInceptionDistance
-except ImportError as error:
-    raise ImportError("evaluation needs torchmetrics: pip install 'rmgn[evaluate]'") from error
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "evaluation needs torchmetrics: pip install 'rmgn[evaluate]'", name=error.name
+    ) from error
 
 IDENTICAL_DB = 100.0  # PSNR of equal pictures, which is infinite
 

@@ -1,13 +1,21 @@
 """What may import what, and that an edge box needs no torch."""
 
 import ast
+import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 import kernels
+from runtime.programs import PROGRAMS
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 ROOT = Path(__file__).parent.parent
 OURS = {"rmgn", "kernels", "export", "engines", "runtime"}
@@ -99,3 +107,62 @@ def test_nothing_edits_the_import_path() -> None:
     for package in OURS:
         for file in (ROOT / package).rglob("*.py"):
             assert "sys.path" not in file.read_text(encoding="utf-8"), file
+
+
+def test_the_command_knows_every_program() -> None:
+    """Each module with a command line of its own stands in the table, and nothing else does."""
+    runs = {
+        ".".join(file.relative_to(ROOT).with_suffix("").parts)
+        for package in OURS
+        for file in (ROOT / package).rglob("*.py")
+        if "__main__" in file.read_text(encoding="utf-8")
+    }
+    inner = {"runtime.programs", "engines.tensorrt_build"}  # the table itself; what another program starts
+    assert {program.module for program in PROGRAMS.values()} == runs - inner
+    known = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
+    assert {extra for each in PROGRAMS.values() for extra in each.extras.split(",") if extra} <= known
+
+
+def run_command(*arguments: str, without: str = "") -> subprocess.CompletedProcess[str]:
+    code = (
+        f"import sys; sys.modules.update({{name: None for name in {without.split()!r}}}); "
+        "from runtime.programs import main; sys.exit(main())"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+    )
+
+
+def test_the_command_lists_and_runs_programs() -> None:
+    listed = run_command()
+    assert listed.returncode == 0
+    assert all(f"  {name} " in listed.stdout for name in PROGRAMS)
+    assert run_command("--version").stdout == f"rmgn {version('rmgn')}\n"
+    explained = run_command("mirror", "--help")
+    assert explained.returncode == 0
+    assert "--camera" in explained.stdout
+    refused = run_command("mirror", "--frames", "0")
+    assert refused.returncode == 2
+    assert refused.stderr == "error: --frames must be at least 1\n"
+    for name, hint in (("tryo", "did you mean tryon?"), ("xyz", "`rmgn` alone lists")):
+        wrong = run_command(name)
+        assert wrong.returncode == 2
+        assert re.fullmatch(f"error: there is no program {name}; {re.escape(hint)}.*\n", wrong.stderr)
+
+
+@pytest.mark.parametrize(
+    ("program", "missing", "extras"),
+    [
+        ("train", "torch", "train"),
+        ("train", "accelerate", "train"),
+        ("convert", "safetensors", "export"),
+        ("evaluate", "torchmetrics", "train,evaluate"),
+        ("generate", "torch", "datagen"),
+    ],
+)
+def test_what_an_extra_would_bring_is_one_sentence(program: str, missing: str, extras: str) -> None:
+    done = run_command(program, "--help", without=missing)
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"error: rmgn {program} needs {missing}, which is not installed: pip install 'rmgn[{extras}]'\n"
+    )
