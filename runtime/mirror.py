@@ -107,7 +107,9 @@ def parse_args(argv: Sequence[str] | None) -> Options:
     parser.add_argument(
         "--idle", type=float, metavar="SECONDS", help="rest once no face was seen for so long, until one is"
     )
-    parser.add_argument("--fullscreen", action="store_true", help="the window fills the screen")
+    parser.add_argument(
+        "--fullscreen", action="store_true", help="the window fills the screen, without rates"
+    )
     parser.add_argument("--headless", action="store_true", help="no window; takes every frame of a file")
     parser.add_argument(
         "--web", metavar="[HOST:]PORT", help="a page with picture and controls (HOST: this machine alone)"
@@ -325,8 +327,11 @@ class Mirror:
         if due and self._last is None:
             window.show(screen.waiting(self._pipeline.notices.current()), sizes=False)
         elif due and self._last is not None:
-            recording = "  REC" if self._recorder else ""
-            lines = [f"{self._stats.rate:.1f} fps  {self._last.latency_ms:.0f} ms{recording}"]
+            lines = []
+            if not self._options.fullscreen:  # visitors of a shop have no use for rates
+                lines.append(f"{self._stats.rate:.1f} fps  {self._last.latency_ms:.0f} ms")
+            if self._recorder:
+                lines.append("REC")
             if self._last.garment is not None:
                 lines.append(self._last.garment.name)
             canvas = screen.view(self._last, lines, self._pipeline.notices.current(), self._compare)

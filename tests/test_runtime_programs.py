@@ -669,6 +669,15 @@ def test_the_window_and_its_keys(
     assert (inset == (40, 200, 40)).all(axis=2).mean() > 0.1
     assert last[:20, :100].max() > 200  # letters are smoothed
 
+    bare = ScriptedWindow("q")
+    monkeypatch.setattr(screen, "Window", lambda fullscreen: bare if fullscreen else window)
+    mirror.main([*map(str, ("--source", person, "--garments", shop, "--bundle", bundle)), "--fullscreen"])
+    first_line, second_line = np.s_[2:15, :100], np.s_[18:29, :100]
+    assert last[first_line].max() > 200
+    assert last[second_line].max() > 200, "the garment's name, below rates"
+    assert bare.views[-1][first_line].max() > 200
+    assert bare.views[-1][second_line].max() < 200, "the garment's name alone"
+
     (screenshot,) = here.glob("mirror-*.png")
     (recording,) = here.glob("mirror-*.mp4")
     assert len(list(here.iterdir())) == 2
