@@ -25,7 +25,7 @@ from torch.optim.swa_utils import AveragedModel
 from rmgn.batches import open_source
 from rmgn.data.sample import Sample
 from rmgn.task import first_model, load_teacher, make_optimizer, make_task
-from rmgn.train import training_feed
+from rmgn.trainer import training_feed
 from rmgn.training_config import STAGES, load_config
 
 T = TypeVar("T")

@@ -16,7 +16,7 @@ from rmgn.batches import LayersSource
 from rmgn.data.generated import GeneratedPeople
 from rmgn.data.sample import Sample
 from rmgn.task import make_optimizer, make_task
-from rmgn.train import add_gradients, schedule
+from rmgn.trainer import add_gradients, schedule
 from rmgn.training_config import TrainConfig
 
 SIZE = (128, 96)

@@ -27,7 +27,8 @@ from rmgn.data.sample import Sample
 from rmgn.look_pool import reused_batches
 from rmgn.task import make_task
 from rmgn.teacher import ParserBased
-from rmgn.train import main, schedule
+from rmgn.train import main
+from rmgn.trainer import schedule
 from rmgn.training_config import FOLDER, TrainConfig, load_config
 from rmgn.triplets import true_pairs
 

@@ -17,7 +17,7 @@ from rmgn.batches import training_batches
 from rmgn.data.sample import Label, Sample, collate
 from rmgn.task import Task, make_task
 from rmgn.teacher import ParserBased
-from rmgn.train import add_gradients
+from rmgn.trainer import add_gradients
 from rmgn.training_config import TrainConfig
 
 SIZE = 96  # the least whose coarsest level has neighbours on all sides

@@ -20,7 +20,7 @@ from rmgn.generator import MaskFusion
 from rmgn.stages import TryOnStage
 from rmgn.task import Task
 from rmgn.teacher import ParserBased
-from rmgn.train import add_gradients
+from rmgn.trainer import add_gradients
 from rmgn.triplets import Taught
 
 
