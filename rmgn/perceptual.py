@@ -41,6 +41,8 @@ class Vgg19(Perceptual):
     """
 
     name = "VGG-19"
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, file: Path) -> None:
         """Raises ValueError where the file does not hold them."""
@@ -65,11 +67,13 @@ class Vgg19(Perceptual):
         except Exception as error:  # whatever torch raises for a damaged or foreign file
             raise ValueError(f"{file} does not hold torchvision's VGG-19 ({error!r:.80})") from error
         self.taps = [1, 6, 11, 20, 29]  # relu1_1 … relu5_1
+        # Where the pictures lie: a copy from the host would hold a GPU up at every call.
+        for name, values in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
+            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
         self.requires_grad_(False).eval()
 
     def features(self, picture: Tensor) -> list[Tensor]:
-        mean, std = (picture.new_tensor(v).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
-        x = ((picture + 1) / 2 - mean) / std
+        x = ((picture + 1) / 2 - self.mean) / self.std
         maps = []
         for index, layer in enumerate(self.layers):
             if isinstance(layer, nn.MaxPool2d) and min(x.shape[-2:]) < 2:

@@ -1,11 +1,16 @@
 """Losses against slow loops and cases with known answers."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from kernels import identity_flow
 from rmgn import losses
+from rmgn.perceptual import Vgg19
 
 
 def test_masked_l1_counts_weighted_pixels_alone() -> None:
@@ -168,3 +173,46 @@ def test_generator_loss_equals_its_sum_of_means() -> None:
     torch.testing.assert_close(heavier.composite, 6 * without.composite)
     torch.testing.assert_close(heavier.total - without.total, 5 * without.composite)
     assert without.skin == without.perceptual == 0
+
+
+def test_vgg_maps_are_those_behind_the_first_convolution_of_each_block(tmp_path: Path) -> None:
+    """Against the network written out: ImageNet's normalisation, 3x3 convolutions, ReLU, halving."""
+    generator = torch.Generator().manual_seed(0)
+    blocks = [[64, 64], [128, 128], [256] * 4, [512] * 4, [512]]
+    state: dict[str, Tensor] = {}
+    index, channels = 0, 3
+    layers: list[list[tuple[Tensor, Tensor]]] = []
+    for block in blocks:
+        layers.append([])
+        for width in block:
+            weight = torch.randn(width, channels, 3, 3, generator=generator) * (2 / (9 * channels)) ** 0.5
+            bias = torch.randn(width, generator=generator) * 0.1
+            state |= {f"features.{index}.weight": weight, f"features.{index}.bias": bias}
+            layers[-1].append((weight, bias))
+            channels, index = width, index + 2  # a ReLU between
+        index += 1  # the pooling
+    torch.save({**state, "classifier.0.weight": torch.zeros(1)}, tmp_path / "vgg19.pth")
+    vgg = Vgg19(tmp_path / "vgg19.pth")
+    picture = torch.rand(2, 3, 32, 48, generator=generator) * 2 - 1
+    x = (picture + 1) / 2
+    x = (x - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)) / torch.tensor([0.229, 0.224, 0.225]).view(
+        3, 1, 1
+    )
+    maps = []
+    for number, block_layers in enumerate(layers):
+        x = F.max_pool2d(x, 2) if number else x
+        for depth, (weight, bias) in enumerate(block_layers):
+            x = F.conv2d(x, weight, bias, padding=1).relu()
+            if depth == 0:
+                maps.append(x)
+    seen = vgg.features(picture)
+    assert len(seen) == len(maps) == 5
+    for found, expected in zip(seen, maps, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    other = picture.flip(3)
+    distance = sum(
+        w * (a - b).abs().mean()
+        for w, a, b in zip((1 / 32, 1 / 16, 1 / 8, 1 / 4, 1), seen, vgg.features(other), strict=True)
+    )
+    torch.testing.assert_close(vgg(picture, other), distance, rtol=1e-4, atol=1e-4)
+    assert set(vgg.state_dict()) == {name.replace("features", "layers") for name in state}
