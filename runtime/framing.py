@@ -58,6 +58,8 @@ class Framing:
         scene: see `runtime.sources.Frame`.
         """
         height, width = image.shape[:2]
+        if scene != self._frames_like[2]:
+            self._face_at = time.monotonic()  # of another picture nothing is known yet
         if (height, width, scene) != self._frames_like:
             self._frames_like = (height, width, scene)
             self._start_again()  # nothing of the frames before holds in this one

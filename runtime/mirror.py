@@ -6,7 +6,7 @@
 
 A mirror in a shop: garments of a folder, a screen that hangs upright, a phone as remote control.
 
-    python runtime/mirror.py --camera 0 --garments DIR --fullscreen --aspect 9:16 --idle 5 --web 0.0.0.0:8000
+    python runtime/mirror.py --camera 0 --garments DIR --fullscreen --aspect 9:16 --idle 30 --web 0.0.0.0:8000
 
 Keys: n, p next and previous garment; s screenshot; r record; c compare with the camera; q or Esc quit.
 docs/mirror.md explains everything else.
@@ -39,7 +39,7 @@ from runtime.stats import Stats
 from runtime.targets import check_apart, check_writable
 from runtime.view import TURNS, View, parse_aspect
 from runtime.wardrobe import Wardrobe
-from runtime.web_page import Address, WebPage, check_key, parse_address, pressed
+from runtime.web_page import PHOTO_S, Address, WebPage, check_key, parse_address, pressed
 
 DEFAULT_FPS = 30.0
 REDRAW_S = 0.2  # for notices while no frame comes
@@ -66,6 +66,7 @@ class Options:
     fullscreen: bool
     web: Address | None
     web_key: str | None
+    guests: bool
     realtime: bool
     record: Path | None
     frames: int | None
@@ -96,7 +97,7 @@ def parse_args(argv: Sequence[str] | None) -> Options:
     parser.add_argument(
         "--rotate",
         type=int,
-        choices=sorted(TURNS),
+        choices=(0, *TURNS),
         default=0,
         metavar="DEGREES",
         help="turn the camera's picture clockwise by 90, 180 or 270",
@@ -105,16 +106,22 @@ def parse_args(argv: Sequence[str] | None) -> Options:
     parser.add_argument("--framing", choices=MODES, default="auto", help="what the network sees")
     parser.add_argument("--no-smoothing", action="store_true", help="frames as the network made them")
     parser.add_argument(
-        "--idle", type=float, metavar="SECONDS", help="rest once no face was seen for so long, until one is"
+        "--idle",
+        type=float,
+        metavar="SECONDS",
+        help="rest once no face looked here for so long, until one does",
     )
     parser.add_argument(
         "--fullscreen", action="store_true", help="the window fills the screen, without rates"
     )
     parser.add_argument("--headless", action="store_true", help="no window; takes every frame of a file")
     parser.add_argument(
-        "--web", metavar="[HOST:]PORT", help="a page with picture and controls (HOST: this machine alone)"
+        "--web",
+        metavar="[HOST:]PORT",
+        help="a page with picture and controls (HOST: this machine alone); files play at their own pace",
     )
     parser.add_argument("--web-key", metavar="TEXT", help="what its address holds (a new one each time)")
+    parser.add_argument("--no-guests", action="store_true", help="no QR code to the page in the window")
     parser.add_argument("--realtime", action="store_true", help="play files at their own pace")
     parser.add_argument("--record", type=Path, metavar="FILE", help="write a video")
     parser.add_argument("--frames", type=int, metavar="N", help="stop after so many frames")
@@ -136,8 +143,9 @@ def parse_args(argv: Sequence[str] | None) -> Options:
         raise InputError(f"--idle looks for faces, which --framing {args.framing} does not")
     if args.fullscreen and args.headless:
         raise InputError("--fullscreen is for the window, which --headless leaves out")
-    if args.web_key is not None and args.web is None:
-        raise InputError("--web-key belongs to --web, which is missing")
+    for flag, given in (("--web-key", args.web_key is not None), ("--no-guests", args.no_guests)):
+        if given and args.web is None:
+            raise InputError(f"{flag} belongs to --web, which is missing")
     return Options(
         source=args.source if args.source is not None else str(camera_index(args.camera or "0", cameras())),
         garment=args.garment,
@@ -154,6 +162,7 @@ def parse_args(argv: Sequence[str] | None) -> Options:
         fullscreen=args.fullscreen,
         web=parse_address(args.web) if args.web is not None else None,
         web_key=None if args.web_key is None else check_key(args.web_key),
+        guests=not args.no_guests,
         realtime=args.realtime or not args.headless or args.web is not None,
         record=args.record,
         frames=args.frames,
@@ -193,8 +202,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             options.idle_s,
         )
         lossless = not options.realtime and not isinstance(source, Camera)
+        if lossless and options.idle_s is not None:
+            raise InputError("--idle goes by the clock, so files want --realtime beside it")
         pipeline = Pipeline(source, dresser, wardrobe, notices, lossless, options.view)
-        page = None if options.web is None else WebPage(options.web, options.web_key, wardrobe, notices)
+        page = None
+        if options.web is not None:
+            page = WebPage(options.web, options.web_key, wardrobe, notices, options.guests)
         mirror = Mirror(options, source, pipeline, wardrobe, window, page, lossless)
         print(f"engine: {session.backend} ({session.reason})", file=sys.stderr)
         if page:
@@ -260,11 +273,11 @@ class Mirror:
             self._pipeline.stop()
             if self._window:
                 self._window.close()
-            if self._page:
-                self._page.close()
             try:
                 self._stop_recording()
             finally:
+                if self._page:
+                    self._page.close()
                 for each, handler in handlers.items():
                     signal.signal(each, handler)
 
@@ -334,10 +347,13 @@ class Mirror:
                 lines.append("REC")
             if self._last.garment is not None:
                 lines.append(self._last.garment.name)
-            canvas = screen.view(self._last, lines, self._pipeline.notices.current(), self._compare)
-            if self._page and self._page.guest_url:
-                screen.draw_code(canvas, self._page.guest_url)
-            window.show(canvas)
+            code = None
+            if self._page:
+                code = self._page.guest_url
+                if now - self._page.photo_at < PHOTO_S:
+                    lines.append("a phone takes a photo")
+            notices = self._pipeline.notices.current()
+            window.show(screen.view(self._last, lines, notices, self._compare, code))
         key = window.key()
         if key:
             self._press(key)

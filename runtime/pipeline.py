@@ -14,7 +14,7 @@ from runtime.dresser import Begun, Dresser, Fitted, StageTimes
 from runtime.garment import Garment
 from runtime.notices import Notices
 from runtime.slot import Closed, Slot
-from runtime.sources import Frame, Source, SourceLost
+from runtime.sources import Camera, Frame, Source, SourceLost
 from runtime.view import View
 from runtime.wardrobe import Wardrobe
 
@@ -135,7 +135,7 @@ class Pipeline:
             self.notices.clear("camera")
             if frame is None:
                 return
-            if frame.image[::16, ::16].max() <= DARK:
+            if isinstance(self._source, Camera) and frame.image[::16, ::16].max() <= DARK:
                 self.notices.set("light", "the picture is black: is the lens covered, or its shutter closed?")
             else:
                 self.notices.clear("light")

@@ -47,7 +47,7 @@ PROGRAMS = {
     "table2": Program("rmgn.experiments.table2", "train,evaluate", "the paper's user study, blind"),
     "table3": Program("rmgn.experiments.table3", "train,evaluate", "the paper's ablation"),
     "figure5": Program("rmgn.experiments.figure5", "train,evaluate", "the paper's number of fake persons"),
-    "figure6": Program("rmgn.experiments.figure6", "train", "the paper's regional masks"),
+    "figure6": Program("rmgn.experiments.figure6", "train,evaluate", "the paper's regional masks"),
 }
 
 
@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         runpy.run_module(program.module, run_name="__main__", alter_sys=True)
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
-        if missing in {"", *OURS}:
+        if missing in {"", *OURS, *sys.stdlib_module_names}:
             raise
         print(
             f"error: rmgn {name} needs {missing}, which is not installed: pip install {program.package}",

@@ -1,5 +1,6 @@
 """What the mirror shows: the view flipped like a mirror, the garment, rates, and what is wrong."""
 
+import functools
 import os
 import sys
 import textwrap
@@ -67,11 +68,18 @@ def mirrored(result: Result, compare: bool) -> Pixels:
     return np.ascontiguousarray(canvas)
 
 
-def view(result: Result, lines: Sequence[str], notices: Sequence[str], compare: bool) -> Pixels:
-    """The picture for the window, uint8 [H, W, 3] BGR (twice as wide to `compare` with the camera)."""
+def view(
+    result: Result, lines: Sequence[str], notices: Sequence[str], compare: bool, code: str | None = None
+) -> Pixels:
+    """The picture for the window, uint8 [H, W, 3] BGR (twice as wide to `compare` with the camera).
+
+    code: shown as a QR code.
+    """
     canvas = mirrored(result, compare)
     if result.garment is not None:
         draw_inset(canvas, result.garment.photo)
+    if code is not None:
+        draw_code(canvas, code)
     write_lines(canvas, lines, notices)
     return canvas
 
@@ -105,9 +113,15 @@ def draw_inset(canvas: Pixels, photo: Pixels) -> None:
     canvas[margin : margin + height, -margin - width : canvas.shape[1] - margin] = small
 
 
+@functools.lru_cache(maxsize=2)
+def qr_code(text: str) -> Pixels:
+    """Its modules, uint8 [N, N], 0 or 255; it takes milliseconds, and changes seldom."""
+    return np.asarray(cv2.QRCodeEncoder.create().encode(text), np.uint8)
+
+
 def draw_code(canvas: Pixels, text: str) -> None:
     """Text as a QR code in the bottom right corner, for a phone's camera."""
-    code = np.asarray(cv2.QRCodeEncoder.create().encode(text), np.uint8)
+    code = qr_code(text)
     module = canvas.shape[0] // 5 // code.shape[0]
     side = module * code.shape[0]
     margin = canvas.shape[0] // 80

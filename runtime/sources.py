@@ -65,7 +65,7 @@ class Camera(Source):
 
     def __init__(self, address: int | str) -> None:
         """address: an index, or an RTSP or HTTP address. Raises InputError where nothing answers."""
-        self.name = f"camera {address}" if isinstance(address, int) else re.sub(r"//[^/]*@", "//", address)
+        self.name = f"camera {address}" if isinstance(address, int) else public_name(address)
         self._address = address
         self._index = 0
         self._times: deque[float] = deque(maxlen=60)
@@ -255,6 +255,12 @@ def files(text: str) -> list[Path]:
     if path.is_dir():
         return [file for file in path.iterdir() if file.is_file()]
     return [path]
+
+
+def public_name(address: str) -> str:
+    """An address for everybody's eyes: protocol and host, since all the rest may be secret."""
+    protocol, mark, rest = address.partition("://")
+    return protocol + mark + re.split(r"[/?#]", rest.rpartition("@")[2])[0] if mark else address
 
 
 def cameras(devices: Path = DEVICES) -> dict[int, str]:

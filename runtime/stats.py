@@ -20,6 +20,7 @@ class Stats:
     def __init__(self) -> None:
         self.frames = 0
         self.failed = 0
+        self.rested = 0
         self._worn: Counter[str] = Counter()  # dressed frames by garment
         self._recent: deque[float] = deque(maxlen=LATENCIES)
         self._first: float | None = None
@@ -37,6 +38,7 @@ class Stats:
         self._recent.append(now)
         self.failed += result.failed
         if result.times is None:
+            self.rested += not result.failed
             return
         if result.garment is not None:
             self._worn[result.garment.name] += 1
@@ -70,6 +72,7 @@ class Stats:
         return {
             "frames": self.frames,
             "failed": self.failed,
+            "rested": self.rested,
             "garments": dict(self._worn),
             "fps": round(self.fps, 3),
             "latency_ms": self.latency_ms(),

@@ -2,6 +2,9 @@
 
 import asyncio
 import importlib.resources
+import ipaddress
+import logging
+import os
 import re
 import secrets
 import socket
@@ -9,10 +12,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Coroutine, Iterable
+from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import cv2
 import numpy as np
@@ -31,8 +36,13 @@ Pixels = NDArray[np.uint8]
 T = TypeVar("T")
 
 LOOPBACK = "127.0.0.1"
-KEYS = ("n", "p", "c")  # of the window, for which the page has buttons
+KEYS = ("n", "p", "c")  # of the window, for which the owner's page has buttons
+GUESTS_KEYS = ("n", "p")
 GUEST_S = 300.0  # a guest's key is renewed so often, and good for up to twice as long
+PHOTO_S = 3.0  # between guests' photos, which so never become a film
+STALE_S = 3.0  # a picture older than that is the past, and nobody's business
+CONNECTIONS = 100  # at a time; others are refused, so that files and cameras have descriptors left
+CLOSING_S = 5.0
 THUMBNAIL = 240  # pixels, the longer side
 BOUNDARY = "frame"
 HEADERS = {
@@ -50,23 +60,6 @@ class Address:
     host: str
     port: int
 
-    @property
-    def local(self) -> bool:
-        """Whether this machine alone can reach it."""
-        return self.host in (LOOPBACK, "localhost", "::1")
-
-    @property
-    def reached_at(self) -> str:
-        """The host by which others reach it; the network's own address where it listens on all."""
-        if self.host not in ("0.0.0.0", "::"):
-            return self.host
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.connect(("192.0.2.1", 9))  # an address of nobody's; nothing is sent
-            except OSError:  # no network
-                return LOOPBACK
-            return str(probe.getsockname()[0])
-
 
 def parse_address(text: str) -> Address:
     """An address from "PORT" (of this machine alone), "HOST:PORT" or "[IPv6]:PORT". Raises InputError."""
@@ -74,6 +67,27 @@ def parse_address(text: str) -> Address:
     if match is None or int(match[3]) > 65535:
         raise InputError(f"--web {text} is not PORT or HOST:PORT, such as 8000 or 0.0.0.0:8000")
     return Address(match[1] or match[2] or LOOPBACK, int(match[3]))
+
+
+def reached_at(host: str, bound: str) -> str | None:
+    """The host by which other machines reach what was to listen on `host` and does on the IP `bound`.
+
+    Where that is every address, the one of the network just now. None where others cannot reach it.
+    """
+    own = ipaddress.ip_address(bound)
+    if own.is_loopback:
+        return None
+    if not own.is_unspecified:
+        return host
+    # Addresses of nobody's; nothing is sent.
+    nowhere = {4: (socket.AF_INET, "192.0.2.1"), 6: (socket.AF_INET6, "2001:db8::1")}
+    family, target = nowhere[own.version]
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((target, 9))
+            return str(probe.getsockname()[0])
+    except OSError:  # no network just now
+        return None
 
 
 def check_key(text: str) -> str:
@@ -94,7 +108,7 @@ class GuestKeys:
         """The newest key, made now where the last one is old."""
         now = time.monotonic()
         if not self._keys or now - self._keys[-1][1] >= self._life_s:
-            self._keys.append((secrets.token_urlsafe(12), now))
+            self._keys.append((secrets.token_hex(12), now))
         return self._keys[-1][0]
 
     def __contains__(self, key: object) -> bool:
@@ -122,20 +136,29 @@ class WebPage:
     """Serves the page from a thread of its own. All addresses begin with a key; others are not found.
 
     The owner's key shows the camera's live picture. A guest's, which the window shows as a QR code, chooses
-    garments and takes photos.
+    garments and takes a photo now and then.
 
     keys: what was pressed on pages, as `runtime.screen.Window.key` gives it, for the main thread to obey.
+    photo_at: when a guest took the last photo (monotonic clock, seconds), for the window to say so.
     """
 
-    def __init__(self, address: Address, key: str | None, wardrobe: Wardrobe, notices: Notices) -> None:
-        """key: the owner's, a new one where it is None. Raises InputError where nothing can be served."""
+    def __init__(
+        self, address: Address, key: str | None, wardrobe: Wardrobe, notices: Notices, guests: bool = True
+    ) -> None:
+        """key: the owner's, a new one where it is None. guests: whether there are any.
+
+        Raises InputError where nothing can be served.
+        """
         try:
             from aiohttp import web
         except ImportError as error:
             raise InputError("--web needs aiohttp: pip install 'rmgn[web]'") from error
         self._web = web
+        logging.getLogger("aiohttp.server").addFilter(well_formed)
         self.keys: SimpleQueue[str] = SimpleQueue()
-        self._key = key or secrets.token_urlsafe(12)
+        self.photo_at = -PHOTO_S
+        self._key = key or secrets.token_hex(12)
+        self._have_guests = guests
         self._guests = GuestKeys()
         self._wardrobe = wardrobe
         self._notices = notices
@@ -145,27 +168,35 @@ class WebPage:
         self._encoded: dict[bool, tuple[int, bytes]] = {}  # by whether it is mirrored
         self._encoding = asyncio.Lock()
         self._thumbnails: dict[int, bytes] = {}
+        self._reading = asyncio.Lock()  # one photo at a time: the cores are the try-on's
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="web", daemon=True)
         self._thread.start()
         try:
-            self._runner, port = self._call(self._serve(address))
-        except OSError as error:
+            self._runner, self._server = self._call(self._serve(address))
+        except (OSError, UnicodeError, FutureTimeout) as error:
             self._end_loop()
-            raise InputError(f"cannot serve on {address.host}:{address.port}: {error.strerror}") from error
-        self._address = Address(address.host, port)
-        host = self._address.reached_at
-        self._root = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+            reason = "there is no such host"
+            if isinstance(error, OSError) and not isinstance(error, socket.gaierror) and error.errno:
+                reason = os.strerror(error.errno)
+            raise InputError(f"cannot serve on {address.host}:{address.port}: {reason}") from error
+        bound, port = self._server.sockets[0].getsockname()[:2]
+        self._address, self._bound = Address(address.host, int(port)), str(bound)
 
     @property
     def url(self) -> str:
-        """The owner's page."""
-        return f"{self._root}/{self._key}/"
+        """The owner's page, as others open it where they can."""
+        here = "::1" if ":" in self._bound else LOOPBACK
+        return self._page_of(self._key, reached_at(self._address.host, self._bound) or here)
 
     @property
     def guest_url(self) -> str | None:
-        """The page for those before the mirror; None where only this machine could open it."""
-        return None if self._address.local else f"{self._root}/{self._guests.current()}/"
+        """The page for those before the mirror; None without guests, or where they could not open it."""
+        host = reached_at(self._address.host, self._bound) if self._have_guests else None
+        return None if host is None else self._page_of(self._guests.current(), host)
+
+    def _page_of(self, key: str, host: str) -> str:
+        return f"http://{f'[{host}]' if ':' in host else host}:{self._address.port}/{key}/"
 
     def show(self, result: Result, compare: bool, rate: float) -> None:
         """A new picture, at `rate` frames a second. Costs nothing while nobody looks."""
@@ -174,18 +205,19 @@ class WebPage:
     def close(self) -> None:
         """Stop serving. Closing twice is harmless."""
         if self._thread.is_alive():
-            self._call(self._stop_serving())
+            with suppress(FutureTimeout):
+                self._call(self._stop_serving())
             self._end_loop()
 
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(CLOSING_S)
 
     def _end_loop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
-    async def _serve(self, address: Address) -> tuple["web.AppRunner", int]:
+    async def _serve(self, address: Address) -> tuple["web.AppRunner", asyncio.Server]:
         @self._web.middleware
         async def guard(request: "web.Request", handler: Any) -> "web.StreamResponse":
             """Nothing is to be found without a key."""
@@ -199,19 +231,27 @@ class WebPage:
             [
                 self._web.get("/{key}/", self._page),
                 self._web.get("/{key}/state", self._state),
-                self._web.get("/{key}/stream", self._stream),
-                self._web.get("/{key}/photo.jpg", self._photo),
-                self._web.get(r"/{key}/garments/{index:\d+}.jpg", self._thumbnail),
-                self._web.post(r"/{key}/garments/{index:\d+}", self._choose),
+                self._web.get("/{key}/stream", self._stream, allow_head=False),
+                self._web.get("/{key}/photo.jpg", self._photo, allow_head=False),
+                self._web.get(r"/{key}/garments/{index:\d{1,6}}.jpg", self._thumbnail),
+                self._web.post(r"/{key}/garments/{index:\d{1,6}}", self._choose),
                 self._web.post(f"/{{key}}/keys/{{name:{'|'.join(KEYS)}}}", self._press),
             ]
         )
         runner = self._web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
         await runner.setup()
-        await self._web.TCPSite(runner, address.host, address.port).start()
-        return runner, int(runner.addresses[0][1])
+        requests = runner.server
+        assert requests is not None  # since it is set up
+
+        def connected() -> asyncio.BaseProtocol:
+            return requests() if len(requests.connections) < CONNECTIONS else Refused()
+
+        return runner, await self._loop.create_server(
+            connected, address.host, address.port, reuse_address=os.name == "posix"
+        )
 
     async def _stop_serving(self) -> None:
+        self._server.close()
         await self._runner.cleanup()
         await self._loop.shutdown_default_executor()
 
@@ -223,15 +263,15 @@ class WebPage:
         return self._web.Response(text=page, content_type="text/html", headers=HEADERS)
 
     async def _state(self, request: "web.Request") -> "web.Response":
-        shown = self._shown
+        shown, owns = self._current(), self._owns(request)
         state = {
-            "owner": self._owns(request),
+            "owner": owns,
             "garments": [path.stem for path in self._wardrobe.paths],
             "wanted": self._wardrobe.wanted,
             "worn": shown.result.garment.name if shown and shown.result.garment else None,
             "fps": round(shown.rate, 1) if shown else None,
             "latency_ms": round(shown.result.latency_ms) if shown else None,
-            "notices": self._notices.current(),
+            "notices": self._notices.current() if owns else [],  # they name files and cameras
         }
         return self._web.json_response(state, headers=HEADERS)
 
@@ -243,41 +283,55 @@ class WebPage:
         response = self._web.StreamResponse(headers={**HEADERS, "Content-Type": kind})
         await response.prepare(request)
         mirrored = request.query.get("mirror") != "0"
+        boundary = f"--{BOUNDARY}\r\n".encode()
         sent = 0
-        while True:
-            while self._number == sent:
-                await self._arrived.wait()
-            sent, jpeg = await self._newest(mirrored)
-            head = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
-            try:
-                await response.write(head.encode() + jpeg + b"\r\n")
-            except ConnectionResetError:  # whoever looked has gone
-                return response
+        try:
+            await response.write(boundary)
+            while True:
+                while self._number == sent:
+                    await self._arrived.wait()
+                sent, jpeg = await self._newest(mirrored)
+                head = f"Content-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n".encode()
+                # With the next boundary, since browsers show a picture once they have seen that.
+                await response.write(head + jpeg + b"\r\n" + boundary)
+        except ConnectionResetError:  # whoever looked has gone
+            return response
 
-    async def _photo(self, _request: "web.Request") -> "web.Response":
+    async def _photo(self, request: "web.Request") -> "web.Response":
         """The dressed picture, unmirrored so that print can be read."""
-        if self._shown is None:
-            raise self._web.HTTPNotFound(text="there is no picture yet")
-        jpeg = await asyncio.to_thread(encode, self._shown.result.image, 95)
+        shown = self._current()
+        if shown is None:
+            raise self._web.HTTPNotFound(text="there is no picture just now")
+        if not self._owns(request):
+            now = time.monotonic()
+            if now - self.photo_at < PHOTO_S:
+                raise self._web.HTTPTooManyRequests(text="a photo was taken just now: try again")
+            self.photo_at = now
+        jpeg = await asyncio.to_thread(encode, shown.result.image, 95)
         name = time.strftime("mirror-%Y%m%d-%H%M%S.jpg")
         headers = {**HEADERS, "Content-Disposition": f'attachment; filename="{name}"'}
         return self._web.Response(body=jpeg, content_type="image/jpeg", headers=headers)
 
     async def _thumbnail(self, request: "web.Request") -> "web.Response":
         index = self._index(request)
-        if index not in self._thumbnails:
-            try:
-                self._thumbnails[index] = await asyncio.to_thread(thumbnail, self._wardrobe.paths[index])
-            except InputError as error:
-                raise self._web.HTTPNotFound(text=str(error)) from error
-        return self._web.Response(body=self._thumbnails[index], content_type="image/jpeg", headers=HEADERS)
+        async with self._reading:
+            if index not in self._thumbnails:
+                try:
+                    self._thumbnails[index] = await asyncio.to_thread(thumbnail, self._wardrobe.paths[index])
+                except InputError as error:
+                    raise self._web.HTTPNotFound(text="this garment's photo cannot be read") from error
+        headers = {**HEADERS, "Cache-Control": "private, max-age=300"}
+        return self._web.Response(body=self._thumbnails[index], content_type="image/jpeg", headers=headers)
 
     async def _choose(self, request: "web.Request") -> "web.Response":
         self._wardrobe.choose(self._index(request))
         return self._web.Response(status=204)
 
     async def _press(self, request: "web.Request") -> "web.Response":
-        self.keys.put(request.match_info["name"])
+        name = request.match_info["name"]
+        if not self._owns(request) and name not in GUESTS_KEYS:
+            raise self._web.HTTPNotFound
+        self.keys.put(name)
         return self._web.Response(status=204)
 
     def _index(self, request: "web.Request") -> int:
@@ -285,6 +339,12 @@ class WebPage:
         if index >= len(self._wardrobe.paths):
             raise self._web.HTTPNotFound(text=f"there is no garment {index}")
         return index
+
+    def _current(self) -> Shown | None:
+        """What the mirror shows, unless that stands still."""
+        shown = self._shown
+        fresh = shown is not None and time.monotonic() - shown.result.captured_at < STALE_S
+        return shown if fresh else None
 
     def _arrive(self, shown: Shown) -> None:
         self._shown = shown
@@ -300,6 +360,21 @@ class WebPage:
                 jpeg = await asyncio.to_thread(lambda: encode(shown.picture(mirrored), 80))
                 self._encoded[mirrored] = (number, jpeg)
             return self._encoded[mirrored]
+
+
+class Refused(asyncio.Protocol):
+    """A connection that is one too many."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """End it."""
+        cast(asyncio.Transport, transport).abort()
+
+
+def well_formed(record: logging.LogRecord) -> bool:
+    """Whether a line of the server's log is about more than a request that no browser makes."""
+    from aiohttp.http_exceptions import HttpProcessingError
+
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
 def encode(picture: Pixels, quality: int) -> bytes:

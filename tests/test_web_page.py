@@ -1,5 +1,6 @@
 """The page: what a browser gets, who may see what, and the controls."""
 
+import contextlib
 import http.client
 import json
 import re
@@ -27,7 +28,19 @@ from runtime.notices import Notices
 from runtime.pipeline import Result
 from runtime.sources import Camera
 from runtime.wardrobe import Wardrobe
-from runtime.web_page import GUEST_S, KEYS, Address, GuestKeys, WebPage, check_key, parse_address, pressed
+from runtime.web_page import (
+    GUEST_S,
+    KEYS,
+    PHOTO_S,
+    STALE_S,
+    Address,
+    GuestKeys,
+    WebPage,
+    check_key,
+    parse_address,
+    pressed,
+    reached_at,
+)
 
 pytest.importorskip("aiohttp", reason="the page needs aiohttp (pip install 'rmgn[web]')")
 
@@ -94,6 +107,24 @@ def decoded(data: bytes) -> Pixels:
     return np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), np.uint8)
 
 
+@contextlib.contextmanager
+def watching(page: WebPage) -> Iterator[http.client.HTTPResponse]:
+    """The stream, as it begins."""
+    connection = http.client.HTTPConnection(page.url.split("/")[2], timeout=10)
+    connection.request("GET", f"/{page.url.split('/')[3]}/stream")
+    with contextlib.closing(connection), connection.getresponse() as answer:
+        assert answer.readline() == b"--frame\r\n"
+        yield answer
+
+
+def read_picture(answer: http.client.HTTPResponse) -> Pixels:
+    """Its next picture."""
+    assert answer.readline() == b"Content-Type: image/jpeg\r\n"
+    length = int(answer.readline().split()[1])
+    answer.readline()
+    return decoded(answer.read(length))
+
+
 def wait_until(true: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 10
     while not true() and time.monotonic() < deadline:
@@ -137,7 +168,8 @@ def test_what_is_not_there(page: WebPage) -> None:
     assert ask(page.url + "keys/n", "GET")[0] == 404, "a link must not change anything"
     status, body = ask(page.url + "garments/2.jpg")
     assert status == 404
-    assert b"3broken.png is not a picture" in body
+    assert body == b"this garment's photo cannot be read", "without the names of folders"
+    assert ask(page.url + "garments/" + "9" * 5000 + ".jpg")[0] in (404, 414, 400)
     assert ask(page.url + "photo.jpg")[0] == 404
 
 
@@ -177,18 +209,13 @@ def test_the_stream_shows_the_newest_picture_and_compares(page: WebPage) -> None
     for value in range(0, 250, 10):
         page.show(result_of(np.full((32, 32, 3), value, np.uint8)), False, 25.0)
     page.show(result_of(halves(), np.full_like(halves(), 128)), True, 25.0)
-    connection = http.client.HTTPConnection(page.url.split("/")[2], timeout=10)
-    connection.request("GET", f"/{page.url.split('/')[3]}/stream")
-    answer = connection.getresponse()
-    assert answer.getheader("Content-Type") == "multipart/x-mixed-replace; boundary=frame"
-    assert answer.readline() == b"--frame\r\n"
-    assert answer.readline() == b"Content-Type: image/jpeg\r\n"
-    length = int(answer.readline().split()[1])
-    answer.readline()
-    picture = decoded(answer.read(length))
+    with watching(page) as answer:
+        assert answer.getheader("Content-Type") == "multipart/x-mixed-replace; boundary=frame"
+        picture = read_picture(answer)
+        assert answer.readline() == b"\r\n"
+        assert answer.readline() == b"--frame\r\n", "at once, since browsers wait for it"
     expected = np.hstack([np.full_like(halves(), 128), halves()[:, ::-1]])
     assert np.abs(picture.astype(int) - expected).max() < 12
-    connection.close()
 
 
 def test_without_a_key_nothing_is_found(page: WebPage) -> None:
@@ -212,10 +239,82 @@ def test_guests_choose_and_take_photos_but_do_not_watch(shared: WebPage, wardrob
     assert shared.url.endswith("/the-owners-own/")
     assert not json.loads(ask(guest + "state")[1])["owner"]
     assert ask(guest + "stream")[0] == 404
-    assert ask(guest + "photo.jpg")[0] == 200
+    assert ask(guest + "keys/c", "POST")[0] == 404, "what the window shows is the owner's business"
+    assert ask(guest + "keys/n", "POST")[0] == 204
+    assert list(pressed(shared)) == ["n"]
+    # One photo now and then is no film; the owner has the film anyway.
+    assert shared.photo_at < time.monotonic() - PHOTO_S
+    assert [ask(guest + "photo.jpg")[0] for _ in range(3)] == [200, 429, 429]
+    assert shared.photo_at > time.monotonic() - PHOTO_S
+    assert ask(shared.url + "photo.jpg")[0] == 200
     assert ask(guest + "garments/1", "POST")[0] == 204
     assert wardrobe.wanted == 1
     assert shared.guest_url == guest
+    shared._notices.set("garment", "/home/owner/a.png does not exist")
+    assert json.loads(ask(guest + "state")[1])["notices"] == []
+    assert json.loads(ask(shared.url + "state")[1])["notices"] == ["/home/owner/a.png does not exist"]
+
+
+def test_an_owner_may_have_no_guests(wardrobe: Wardrobe) -> None:
+    served = WebPage(Address("0.0.0.0", 0), None, wardrobe, Notices(), guests=False)
+    assert served.guest_url is None
+    served.close()
+
+
+def test_a_picture_of_the_past_is_nobodys(page: WebPage) -> None:
+    old = Result(0, halves(), halves(), None, None, time.monotonic() - STALE_S, 12.3)
+    page.show(old, False, 25.0)
+    assert ask(page.url + "photo.jpg")[0] == 404
+    assert json.loads(ask(page.url + "state")[1])["fps"] is None
+
+
+def test_one_picture_is_encoded_once_for_all(page: WebPage, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[int] = []
+    encode = web_page.encode
+
+    def count(picture: Pixels, quality: int) -> bytes:
+        encoded.append(quality)
+        return encode(picture, quality)
+
+    monkeypatch.setattr(web_page, "encode", count)
+    page.show(result_of(halves()), False, 25.0)
+    with contextlib.ExitStack() as stack:
+        for viewer in [stack.enter_context(watching(page)) for _ in range(4)]:
+            read_picture(viewer)
+    assert len(encoded) == 1
+
+
+def test_connections_beyond_what_a_shop_has_are_refused(
+    page: WebPage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that strangers cannot use up the descriptors that cameras and recordings need."""
+    monkeypatch.setattr(web_page, "CONNECTIONS", 5)
+    place = (page.url.split("/")[2].split(":")[0], int(page.url.split("/")[2].split(":")[1]))
+    silent = [socket.create_connection(place, timeout=10) for _ in range(5)]
+    time.sleep(0.2)
+    with pytest.raises((ConnectionError, urllib.error.URLError, http.client.RemoteDisconnected)):
+        ask(page.url + "state")
+    silent.pop().close()
+    time.sleep(0.2)
+    assert ask(page.url + "state")[0] == 200
+    for one in silent:
+        one.close()
+
+
+def test_answers_are_kept_by_nobody(page: WebPage) -> None:
+    with urllib.request.urlopen(page.url + "state", timeout=10) as answer:
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert answer.headers["Referrer-Policy"] == "no-referrer"
+        assert "default-src 'self'" in answer.headers["Content-Security-Policy"]
+
+
+def test_no_browser_sends_such_a_thing(page: WebPage, capfd: pytest.CaptureFixture[str]) -> None:
+    place = page.url.split("/")[2].split(":")
+    with socket.create_connection((place[0], int(place[1])), timeout=10) as stranger:
+        stranger.sendall(b"GET /\xff\xfe HTTP/9\r\n\r\n")
+        stranger.recv(1000)
+    assert capfd.readouterr().err == "", "or a log would fill"
+    assert ask(page.url + "state")[0] == 200
 
 
 def test_guests_keys_grow_old(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,7 +373,49 @@ def test_the_page_asks_for_what_there_is(page: WebPage) -> None:
 )
 def test_addresses(text: str, address: Address) -> None:
     assert parse_address(text) == address
-    assert address.local == (address.host in ("127.0.0.1", "::1"))
+
+
+@pytest.mark.parametrize(
+    ("host", "bound", "reached"),
+    [
+        ("127.0.0.1", "127.0.0.1", None),
+        ("127.0.0.2", "127.0.0.2", None),
+        ("::1", "::1", None),
+        ("box.local", "10.1.2.3", "box.local"),
+        ("10.1.2.3", "10.1.2.3", "10.1.2.3"),
+        ("0.0.0.0", "0.0.0.0", "198.51.100.7"),
+        ("0", "0.0.0.0", "198.51.100.7"),
+        ("::", "::", "2001:db8::7"),
+    ],
+)
+def test_where_others_reach_the_page(
+    host: str, bound: str, reached: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    online = True
+
+    class Probe(socket.socket):
+        def connect(self, target: Any) -> None:
+            if not online:
+                raise OSError("network is unreachable")
+            self.target = target[0]
+
+        def getsockname(self) -> tuple[str, int]:
+            return ("2001:db8::7" if ":" in self.target else "198.51.100.7", 50000)
+
+    monkeypatch.setattr(socket, "socket", Probe)
+    assert reached_at(host, bound) == reached
+    online = False
+    assert reached_at(host, bound) == (None if bound in ("0.0.0.0", "::") else reached)
+
+
+def test_the_code_follows_the_network(shared: WebPage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It came up without one, as a box that has just started may; then it has an address, then another."""
+    for address in (None, "198.51.100.7", "198.51.100.8"):
+        monkeypatch.setattr(web_page, "reached_at", lambda *_, address=address: address)
+        here = address or "127.0.0.1"
+        assert shared.url.startswith(f"http://{here}:")
+        assert (shared.guest_url is None) == (address is None)
+        assert address is None or shared.guest_url.startswith(f"http://{here}:")  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
@@ -296,8 +437,10 @@ def test_where_nothing_can_be_served(wardrobe: Wardrobe, monkeypatch: pytest.Mon
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(InputError, match=f"cannot serve on 127.0.0.1:{port}: "):
+        with pytest.raises(InputError, match=f"cannot serve on 127.0.0.1:{port}: Address already in use$"):
             WebPage(Address("127.0.0.1", port), None, wardrobe, Notices())
+    with pytest.raises(InputError, match=r"cannot serve on a\.\.b:80: there is no such host"):
+        WebPage(Address("a..b", 80), None, wardrobe, Notices())
     monkeypatch.setitem(sys.modules, "aiohttp", None)
     with pytest.raises(InputError, match=r"--web needs aiohttp: pip install 'rmgn\[web\]'"):
         WebPage(LOCAL, None, wardrobe, Notices())
@@ -306,15 +449,16 @@ def test_where_nothing_can_be_served(wardrobe: Wardrobe, monkeypatch: pytest.Mon
 def test_closing_ends_at_once_also_with_somebody_watching(wardrobe: Wardrobe) -> None:
     served = WebPage(LOCAL, None, wardrobe, Notices())
     served.show(result_of(halves()), False, 25.0)
-    connection = http.client.HTTPConnection(served.url.split("/")[2], timeout=10)
-    connection.request("GET", f"/{served.url.split('/')[3]}/stream")
-    assert connection.getresponse().readline() == b"--frame\r\n"
-    served.close()
-    served.close()
-    connection.close()
+    with watching(served) as viewer:
+        read_picture(viewer)
+        began = time.monotonic()
+        served.close()
+        served.close()
+        assert time.monotonic() - began < 4
     assert not served._thread.is_alive()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="ends by a POSIX signal")
 def test_the_mirror_as_a_page(identity_bundle: Callable[..., Path], tmp_path: Path) -> None:
     """The program itself, without a window: choose a garment on the page, and its picture shows it."""
     shop = tmp_path / "shop"
@@ -349,6 +493,13 @@ def test_the_mirror_as_a_page(identity_bundle: Callable[..., Path], tmp_path: Pa
 
 def test_flags_that_belong_together() -> None:
     for flags, message in (
+        (["--no-guests"], "--no-guests belongs to --web"),
+        (["--idle", "0.5"], "--idle must be at least a second"),
+        (["--idle", "nan"], "--idle must be at least a second"),
+        (["--idle", "5", "--framing", "full"], "--idle looks for faces, which --framing full does not"),
+        (["--fullscreen", "--headless"], "--fullscreen is for the window"),
+        (["--rotate", "45"], "--rotate"),
+        (["--aspect", "9/16"], "is not WIDTH:HEIGHT"),
         (["--web-key", "abcdefgh"], "--web-key belongs to --web"),
         (["--web", "8000", "--web-key", "abc"], "8 to 64 letters"),
         (["--web", "everywhere"], "is not PORT"),
@@ -358,3 +509,45 @@ def test_flags_that_belong_together() -> None:
     options = mirror.parse_args(["--headless", "--web", "8000"])
     assert options.realtime, "a page shows films at their pace, as a window does"
     assert web_page.parse_address("8000") == options.web
+
+
+def test_options_reach_what_they_are_for(
+    identity_bundle: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The window of a shop: upright, with a code; while nobody is there, the camera's own picture."""
+    photo = np.full((240, 180, 3), 250, np.uint8)
+    photo[60:180, 45:135] = (40, 40, 200)
+    pictures.write(tmp_path / "shirt.png", photo)
+    pictures.write(tmp_path / "room.png", np.full((360, 640, 3), 120, np.uint8))
+    views: list[Pixels] = []
+
+    class Window:
+        def show(self, view: Pixels, sizes: bool = True) -> None:
+            if sizes:
+                views.append(view)
+
+        def key(self) -> str:
+            undressed = len(views) > 3 and (views[-1][320, 180] == 120).all()
+            return "q" if undressed else ""
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(screen, "Window", lambda _: Window())
+    monkeypatch.setattr(web_page, "reached_at", lambda *_: "198.51.100.7")
+    flags: list[Any] = ["--source", tmp_path / "room.png", "--garment", tmp_path / "shirt.png"]
+    flags += ["--bundle", identity_bundle(), "--rotate", "90", "--aspect", "9:16", "--idle", "1"]
+    flags += ["--frames", "100", "--stats", tmp_path / "stats.json"]
+    mirror.main([*map(str, flags), "--web", "0.0.0.0:0"])
+    assert not [thread for thread in threading.enumerate() if thread.name == "web"]
+    assert views[0].shape == (640, 360, 3)
+    assert views[0][320, 180, 2] > 150, "dressed as long as somebody may be there"
+    assert (views[-1][320, 180] == 120).all()
+    assert cv2.QRCodeDetector().detectAndDecode(views[-1])[0].startswith("http://198.51.100.7:")
+    stats = json.loads((tmp_path / "stats.json").read_text())
+    assert stats["rested"] > 0
+    assert stats["failed"] == 0
+    assert stats["rested"] + stats["garments"]["shirt"] == stats["frames"]
+    monkeypatch.setattr(screen, "Window", None)
+    with pytest.raises(InputError, match="--idle goes by the clock"):
+        mirror.main([*map(str, flags[:-4]), "--headless"])
