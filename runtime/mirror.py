@@ -34,7 +34,7 @@ from runtime.pipeline import Pipeline, Result
 from runtime.recording import Recorder, check_target
 from runtime.slot import Closed
 from runtime.smoothing import Smoothing
-from runtime.sources import Camera, Source, camera_index, cameras, open_source
+from runtime.sources import Camera, Source, open_source
 from runtime.stats import Stats
 from runtime.targets import check_apart, check_writable
 from runtime.view import TURNS, View, parse_aspect
@@ -147,7 +147,7 @@ def parse_args(argv: Sequence[str] | None) -> Options:
         if given and args.web is None:
             raise InputError(f"{flag} belongs to --web, which is missing")
     return Options(
-        source=args.source if args.source is not None else str(camera_index(args.camera or "0", cameras())),
+        source=args.source if args.source is not None else args.camera or "0",
         garment=args.garment,
         mask=args.mask,
         garments=args.garments,

@@ -63,17 +63,20 @@ class Source(ABC):
 class Camera(Source):
     """A camera or network stream; opened again whenever it was lost."""
 
-    def __init__(self, address: int | str) -> None:
-        """address: an index, or an RTSP or HTTP address. Raises InputError where nothing answers."""
-        self.name = f"camera {address}" if isinstance(address, int) else public_name(address)
+    def __init__(self, address: int | str, called: str | None = None) -> None:
+        """address: an index, or an RTSP or HTTP address. Raises InputError where nothing answers.
+
+        called: a part of its name, by which it is found again should its index have changed.
+        """
+        self.name = public_name(address) if isinstance(address, str) else f"camera {called or address}"
         self._address = address
+        self._called = called
         self._index = 0
         self._times: deque[float] = deque(maxlen=60)
         self._lock = threading.Lock()
         self._capture = self._open()
         if self._capture is None:
-            known = "".join(f"; there is {index} ({name})" for index, name in cameras().items())
-            raise InputError(f"{self.name} cannot be opened: it is missing, in use, or not allowed{known}")
+            raise InputError(f"{self.name} cannot be opened: it is missing, in use, or not allowed{listed()}")
 
     @property
     def measured_fps(self) -> float | None:
@@ -110,6 +113,8 @@ class Camera(Source):
                 self._capture = None
 
     def _open(self) -> cv2.VideoCapture | None:
+        if self._called is not None:
+            self._address = next(iter(cameras_called(self._called)), self._address)
         if isinstance(self._address, str):
             limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 5000, cv2.CAP_PROP_READ_TIMEOUT_MSEC, 5000]
             capture = cv2.VideoCapture(self._address, cv2.CAP_FFMPEG, limits)
@@ -275,20 +280,18 @@ def cameras(devices: Path = DEVICES) -> dict[int, str]:
     return dict(sorted(found.items()))
 
 
-def camera_index(text: str, known: dict[int, str]) -> int:
-    """The camera's index from its number, or from a part of its name among those known. Raises InputError."""
-    if re.fullmatch(r"-?\d+", text):
-        return int(text)
-    listed = ", ".join(f"{index} ({name})" for index, name in known.items()) or "none that is known by name"
-    fitting = [index for index, name in known.items() if text.casefold() in name.casefold()]
-    if len(fitting) != 1:
-        count = "several cameras are" if fitting else "no camera is"
-        raise InputError(f"{count} called {text!r}; there is: {listed}")
-    return fitting[0]
+def cameras_called(text: str, devices: Path = DEVICES) -> list[int]:
+    """Indices of the cameras with this text in their names, whatever its case."""
+    return [index for index, name in cameras(devices).items() if text.casefold() in name.casefold()]
+
+
+def listed(devices: Path = DEVICES) -> str:
+    """The end of a sentence about cameras: those that there are, as far as the system tells."""
+    return "".join(f"; there is {index} ({name})" for index, name in cameras(devices).items())
 
 
 def open_source(text: str, realtime: bool) -> Source:
-    """Open a camera index, an RTSP or HTTP address, a video file, a picture, or a folder of pictures.
+    """Open a camera by index or by name, an RTSP or HTTP address, a video, a picture, or a folder of them.
 
     realtime: files play at their own pace, as for a screen, instead of as fast as their frames are taken.
     Raises InputError.
@@ -303,7 +306,11 @@ def open_source(text: str, realtime: bool) -> Source:
     if path.is_dir():
         return Stills(pictures.listing(path), realtime)
     if not path.is_file():
-        raise InputError(f"there is no camera, file or folder {text}")
+        found = cameras_called(text)
+        if len(found) == 1:
+            return Camera(found[0], called=text)
+        count = "is no camera, file or folder" if not found else "are several cameras called"
+        raise InputError(f"there {count} {text}{listed()}")
     if path.suffix.lower() in pictures.SUFFIXES:
         return Stills([path], realtime)
     return VideoFile(path, realtime)

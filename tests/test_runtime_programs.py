@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from runtime import bundles, mirror, pictures, recording, screen, tryon
+from runtime import bundles, mirror, pictures, recording, screen, sources, tryon
 from runtime.failure import InputError
 from runtime.pairs import pair_up
 from runtime.pipeline import Pipeline, Result
@@ -29,8 +29,6 @@ from runtime.sources import (
     SourceLost,
     Stills,
     VideoFile,
-    camera_index,
-    cameras,
     open_source,
 )
 
@@ -809,28 +807,61 @@ def test_a_camera_that_gives_no_picture_is_lost_and_no_more(
     assert camera.read().image.shape == (180, 320, 3)
 
 
-def test_cameras_go_by_name_too(tmp_path: Path) -> None:
-    """As Linux lists them: each camera has a second device, which gives no pictures."""
+@pytest.fixture
+def devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Cameras as Linux lists them: each has a second device, which gives no pictures."""
+    folder = tmp_path / "devices"
     for number, index, name in (
         (0, 0, "HD Webcam"),
         (1, 1, "HD Webcam"),
         (12, 0, "Logitech BRIO"),
         (3, 0, "USB HD"),
     ):
-        device = tmp_path / f"video{number}"
-        device.mkdir()
+        device = folder / f"video{number}"
+        device.mkdir(parents=True)
         (device / "index").write_text(f"{index}\n")
         (device / "name").write_text(f"{name}\n")
-    (tmp_path / "video5").mkdir()  # pulled out while it is read
-    known = cameras(tmp_path)
-    assert known == {0: "HD Webcam", 3: "USB HD", 12: "Logitech BRIO"}
-    assert cameras(tmp_path / "absent") == {}
-    assert [camera_index(text, known) for text in ("7", "-1", "brio", "webcam")] == [7, -1, 12, 0]
-    for text, count in (("hd", "several cameras are"), ("kodak", "no camera is")):
-        with pytest.raises(InputError, match=rf"{count} called '{text}'; there is: 0 \(HD Webcam\), 3"):
-            camera_index(text, known)
-    with pytest.raises(InputError, match="there is: none that is known by name"):
-        camera_index("brio", {})
+    (folder / "video5").mkdir()  # pulled out while it is read
+    for function in (sources.cameras, sources.cameras_called, sources.listed):
+        monkeypatch.setattr(function, "__defaults__", (folder,))
+    return folder
+
+
+def test_cameras_go_by_name_too(devices: Path) -> None:
+    assert sources.cameras() == {0: "HD Webcam", 3: "USB HD", 12: "Logitech BRIO"}
+    assert sources.cameras(devices / "absent") == {}
+    there_are = r"; there is 0 \(HD Webcam\); there is 3 \(USB HD\); there is 12 \(Logitech BRIO\)$"
+    for text, message in (
+        ("brio", "camera brio cannot be opened: .*"),
+        ("97", "camera 97 cannot be opened: .*"),
+        ("hd", "there are several cameras called hd"),
+        ("kodak", "there is no camera, file or folder kodak"),
+    ):
+        with pytest.raises(InputError, match=message + there_are):
+            open_source(mirror.parse_args(["--camera", text]).source, realtime=True)
+
+
+def test_a_camera_that_comes_back_under_another_index_is_found(
+    devices: Path, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clip stands for the camera: at its end it is gone, and then it is plugged in elsewhere."""
+    opened: list[int] = []
+    capture = cv2.VideoCapture
+
+    def open_clip(address: int | str, *_: Any) -> cv2.VideoCapture:
+        opened.append(int(address))
+        return capture(str(files / "clip.mp4"))
+
+    monkeypatch.setattr(cv2, "VideoCapture", open_clip)
+    camera = open_source("BRIO", realtime=True)
+    for _ in range(FRAMES):
+        camera.read()
+    (devices / "video12").rename(devices / "video2")
+    with pytest.raises(SourceLost, match="camera BRIO is gone"):
+        camera.read()
+    camera.read()
+    camera.close()
+    assert opened == [12, 2]
 
 
 def test_a_window_without_a_picture_says_why() -> None:
