@@ -1,4 +1,4 @@
-# Everything runs in an own virtual environment; needs Python >= 3.10 with venv and a C++17 compiler.
+# Everything runs in its own virtual environment; needs Python >= 3.10 with venv and a C++17 compiler.
 #
 #   make demo    the mirror on a clip, without camera, screen or PyTorch: writes demo/mirror.mp4
 #   make test    the whole test suite
