@@ -5,7 +5,7 @@ import dataclasses
 import hashlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -104,7 +104,8 @@ class Trainer:
                 speed.step_done()
                 if self.writer and self.step % config.log_steps == 0:
                     measured = speed.read()
-                    self._log({"train": terms, "speed": measured})
+                    self._log("train", terms)
+                    self._log("speed", measured)
                     bar.set_postfix(status(terms, measured))
                 if self.step % config.validate_steps == 0 or self.step == config.steps:
                     if self.is_main:
@@ -147,7 +148,7 @@ class Trainer:
     def _validate(self) -> None:
         """Losses on what is held out, told and logged; the best weights are kept."""
         result = validate(self.ema, self.source, self.config, self.task)
-        self._log({"validation": result})
+        self._log("validation", result)
         if self.writer:
             shown = pictures(self.ema, self.source, self.config, self.task)
             self.writer.add_image("validation/pictures", shown, self.step)
@@ -157,12 +158,11 @@ class Trainer:
             self.best = result["total"]
             self.folder.save_best(self.ema, self.step, self.best)
 
-    def _log(self, groups: dict[str, Any]) -> None:
-        """Numbers of this step by group and name."""
-        for group, values in groups.items():
+    def _log(self, group: str, values: Mapping[str, Any]) -> None:
+        """A group of this step's numbers, by name."""
+        if self.writer:
             for name, value in values.items():
-                if self.writer:
-                    self.writer.add_scalar(f"{group}/{name}", float(value), self.step)
+                self.writer.add_scalar(f"{group}/{name}", float(value), self.step)
 
     def _save(self) -> None:
         """Write a checkpoint to go on from."""

@@ -37,13 +37,13 @@ class Framing:
         self._mode = mode
         self._aspect = aspect
         self._frames_like = (0, 0, 0)  # height and width of the last frame, and its scene
-        self._face_at = time.monotonic()
         self._start_again()
 
     def _start_again(self) -> None:
         self._find_face = FaceFinder() if self._mode == "auto" else None
         self._frame = 0
         self._last_seen = -PATIENCE
+        self._face_at = time.monotonic()
         self._target: Crop | None = None
         self._filter = OneEuro()
 
@@ -58,8 +58,6 @@ class Framing:
         scene: see `runtime.sources.Frame`.
         """
         height, width = image.shape[:2]
-        if scene != self._frames_like[2]:
-            self._face_at = time.monotonic()  # of another picture nothing is known yet
         if (height, width, scene) != self._frames_like:
             self._frames_like = (height, width, scene)
             self._start_again()  # nothing of the frames before holds in this one

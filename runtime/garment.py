@@ -68,11 +68,7 @@ def read(photo: Path, mask: Path | None) -> tuple[Pixels, Pixels]:
 
 def prepare(name: str, photo: Pixels, silhouette: Pixels, height: int, width: int) -> Garment:
     """As `load`, from pixels: photo uint8 [h, w, 3] BGR, silhouette uint8 [h, w], not zero on the garment."""
-    shrink = LARGEST_SIDE / max(photo.shape[:2])
-    if shrink < 1:
-        size = (max(1, round(photo.shape[1] * shrink)), max(1, round(photo.shape[0] * shrink)))
-        photo = np.asarray(cv2.resize(photo, size, interpolation=cv2.INTER_AREA), np.uint8)
-        silhouette = np.asarray(cv2.resize(silhouette, size, interpolation=cv2.INTER_AREA), np.uint8)
+    photo, silhouette = (pictures.shrunk(each, LARGEST_SIDE) for each in (photo, silhouette))
     photo, silhouette = letterbox(photo, silhouette, width / height)
     image = np.empty((1, 3, height, width), np.float32)
     _native.preprocess(photo, (0, 0, photo.shape[1], photo.shape[0]), image)

@@ -56,6 +56,15 @@ def _turns(raw: Pixels) -> Iterator[Pixels]:
             yield np.rot90(mirrored, quarters)
 
 
+def shrunk(picture: Pixels, side: int) -> Pixels:
+    """The picture, uint8 [H, W] or [H, W, C], reduced so that its longer side is at most `side` pixels."""
+    scale = side / max(picture.shape[:2])
+    if scale >= 1:
+        return picture
+    size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
 def read_mask(path: Path) -> Pixels:
     """A mask as uint8 [H, W], 255 inside and 0 outside. Raises InputError."""
     return np.where(read(path).max(axis=2) >= 128, 255, 0).astype(np.uint8)

@@ -268,10 +268,10 @@ def public_name(address: str) -> str:
     return protocol + mark + re.split(r"[/?#]", rest.rpartition("@")[2])[0] if mark else address
 
 
-def cameras(devices: Path = DEVICES) -> dict[int, str]:
+def cameras() -> dict[int, str]:
     """Names of the cameras by their index, where the system tells them, as Linux does."""
     found = {}
-    for device in devices.glob("video*"):
+    for device in DEVICES.glob("video*"):
         number = device.name.removeprefix("video")
         with suppress(OSError, ValueError):  # a camera just pulled out
             # A camera's second device gives no pictures but what is known about them.
@@ -280,14 +280,14 @@ def cameras(devices: Path = DEVICES) -> dict[int, str]:
     return dict(sorted(found.items()))
 
 
-def cameras_called(text: str, devices: Path = DEVICES) -> list[int]:
+def cameras_called(text: str) -> list[int]:
     """Indices of the cameras with this text in their names, whatever its case."""
-    return [index for index, name in cameras(devices).items() if text.casefold() in name.casefold()]
+    return [index for index, name in cameras().items() if text.casefold() in name.casefold()]
 
 
-def listed(devices: Path = DEVICES) -> str:
+def listed() -> str:
     """The end of a sentence about cameras: those that there are, as far as the system tells."""
-    return "".join(f"; there is {index} ({name})" for index, name in cameras(devices).items())
+    return "".join(f"; there is {index} ({name})" for index, name in cameras().items())
 
 
 def open_source(text: str, realtime: bool) -> Source:

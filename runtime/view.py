@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.failure import InputError
+from runtime.framing import box
 
 Pixels = NDArray[np.uint8]
 
@@ -32,8 +33,7 @@ class View:
         if self.aspect is None:
             return image
         height, width = image.shape[:2]
-        wide = max(1, min(width, round(height * self.aspect)))
-        tall = max(1, min(height, round(width / self.aspect)))
+        wide, tall = (max(1, round(side)) for side in box(width, height, self.aspect, around=False)[2:])
         left, top = (width - wide) // 2, (height - tall) // 2
         return np.ascontiguousarray(image[top : top + tall, left : left + wide])
 

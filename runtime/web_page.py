@@ -385,9 +385,7 @@ def encode(picture: Pixels, quality: int) -> bytes:
 def thumbnail(photo: Path) -> bytes:
     """A garment's photo as a small JPEG. Raises InputError."""
     picture = garment.on_white(pictures.read(photo, alpha=True))
-    scale = min(1.0, THUMBNAIL / max(picture.shape[:2]))
-    size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
-    return encode(np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8), 85)
+    return encode(pictures.shrunk(picture, THUMBNAIL), 85)
 
 
 def pressed(page: WebPage | None) -> Iterable[str]:

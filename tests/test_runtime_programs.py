@@ -822,14 +822,12 @@ def devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (device / "index").write_text(f"{index}\n")
         (device / "name").write_text(f"{name}\n")
     (folder / "video5").mkdir()  # pulled out while it is read
-    for function in (sources.cameras, sources.cameras_called, sources.listed):
-        monkeypatch.setattr(function, "__defaults__", (folder,))
+    monkeypatch.setattr(sources, "DEVICES", folder)
     return folder
 
 
-def test_cameras_go_by_name_too(devices: Path) -> None:
+def test_cameras_go_by_name_too(devices: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert sources.cameras() == {0: "HD Webcam", 3: "USB HD", 12: "Logitech BRIO"}
-    assert sources.cameras(devices / "absent") == {}
     there_are = r"; there is 0 \(HD Webcam\); there is 3 \(USB HD\); there is 12 \(Logitech BRIO\)$"
     for text, message in (
         ("brio", "camera brio cannot be opened: .*"),
@@ -839,6 +837,8 @@ def test_cameras_go_by_name_too(devices: Path) -> None:
     ):
         with pytest.raises(InputError, match=message + there_are):
             open_source(mirror.parse_args(["--camera", text]).source, realtime=True)
+    monkeypatch.setattr(sources, "DEVICES", devices / "absent")
+    assert sources.cameras() == {}
 
 
 def test_a_camera_that_comes_back_under_another_index_is_found(
