@@ -1,4 +1,4 @@
-"""Prints on the front of a garment: letters, pictures, figures, marks."""
+"""Prints on the front of a garment: letters, pictures, figures, marks, bars."""
 
 from __future__ import annotations
 
@@ -208,3 +208,32 @@ def add_print(canvas: Canvas, rng: Generator, length: float, stock: Stock, groun
                 mask, (middle[0], middle[1] + row * (high + 4)), first if row % 2 == 0 else second, turn
             )
     return kind
+
+
+def add_bars(canvas: Canvas, rng: Generator, length: float, ground: F32) -> None:
+    """Bars across, down or around the front of a garment `length` metres long: printed, or sewn on.
+
+    A bright bar at the waist looks like a belt, which lies before a garment; a network has to have seen both.
+    """
+    thick = max(2, int(rng.choice([rng.uniform(0.004, 0.012), rng.uniform(0.012, 0.05)]) / TEXEL))
+    colour = _ink(rng, ground)
+    kind = rng.random()
+    if kind < 0.2:  # a frame
+        wide, tall = int(rng.uniform(0.14, 0.3) / TEXEL), int(rng.uniform(0.08, 0.6 * length) / TEXEL)
+        frame = np.full((tall, wide), 255, np.uint8)
+        inner = frame[thick:-thick, thick:-thick]
+        inner[:] = 0
+        canvas.paint_box(frame, (WIDTH // 2, int(rng.uniform(0.3, 0.6) * length / TEXEL)), colour)
+        return
+    count = int(rng.choice([1, 2, 3], p=[0.6, 0.25, 0.15]))
+    pitch = thick + max(3, int(thick * rng.uniform(0.4, 2.5)))
+    if kind < 0.3:  # down the front, beside its middle or on it
+        first = WIDTH // 2 + int(rng.uniform(-0.15, 0.15) / TEXEL)
+        for k in range(count):
+            canvas.paint(np.full((int(length / TEXEL), thick), 255, np.uint8), (first + k * pitch, 0), colour)
+        return
+    wide = WIDTH if rng.random() < 0.35 else int(rng.uniform(0.08, 0.34) / TEXEL)
+    first = int(rng.uniform(0.12, max(0.13, length - 0.02)) / TEXEL)
+    turn = float(rng.choice([0.0, rng.normal(0, 12)], p=[0.8, 0.2]))
+    for k in range(count):
+        canvas.paint_box(np.full((thick, wide), 255, np.uint8), (WIDTH // 2, first - k * pitch), colour, turn)

@@ -38,6 +38,7 @@ class Stock:
     faces: Sequence[int] = _FACES  # OpenCV's own
     words: Sequence[str] = _WORDS
     recolour: bool = False  # stand before photographs in other colours than their own, too
+    bars: bool = False  # print bars, too
 
 
 def part(items: Sequence[T], split: str) -> Sequence[T]:
@@ -67,7 +68,8 @@ def find_fonts() -> list[str]:
 def stock(root: Path | None, split: str = "train") -> Stock:
     """The stock of an assets folder (or None), and of this machine's fonts.
 
-    `eval` has no fonts of the machine: its pictures must be the same on every one.
+    `eval` has no fonts of the machine: its pictures must be the same on every one. They also stay as they are
+    when `train` learns to draw more.
     """
     photos = []
     for path in part(assets(root).surroundings, split):
@@ -77,4 +79,4 @@ def stock(root: Path | None, split: str = "train") -> Stock:
         photos.append(np.round(display * 255).astype(np.uint8))
     if split == "eval":
         return Stock(photos, (), _FACES[:_HELD_BACK], part(_WORDS, split))
-    return Stock(photos, find_fonts(), _FACES[_HELD_BACK:], part(_WORDS, split), recolour=True)
+    return Stock(photos, find_fonts(), _FACES[_HELD_BACK:], part(_WORDS, split), recolour=True, bars=True)

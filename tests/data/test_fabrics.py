@@ -92,6 +92,22 @@ def test_overlays_are_premultiplied() -> None:
         assert overlay[3].max() > 100
 
 
+def test_bars_lie_on_the_garment() -> None:
+    """Across, down and around, thin and wide; only where training draws."""
+    shares, tall = [], int(0.5 / TEXEL)
+    for seed in range(60):
+        canvas = field.Canvas()
+        prints.add_bars(canvas, np.random.default_rng(seed), 0.5, np.full(3, 0.5, np.float32))
+        opacity = canvas.result()[3]
+        assert opacity.max() > 250
+        assert opacity[:tall].sum() > 0.5 * opacity.sum(), "below the hem"
+        shares.append((opacity[:tall] > 0).mean())
+    assert 0 < min(shares) < 0.01
+    assert 0.08 < max(shares) < 0.5
+    assert stock(None).bars
+    assert not stock(None, "eval").bars, "its pictures stay what they were"
+
+
 @pytest.mark.parametrize("colour", [0.9, 0.4])
 def test_a_print_in_the_cloths_own_colour_has_no_rim(colour: float) -> None:
     canvas = field.Canvas()
