@@ -11,13 +11,14 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar, cast
+from weakref import WeakSet
 
 import cv2
 import numpy as np
@@ -41,7 +42,9 @@ GUESTS_KEYS = ("n", "p")
 GUEST_S = 300.0  # a guest's key is renewed so often, and good for up to twice as long
 PHOTO_S = 3.0  # between guests' photos, which so never become a film
 STALE_S = 3.0  # a picture older than that is the past, and nobody's business
-CONNECTIONS = 100  # at a time; others are refused, so that files and cameras have descriptors left
+# At a time; more are refused, so that files and cameras have descriptors left, and nobody takes every place.
+CONNECTIONS, FROM_ONE = 100, 16
+SILENT_S = 10.0  # a connection that has asked for nothing is ended after that
 CLOSING_S = 5.0
 THUMBNAIL = 240  # pixels, the longer side
 BOUNDARY = "frame"
@@ -218,9 +221,12 @@ class WebPage:
         self._loop.close()
 
     async def _serve(self, address: Address) -> tuple["web.AppRunner", asyncio.Server]:
+        heard: WeakSet[asyncio.BaseTransport | None] = WeakSet()  # connections that have asked for something
+
         @self._web.middleware
         async def guard(request: "web.Request", handler: Any) -> "web.StreamResponse":
             """Nothing is to be found without a key."""
+            heard.add(request.transport)
             if not self._owns(request) and request.match_info.get("key", "") not in self._guests:
                 raise self._web.HTTPNotFound(text="the key in this address is wrong, or has become old")
             response: web.StreamResponse = await handler(request)
@@ -243,11 +249,23 @@ class WebPage:
         requests = runner.server
         assert requests is not None  # since it is set up
 
-        def connected() -> asyncio.BaseProtocol:
-            return requests() if len(requests.connections) < CONNECTIONS else Refused()
+        def end_silent(transport: asyncio.Transport) -> None:
+            if transport not in heard:
+                transport.abort()
+
+        def connected(transport: asyncio.Transport) -> None:
+            others = [peer(each.transport) for each in requests.connections]
+            own = others.count(peer(transport))
+            if len(others) >= CONNECTIONS or (own >= FROM_ONE and not is_loopback(peer(transport))):
+                transport.abort()
+                return
+            handler = requests()
+            transport.set_protocol(handler)
+            handler.connection_made(transport)
+            self._loop.call_later(SILENT_S, end_silent, transport)
 
         return runner, await self._loop.create_server(
-            connected, address.host, address.port, reuse_address=os.name == "posix"
+            lambda: Door(connected), address.host, address.port, reuse_address=os.name == "posix"
         )
 
     async def _stop_serving(self) -> None:
@@ -362,12 +380,26 @@ class WebPage:
             return self._encoded[mirrored]
 
 
-class Refused(asyncio.Protocol):
-    """A connection that is one too many."""
+class Door(asyncio.Protocol):
+    """Asks what to do with a new connection, since only that knows where it comes from."""
+
+    def __init__(self, connected: Callable[[asyncio.Transport], None]) -> None:
+        self._connected = connected
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """End it."""
-        cast(asyncio.Transport, transport).abort()
+        """Hand it on."""
+        self._connected(cast(asyncio.Transport, transport))
+
+
+def peer(transport: asyncio.BaseTransport | None) -> str:
+    """The address that a connection comes from; empty where it has gone."""
+    name = transport.get_extra_info("peername") if transport is not None else None
+    return str(name[0]) if name else ""
+
+
+def is_loopback(address: str) -> bool:
+    """Whether it is this machine, which may speak for many as a server before this one."""
+    return bool(address) and ipaddress.ip_address(address).is_loopback
 
 
 def well_formed(record: logging.LogRecord) -> bool:

@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import re
+import select
 import socket
 import subprocess
 import sys
@@ -298,12 +299,34 @@ def test_connections_beyond_what_a_shop_has_are_refused(
             return False
 
     assert answers()
+    monkeypatch.setattr(web_page, "is_loopback", lambda _: True)
     silent = [socket.create_connection(place, timeout=10) for _ in range(5)]
     wait_until(lambda: not answers())
     silent.pop().close()
     wait_until(answers)
     for one in silent:
         one.close()
+
+
+def test_one_stranger_does_not_take_every_place(page: WebPage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor keeps those taken, where nothing is asked for; a server before this one may have many."""
+    assert not web_page.is_loopback("192.168.0.7")
+    assert web_page.is_loopback("127.0.0.1")
+    assert web_page.is_loopback("::1")
+    monkeypatch.setattr(web_page, "SILENT_S", 2.0)
+    monkeypatch.setattr(web_page, "is_loopback", lambda _: False)
+    place = (page.url.split("/")[2].split(":")[0], int(page.url.split("/")[2].split(":")[1]))
+    silent = [socket.create_connection(place, timeout=10) for _ in range(web_page.FROM_ONE + 3)]
+    wait_until(lambda: len(ended(silent)) == 3)  # those that are too many
+    wait_until(lambda: len(ended(silent)) == len(silent))
+    assert ask(page.url + "state")[0] == 200
+    for one in silent:
+        one.close()
+
+
+def ended(connections: list[socket.socket]) -> list[socket.socket]:
+    """Those that the other side has ended."""
+    return select.select(connections, [], [], 0)[0]
 
 
 def test_answers_are_kept_by_nobody(page: WebPage) -> None:
