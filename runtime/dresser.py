@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines import Session
-from runtime import _native
+from runtime import _native, cloth
 from runtime.colours import anchor_colours
 from runtime.framing import Crop, Framing
 from runtime.garment import Garment
@@ -68,6 +68,7 @@ class Dresser:
         self._garment: Garment | None = None
         self._shown: Garment | None = None  # of the last picture finished
         self._scene = 0  # likewise
+        self._level: int | None = None  # of the cloth, likewise
 
     @property
     def ahead(self) -> int:
@@ -78,6 +79,10 @@ class Dresser:
         """Dress all pictures begun from now on in this garment."""
         self._session.wear(fitted.encoded)
         self._garment = fitted.garment
+
+    def reopen(self) -> None:
+        """Open the engine anew; see engines.Session.reopen."""
+        self._session.reopen()
 
     def dress(self, image: Pixels) -> StageTimes | None:
         """Draw the try-on into `image` (uint8 [H, W, 3] BGR). On an error the image is as it was.
@@ -116,12 +121,17 @@ class Dresser:
         tryon = outputs["tryon"] + (1 - worn) * (rendered - outputs["rendered"])
         mask = show_through(worn, garment.mask, flow)
         changed = matte(person, tryon, worn)
+        anew = garment is not self._shown or begun.scene != self._scene
         if self._smoothing:
-            if garment is not self._shown or begun.scene != self._scene:
+            if anew:
                 self._smoothing.reset()
             flow, mask, changed = self._smoothing(person, flow, mask, changed)
         self._shown, self._scene = garment, begun.scene
         changed = fade_inner_edges(changed, crop, *begun.image.shape[:2])
-        _native.composite(begun.image, crop, garment.cloth, flow, rendered, mask, changed)
+        finer = cloth.reduction(flow, mask, garment.cloths[0].shape[:2], (crop[3], crop[2]))
+        if finer is not None:
+            self._level = cloth.level(finer, None if anew else self._level, len(garment.cloths))
+        pixels = garment.cloths[(self._level or 0)]
+        _native.composite(begun.image, crop, pixels, flow, rendered, mask, changed)
         done = time.perf_counter()
         return StageTimes(begun.preprocess_ms, 1e3 * (computed - begun.began), 1e3 * (done - computed))

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime import _native, pictures
+from runtime.cloth import pyramid
 from runtime.failure import InputError
 from runtime.garment_mask import plain_background_mask
 
@@ -23,14 +24,14 @@ class Garment:
     """One garment, letterboxed to the network's aspect; all pictures cover the same area.
 
     photo: uint8 [H', W', 3] BGR, as taken.
-    cloth: uint8 [H', W', 4], BGR and silhouette: the photo with the garment's colours carried over its
-    outline, so that sampling at the edge never picks up background.
+    cloths: uint8 [H', W', 4], BGR and silhouette, and reductions of it (runtime.cloth): the photo with the
+    garment's colours carried over its outline, so that sampling at the edge never picks up background.
     image: float32 [1, 3, H, W] RGB in [-1, 1]. mask: float32 [1, 1, H, W] in {0, 1}.
     """
 
     name: str
     photo: Pixels
-    cloth: Pixels
+    cloths: tuple[Pixels, ...]
     image: Planes
     mask: Planes
 
@@ -74,7 +75,7 @@ def prepare(name: str, photo: Pixels, silhouette: Pixels, height: int, width: in
     _native.preprocess(photo, (0, 0, photo.shape[1], photo.shape[0]), image)
     small = cv2.resize(silhouette, (width, height), interpolation=cv2.INTER_AREA)
     mask = (small > 127).astype(np.float32)[None, None]
-    return Garment(name, photo, spread(photo, silhouette > 127), image, mask)
+    return Garment(name, photo, pyramid(spread(photo, silhouette > 127)), image, mask)
 
 
 def on_white(picture: Pixels) -> Pixels:

@@ -91,15 +91,15 @@ def test_letterboxing_keeps_proportions(shape: tuple[int, int]) -> None:
     assert abs(height * 3 - width * 4) <= 4
     # Padded with the ground's colour, and no cloth in the padding.
     assert (worn.photo[0, 0] == (10, 200, 30)).all()
-    assert worn.cloth[0, 0, 3] == 0
-    assert abs(np.count_nonzero(worn.cloth[..., 3] > 127) / np.count_nonzero(silhouette) - 1) < 0.3
+    assert worn.cloths[0][0, 0, 3] == 0
+    assert abs(np.count_nonzero(worn.cloths[0][..., 3] > 127) / np.count_nonzero(silhouette) - 1) < 0.3
 
 
 def test_cloth_carries_no_background() -> None:
     mask = shirt()
     photo = np.where(mask[..., None] > 0, np.uint8(20), np.uint8(255)).repeat(3, axis=2)
     worn = garment.prepare("shirt", cv2.GaussianBlur(photo, (3, 3), 0), mask, 256, 192)
-    assert worn.cloth[..., :3].max() < 100
+    assert worn.cloths[0][..., :3].max() < 100
 
 
 def test_the_mask_found_is_shown(tmp_path: Path) -> None:
