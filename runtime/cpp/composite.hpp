@@ -5,13 +5,14 @@
 //     flow(q)  = 2 q - 1 + up(flow - identity)(q)       the grid, in [-1, 1], align_corners=False
 //     G(q)     = garment photo at (flow(q) + 1) / 2 of its size, bilinear, border repeated
 //     E(q)     = the garment's silhouette, the photo's fourth channel, sampled likewise, 0 ... 1
-//     m        = up(mask)(q) E(q)
+//     m        = firm(up(mask)(q)) E(q)                  firm(w) = w² / (w² + (1 - w)²)
 //     a, R     = up(matte)(q), up(rendered)(q)
 //     frame(p) = (1 - a) frame(p) + a (m G(q) + (1 - m) R)
 //
 // `up` is bilinear between the centres of network pixels and constant beyond the outermost ones. Upsampling the
-// flow's difference from the identity, not the flow itself, keeps the border's half pixel undistorted. Pixels with
-// a = 0 are not touched at all.
+// flow's difference from the identity, not the flow itself, keeps the border's half pixel undistorted. `firm` doubles
+// the log-odds: a network that is unsure of a hem by a few of its pixels would blur it over many of the camera's.
+// Pixels with a = 0 are not touched at all.
 #pragma once
 
 #include <vector>
@@ -65,6 +66,12 @@ inline std::vector<float> interleave(const NetworkOutputs& net, int garment_heig
     return pixels;
 }
 
+// Twice the log-odds of a weight in 0 ... 1.
+inline float firm(float weight) {
+    const float on = weight * weight, off = (1.0f - weight) * (1.0f - weight);
+    return on / (on + off);
+}
+
 // garment: four bytes a pixel: B, G, R, silhouette.
 inline void composite(const Image& frame, const Crop& crop, const Image& garment, const NetworkOutputs& net) {
     const int left = static_cast<int>(std::ceil(std::clamp(crop.x - 0.5, 0.0, 1.0 * frame.width)));
@@ -116,7 +123,7 @@ inline void composite(const Image& frame, const Crop& crop, const Image& garment
                                     mix(load(below), load(below + right_step), dx), garment_y - y0);
             float cloth_lanes[4];
             store(cloth_lanes, cloth);
-            const float weight = rest[0] * cloth_lanes[3] * (1.0f / 255.0f);
+            const float weight = firm(rest[0]) * cloth_lanes[3] * (1.0f / 255.0f);
             const Lanes dressed = mix(rendered, cloth, weight);
             store_three(target, mix(load_three(target), dressed, rest[kMatte - kMask]));
         }
