@@ -20,8 +20,9 @@ VARIABLE = "RMGN_BUNDLE"
 def choose(folder: Path | None, size: tuple[int, int] | None) -> Bundle:
     """Load the bundle in `folder`, or the one of `size` (height, width) among the bundles in it.
 
-    Without a folder: the environment's RMGN_BUNDLE, or else `models/` of the checkout, where lite-256 comes
-    first, or else what `export/build_engine.py` wrote into `bundles/` here. Raises InputError or EngineError.
+    Without a folder: the environment's RMGN_BUNDLE, or else `models/` of the checkout, or else what
+    `export/build_engine.py` wrote into `bundles/` here. Of several, one with TensorRT plans comes first (they
+    were built to be used), then lite-256. Raises InputError or EngineError.
     """
     if folder is None and os.environ.get(VARIABLE):
         folder = Path(os.environ[VARIABLE])
@@ -31,7 +32,7 @@ def choose(folder: Path | None, size: tuple[int, int] | None) -> Bundle:
     folders = [
         path
         for place in places
-        for path in sorted(bundles_in(place), key=lambda path: path.name != PREFERRED)
+        for path in sorted(bundles_in(place), key=lambda path: (not has_plans(path), path.name != PREFERRED))
     ]
     if not folders:
         if folder:
@@ -58,6 +59,11 @@ def bundles_in(place: Path) -> list[Path]:
     """`place` itself where it is a bundle, and the bundles in it."""
     manifests = [place / MANIFEST, *sorted(place.glob(f"*/{MANIFEST}"))]
     return [manifest.parent for manifest in manifests if manifest.is_file()]
+
+
+def has_plans(folder: Path) -> bool:
+    """Whether TensorRT plans were built of the bundle."""
+    return any((folder / "plans").glob("*.plan"))
 
 
 def read_size(folder: Path) -> tuple[int, int]:

@@ -32,15 +32,18 @@ class Framing:
     is none.
     """
 
-    def __init__(self, mode: str, aspect: float) -> None:
-        """aspect: width / height of the network's input."""
+    def __init__(self, mode: str, aspect: float, steady: bool = True) -> None:
+        """aspect: width / height of the network's input. steady: follow the face smoothly, not at once."""
         self._mode = mode
+        self._steady = steady
+        self._find_face = FaceFinder() if mode == "auto" else None
         self._aspect = aspect
         self._frames_like = (0, 0, 0)  # height and width of the last frame, and its scene
         self._start_again()
 
     def _start_again(self) -> None:
-        self._find_face = FaceFinder() if self._mode == "auto" else None
+        if self._find_face is not None:
+            self._find_face.forget()
         self._frame = 0
         self._last_seen = -PATIENCE
         self._face_at = time.monotonic()
@@ -72,6 +75,8 @@ class Framing:
         self._frame += 1
         if self._target is None or self._frame - self._last_seen > PATIENCE:
             self._target = box(width, height, self._aspect, around=False)
+        if not self._steady:
+            return self._target
         x, y, wide, tall = self._target
         middle = np.array([x + wide / 2, y + tall / 2, tall])
         x, y, tall = (float(value) for value in self._filter(middle, unit=tall))
@@ -127,6 +132,10 @@ class FaceFinder:
     def __init__(self) -> None:
         self._cascade = cv2.CascadeClassifier(str(Path(haarcascades) / "haarcascade_frontalface_default.xml"))
         self._last: Crop | None = None
+
+    def forget(self) -> None:
+        """Search the whole of the next frame."""
+        self._last = None
 
     def __call__(self, image: Pixels) -> Crop | None:
         """The face's box in a frame. After a face is lost, the next call searches the whole frame."""

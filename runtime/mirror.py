@@ -197,7 +197,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         source = open_source(options.source, options.realtime)
         dresser = Dresser(
             session,
-            Framing(options.framing, bundle.width / bundle.height),
+            Framing(options.framing, bundle.width / bundle.height, options.smoothing),
             Smoothing() if options.smoothing else None,
             options.idle_s,
         )
@@ -329,7 +329,7 @@ class Mirror:
                     problem = worse
                 if asked_for:
                     raise problem from None
-                self._pipeline.notices.set("key", str(problem))  # begun by a key: the mirror goes on
+                self._pipeline.notices.set("recording", str(problem))  # begun by a key: the mirror goes on
 
     def _refresh(self, window: screen.Window, fresh: bool) -> bool:
         """Draw the window, now and then even without a fresh result, and obey its keys; False to quit."""
@@ -383,6 +383,7 @@ class Mirror:
 
     def _start_recording(self, path: Path) -> None:
         rate = self._source.measured_fps if isinstance(self._source, Camera) else self._source.fps
+        self._pipeline.notices.clear("recording")
         self._recorder = Recorder(path, rate or DEFAULT_FPS, not self._lossless, self._source.copies)
 
     def _stop_recording(self) -> None:

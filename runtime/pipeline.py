@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 Pixels = NDArray[np.uint8]
 
 RETRY_S = 0.5
+FAILING_S, REOPEN_S = 3.0, 10.0  # of an engine, until it is opened anew; between two tries
 DARK = 12  # of 255: as bright as the brightest spot of a covered lens gets
 
 
@@ -73,6 +74,8 @@ class Pipeline:
         self._garment: Garment | None = None
         self._stopping = threading.Event()
         self._failure: BaseException | None = None
+        self._failing_since: float | None = None
+        self._reopened = -REOPEN_S
         self._threads = [
             threading.Thread(target=self._guard, args=(self._capture, self._frames), name="capture"),
             threading.Thread(target=self._guard, args=(self._try_on, self.results), name="try-on"),
@@ -148,6 +151,7 @@ class Pipeline:
         underway: deque[_Underway] = deque()
         while True:
             if not underway:
+                self._revive()
                 frame = self._frames.get()
                 assert frame is not None  # without a timeout
                 underway.append(self._begin(frame))
@@ -180,6 +184,7 @@ class Pipeline:
             if underway.begun is not None:
                 times = self._dresser.finish(underway.begun)
             if not failed:
+                self._failing_since = None
                 self.notices.clear("try-on")
         except Exception as error:
             self._failed(error)
@@ -199,7 +204,23 @@ class Pipeline:
 
     def _failed(self, error: Exception) -> None:
         log.debug("try-on failed", exc_info=True)
+        if self._failing_since is None:
+            self._failing_since = time.monotonic()
         self.notices.set("try-on", f"try-on failed: {error}")
+
+    def _revive(self) -> None:
+        """Open an engine anew that has failed for a while: a driver that was reset, a GPU that is gone."""
+        now = time.monotonic()
+        if self._failing_since is None or now - self._failing_since < FAILING_S:
+            return
+        if now - self._reopened < REOPEN_S:
+            return
+        self._reopened = now
+        try:
+            self._dresser.reopen()
+            log.warning("try-on failed for %.0f s: the engine was opened anew", now - self._failing_since)
+        except Exception as error:  # whatever a library raises: the camera is shown, and it is tried again
+            self._failed(error)
 
 
 @dataclass(frozen=True)

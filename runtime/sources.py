@@ -93,7 +93,9 @@ class Camera(Source):
             if self._capture is None:
                 raise SourceLost(f"{self.name} is gone, trying again")
             try:
-                got, image = self._capture.read()
+                got = self._capture.grab()
+                taken = time.monotonic()  # what the camera compressed is decoded after that
+                got, image = self._capture.retrieve() if got else (False, None)
             except cv2.error:  # as of an empty buffer where a picture should be
                 got = False
             if not got:
@@ -101,7 +103,7 @@ class Camera(Source):
                 self._capture = None
                 self._times.clear()
                 raise SourceLost(f"{self.name} is gone, trying again")
-        frame = Frame(np.asarray(image, np.uint8), self._index)
+        frame = Frame(np.asarray(image, np.uint8), self._index, taken)
         self._index += 1
         self._times.append(frame.captured_at)
         return frame
@@ -113,8 +115,11 @@ class Camera(Source):
                 self._capture = None
 
     def _open(self) -> cv2.VideoCapture | None:
-        if self._called is not None:
-            self._address = next(iter(cameras_called(self._called)), self._address)
+        if self._called is not None and cameras():
+            found = cameras_called(self._called)
+            if not found:  # whatever has its index now is another one
+                return None
+            self._address = found[0]
         if isinstance(self._address, str):
             limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 5000, cv2.CAP_PROP_READ_TIMEOUT_MSEC, 5000]
             capture = cv2.VideoCapture(self._address, cv2.CAP_FFMPEG, limits)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import engines
+from runtime import pipeline as pipeline_module
 from runtime.colours import anchor_colours
 from runtime.dresser import Dresser, Fitted, fit
 from runtime.failure import InputError
@@ -642,3 +643,48 @@ def test_show_through_takes_the_outline_out_of_the_composite_mask() -> None:
     weight = show_through(0.7 * garment, garment, flow)
     np.testing.assert_allclose(weight[..., 9:41, 9:31], 0.7, atol=1e-6)
     assert weight[..., :6, :].max() == 0
+
+
+def test_an_engine_that_keeps_failing_is_opened_anew(
+    session: engines.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The camera is shown meanwhile; the garment comes back on; a first try that fails is not the last."""
+    monkeypatch.setattr(pipeline_module, "FAILING_S", 0.2)
+    monkeypatch.setattr(pipeline_module, "REOPEN_S", 0.2)
+    begin, tries = session.begin, []
+
+    def broken(_: Any) -> Any:
+        raise RuntimeError("the GPU has fallen off the bus")
+
+    def reopen() -> None:
+        tries.append(time.monotonic())
+        if len(tries) < 2:
+            raise engines.EngineError("no engine can run")
+        monkeypatch.setattr(session, "begin", begin)
+
+    monkeypatch.setattr(session, "begin", broken)
+    monkeypatch.setattr(session, "reopen", reopen)
+    pipeline = pipeline_of(session, Script([100] * 60, wait_s=0.02), lossless=True)
+    pipeline.start()
+    results = drain(pipeline)
+    assert len(tries) == 2
+    assert tries[1] - tries[0] >= 0.2
+    mended = next(index for index, result in enumerate(results) if not result.failed)
+    assert 5 < mended < len(results)
+    assert all(result.failed is (index < mended) for index, result in enumerate(results))
+    assert (results[0].image == 100).all()
+    assert (results[-1].image != 100).any(), "the garment is on"
+    assert pipeline.notices.current() == []
+
+
+@pytest.mark.parametrize("steady", [True, False])
+def test_the_crop_follows_a_face_smoothly_or_at_once(steady: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    faces = [(100.0, 40.0, 60.0, 60.0), (160.0, 60.0, 50.0, 50.0)]
+    boxes = [person_box(face, (640, 480), 0.75) for face in faces]
+    found = iter(faces)
+    monkeypatch.setattr(FaceFinder, "__call__", lambda *_: next(found))
+    framing = Framing("auto", 0.75, steady)
+    crops = [framing.crop(np.zeros((480, 640, 3), np.uint8)) for _ in range(DETECTION_INTERVAL + 1)]
+    assert crops[0] == pytest.approx(boxes[0])
+    assert (crops[-1] == pytest.approx(boxes[1])) is not steady
+    assert boxes[0][0] < crops[-1][0] <= boxes[1][0]
