@@ -6,6 +6,7 @@ python -m engines.build_plans bundles/rmgn --compute-capability 8.6,8.9    # Ten
 
 import argparse
 import contextlib
+import logging
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +17,13 @@ from tqdm import tqdm
 
 from engines import tensorrt_engine
 from engines.bundle import Bundle, load
+from engines.device import compute_capability
 from engines.protocol import EngineError
+from engines.session import Session
+
+log = logging.getLogger(__name__)
+
+GRAPHS = ("garment", "tryon")
 
 # Of a name, what shows the progress of the work within.
 Watch = Callable[[str], AbstractContextManager[tensorrt_engine.Progress]]
@@ -43,26 +50,92 @@ def build_plans(
 ) -> tuple[list[str], list[str]]:
     """Build both graphs with every library that is installed; returns (what was built, what was not and why).
 
+    Where their GPU is here, plans that do not compute the bundle's reference are removed again; others are
+    checked when they are opened.
     targets: compute capabilities of a TensorRT-RTX plan, which then is the only one, and has to succeed.
     Raises EngineError where it does not.
     """
     built, failed = [], []
     for library in [tensorrt_engine.RTX] if targets else tensorrt_engine.installed():
-        for graph in ("garment", "tryon"):
+        made = []
+        for graph in GRAPHS:
             try:
-                with watch(f"{library}: {graph}") as progress:
-                    path = tensorrt_engine.build_plan(bundle, graph, library, targets, progress)
+                _build(bundle, graph, library, targets, watch)
             except EngineError as error:
                 if targets:  # asked for by name
                     raise
                 failed.append(f"{library}: no engine for {graph}: {error}")
+            else:
+                made.append(graph)
+        checked = ", not run here"
+        if len(made) == len(GRAPHS) and _runs_here(bundle, library):
+            try:
+                _verify(bundle, library, watch)
+            except EngineError as error:
+                failed.append(f"{library}: both plans removed: {error}")
                 continue
-            manifest = tensorrt_engine.read_manifest(bundle, graph, library)
-            built.append(
-                f"{path.relative_to(bundle.folder)}: {path.stat().st_size / 1e6:.1f} MB, "
-                f"{library} {manifest.version}, compute capability {', '.join(manifest.compute_capabilities)}"
-            )
+            checked = ", computes the reference"
+        built += [_described(bundle, graph, library) + checked for graph in made]
     return built, failed
+
+
+def _build(
+    bundle: Bundle,
+    graph: str,
+    library: str,
+    targets: Sequence[tuple[int, int]] | None,
+    watch: Watch,
+    fuse: bool = True,
+) -> None:
+    with watch(f"{library}: {graph}") as progress:
+        tensorrt_engine.build_plan(bundle, graph, library, targets, progress, fuse)
+
+
+def _runs_here(bundle: Bundle, library: str) -> bool:
+    """Whether the GPU of the plans that a library has just made is here."""
+    here = compute_capability()
+    if here is None:
+        return False
+    manifest = tensorrt_engine.read_manifest(bundle, "tryon", library)
+    return "{}.{}".format(*here) in manifest.compute_capabilities
+
+
+def _verify(bundle: Bundle, library: str, watch: Watch) -> None:
+    """Raise EngineError, and remove the plans, unless they compute the bundle's reference.
+
+    A plan with the project's kernels has a second chance without them.
+    """
+    try:
+        try:
+            _run_reference(bundle, library)
+        except EngineError as error:
+            if not tensorrt_engine.read_manifest(bundle, "tryon", library).fused:
+                raise
+            log.warning("with the project's kernels: %s; so they are left out", error)
+            _build(bundle, "tryon", library, None, watch, fuse=False)
+            _run_reference(bundle, library)
+    except EngineError:
+        for graph in GRAPHS:
+            tensorrt_engine.remove_plan(bundle, graph, library)
+        raise
+
+
+def _run_reference(bundle: Bundle, library: str) -> None:
+    with contextlib.ExitStack() as opened:
+        garment, tryon = (
+            opened.enter_context(contextlib.closing(tensorrt_engine.open_plan(bundle, graph, library)))
+            for graph in GRAPHS
+        )
+        Session(bundle, library, garment, tryon).verify()
+
+
+def _described(bundle: Bundle, graph: str, library: str) -> str:
+    path = tensorrt_engine.plan_path(bundle, graph, library)
+    manifest = tensorrt_engine.read_manifest(bundle, graph, library)
+    return (
+        f"{path.relative_to(bundle.folder)}: {path.stat().st_size / 1e6:.1f} MB, "
+        f"{library} {manifest.version}, compute capability {', '.join(manifest.compute_capabilities)}"
+    )
 
 
 @contextlib.contextmanager
@@ -115,7 +188,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _whole(bundle: Bundle, library: str) -> bool:
     """Whether both graphs have a plan that fits; the mirror needs both."""
     try:
-        for graph in ("garment", "tryon"):
+        for graph in GRAPHS:
             tensorrt_engine.read_manifest(bundle, graph, library)
     except EngineError:
         return False

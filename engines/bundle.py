@@ -11,6 +11,7 @@ from engines.protocol import EngineError, TensorSpec
 
 FORMAT_VERSION = 1
 MANIFEST = "bundle.json"
+LAST_OPSET = 19
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,14 @@ class Graph:
     sha256: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file of the bundle and the SHA-256 of its bytes."""
+
+    file: str
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,7 @@ class Bundle:
     graphs: Mapping[str, Graph]
     provenance: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    reference: Part | None = None  # see engines.reference
 
     @property
     def pyramid(self) -> tuple[str, ...]:
@@ -52,8 +62,12 @@ class Bundle:
         return self.folder / self.graphs[graph].file
 
     def files(self) -> list[Path]:
-        """All that belongs to the bundle: its manifest and graphs."""
-        return [self.folder / MANIFEST, *map(self.path, self.graphs)]
+        """All that belongs to the bundle: its manifest, its graphs and its reference."""
+        return [self.folder / name for name in (MANIFEST, *(part.file for part in self.parts()))]
+
+    def parts(self) -> "list[Graph | Part]":
+        """Every file that the manifest names."""
+        return [*self.graphs.values(), *([self.reference] if self.reference else [])]
 
     def digest(self) -> str:
         """SHA-256 over all graphs: what a built plan belongs to."""
@@ -99,6 +113,8 @@ def load(folder: str | Path) -> Bundle:
         )
     try:
         content["graphs"] = {name: _graph(graph) for name, graph in content["graphs"].items()}
+        if content.get("reference"):
+            content["reference"] = Part(**content["reference"])
         bundle = Bundle(folder=folder, **content)
         missing = {"garment", "tryon"} - set(bundle.graphs)
         if not missing:
@@ -109,18 +125,21 @@ def load(folder: str | Path) -> Bundle:
         raise EngineError(
             f"{manifest} names no graph {' and '.join(sorted(missing))}. Export the bundle again."
         )
-    for name in bundle.graphs:
-        _verify(bundle, name)
+    if bundle.opset > LAST_OPSET:
+        raise EngineError(
+            f"{folder} has graphs of opset {bundle.opset}; from {LAST_OPSET + 1} on TensorRT samples the "
+            "nearest pixel where bilinear is asked for. Export the bundle again with this version."
+        )
+    for part in bundle.parts():
+        _verify(folder, part)
     return bundle
 
 
-def _verify(bundle: Bundle, name: str) -> None:
-    path = bundle.path(name)
-    if path.parent != bundle.folder or not path.is_file():
-        raise EngineError(
-            f"{bundle.folder / MANIFEST} names {bundle.graphs[name].file}, which is not in the bundle."
-        )
-    if sha256(path) != bundle.graphs[name].sha256:
+def _verify(folder: Path, part: Graph | Part) -> None:
+    path = folder / part.file
+    if path.parent != folder or not path.is_file():
+        raise EngineError(f"{folder / MANIFEST} names {part.file}, which is not in the bundle.")
+    if sha256(path) != part.sha256:
         raise EngineError(
             f"{path} is not the file that {MANIFEST} describes: its SHA-256 differs. "
             "It was changed or cut short; copy or export the bundle again."

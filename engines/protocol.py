@@ -23,6 +23,7 @@ class TensorSpec:
     shape: tuple[int, ...]
     low: float | None = None
     high: float | None = None
+    dtype: str = "float32"
 
 
 class Engine(ABC):

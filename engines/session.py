@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Protocol, cast
 
 import numpy as np
 
+from engines import reference
 from engines.bundle import Bundle, load
 from engines.protocol import Array, Engine, EngineError
 
@@ -36,8 +39,8 @@ class _Backend(Protocol):
 class Session:
     """A bundle opened on one backend: `encode` a garment, `wear` it, `run` frames.
 
-    `encode` may be called from another thread than `wear` and `run`, so that the next garment is
-    prepared while frames go on.
+    `encode` may be called from another thread than the rest, so that the next garment is prepared while
+    frames go on.
     """
 
     def __init__(
@@ -48,6 +51,9 @@ class Session:
         self.reason = reason
         self.garment = garment
         self.tryon = tryon
+        self._asked = backend
+        self._worn: Mapping[str, Array] = {}
+        self._encoding = threading.Lock()
 
     def encode(self, garment: Array, mask: Array) -> dict[str, Array]:
         """Compute what depends on the garment alone.
@@ -56,10 +62,12 @@ class Session:
         Returns the inputs that `wear` takes: garment, garment_mask and the feature pyramid.
         """
         feeds = {"garment": garment, "garment_mask": mask}
-        return {**feeds, **self.garment.run(feeds)}
+        with self._encoding:
+            return {**feeds, **self.garment.run(feeds)}
 
     def wear(self, encoded: Mapping[str, Array]) -> None:
         """Try this encoded garment on in all following runs."""
+        self._worn = encoded
         self.tryon.bind(encoded)
 
     def run(self, person: Array) -> dict[str, Array]:
@@ -75,10 +83,45 @@ class Session:
         """Begin a frame; the function returned waits for what `run` returns (see Engine.begin)."""
         return self.tryon.begin({"person": person})
 
+    def verify(self) -> None:
+        """Run the bundle's reference, where it has one; raises EngineError where the results are others."""
+        part = self.bundle.reference
+        if part is None:
+            return
+        try:
+            known = reference.read(self.bundle.folder / part.file)
+        except (OSError, ValueError, KeyError) as error:
+            raise EngineError(f"{self.bundle.folder / part.file} is no reference: {error}") from error
+        # Fed, not bound: a session begins without a garment.
+        feeds = {"person": known.person, **self.encode(known.garment, known.garment_mask)}
+        wrong = reference.complaint(
+            known.results, self.tryon.run(feeds), reference.LIMITS[self.bundle.precision]
+        )
+        if wrong:
+            raise EngineError(wrong)
+
+    def reopen(self) -> None:
+        """Open the bundle anew, as `open` was asked to, and put the garment worn back on.
+
+        For an engine that fails again and again: its library or its GPU may have to begin afresh, and "auto"
+        takes another one where it cannot. Nothing may be under way. Raises EngineError where none can run;
+        the session then stays closed until a later call succeeds.
+        """
+        with self._encoding:
+            with contextlib.suppress(Exception):  # what is broken need not close
+                self.close()
+            fresh = open(self.bundle, self._asked)
+            self.backend, self.reason = fresh.backend, fresh.reason
+            self.garment, self.tryon = fresh.garment, fresh.tryon
+        if self._worn:
+            self.tryon.bind(self._worn)
+
     def close(self) -> None:
         """Free both engines."""
-        self.garment.close()
-        self.tryon.close()
+        try:
+            self.garment.close()
+        finally:
+            self.tryon.close()
 
     def __enter__(self) -> Session:
         return self
@@ -92,8 +135,9 @@ class Session:
 def open(bundle: str | Path | Bundle, backend: str = "auto") -> Session:
     """Open a bundle on `backend`, or with "auto" on the one that is fastest here.
 
-    TensorRT is taken where it works; of the others a frame or more is timed. The session's `reason` says what
-    was measured, and why those that were not taken into account were left out.
+    TensorRT is taken where it works; of the others a frame or more is timed. One that does not compute the
+    bundle's reference (see engines.reference) does not work. The session's `reason` says what was measured,
+    and why those that were not taken into account were left out.
     Raises EngineError for a bad bundle, an unknown backend, or when none can run.
     """
     if backend != "auto" and backend not in BACKENDS:
@@ -115,6 +159,7 @@ def open(bundle: str | Path | Bundle, backend: str = "auto") -> Session:
     if not sessions:
         raise EngineError(f"no engine can run {loaded.folder}: " + "; ".join(skipped))
     session, reason = (sessions[0], "the first that works here") if len(sessions) == 1 else _fastest(sessions)
+    session._asked = backend
     session.reason = "; skipped ".join(["asked for" if backend != "auto" else reason, *skipped])
     log.info("engine %s: %s", session.backend, session.reason)
     return session
@@ -125,12 +170,15 @@ def _open_one(bundle: Bundle, name: str) -> Session:
         # Said before PyTorch is imported, which takes a second and 400 MB.
         raise EngineError(f"{bundle.folder} holds no torch programs; export it again with --torch")
     module = cast(_Backend, importlib.import_module(BACKENDS[name]))
-    garment = module.open_engine(bundle, "garment")
-    try:
-        return Session(bundle, name, garment, module.open_engine(bundle, "tryon"))
-    except BaseException:
-        garment.close()
-        raise
+    with contextlib.ExitStack() as opened:
+        garment, tryon = (
+            opened.enter_context(contextlib.closing(module.open_engine(bundle, graph)))
+            for graph in ("garment", "tryon")
+        )
+        session = Session(bundle, name, garment, tryon)
+        session.verify()
+        opened.pop_all()
+    return session
 
 
 def _fastest(sessions: Sequence[Session]) -> tuple[Session, str]:

@@ -62,11 +62,12 @@ def build_plan(
     library: str,
     capabilities: Sequence[tuple[int, int]] | None = None,
     progress: Progress | None = None,
+    fuse: bool = True,
 ) -> Path:
     """Build `graph` into a plan and write it with its manifest.
 
-    TensorRT builds the fused graph where the bundle has one, Triton is here to compile its kernels, and that
-    succeeds.
+    fuse: TensorRT builds the fused graph where the bundle has one, Triton is here to compile its kernels, and
+    that succeeds.
     The network is strongly typed: the graph's own types are the precision. capabilities: which GPUs the
     plan is for; TensorRT-RTX only, which needs no GPU to build (None: the GPU at hand, or else
     RTX_CAPABILITIES). TensorRT builds for the GPU at hand. Raises EngineError where that fails.
@@ -84,7 +85,8 @@ def build_plan(
     else:
         targets = capabilities or ([here] if here else RTX_CAPABILITIES)
 
-    fused = library == "tensorrt" and f"{graph}.fused" in bundle.graphs and find_spec("triton") is not None
+    fused = fuse and library == "tensorrt" and f"{graph}.fused" in bundle.graphs
+    fused = fused and find_spec("triton") is not None
     path = plan_path(bundle, graph, library)
     path.parent.mkdir(exist_ok=True)
     partial = path.with_name(f".{path.name}.part")
@@ -154,16 +156,31 @@ def open_engine(bundle: Bundle, graph: str) -> Engine:
         raise ModuleNotFoundError("no TensorRT", name="tensorrt or tensorrt_rtx")
     refused = []
     for library in libraries:
-        device = open_device()
         try:
-            check_device(bundle, graph, library, device.compute_capability)
-            return TensorRtEngine(bundle, graph, plan_path(bundle, graph, library), _import(library), device)
-        except BaseException as error:
-            device.close()
-            if not isinstance(error, EngineError):
-                raise
+            return open_plan(bundle, graph, library)
+        except EngineError as error:
             refused.append(str(error))
     raise EngineError("; ".join(refused))
+
+
+def open_plan(bundle: Bundle, graph: str, library: str) -> Engine:
+    """Load the plan that one library made of `graph`.
+
+    Raises EngineError where there is no GPU, or no plan that fits.
+    """
+    device = open_device()
+    try:
+        check_device(bundle, graph, library, device.compute_capability)
+        return TensorRtEngine(bundle, graph, plan_path(bundle, graph, library), _import(library), device)
+    except BaseException:
+        device.close()
+        raise
+
+
+def remove_plan(bundle: Bundle, graph: str, library: str) -> None:
+    """Delete a plan and its manifest."""
+    for path in (plan_path(bundle, graph, library), plan_path(bundle, graph, library).with_suffix(".json")):
+        path.unlink(missing_ok=True)
 
 
 def check_device(bundle: Bundle, graph: str, library: str, here: tuple[int, int]) -> None:

@@ -21,7 +21,8 @@ from rich.table import Table
 from engines import Bundle, EngineError, tensorrt_engine
 from engines.build_plans import build_plans, capabilities, require_rtx
 from engines.bundle import sha256
-from export.parity import LIMITS, Difference, as_inputs, report
+from engines.reference import LIMITS
+from export.parity import Difference, as_inputs, report
 from export.samples import SHIPPED, Sample, read_samples, shipped_samples
 from export.write_bundle import check_out, write_bundle
 from rmgn import PRESETS, RMGN
@@ -115,10 +116,12 @@ def build(args: argparse.Namespace, console: Console) -> Bundle:
     check_out(out)
     quality = read_quality(args.report, args.checkpoint) if args.report else None
     calibration, checked = _calibration(args, height, width) if args.int8 else ([], [])
+    # On random pictures a trained network strays.
+    shipped = shipped_samples(height, width, CHECKED) if args.checkpoint else []
     if args.samples:
         checked = read_samples(args.samples, height, width, CHECKED)
-    elif args.checkpoint and not args.int8:  # on random pictures a trained network strays
-        checked = shipped_samples(height, width, CHECKED)
+    elif not args.int8:
+        checked = shipped
     if args.checkpoint:
         model = load(args.checkpoint)
         weights = f"checkpoint {args.checkpoint.name}"
@@ -148,7 +151,7 @@ def build(args: argparse.Namespace, console: Console) -> Bundle:
 
     columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
     with Progress(*columns, console=console) as progress:
-        steps = 3 + (2 + args.fused) * args.torch + args.fused + args.int8
+        steps = 4 + (2 + args.fused) * args.torch + args.fused + args.int8
         task = progress.add_task("export", total=steps)
 
         def step(description: str) -> None:
@@ -178,13 +181,14 @@ def build(args: argparse.Namespace, console: Console) -> Bundle:
             height,
             width,
             args.fp16,
-            args.torch,
-            args.fused,
-            provenance,
-            step,
-            calibration,
-            quality,
-            check,
+            torch_programs=args.torch,
+            fused=args.fused,
+            provenance=provenance,
+            progress=step,
+            calibration=calibration,
+            quality=quality,
+            example=shipped[0] if shipped else None,
+            check=check,
         )
 
     graphs = [bundle.path(graph) for graph in ("garment", "tryon")]

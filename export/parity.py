@@ -16,25 +16,13 @@ import torch
 import engines
 from engines import onnxruntime_engine
 from engines.protocol import Array
+from engines.reference import LIMITS, Limits, flow_error, psnr
 from export.graphs import TRYON_OUTPUTS, sample_inputs
 from export.samples import Sample, read_samples, shipped_samples
 from rmgn import RMGN
 from rmgn.checkpoint import CheckpointError, load
 
 Inputs = Mapping[str, Array]
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a precision may differ from float32 PyTorch, on every sample."""
-
-    psnr: float  # of the try-on picture, in dB, at least
-    flow_pixels: float  # mean error of the flow, at most
-
-
-# float32: a GPU may round factors to TF32; CPU engines are at 100 dB. Half: what a viewer cannot see.
-# INT8: a little beyond the worst picture seen (36 dB, 0.11 px) on a barely trained lite network.
-LIMITS = {"float32": Limits(60, 0.01), "float16": Limits(45, 0.05), "int8": Limits(33, 0.25)}
 
 
 @dataclass(frozen=True)
@@ -78,19 +66,6 @@ def compare(engine: str, expected: Mapping[str, Array], actual: Mapping[str, Arr
     return rows
 
 
-def psnr(actual: Array, expected: Array, span: float = 2.0) -> float:
-    """Peak signal-to-noise ratio in dB; span: of the value range, from least to greatest."""
-    mean_square = float(np.mean((actual.astype(np.float64) - expected) ** 2))
-    return float("inf") if mean_square == 0 else float(10 * np.log10(span**2 / mean_square))
-
-
-def flow_error(actual: Array, expected: Array) -> float:
-    """Mean length in pixels of the difference of two flows [B, 2, H, W]."""
-    height, width = expected.shape[-2:]
-    error = (actual.astype(np.float64) - expected) * np.array([width / 2, height / 2]).reshape(1, 2, 1, 1)
-    return float(np.mean(np.hypot(error[:, 0], error[:, 1])))
-
-
 def worst(rows: Iterable[Difference]) -> list[Difference]:
     """Rows of several samples as one for each engine and output, in order of appearance."""
     groups: dict[tuple[str, str], list[Difference]] = {}
@@ -112,19 +87,24 @@ def worst(rows: Iterable[Difference]) -> list[Difference]:
 
 def run_engine(bundle: engines.Bundle, backend: str, inputs: Inputs) -> dict[str, Array]:
     """Outputs of a bundle on one backend. Raises EngineError where it cannot run here."""
-    return _run(engines.open(bundle, backend), inputs)
+    with engines.open(bundle, backend) as session:
+        return _try_on(session, inputs)
 
 
-def run_fused(bundle: engines.Bundle, inputs: Mapping[str, Array]) -> dict[str, Array]:
+def run_fused(bundle: engines.Bundle, inputs: Inputs) -> dict[str, Array]:
     """Outputs of the bundle's fused try-on graph, its function bodies run by ONNX Runtime."""
+    with _open_fused(bundle) as session:
+        return _try_on(session, inputs)
+
+
+def _open_fused(bundle: engines.Bundle) -> engines.Session:
     garment, tryon = (onnxruntime_engine.open_engine(bundle, graph) for graph in ("garment", "tryon.fused"))
-    return _run(engines.Session(bundle, "onnxruntime", garment, tryon, "the fused graph"), inputs)
+    return engines.Session(bundle, "onnxruntime", garment, tryon, "the fused graph")
 
 
-def _run(session: engines.Session, inputs: Mapping[str, Array]) -> dict[str, Array]:
-    with session:
-        session.wear(session.encode(inputs["garment"], inputs["garment_mask"]))
-        return session.run(inputs["person"])
+def _try_on(session: engines.Session, inputs: Inputs) -> dict[str, Array]:
+    session.wear(session.encode(inputs["garment"], inputs["garment_mask"]))
+    return session.run(inputs["person"])
 
 
 def report(
@@ -138,15 +118,20 @@ def report(
     expected = [reference(model, sample) for sample in samples]
     rows: list[Difference] = []
     skipped: dict[str, str] = {}
+
+    def compared(name: str, session: engines.Session) -> list[Difference]:
+        with session:
+            results = [_try_on(session, sample) for sample in samples]
+        pairs = zip(expected, results, strict=True)
+        return [row for wanted, result in pairs for row in compare(name, wanted, result)]
+
     for backend in engines.BACKENDS:
         try:
-            for sample, wanted in zip(samples, expected, strict=True):
-                rows += compare(backend, wanted, run_engine(bundle, backend, sample))
+            rows += compared(backend, engines.open(bundle, backend))
         except engines.EngineError as error:
             skipped[backend] = str(error)
     if "tryon.fused" in bundle.graphs:
-        for sample, wanted in zip(samples, expected, strict=True):
-            rows += compare("onnxruntime, fused graph", wanted, run_fused(bundle, sample))
+        rows += compared("onnxruntime, fused graph", _open_fused(bundle))
     return worst(rows), skipped
 
 

@@ -26,7 +26,7 @@ from onnxruntime.quantization.calibrate import TensorsData, create_calibrator
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from torch import Tensor, nn
 
-from export.parity import flow_error
+from engines.reference import flow_error
 
 LEAST_CHANNELS = 16  # in and out: below, INT8 instructions run half empty and cost more than they save
 PROBES = 2  # calibration samples on which damage is measured

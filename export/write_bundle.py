@@ -12,8 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from engines.bundle import MANIFEST, Bundle, Graph, load, sha256
+from engines import onnxruntime_engine, reference
+from engines.bundle import MANIFEST, Bundle, Graph, Part, load, sha256
 from engines.protocol import EngineError, TensorSpec
+from engines.session import Session
 from export.graphs import GARMENT_INPUTS, TRYON_OUTPUTS, GarmentGraph, TryOnGraph, prepare, pyramid_names
 from export.graphs import sample_inputs as make_inputs
 from export.half_storage import store_halves
@@ -40,12 +42,14 @@ def write_bundle(
     height: int,
     width: int,
     half: bool = False,
+    *,
     torch_programs: bool = False,
     fused: bool = False,
     provenance: Mapping[str, Any] | None = None,
     progress: Callable[[str], None] | None = None,
     calibration: Sequence[Sample] = (),
     quality: Mapping[str, Any] | None = None,
+    example: Sample | None = None,
     check: Callable[[Bundle], None] | None = None,
 ) -> Bundle:
     """Export `model` into the folder `out`, which appears when complete and replaces an older bundle.
@@ -57,6 +61,7 @@ def write_bundle(
     project's kernels as nodes, for GPUs. progress: called with the name of each step.
     calibration: samples of export.samples.read_samples; where given, the try-on graph becomes INT8.
     quality: what an evaluation of the weights measured, for `metrics`.
+    example: of what the bundle's reference shows (engines.reference); smooth random pictures where None.
     check: called with the bundle while it lies beside `out`; what it raises leaves `out` as it was, what it
     adds to the folder comes along.
     Raises EngineError where `out` holds something that is not a bundle, or where INT8 meets another form.
@@ -118,6 +123,8 @@ def write_bundle(
             provenance={"exported": _exported(), **(provenance or {})},
             metrics=metrics,
         )
+        announce(reference.FILE)
+        bundle = dataclasses.replace(bundle, reference=_reference(bundle, work, example or samples))
         (work / MANIFEST).write_text(bundle.to_json(), encoding="utf-8")
         if check:
             check(load(work))
@@ -139,6 +146,21 @@ def _program(module: nn.Module, feeds: Mapping[str, Tensor], path: Path, like: G
     with torch.no_grad():  # else it holds the form of γ and β that is for training, see rmgn.generator.affine
         torch.export.save(torch.export.export(module, tuple(feeds.values())), path)
     return dataclasses.replace(like, file=path.name, sha256=sha256(path))
+
+
+def _reference(bundle: Bundle, folder: Path, example: Sample) -> Part:
+    """Write what ONNX Runtime makes of an example with the portable graphs in `folder`."""
+    there = dataclasses.replace(bundle, folder=folder)
+    person, garment, mask = reference.inputs_of(
+        *(example[name].numpy() for name in ("person", *GARMENT_INPUTS))
+    )
+    encoder, tryon = (onnxruntime_engine.open_engine(there, graph) for graph in ("garment", "tryon"))
+    with Session(there, "onnxruntime", encoder, tryon) as session:
+        session.wear(session.encode(garment, mask))
+        results = session.run(person)
+    path = folder / reference.FILE
+    reference.write(path, (person, garment, mask), results)
+    return Part(path.name, sha256(path))
 
 
 def _tryon_feeds(inner: RMGN, sample: Sample) -> dict[str, Tensor]:
@@ -170,9 +192,9 @@ def check_out(out: Path) -> None:
 def _keep_foreign(old: Path, new: Path) -> None:
     """Copy what a bundle's folder holds that is none of its own files, such as a checkpoint or a card."""
     try:
-        own = {graph.file for graph in load(old).graphs.values()}
+        own = {part.file for part in load(old).parts()}
     except EngineError:  # damaged, or of another version: whatever looks like its parts
-        own = {path.name for pattern in ("*.onnx", "*.pt2") for path in old.glob(pattern)}
+        own = {path.name for pattern in ("*.onnx", "*.pt2", reference.FILE) for path in old.glob(pattern)}
     for path in old.iterdir():
         if path.name not in own | {MANIFEST, "plans"}:
             (shutil.copytree if path.is_dir() else shutil.copy2)(path, new / path.name)

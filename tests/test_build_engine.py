@@ -16,8 +16,9 @@ import pytest
 import engines
 from engines import EngineError, build_plans, tensorrt_engine
 from engines.bundle import sha256
+from engines.reference import LIMITS, Limits
 from export import build_engine
-from export.parity import LIMITS, Difference, Limits, compare
+from export.parity import Difference, compare
 from rmgn import RMGN, checkpoint, halve
 
 ROOT = Path(__file__).parent.parent

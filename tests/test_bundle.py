@@ -12,6 +12,7 @@ import torch
 
 import engines
 from engines import EngineError
+from engines.bundle import sha256
 from export.write_bundle import write_bundle
 from rmgn import RMGN
 
@@ -61,7 +62,12 @@ def test_rewriting_replaces_a_bundle_and_nothing_else(lite: RMGN, copy: Path, tm
     bundle = write_bundle(lite, copy, 64, 64)
     assert bundle.height == 64
     assert bundle.graphs != before
-    assert sorted(path.name for path in copy.iterdir()) == ["bundle.json", "garment.onnx", "tryon.onnx"]
+    assert sorted(path.name for path in copy.iterdir()) == [
+        "bundle.json",
+        "garment.onnx",
+        "reference.npz",
+        "tryon.onnx",
+    ]
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"], "no temporary folder is left"
 
     precious = tmp_path / "photos"
@@ -75,6 +81,19 @@ def test_rewriting_replaces_a_bundle_and_nothing_else(lite: RMGN, copy: Path, tm
 def damage_version(folder: Path) -> None:
     content = json.loads((folder / "bundle.json").read_text())
     (folder / "bundle.json").write_text(json.dumps({**content, "format_version": 99}))
+
+
+def damage_opset(folder: Path) -> None:
+    content = json.loads((folder / "bundle.json").read_text())
+    (folder / "bundle.json").write_text(json.dumps({**content, "opset": 20}))
+
+
+def damage_reference(folder: Path) -> None:
+    """A file that the manifest describes and that is none of engines.reference."""
+    (folder / "reference.npz").write_bytes(b"nothing")
+    content = json.loads((folder / "bundle.json").read_text())
+    content["reference"]["sha256"] = sha256(folder / "reference.npz")
+    (folder / "bundle.json").write_text(json.dumps(content))
 
 
 def damage_field(folder: Path) -> None:
@@ -114,6 +133,9 @@ def escape(folder: Path) -> None:
         (rename_output, "bundle.json is damaged .the graph tryon has"),
         (name_no_file, "which is not in the bundle"),
         (damage_version, "has format version 99, this program reads version 1"),
+        (damage_opset, "has graphs of opset 20; from 20 on TensorRT samples the nearest pixel"),
+        (damage_reference, "reference.npz is no reference"),
+        (lambda folder: (folder / "reference.npz").unlink(), "names reference.npz, which is not in"),
         (damage_field, "bundle.json is damaged"),
         (lambda folder: (folder / "tryon.onnx").unlink(), "names tryon.onnx, which is not in the bundle"),
         (lambda folder: (folder / "tryon.onnx").write_bytes(b"?"), "tryon.onnx .* its SHA-256 differs"),
@@ -127,6 +149,9 @@ def escape(folder: Path) -> None:
         "output",
         "no file",
         "version",
+        "opset",
+        "reference",
+        "no reference",
         "field",
         "no graph",
         "changed graph",

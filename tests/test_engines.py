@@ -9,6 +9,7 @@ import sys
 import types
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ import torch
 
 import engines
 from engines import EngineError, tensorrt_engine
+from engines.reference import LIMITS
 from engines.tensorrt_engine import build_plan, check_device, installed, plan_path, read_manifest
 from export.graphs import sample_inputs
 from export.parity import compare, reference, report, run_engine
@@ -165,9 +167,9 @@ def test_auto_says_what_it_took_and_what_it_skipped(bundle32: Path, monkeypatch:
 
 @pytest.mark.parametrize("raised", [OSError("no such DLL"), RuntimeError("no such instruction")])
 def test_broken_libraries_are_skipped(
-    bundle32: Path, raised: Exception, monkeypatch: pytest.MonkeyPatch
+    bundle32: Path, identity_bundle: Any, raised: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While they are imported (here by a module), and while they run their first frames."""
+    """While they are imported (here by a module), while they run the reference, and their first frames."""
     pytest.importorskip("openvino")
     from engines import openvino_engine
 
@@ -184,7 +186,63 @@ def test_broken_libraries_are_skipped(
     monkeypatch.setattr(openvino_engine.OpenVinoEngine, "infer", broken)
     with engines.open(bundle32) as session:
         assert session.backend != "openvino"
+        assert f"skipped openvino: {raised}" in session.reason
+    with engines.open(identity_bundle()) as session:  # which has no reference
+        assert session.backend == "onnxruntime"
         assert f"openvino failed: {raised}" in session.reason
+
+
+def _nearest(engine: Any, feeds: Any) -> Any:
+    """Results as of a library that samples the nearest pixel of the flow where it should interpolate."""
+    results = dict(engine.true_infer(feeds))
+    if "flow" in results:
+        results["flow"] = np.repeat(np.repeat(results["flow"][..., ::4, ::4], 4, axis=2), 4, axis=3)
+    return results
+
+
+def test_an_engine_that_computes_something_else_is_not_taken(
+    bundle32: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino")
+    from engines.openvino_engine import OpenVinoEngine
+
+    monkeypatch.setattr(OpenVinoEngine, "true_infer", OpenVinoEngine.infer, raising=False)
+    monkeypatch.setattr(OpenVinoEngine, "infer", _nearest)
+    with pytest.raises(EngineError, match=r"openvino: its results are not the reference's: .*flow [\d.]+ px"):
+        engines.open(bundle32, "openvino")
+    with engines.open(bundle32) as session:
+        assert session.backend != "openvino"
+        assert "skipped openvino: its results are not the reference's" in session.reason
+
+
+def test_a_session_opens_anew_with_the_garment_on(bundle32: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On another engine where its own cannot run any more; and again later where none can."""
+    pytest.importorskip("openvino")
+    from engines import onnxruntime_engine, openvino_engine
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("the GPU has fallen off the bus")
+
+    inputs = {name: value.numpy() for name, value in sample_inputs(128, 96, seed=3).items()}
+    monkeypatch.delitem(engines.BACKENDS, "torch")
+    with engines.open(bundle32) as session:
+        session.wear(session.encode(inputs["garment"], inputs["garment_mask"]))
+        before = session.run(inputs["person"])
+        with monkeypatch.context() as patch:
+            patch.setattr(openvino_engine, "open_engine", broken)
+            session.reopen()
+            assert session.backend == "onnxruntime"
+            assert "fallen off the bus" in session.reason
+            rows = compare("", before, session.run(inputs["person"]))
+            assert all(row.within(LIMITS["float32"]) for row in rows), rows
+            patch.setattr(onnxruntime_engine, "open_engine", broken)
+            with pytest.raises(EngineError, match="no engine can run"):
+                session.reopen()
+            with pytest.raises(EngineError, match="closed"):
+                session.run(inputs["person"])
+        session.reopen()
+        rows = compare("", before, session.run(inputs["person"]))
+        assert all(row.within(LIMITS["float32"]) for row in rows), rows
 
 
 def test_auto_takes_the_one_that_it_measured_as_fastest(bundle32: Path) -> None:

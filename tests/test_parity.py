@@ -10,8 +10,9 @@ import pytest
 
 import engines
 from engines.protocol import Array
+from engines.reference import LIMITS, Limits
 from export import parity
-from export.parity import LIMITS, Difference, Limits, random_sample, report, worst
+from export.parity import Difference, random_sample, report, worst
 from export.samples import read_samples
 from export.write_bundle import write_bundle
 from rmgn import PRESETS, RMGN, checkpoint

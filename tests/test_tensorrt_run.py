@@ -1,9 +1,14 @@
 """Running plans: on a GPU where there is one, on a GPU made of host memory everywhere."""
 
+import contextlib
+import json
 import re
 import shutil
 import subprocess
 import sys
+import types
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +17,11 @@ import pytest
 
 import engines
 import engines.device
-from engines import EngineError, TensorSpec, tensorrt_engine
+import engines.reference
+from engines import EngineError, TensorSpec, build_plans, onnxruntime_engine, tensorrt_engine
+from engines.bundle import Part, sha256
 from engines.device import compute_capability, open_device
+from engines.protocol import HostEngine
 from engines.tensorrt_engine import LIBRARIES, build_plan, installed, plan_path
 from engines.tensorrt_run import TensorRtEngine
 from export.graphs import sample_inputs
@@ -228,6 +236,71 @@ def test_drivers_functions_exist() -> None:
     assert len(called) >= 15
     assert all(hasattr(driver, name) for name in called), called
     assert driver.CUstream_flags.CU_STREAM_NON_BLOCKING.value == 1
+
+
+def _add_reference(bundle: engines.Bundle) -> engines.Bundle:
+    inputs = pictures(bundle, 9)
+    exact = engines.reference.inputs_of(inputs["person"], inputs["garment"], inputs["garment_mask"])
+    with engines.open(bundle, "onnxruntime") as session:
+        session.wear(session.encode(*exact[1:]))
+        engines.reference.write(bundle.folder / "reference.npz", exact, session.run(exact[0]))
+    part = Part("reference.npz", sha256(bundle.folder / "reference.npz"))
+    bundle = replace(bundle, precision="float16", reference=part)
+    (bundle.folder / "bundle.json").write_text(bundle.to_json())
+    return engines.load_bundle(bundle.folder)
+
+
+@pytest.mark.parametrize("wrong", [(), ("fused",), ("fused", "portable")], ids=["none", "fused", "both"])
+def test_plans_that_compute_something_else_are_removed(
+    identity_bundle: Any, wrong: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those with the project's kernels are built again without them. ONNX Runtime stands in for the GPU."""
+    bundle = _add_reference(engines.load_bundle(identity_bundle()))
+    built = []
+
+    def build(_: Any, graph: str, library: str, *rest: Any) -> None:
+        fused = graph == "tryon" and bool(rest[-1])
+        built.append((graph, fused))
+        plan = plan_path(bundle, graph, library)
+        plan.parent.mkdir(exist_ok=True)
+        plan.write_text(graph)
+        manifest = tensorrt_engine.PlanManifest(
+            bundle.digest(), graph, library, "0", ("8.6",), bundle.precision, sha256(plan), fused
+        )
+        plan.with_suffix(".json").write_text(json.dumps(asdict(manifest)))
+
+    def open_plan(_: Any, graph: str, library: str) -> engines.Engine:
+        opened = onnxruntime_engine.open_engine(bundle, graph)
+        assert isinstance(opened, HostEngine)
+        fused = tensorrt_engine.read_manifest(bundle, graph, library).fused
+        if graph == "tryon" and ("fused" if fused else "portable") in wrong:
+            compute = opened.infer
+            spoilt = lambda feeds: {name: value + 0.1 for name, value in compute(feeds).items()}  # noqa: E731
+            monkeypatch.setattr(opened, "infer", spoilt)
+        return opened
+
+    monkeypatch.setattr(tensorrt_engine, "installed", lambda: ["tensorrt"])
+    monkeypatch.setattr(tensorrt_engine, "_import", lambda _: types.SimpleNamespace(__version__="0"))
+    monkeypatch.setattr(tensorrt_engine, "build_plan", build)
+    monkeypatch.setattr(tensorrt_engine, "open_plan", open_plan)
+    monkeypatch.setattr(build_plans, "compute_capability", lambda: (8, 6))
+
+    @contextlib.contextmanager
+    def watch(_: str) -> Iterator[Any]:
+        yield lambda *_: None
+
+    made, failed = build_plans.build_plans(bundle, None, watch)
+    assert built == [("garment", False), ("tryon", True), *([("tryon", False)] if wrong else [])]
+    plans = sorted(path.name for path in (bundle.folder / "plans").iterdir())
+    if "portable" in wrong:
+        assert plans == []
+        assert made == []
+        assert "tensorrt: both plans removed: its results are not the reference's" in failed[0]
+    else:
+        assert len(plans) == 4
+        assert failed == []
+        assert all(line.endswith(", computes the reference") for line in made)
+        assert tensorrt_engine.read_manifest(bundle, "tryon", "tensorrt").fused is not bool(wrong)
 
 
 @pytest.mark.skipif(compute_capability() is not None, reason="there is a GPU here")
