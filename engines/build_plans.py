@@ -18,6 +18,7 @@ from tqdm import tqdm
 from engines import tensorrt_engine
 from engines.bundle import Bundle, load
 from engines.device import compute_capability
+from engines.program import Parser, run
 from engines.protocol import EngineError
 from engines.session import Session
 
@@ -150,12 +151,8 @@ def _bar(label: str) -> Iterator[tensorrt_engine.Progress]:
         yield update
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m engines.build_plans",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def command(argv: Sequence[str] | None) -> None:
+    parser = Parser(description=__doc__)
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder with bundle.json")
     parser.add_argument(
         "--compute-capability",
@@ -164,25 +161,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="GPUs of a TensorRT-RTX plan: 8.6,8.9 (the one here; without one 8.6, 8.9 and 12.0)",
     )
     args = parser.parse_args(argv)
-    try:
-        require_rtx(args.compute_capability)
-        if not tensorrt_engine.installed():
-            raise EngineError(f"there is no TensorRT here ({tensorrt_engine.INSTALL})")
-        bundle = load(args.bundle)
-        if bundle.precision == "int8":
-            raise EngineError(f"{args.bundle} is INT8, made for OpenVINO on a CPU: take a float16 bundle")
-        built, failed = build_plans(bundle, args.compute_capability, _bar)
-    except (EngineError, OSError) as error:
-        print(f"build_plans: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    require_rtx(args.compute_capability)
+    if not tensorrt_engine.installed():
+        raise EngineError(f"there is no TensorRT here ({tensorrt_engine.INSTALL})")
+    bundle = load(args.bundle)
+    if bundle.precision == "int8":
+        raise EngineError(f"{args.bundle} is INT8, made for OpenVINO on a CPU: take a float16 bundle")
+    built, failed = build_plans(bundle, args.compute_capability, _bar)
     for line in built:
         print(line)
+    if not any(_whole(bundle, library) for library in tensorrt_engine.installed()):
+        raise EngineError("; ".join(failed))
     for line in failed:
-        print(f"build_plans: {line}", file=sys.stderr)
-    return 0 if any(_whole(bundle, library) for library in tensorrt_engine.installed()) else 2
+        print(line, file=sys.stderr)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run(command, argv)
 
 
 def _whole(bundle: Bundle, library: str) -> bool:

@@ -21,12 +21,13 @@ from rich.table import Table
 from engines import Bundle, EngineError, tensorrt_engine
 from engines.build_plans import build_plans, capabilities, require_rtx
 from engines.bundle import sha256
+from engines.program import Parser, run
 from engines.reference import LIMITS
 from export.parity import Difference, as_inputs, report
 from export.samples import SHIPPED, Sample, read_samples, shipped_samples
 from export.write_bundle import check_out, write_bundle
 from rmgn import PRESETS, RMGN
-from rmgn.checkpoint import CheckpointError, load, read_notes, trained_size
+from rmgn.checkpoint import load, read_notes, trained_size
 from rmgn.config import parse_size
 
 CHECKED = 2  # given samples that engines are compared with PyTorch on
@@ -36,9 +37,7 @@ FEW = 16  # samples below which INT8 is calibrated on chance
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument(
         "--checkpoint", type=Path, metavar="FILE", help="trained weights, .safetensors (those of lite-256)"
     )
@@ -296,18 +295,12 @@ def _table(rows: list[Difference]) -> Table:
     return table
 
 
+def command(argv: Sequence[str] | None) -> None:
+    build(parse_args(argv), Console())
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    args = parse_args(argv)
-    console = Console()
-    try:
-        build(args, console)
-    except (CheckpointError, EngineError, OSError) as error:
-        print(f"build_engine: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    return 0
+    return run(command, argv)
 
 
 if __name__ == "__main__":

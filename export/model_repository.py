@@ -21,6 +21,7 @@ import onnx
 import onnxruntime as ort
 
 from engines import Bundle, EngineError, load_bundle, tensorrt_engine
+from engines.program import Parser, run
 from engines.protocol import TensorSpec
 
 NAMES = {"garment": "rmgn_garment", "tryon": "rmgn_tryon"}
@@ -153,9 +154,7 @@ def _write(path: Path, parts: Sequence[str]) -> None:
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument("--bundle", type=Path, required=True, metavar="DIR", help="bundle to serve")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the repository")
     parser.add_argument("--plan", action="store_true", help="serve the bundle's TensorRT plans")
@@ -168,20 +167,16 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def command(argv: Sequence[str] | None) -> None:
     args = parse_args(argv)
-    try:
-        bundle = load_bundle(args.bundle)
-        kind = args.device.upper()
-        out = write_repository(bundle, args.out, args.plan, args.max_batch, args.instances, kind)
-    except (EngineError, OSError) as error:
-        print(f"model_repository: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    bundle = load_bundle(args.bundle)
+    kind = args.device.upper()
+    out = write_repository(bundle, args.out, args.plan, args.max_batch, args.instances, kind)
     print(f"{out}: {', '.join([*NAMES.values(), ENSEMBLE])}. Serve: tritonserver --model-repository {out}")
-    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run(command, argv)
 
 
 if __name__ == "__main__":

@@ -15,12 +15,13 @@ import torch
 
 import engines
 from engines import onnxruntime_engine
+from engines.program import Parser, run
 from engines.protocol import Array
 from engines.reference import LIMITS, Limits, flow_error, psnr
 from export.graphs import TRYON_OUTPUTS, sample_inputs
 from export.samples import Sample, read_samples, shipped_samples
 from rmgn import RMGN
-from rmgn.checkpoint import CheckpointError, load
+from rmgn.checkpoint import load
 
 Inputs = Mapping[str, Array]
 
@@ -146,9 +147,7 @@ def as_inputs(sample: Sample) -> dict[str, Array]:
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument("bundles", type=Path, nargs="+", metavar="BUNDLE", help="folders made from it")
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE", help="trained weights")
     parser.add_argument(
@@ -167,46 +166,44 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def command(argv: Sequence[str] | None) -> int:
+    """1 where a bundle is beyond its limits, or no engine runs it here."""
     args = parse_args(argv)
     kept = True
-    try:
-        model = load(args.checkpoint)
-        print("| bundle | precision | engine | output | max | mean | PSNR dB | flow px |")
-        print("|---|---|---|---|---|---|---|---|")
-        for folder in args.bundles:
-            bundle = engines.load_bundle(folder)
-            size = bundle.height, bundle.width
-            samples = [s for source in args.samples for s in read_samples(source, *size, args.count)]
-            if not args.samples:
-                samples = shipped_samples(*size, args.count)
-            rows, skipped = report(model, bundle, [as_inputs(sample) for sample in samples])
-            for row in rows:
-                pixels = "" if row.mean_pixels is None else f"{row.mean_pixels:.4f}"
-                print(
-                    f"| {folder.name} | {bundle.precision} | {row.engine} | {row.output} | {row.max:.1e} | "
-                    f"{row.mean:.1e} | {row.psnr:.1f} | {pixels} |"
-                )
-            for backend, reason in skipped.items():
-                print(f"{folder.name}: not compared: {backend}: {reason}", file=sys.stderr)
-            beyond = [row for row in rows if not row.within(LIMITS[bundle.precision])]
-            for row in beyond:
-                limits = LIMITS[bundle.precision]
-                print(
-                    f"{folder.name}: {row.engine}: {row.output} differs by more than {bundle.precision} may "
-                    f"(try-on {limits.psnr:.0f} dB, flow {limits.flow_pixels} px)",
-                    file=sys.stderr,
-                )
-            if not rows:
-                print(f"{folder.name}: no engine runs here, so nothing was compared", file=sys.stderr)
-            kept = kept and bool(rows) and not beyond
-    except (CheckpointError, engines.EngineError, OSError) as error:
-        print(f"parity: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    model = load(args.checkpoint)
+    print("| bundle | precision | engine | output | max | mean | PSNR dB | flow px |")
+    print("|---|---|---|---|---|---|---|---|")
+    for folder in args.bundles:
+        bundle = engines.load_bundle(folder)
+        size = bundle.height, bundle.width
+        samples = [s for source in args.samples for s in read_samples(source, *size, args.count)]
+        if not args.samples:
+            samples = shipped_samples(*size, args.count)
+        rows, skipped = report(model, bundle, [as_inputs(sample) for sample in samples])
+        for row in rows:
+            pixels = "" if row.mean_pixels is None else f"{row.mean_pixels:.4f}"
+            print(
+                f"| {folder.name} | {bundle.precision} | {row.engine} | {row.output} | {row.max:.1e} | "
+                f"{row.mean:.1e} | {row.psnr:.1f} | {pixels} |"
+            )
+        for backend, reason in skipped.items():
+            print(f"{folder.name}: not compared: {backend}: {reason}", file=sys.stderr)
+        beyond = [row for row in rows if not row.within(LIMITS[bundle.precision])]
+        for row in beyond:
+            limits = LIMITS[bundle.precision]
+            print(
+                f"{folder.name}: {row.engine}: {row.output} differs by more than {bundle.precision} may "
+                f"(try-on {limits.psnr:.0f} dB, flow {limits.flow_pixels} px)",
+                file=sys.stderr,
+            )
+        if not rows:
+            print(f"{folder.name}: no engine runs here, so nothing was compared", file=sys.stderr)
+        kept = kept and bool(rows) and not beyond
     return 0 if kept else 1
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run(command, argv)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Compile the kernels ahead of time, on a machine without a GPU.
 
-    python -m kernels.compile --sm 75,80,86,87,89,90,100,120 --out DIR
+    python -m kernels.compile --compute-capability 7.5,8.0,8.6,8.7,8.9,9.0,10.0,12.0 --out DIR
 
 Arguments are specialised as Triton does when it launches: innermost strides are the constant 1, pointers
 and other strides multiples of 16, features in NCHW or (`_nhwc`) NHWC. Writes a PTX and a cubin for each
@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from kernels import tiles
 from kernels.triton_runtime import AVAILABLE, INTERPRETED, tl, triton
@@ -238,35 +238,66 @@ def compile_all(targets: Sequence[int], out: Path) -> list[Compiled]:
     return compiled
 
 
+class UsageError(Exception):
+    """The command line asks for what cannot be; the message is one sentence that says what and why."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Its complaints are UsageErrors, without the usage text before them."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (--help explains)")
+
+
+def capabilities(text: str) -> list[int]:
+    """Parse "8.6,12.0" into Triton's targets, 86 and 120."""
+    if not re.fullmatch(r"\d+\.\d(,\d+\.\d)*", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of compute capabilities such as 8.6,8.9")
+    return [int(item.replace(".", "")) for item in text.split(",")]
+
+
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m kernels.compile",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--sm", default=",".join(map(str, TARGETS)), metavar="LIST", help="targets: 80,86,90")
+    parser.add_argument(
+        "--compute-capability",
+        type=capabilities,
+        default=TARGETS,
+        metavar="LIST",
+        help="GPUs to compile for: 8.6,8.9 (every one that the first line names)",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
-    args = parser.parse_args(argv)
-    if not re.fullmatch(r"\d+(,\d+)*", args.sm):
-        parser.error(f"--sm {args.sm} is not a list of targets such as 80,86,90")
-    args.sm = [int(sm) for sm in args.sm.split(",")]
-    return args
+    return parser.parse_args(argv)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def command(argv: Sequence[str] | None) -> int:
     args = parse_args(argv)
     if not AVAILABLE:
-        print("kernels.compile: Triton is not installed (pip install triton)", file=sys.stderr)
-        return 2
+        raise UsageError("Triton is not installed (pip install triton)")
     if INTERPRETED:
-        print("kernels.compile: unset TRITON_INTERPRET; the interpreter does not compile", file=sys.stderr)
-        return 2
-    compiled = compile_all(args.sm, args.out)
+        raise UsageError("unset TRITON_INTERPRET; the interpreter does not compile")
+    compiled = compile_all(args.compute_capability, args.out)
     spilling = [kernel for kernel in compiled if kernel.spilled]
     for kernel in spilling:
         print(f"{kernel.kernel} spills {kernel.spilled} bytes on sm_{kernel.sm}", file=sys.stderr)
-    print(f"{len(compiled)} kernels for sm {', '.join(map(str, args.sm))} in {args.out}")
+    targets = ", ".join(f"{sm / 10:.1f}" for sm in args.compute_capability)
+    print(f"{len(compiled)} kernels for compute capability {targets} in {args.out}")
     return 1 if spilling else 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """End as `engines.program` does, which this package does not import: it has no need of the others."""
+    try:
+        return command(argv)
+    except (UsageError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

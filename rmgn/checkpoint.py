@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from engines.program import InputError
 from rmgn.config import ModelConfig
 from rmgn.model import RMGN
 from rmgn.teacher import ParserBased
@@ -24,7 +25,7 @@ NAMES: dict[object, str] = {
 OWN = ("network", "config")  # metadata that `save` writes itself
 
 
-class CheckpointError(ValueError):
+class CheckpointError(InputError):
     """A checkpoint cannot be read; the message says which file, why, and what to do."""
 
 

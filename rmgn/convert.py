@@ -10,7 +10,7 @@ import dataclasses
 import pickle
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from engines.program import Parser, run
 from rmgn import checkpoint
 from rmgn.checkpoint import CheckpointError
 from rmgn.config import ModelConfig
@@ -227,10 +228,8 @@ def _take(state: State, key: str) -> tuple[Tensor | None, set[str]]:
     return (weight / sigma).float(), set(parts)
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m rmgn.convert", description="Convert released RMGN and PF-AFN checkpoints."
-    )
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = Parser(description=__doc__)
     parser.add_argument("--warp", type=Path, required=True, metavar="FILE", help="warp module, .pth")
     parser.add_argument("--generator", type=Path, required=True, metavar="FILE", help="generator, .pth")
     parser.add_argument(
@@ -239,23 +238,19 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: list[str] | None = None) -> int:
+def command(argv: Sequence[str] | None) -> None:
     args = parse_args(argv)
-    try:
-        if args.out.is_dir() or args.out.suffix != ".safetensors":
-            raise CheckpointError(f"--out {args.out} is not the name of a file that ends in .safetensors")
-        model = released(read_state(args.warp), read_state(args.generator))
-        source = {"source": f"released weights: {args.warp.name}, {args.generator.name}"}
-        checkpoint.save(model, args.out, source)
-    except (CheckpointError, OSError) as error:
-        print(f"rmgn.convert: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    if args.out.is_dir() or args.out.suffix != ".safetensors":
+        raise CheckpointError(f"--out {args.out} is not the name of a file that ends in .safetensors")
+    model = released(read_state(args.warp), read_state(args.generator))
+    source = {"source": f"released weights: {args.warp.name}, {args.generator.name}"}
+    checkpoint.save(model, args.out, source)
     count = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     print(f"{args.out}: {model.config.generator.upper()}, {count:.1f} M parameters")
-    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run(command, argv)
 
 
 if __name__ == "__main__":

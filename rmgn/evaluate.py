@@ -24,13 +24,12 @@ import cv2
 import torch
 from tqdm import tqdm
 
-from engines import BACKENDS, EngineError
+from engines import BACKENDS
+from engines.program import Parser, run
 from rmgn import contenders
-from rmgn.checkpoint import CheckpointError
 from rmgn.config import PRESETS, parse_size
 from rmgn.contenders import Answer, Contender
 from rmgn.data.files import to_bgr
-from rmgn.data.workers import told
 from rmgn.gallery import Entry, contact_sheet, write_page, write_picture, write_text
 from rmgn.kept import Kept, require_folders
 from rmgn.perceptual import EfficientNetLite0
@@ -222,11 +221,7 @@ def _device(text: str) -> torch.device:
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m rmgn.evaluate",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser(description=__doc__)
     who = parser.add_argument_group("what to evaluate, one or more")
     who.add_argument("--checkpoint", action=_AddEntrant, metavar="FILE", help="weights, run in PyTorch")
     who.add_argument("--bundle", action=_AddEntrant, metavar="DIR", help="a bundle, run on --engine")
@@ -273,7 +268,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def command(argv: Sequence[str] | None) -> None:
     args = parse_args(argv)
     cv2.setNumThreads(1)
     rivals: list[Contender] = []
@@ -286,19 +281,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         own = ("entrants", "named")  # which the report tells by contender
         asked = {name: v for name, v in vars(args).items() if v is not None and name not in own}
         evaluate(trials, rivals, scorer, args.out, args.device, args.show, args.keep, asked)
-    except (CheckpointError, EngineError, ImportError, ValueError, OSError) as error:
-        print(f"rmgn.evaluate: {told(error)}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
     finally:
         for rival in rivals:
             if isinstance(rival, contenders.Bundle):
                 rival.session.close()
     print((args.out / "report.md").read_text(encoding="utf-8").split("\n## ")[0])
     print(f"more in {args.out}: report.md, report.json, trials.csv, index.html, sheet.jpg")
-    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run(command, argv, (ValueError, ImportError), memory="take a smaller --batch")
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from engines.program import Parser, run
 from rmgn import checkpoint
-from rmgn.checkpoint import CheckpointError
 
 
 def note(text: str) -> tuple[str, str]:
@@ -25,9 +25,7 @@ def note(text: str) -> tuple[str, str]:
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m rmgn.halve", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument(
         "--checkpoint", type=Path, required=True, metavar="FILE", help=".safetensors of a run"
     )
@@ -43,17 +41,16 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def command(argv: Sequence[str] | None) -> None:
     args = parse_args(argv)
-    try:
-        model = checkpoint.load(args.checkpoint)
-        notes = checkpoint.read_notes(args.checkpoint) | dict(args.note)
-        checkpoint.save(model, args.out, notes, half=True)
-    except (CheckpointError, OSError) as error:
-        print(f"rmgn.halve: {error}", file=sys.stderr)
-        return 2
+    model = checkpoint.load(args.checkpoint)
+    notes = checkpoint.read_notes(args.checkpoint) | dict(args.note)
+    checkpoint.save(model, args.out, notes, half=True)
     print(f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB")
-    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run(command, argv)
 
 
 if __name__ == "__main__":

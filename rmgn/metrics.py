@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from engines.program import InputError
 from rmgn.perceptual import EfficientNetLite0
 
 try:
@@ -35,7 +36,7 @@ except ModuleNotFoundError as error:
 IDENTICAL_DB = 100.0  # PSNR of equal pictures, which is infinite
 
 
-class MetricError(ValueError):
+class MetricError(InputError):
     """A measure cannot be computed; the message says which file or package is missing."""
 
 

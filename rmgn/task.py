@@ -7,6 +7,7 @@ from typing import cast
 
 import torch
 
+from engines.program import InputError
 from rmgn import checkpoint
 from rmgn.data.files import sha256
 from rmgn.model import RMGN
@@ -17,7 +18,7 @@ from rmgn.training_config import TrainConfig
 from rmgn.triplets import FakePersons, Maker, Taught, described, true_pairs
 
 
-class TrainingError(RuntimeError):
+class TrainingError(InputError):
     """The run cannot start or go on; the message says why and what to do."""
 
 

@@ -21,10 +21,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from engines.program import Parser, run
 from rmgn import batches
-from rmgn.checkpoint import CheckpointError
 from rmgn.config import PRESETS, parse_size
-from rmgn.data.workers import told
 from rmgn.run_folder import RunFolder
 from rmgn.task import TrainingError
 from rmgn.trainer import Trainer
@@ -57,9 +56,7 @@ def what_is_left(out: Path) -> str:
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m rmgn.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument(
         "--config", metavar="NAME", help="named configuration, or a TOML file (that of the stage)"
     )
@@ -98,25 +95,25 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def command(argv: Sequence[str] | None) -> None:
     args = parse_args(argv)
     of_network = ("stage", "preset", "fakes", "learning_rate", "perceptual", "precision")
     of_data = ("steps", "batch", "accumulate", "reuse", "held_out", "seed")
+    overrides = {name: getattr(args, name) for name in (*of_network, *of_data)}
+    if args.size is not None:
+        overrides["height"], overrides["width"] = args.size
+    if args.steps is not None:
+        overrides["epochs"] = 0
+    config = load_config(args.config or args.stage or "pairs-full", overrides)
     try:
-        overrides = {name: getattr(args, name) for name in (*of_network, *of_data)}
-        if args.size is not None:
-            overrides["height"], overrides["width"] = args.size
-        if args.steps is not None:
-            overrides["epochs"] = 0
-        config = load_config(args.config or args.stage or "pairs-full", overrides)
         train(config, args.data, args.out, args.init, args.workers, args.assets, args.teacher, args.subset)
-    except (TrainingError, CheckpointError, ValueError, OSError) as error:
-        print(f"rmgn.train: {told(error)}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
-        print(f"stopped; {what_is_left(args.out)}", file=sys.stderr)
-        return 130
-    return 0
+        raise KeyboardInterrupt(what_is_left(args.out)) from None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    lighter = "take a smaller --batch, with a larger --accumulate to make up for it"
+    return run(command, argv, (ValueError,), memory=lighter)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from engines.program import InputError
 from rmgn.data.datasets import SIZE, FolderDataset, recognise
 from rmgn.data.dress import dress
 from rmgn.data.generated import GeneratedPeople
@@ -29,7 +30,7 @@ Setting = Literal["paired", "unpaired"]
 Groups = dict[str, str]  # an attribute of the person or garment -> its value
 
 
-class DataError(ValueError):
+class DataError(InputError):
     """The data cannot be evaluated on; the message says what is wrong, where, and what to do."""
 
 

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from importlib.metadata import version
 from typing import NamedTuple
 
-from runtime.failure import EXIT_BAD_INPUT
+from engines.program import EXIT_BAD_INPUT, EXIT_INTERRUPTED, Parser
 
 OURS = frozenset({"rmgn", "kernels", "export", "engines", "runtime"})
 
@@ -75,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_BAD_INPUT
     program = PROGRAMS[name]
     sys.argv = [name, *rest]
+    Parser.command = f"rmgn {name}"
     try:
         runpy.run_module(program.module, run_name="__main__", alter_sys=True)
     except ModuleNotFoundError as error:
@@ -86,6 +87,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return EXIT_BAD_INPUT
+    except KeyboardInterrupt:  # while it is imported, which can take seconds
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
     return 0
 
 

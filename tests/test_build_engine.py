@@ -120,8 +120,8 @@ def test_without_tensorrt_the_bundle_is_still_there(
     [
         (["--size", "250x190"], "'250x190' is not HEIGHTxWIDTH in multiples of 32, such as 256x192"),
         (["--size", "big"], "'big' is not HEIGHTxWIDTH"),
-        (["--checkpoint", "none.safetensors"], "build_engine: none.safetensors does not exist"),
-        (["--checkpoint", "taken"], "build_engine: taken is a folder, not a checkpoint"),
+        (["--checkpoint", "none.safetensors"], "error: none.safetensors does not exist"),
+        (["--checkpoint", "taken"], "error: taken is a folder, not a checkpoint"),
         (["--preset", "huge"], "invalid choice: 'huge'"),
         (["--checkpoint", "x.safetensors", "--preset", "lite"], "give one"),
         (["--compute-capability", "ampere"], "is not a list of compute capabilities such as 8.6,8.9"),
@@ -154,7 +154,7 @@ def test_an_engine_that_computes_something_else_fails_the_build(
     ]
     monkeypatch.setattr(build_engine, "report", lambda *_: (rows, {}))
     assert build_engine.main(["--preset=lite", "--size=32x32", "--out", str(tmp_path / "bundle")]) == 2
-    assert "build_engine: the results of sloppy differ from PyTorch's" in capsys.readouterr().err
+    assert "error: the results of sloppy differ from PyTorch's" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

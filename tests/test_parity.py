@@ -107,4 +107,4 @@ def test_command_compares_bundles(
         assert parity.main(command) == 1
     assert "no engine runs here" in capsys.readouterr().err
     assert parity.main(["--checkpoint", str(tmp_path / "none"), str(bundle32)]) == 2
-    assert "parity: " in capsys.readouterr().err
+    assert "error: " in capsys.readouterr().err

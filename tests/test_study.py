@@ -173,6 +173,8 @@ def test_votes_that_do_not_belong(report: Path, tmp_path: Path, capsys: pytest.C
         assert main(["count", str(study), *map(str, files)]) == 2
         assert message in capsys.readouterr().err
     again_page = ["page", str(report), "--ours", "ours", "--baseline", "PF-AFN", "--out", str(study)]
+    assert main([*again_page, "--seed", "-1"]) == 2
+    assert capsys.readouterr().err == "error: --count counts from 1, --seed from 0 (--help explains)\n"
     assert main(again_page) == 2
     assert "is not empty" in capsys.readouterr().err
     assert main([*again_page[:-3], "ACGPN", "--out", str(tmp_path / "new")]) == 2

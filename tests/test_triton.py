@@ -299,7 +299,7 @@ from dataclasses import replace
 from kernels import compile as ahead
 one = next(v for v in ahead.variants() if v.name == "local_correlation_float32")
 ahead.variants = lambda: iter([replace(one, warps=1)])
-sys.exit(ahead.main(["--sm", "86", "--out", sys.argv[1]]))
+sys.exit(ahead.main(["--compute-capability", "8.6", "--out", sys.argv[1]]))
 """
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     command = [sys.executable, "-c", code, str(tmp_path)]
@@ -310,7 +310,7 @@ sys.exit(ahead.main(["--sm", "86", "--out", sys.argv[1]]))
 
 def test_kernels_compile_ahead_of_time(tmp_path: Path) -> None:
     """Without a GPU, for one target here; all of them in the slow test."""
-    manifest = _compile(tmp_path, "86")
+    manifest = _compile(tmp_path, "8.6")
     names = {kernel["kernel"] for kernel in manifest}
     for dtype in ("float32", "float16", "bfloat16"):
         for operation in (
@@ -333,12 +333,12 @@ def test_kernels_compile_ahead_of_time(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_kernels_compile_for_every_generation(tmp_path: Path) -> None:
     """Of each one target, but for Ampere's 86, which the quick test has."""
-    assert {kernel["sm"] for kernel in _compile(tmp_path, "75,80,90,100,120")} == {75, 80, 90, 100, 120}
+    assert {kernel["sm"] for kernel in _compile(tmp_path, "7.5,8.0,9.0,10.0,12.0")} == {75, 80, 90, 100, 120}
 
 
 def _compile(out: Path, targets: str) -> list[dict[str, Any]]:
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    command = [sys.executable, "-m", "kernels.compile", "--sm", targets, "--out", str(out)]
+    command = [sys.executable, "-m", "kernels.compile", "--compute-capability", targets, "--out", str(out)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     kernels: list[dict[str, Any]] = json.loads((out / "manifest.json").read_text())["kernels"]
@@ -348,12 +348,21 @@ def _compile(out: Path, targets: str) -> list[dict[str, Any]]:
 def test_compile_refuses_what_it_cannot(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "kernels.compile", "--out", str(tmp_path)]
     interpreted = {**os.environ, "TRITON_INTERPRET": "1"}
-    for extra, message in (([], "unset TRITON_INTERPRET"), (["--sm", "ampere"], "is not a list of targets")):
+    for extra, message in (
+        ([], "unset TRITON_INTERPRET"),
+        (["--compute-capability", "ampere"], "is not a list of compute"),
+    ):
         done = subprocess.run(
             [*command, *extra], env=interpreted, capture_output=True, text=True, check=False
         )
         assert done.returncode == 2
         assert message in done.stderr
+    (tmp_path / "taken").touch()
+    compiling = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    command[-1] = str(tmp_path / "taken")
+    done = subprocess.run(command, env=compiling, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == f"error: [Errno 17] File exists: '{tmp_path / 'taken'}'\n"
 
 
 @pytest.mark.slow

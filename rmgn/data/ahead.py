@@ -26,13 +26,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from engines.program import Parser, run
 from rmgn.data.dress import Dressed, dress
 from rmgn.data.files import quantise, write_whole
 from rmgn.data.generate import read_manifest
 from rmgn.data.generated import Batch, GeneratedPeople
 from rmgn.data.people.assets import announce
 from rmgn.data.people.assets import assets as known_assets
-from rmgn.data.workers import one_thread, told
+from rmgn.data.workers import one_thread
 
 SETTINGS = "dressed.json"
 
@@ -208,12 +209,8 @@ def dress_ahead(
     return settings
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m rmgn.data.ahead",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = Parser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="generated layers")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write or to finish")
     parser.add_argument("--passes", type=int, default=8, help="looks of each sample, 1.4 MB each (8)")
@@ -225,11 +222,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--assets", type=Path, metavar="DIR", help="surroundings for backgrounds")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (one a core)")
     args = parser.parse_args(argv)
+    if args.passes < 1 or args.workers < 1 or args.seed < 0:
+        parser.error("--passes and --workers count from 1, --seed from 0")
+    return args
+
+
+def command(argv: Sequence[str] | None) -> None:
+    args = parse_args(argv)
+    announce(args.assets)
+    height, width = map(int, args.size.split("x"))
     try:
-        if args.passes < 1 or args.workers < 1 or args.seed < 0:
-            raise ValueError("--passes and --workers count from 1, --seed from 0")
-        announce(args.assets)
-        height, width = map(int, args.size.split("x"))
         settings = dress_ahead(
             args.data,
             args.out,
@@ -240,14 +242,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             args.assets,
             args.workers,
         )
-    except (ValueError, OSError) as error:
-        print(f"rmgn.data.ahead: {told(error)}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
-        print(f"stopped; the same command finishes {args.out}", file=sys.stderr)
-        return 130
+        raise KeyboardInterrupt(f"the same command finishes {args.out}") from None
     print(f"{args.out}: {len(settings)} samples")
-    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run(command, argv, (ValueError,))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ Prints one line a problem and a summary; exit status 1 if there is any problem, 
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import sys
@@ -19,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from engines.program import InputError, Parser, run
 from rmgn.data import read
 from rmgn.data.datasets import recognise
 from rmgn.data.files import sha256, write_whole
@@ -158,13 +158,7 @@ def _picture_problems(folder: Path, stem: str) -> Iterator[str]:
 
 
 def _check_layout(folder: Path) -> int:
-    try:
-        report = check_folder(
-            recognise(folder), lambda entries: iter(tqdm(entries, unit="pair", leave=False))
-        )
-    except ValueError as error:
-        print(f"rmgn.data.check: error: {error}", file=sys.stderr)
-        return 2
+    report = check_folder(recognise(folder), lambda entries: iter(tqdm(entries, unit="pair", leave=False)))
     print(*report.problems, *report.summary, f"{len(report.problems)} problems", sep="\n")
     return 1 if report.problems else 0
 
@@ -218,44 +212,38 @@ def _gaps(numbers: Iterable[str]) -> Iterator[str]:
     """Runs of numbers that are missing below the highest."""
     there = {int(number) for number in numbers if re.fullmatch(r"[0-9]{6}", number)}
     missing = sorted(set(range(max(there, default=0))) - there)
-    for _, run in groupby(enumerate(missing), lambda item: item[1] - item[0]):
-        first, *others = (number for _, number in run)
+    for _, together in groupby(enumerate(missing), lambda item: item[1] - item[0]):
+        first, *others = (number for _, number in together)
         last = f" to {others[-1]:06d}" if others else ""
         yield f"{first:06d}{last}: missing in the numbering"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line."""
-    parser = argparse.ArgumentParser(prog="python -m rmgn.data.check", description=__doc__.split("\n")[0])
+def command(argv: Sequence[str] | None) -> int:
+    parser = Parser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--checksums", type=Path, metavar="FILE", help="also compare layers with this file")
     parser.add_argument(
         "--write-checksums", type=Path, metavar="FILE", help="write such a file, if all is well"
     )
     args = parser.parse_args(argv)
-    try:
-        return _check(args.folder, args.checksums, args.write_checksums)
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
+    return _check(args.folder, args.checksums, args.write_checksums)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run(command, argv, (ValueError,))
 
 
 def _check(folder: Path, checksums: Path | None, new_checksums: Path | None) -> int:
     pictures, samples = Generated.find(folder) is not None, sorted(folder.glob("[0-9]*.zip"))
     if not samples and (checksums or new_checksums):
-        print(f"rmgn.data.check: error: checksums are of layers; {folder} holds none", file=sys.stderr)
-        return 2
+        raise InputError(f"checksums are of layers; {folder} holds none")
     if not pictures and not samples:
         return _check_layout(folder)
     problems = list(check_pictures(folder) if pictures else check_layers(folder))
-    try:
-        if checksums:
-            problems += checksum_problems(folder, checksums)
-        if new_checksums and not problems:
-            write_checksums(folder, new_checksums)
-    except (OSError, ValueError) as error:
-        print(f"rmgn.data.check: error: {error}", file=sys.stderr)
-        return 2
+    if checksums:
+        problems += checksum_problems(folder, checksums)
+    if new_checksums and not problems:
+        write_checksums(folder, new_checksums)
     for problem in problems:
         print(problem)
     count = len(picture_numbers(folder)) if pictures else len(samples)
@@ -264,4 +252,4 @@ def _check(folder: Path, checksums: Path | None, new_checksums: Path | None) -> 
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

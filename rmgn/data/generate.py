@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
+from engines.program import InputError, Parser, run
 from rmgn.data.files import sha256
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def _make(order: Order, index: int) -> list[str]:
         sample.meta.update(index=index, seed=order.seed, attempt=attempt, rejected=reasons)
         layers.save(path, sample)
         return reasons
-    raise RuntimeError(f"sample {index}: {ATTEMPTS} draws rejected: {Counter(reasons)}")
+    raise InputError(f"sample {index}: {ATTEMPTS} draws rejected: {Counter(reasons)}")
 
 
 def read_meta(path: Path) -> dict[str, object]:
@@ -178,8 +179,8 @@ def read_manifest(folder: Path) -> dict[str, str]:
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read and check the command line; a bad one ends the program with one line and status 2."""
-    parser = argparse.ArgumentParser(prog="python -m rmgn.data.generate", description=__doc__.split("\n")[0])
+    """Read and check the command line. Raises InputError."""
+    parser = Parser(description=__doc__)
     parser.add_argument(
         "--out", type=Path, required=True, help="folder to fill; goes on if it holds some already"
     )
@@ -208,32 +209,27 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=5.0, help="length of a clip (5)")
     parser.add_argument("--fps", type=float, default=25.0, help="frames a second of a clip (25)")
     args = parser.parse_args(argv)
-
-    def fail(message: str) -> None:
-        print(f"{parser.prog}: error: {message}", file=sys.stderr)
-        raise SystemExit(2)
-
     if args.count < 1 or args.count > 1_000_000:
-        fail(f"--count must be between 1 and 1000000, not {args.count}")
+        parser.error(f"--count must be between 1 and 1000000, not {args.count}")
     if args.workers < 1:
-        fail(f"--workers must be at least 1, not {args.workers}")
+        parser.error(f"--workers must be at least 1, not {args.workers}")
     if not 1 <= args.fps <= 120:
-        fail(f"--fps must be between 1 and 120, not {args.fps:g}")
+        parser.error(f"--fps must be between 1 and 120, not {args.fps:g}")
     if not 0 < args.seconds <= 600 or round(args.seconds * args.fps) < 1:
-        fail(f"--seconds must be above 0 and at most 600, not {args.seconds:g}")
+        parser.error(f"--seconds must be above 0 and at most 600, not {args.seconds:g}")
     if not 0 <= args.hard <= 1:
-        fail(f"--hard must be between 0 and 1, not {args.hard:g}")
+        parser.error(f"--hard must be between 0 and 1, not {args.hard:g}")
     if not 1 <= args.subpixels <= 3:
-        fail(f"--subpixels must be between 1 and 3, not {args.subpixels}")
+        parser.error(f"--subpixels must be between 1 and 3, not {args.subpixels}")
     for name in ("hard", "subpixels"):
         if args.video and getattr(args, name) != getattr(Order, name):
-            fail(f"--{name} is for single samples, not for --video")
+            parser.error(f"--{name} is for single samples, not for --video")
     if args.seed < 0:
-        fail(f"--seed must not be negative, not {args.seed}")
+        parser.error(f"--seed must not be negative, not {args.seed}")
     if args.assets is not None and not args.assets.is_dir():
-        fail(f"no such folder: --assets {args.assets}")
+        parser.error(f"no such folder: --assets {args.assets}")
     if args.out.exists() and not args.out.is_dir():
-        fail(f"--out {args.out} is a file")
+        parser.error(f"--out {args.out} is a file")
     return args
 
 
@@ -266,8 +262,7 @@ def _sweep(out: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line."""
+def command(argv: Sequence[str] | None) -> None:
     args = parse_args(argv)
     try:
         from rmgn.data.people.assets import announce
@@ -277,15 +272,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             generate_clips(args)
         else:
             generate_samples(args)
-    except (ValueError, ImportError, RuntimeError, OSError) as error:
-        print(f"rmgn.data.generate: error: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         _sweep(args.out)
-        print("stopped; the same command goes on", file=sys.stderr)
-        return 130
-    return 0
+        raise KeyboardInterrupt("the same command goes on") from None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run(command, argv, (ValueError, ImportError))
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
+from engines.program import InputError, Parser, run
 from rmgn.data.dress import Dressed, dress
 from rmgn.data.files import to_bgr
 from rmgn.data.generated import GeneratedPeople
@@ -53,9 +54,8 @@ def contact_sheet(
     return np.ascontiguousarray(np.vstack(rows))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line."""
-    parser = argparse.ArgumentParser(prog="python -m rmgn.data.sheet", description=__doc__.split("\n")[0])
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = Parser(description=__doc__)
     parser.add_argument("layers", type=Path, help="folder of generated layers, or a clip's")
     parser.add_argument("out", type=Path, help="picture to write, by its suffix .jpg, .png, …")
     parser.add_argument("--count", type=int, default=48, help="samples shown, from the folder's first (48)")
@@ -67,25 +67,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of fabrics, tones and backdrops (0)")
     parser.add_argument("--assets", type=Path, help="folder with hdri/ for backdrops (see docs/data.md)")
     args = parser.parse_args(argv)
-    try:
-        if args.count < 1 or args.columns < 1:
-            raise ValueError("--count and --columns count from 1")
-        if not cv2.haveImageWriter(args.out.name):
-            raise ValueError(f"{args.out} has no picture suffix such as .png or .jpg")
-        people = GeneratedPeople(args.layers, seed=args.seed, flip=False, assets=args.assets)
-        sheet = contact_sheet(people, args.count, args.columns, args.show)
-        quality = [cv2.IMWRITE_JPEG_QUALITY, 85] if args.out.suffix in (".jpg", ".jpeg") else []
-        if not cv2.imwrite(str(args.out), sheet, quality):
-            raise ValueError(f"cannot write {args.out}")
-    except ValueError as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
+    if args.count < 1 or args.columns < 1 or args.seed < 0:
+        parser.error("--count and --columns count from 1, --seed from 0")
+    return args
+
+
+def command(argv: Sequence[str] | None) -> None:
+    args = parse_args(argv)
+    if not cv2.haveImageWriter(args.out.name):
+        raise InputError(f"{args.out} has no picture suffix such as .png or .jpg")
+    people = GeneratedPeople(args.layers, seed=args.seed, flip=False, assets=args.assets)
+    sheet = contact_sheet(people, args.count, args.columns, args.show)
+    quality = [cv2.IMWRITE_JPEG_QUALITY, 85] if args.out.suffix in (".jpg", ".jpeg") else []
+    if not cv2.imwrite(str(args.out), sheet, quality):
+        raise InputError(f"cannot write {args.out}")
     print(f"{args.out}: {min(args.count, len(people))} samples")
-    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run(command, argv, (ValueError,))
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

@@ -23,6 +23,7 @@ from numpy.random import Generator
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from engines.program import InputError
 from rmgn.data.dress import dress
 from rmgn.data.files import to_bgr, write_whole
 from rmgn.data.generated import Batch, auto_exposure, tensors
@@ -73,7 +74,7 @@ def _stage(order: ClipOrder) -> tuple[Any, Any, int, tuple[str, ...]]:
         other = functools.partial(free_pose, rng, stage.model, body)
         motion = draw_motion(rng, stage.model, body, stage.pose, other, order.frames, order.fps)
         return stage, motion, attempt, tuple(reasons)
-    raise RuntimeError(f"clip {order.index}: {ATTEMPTS} draws rejected: {Counter(reasons)}")
+    raise InputError(f"clip {order.index}: {ATTEMPTS} draws rejected: {Counter(reasons)}")
 
 
 def _people(order: ClipOrder) -> list[Any]:
@@ -237,7 +238,7 @@ def _write_clip(folder: Path, frames: ClipFrames, temporary: Sequence[Path]) -> 
             code = cv2.VideoWriter.fourcc(*"mp4v")
             writers = [cv2.VideoWriter(str(path), code, frames.fps, size) for path in temporary]
             if not all(writer.isOpened() for writer in writers):
-                raise RuntimeError(f"cannot write {temporary[0]}: this OpenCV has no MPEG-4 encoder")
+                raise InputError(f"cannot write {temporary[0]}: this OpenCV has no MPEG-4 encoder")
             for k, side in enumerate("ab"):
                 cv2.imwrite(str(folder / f"garment_{side}.png"), to_bgr(dressed.garment[0, k]))
                 mask = (dressed.garment_mask[0, k, 0] * 255).byte().numpy()

@@ -24,12 +24,6 @@ def pool(workers: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start)
 
 
-def told(error: BaseException) -> str:
-    """What an error says, without the traceback that a DataLoader puts before it when a worker raised it."""
-    text = str(error)
-    return text.rstrip().rpartition("\n")[2].partition(": ")[2] if text.startswith("Caught ") else text
-
-
 @contextmanager
 def processes(workers: int) -> Iterator[Executor | None]:
     """Processes for `each`, None for one worker; Ctrl-C ends them at once, whatever they are at."""

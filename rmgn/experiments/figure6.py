@@ -21,11 +21,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from engines.program import Parser, run
 from rmgn import checkpoint
-from rmgn.checkpoint import CheckpointError
 from rmgn.config import parse_size
 from rmgn.data.files import to_bgr
-from rmgn.data.workers import told
 from rmgn.gallery import Bgr, caption, write_picture, write_text
 from rmgn.generator import RegionalMaskGenerator, RegionalMaskResBlock
 from rmgn.model import RMGN, TryOn
@@ -128,11 +127,7 @@ def draw(model: RMGN, trials: Trials, out: Path, count: int) -> list[MaskMean]:
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m rmgn.experiments.figure6",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE")
     parser.add_argument(
         "--data", type=Path, required=True, metavar="DIR", help="layers of rmgn.data.generate"
@@ -141,29 +136,29 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--size", type=parse_size, metavar="HxW", help="size of the try-ons")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--count", type=int, default=8, help="try-ons to show (8)")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.count < 1:
+        parser.error(f"--count must be at least 1, not {args.count}")
+    return args
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def command(argv: Sequence[str] | None) -> None:
     args = parse_args(argv)
-    try:
-        if args.count < 1:
-            raise DataError(f"--count must be at least 1, not {args.count}")
-        model = checkpoint.load(args.checkpoint)
-        if model.config.generator != "rmgn":
-            raise DataError(f"{args.checkpoint} holds the PF-AFN generator, which has no regional masks")
-        trials = open_trials(args.data, batch=2, assets=args.assets, size=args.size)
-        means = draw(model, trials, args.out, args.count)
-    except (CheckpointError, ValueError, OSError) as error:
-        print(f"rmgn.experiments.figure6: {told(error)}", file=sys.stderr)
-        return 2
+    model = checkpoint.load(args.checkpoint)
+    if model.config.generator != "rmgn":
+        raise DataError(f"{args.checkpoint} holds the PF-AFN generator, which has no regional masks")
+    trials = open_trials(args.data, batch=2, assets=args.assets, size=args.size)
+    means = draw(model, trials, args.out, args.count)
     rows = [["Regional mask", "mean on the garment", "mean elsewhere"]]
     rows += [[m.name, f"{m.on_garment:.3f}", f"{m.elsewhere:.3f}"] for m in means]
     count = min(args.count, len(trials))
     text = f"# Regional masks\n\nFirst {count} try-ons of {args.data.name}.\n\n{table(rows)}\n"
     write_text(args.out / "figure6.md", text)
     print(text)
-    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run(command, argv, (ValueError,))
 
 
 if __name__ == "__main__":

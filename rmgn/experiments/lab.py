@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,11 @@ from typing import Any
 
 import torch
 
+from engines.program import Parser
+from engines.program import run as run_program
 from rmgn import contenders
-from rmgn.checkpoint import CheckpointError
 from rmgn.config import parse_size
 from rmgn.data.plain import Generated
-from rmgn.data.workers import told
 from rmgn.evaluate import evaluate, make_scorer
 from rmgn.gallery import write_text
 from rmgn.scores import Scores
@@ -180,28 +179,23 @@ def run(
     argv: Sequence[str] | None,
 ) -> int:
     """The command line of an experiment that trains: writes and prints the Markdown it gives; exit status."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m rmgn.experiments.{name}",
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_arguments(parser)
-    args = parser.parse_args(argv)
-    try:
+
+    def command(argv: Sequence[str] | None) -> None:
+        parser = Parser(description=description)
+        add_arguments(parser)
+        args = parser.parse_args(argv)
         lab = open_lab(args)
         # Fail now rather than after the last training.
         lab.trials(args.test, size_of(lab))
         make_scorer((), args.inception, args.alexnet, torch.device("cpu"))
-        text = experiment(lab, args)
-    except (TrainingError, CheckpointError, ImportError, ValueError, OSError) as error:
-        print(f"rmgn.experiments.{name}: {told(error)}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"stopped; the same command goes on in {args.out}", file=sys.stderr)
-        return 130
-    write_text(args.out / f"{name}.md", text)
-    print(text)
-    return 0
+        try:
+            text = experiment(lab, args)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"the same command goes on in {args.out}") from None
+        write_text(args.out / f"{name}.md", text)
+        print(text)
+
+    return run_program(command, argv, (ValueError, ImportError), memory="take a smaller --batch")
 
 
 def measures_of(scores: Sequence[Scores]) -> list[str]:

@@ -26,6 +26,7 @@ import cv2
 import numpy as np
 from scipy import stats
 
+from engines.program import InputError, Parser, run
 from rmgn.gallery import write_picture, write_text
 from rmgn.kept import INPUTS
 from rmgn.report import table
@@ -44,7 +45,7 @@ PUBLISHED = (
 )
 
 
-class StudyError(ValueError):
+class StudyError(InputError):
     """The study cannot be made or counted; the message says why."""
 
 
@@ -243,11 +244,7 @@ def _range(interval: tuple[float, float]) -> str:
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m rmgn.experiments.table2",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     page = commands.add_parser("page", help="write the page that asks")
     page.add_argument("report", type=Path, help="folder of an evaluation with --keep")
@@ -263,28 +260,28 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     tally.add_argument("study", type=Path, help="folder that `page` wrote")
     tally.add_argument("votes", type=Path, nargs="+", help="files that participants saved")
     tally.add_argument("--out", type=Path, metavar="FILE", help="write the table there too")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.command == "page" and (args.count < 1 or args.seed < 0):
+        parser.error("--count counts from 1, --seed from 0")
+    return args
+
+
+def command(argv: Sequence[str] | None) -> None:
+    args = parse_args(argv)
+    if args.command == "page":
+        count = write_study(
+            args.report, args.ours, args.baseline, args.out, args.count, args.setting, args.seed
+        )
+        print(f"{count} questions in {args.out / 'index.html'}; keep {args.out / 'key.json'} to yourself")
+    else:
+        text = markdown(*count_votes(args.study, args.votes))
+        print(text)
+        if args.out:
+            write_text(args.out, text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    args = parse_args(argv)
-    try:
-        if args.command == "page":
-            if args.count < 1:
-                raise StudyError(f"--count must be at least 1, not {args.count}")
-            count = write_study(
-                args.report, args.ours, args.baseline, args.out, args.count, args.setting, args.seed
-            )
-            print(f"{count} questions in {args.out / 'index.html'}; keep {args.out / 'key.json'} to yourself")
-        else:
-            text = markdown(*count_votes(args.study, args.votes))
-            print(text)
-            if args.out:
-                write_text(args.out, text)
-    except (StudyError, OSError) as error:
-        print(f"rmgn.experiments.table2: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run(command, argv)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import torch
 pytest.importorskip("torchmetrics", reason="evaluation needs torchmetrics (pip install 'rmgn[evaluate]')")
 
 from engines import EngineError, load_bundle
+from engines.program import InputError
 from export.build_engine import read_quality
 from kernels import flow_warp
 from rmgn import PRESETS, RMGN, checkpoint
@@ -282,7 +283,7 @@ def test_mistakes_are_one_line(
         assert main(argv) == 2
         said = capsys.readouterr().err
         assert "Traceback" not in said
-        assert said.strip().splitlines()[-1].startswith("rmgn.evaluate: ")
+        assert said.strip().splitlines()[-1].startswith("error: ")
         assert message in said.strip().splitlines()[-1]
     for argv in (
         ["--data", "x", "--out", "y"],
@@ -291,5 +292,5 @@ def test_mistakes_are_one_line(
         ["--baseline", "copy", "--size", "100x100", *data],
         ["--baseline", "copy", "--device", "toaster", *data],
     ):
-        with pytest.raises(SystemExit):
+        with pytest.raises(InputError):
             parse_args(argv)

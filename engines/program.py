@@ -1,0 +1,93 @@
+"""How every program ends: what the user can mend is one sentence on stderr, and the exit code says which end.
+
+0: done. 1: done, and what was compared or checked is not as it should be. 2: something given cannot be used.
+130: interrupted.
+"""
+
+import argparse
+import logging
+import re
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, ClassVar, NoReturn
+
+from engines.protocol import EngineError
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+
+class InputError(ValueError):
+    """Something the user gave cannot be used; the message is one sentence that says what and why."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints are InputErrors, without the usage text before them."""
+
+    command: ClassVar[str | None] = None  # how the program was called, where `rmgn` calls it
+
+    def __init__(self, **options: Any) -> None:
+        """options: argparse's own; line breaks of the description are kept."""
+        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        options.setdefault("prog", Parser.command or _module())
+        super().__init__(**options)
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message} (--help explains)")
+
+
+def _module() -> str | None:
+    """`python -m MODULE` where the program was called so; None leaves the name to argparse."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return f"python -m {spec.name}" if spec else None
+
+
+def run(
+    program: Callable[[Sequence[str] | None], int | None],
+    argv: Sequence[str] | None = None,
+    known: tuple[type[Exception], ...] = (),
+    memory: str = "close other programs",
+) -> int:
+    """Run a command line program and return its exit code, by default 0.
+
+    known: errors, beside InputError, EngineError and OSError, whose message is for the user. memory: what to
+    do where it runs out.
+    """
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    try:
+        return program(argv) or 0
+    except KeyboardInterrupt as error:  # its text, if any, says how to go on
+        print("; ".join(["interrupted", *map(str, error.args)]), file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except Exception as error:
+        # An OSError, as of no access, a name too long or a full disk, names the file.
+        sentence = _out_of_memory(error, memory)
+        if sentence is None and not isinstance(error, (InputError, EngineError, OSError, *known)):
+            raise
+        print(f"error: {sentence or told(error)}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+
+
+def told(error: BaseException) -> str:
+    """What an error says, without the traceback that a DataLoader puts before it when a worker raised it."""
+    text = str(error)
+    caught = re.match(r"Caught (\w+) in .*\n", text)
+    if caught is None:
+        return text
+    behind = text.rpartition('\n  File "')[2]  # the traceback's last entry, then the error
+    message = re.search(rf"^(?:[\w.]+\.)?{caught[1]}: (.*)", behind, re.MULTILINE | re.DOTALL)
+    return message[1].rstrip() if message else text.rstrip().rpartition("\n")[2]
+
+
+def _out_of_memory(error: Exception, advice: str) -> str | None:
+    """A sentence for an error that tells of too little memory, None for any other."""
+    # By name, since a program that runs without PyTorch does not import it for its errors.
+    if any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__):
+        return f"the GPU has too little memory ({str(error).partition('. ')[0]}): {advice}"
+    if isinstance(error, MemoryError):
+        return f"there is too little memory: {advice}"
+    # The system kills a process of many gigabytes without a reason given.
+    if isinstance(error, BrokenProcessPool) or re.match(r"DataLoader worker .*(killed|exited)", str(error)):
+        return f"a process of --workers was killed, as where memory runs out: take fewer, or {advice}"
+    return None

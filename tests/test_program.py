@@ -1,0 +1,166 @@
+"""How programs end: one sentence and an exit code, whatever goes wrong."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from engines import EngineError
+from engines.program import InputError, Parser, run, told
+
+
+class Failing(Dataset[int]):
+    """Raises, in a DataLoader's worker, what it is made with."""
+
+    def __init__(self, failure: Callable[[], object]) -> None:
+        self.failure = failure
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> int:
+        self.failure()
+        return index
+
+
+def two_lines() -> None:
+    raise ValueError("a.png: not a picture\nValueError: as its second line says")
+
+
+def a_class_of_ours() -> None:
+    try:
+        two_lines()
+    except ValueError as error:
+        raise InputError("b.png: damaged: yes") from error
+
+
+def killed() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def read(failure: Callable[[], object]) -> Callable[[Sequence[str] | None], None]:
+    """A program that reads one item in a worker."""
+
+    def program(argv: Sequence[str] | None) -> None:  # noqa: ARG001
+        list(DataLoader(Failing(failure), num_workers=1))
+
+    return program
+
+
+def ended(error: BaseException) -> Callable[[Sequence[str] | None], None]:
+    """A program that raises this."""
+
+    def program(argv: Sequence[str] | None) -> None:  # noqa: ARG001
+        raise error
+
+    return program
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (InputError("x.png is no picture"), 2, "error: x.png is no picture"),
+        (EngineError("no GPU"), 2, "error: no GPU"),
+        (ValueError("a known one"), 2, "error: a known one"),
+        (FileNotFoundError(2, "No such file", "x"), 2, "error: [Errno 2] No such file: 'x'"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (KeyboardInterrupt("the same command goes on"), 130, "interrupted; the same command goes on"),
+        (MemoryError(), 2, "error: there is too little memory: take less"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB. GPU 0 has\nmore lines"),
+            2,
+            "error: the GPU has too little memory (CUDA out of memory): take less",
+        ),
+    ],
+)
+def test_what_a_user_can_mend_is_one_sentence(
+    error: BaseException, code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(ended(error), None, (ValueError,), memory="take less") == code
+    assert capsys.readouterr().err == f"{said}\n"
+
+
+def test_other_errors_keep_their_traceback() -> None:
+    for error in (ValueError("a bug"), RuntimeError("another")):
+        with pytest.raises(type(error), match=str(error)):
+            run(ended(error))
+
+
+def test_a_program_gives_its_own_exit_code() -> None:
+    assert run(lambda argv: len(argv or ""), ["a"]) == 1
+    assert run(lambda _: None) == 0
+
+
+def test_what_a_worker_says_is_told_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    assert told(ValueError("plain: text")) == "plain: text"
+    assert run(read(two_lines), None, (ValueError,)) == 2
+    said = "a.png: not a picture\nValueError: as its second line says"
+    assert capsys.readouterr().err == f"error: {said}\n"
+    assert run(read(a_class_of_ours)) == 2
+    assert capsys.readouterr().err == "error: b.png: damaged: yes\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX's")
+def test_a_killed_worker_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(read(killed), memory="take a smaller --batch") == 2
+    said = "error: a process of --workers was killed, as where memory runs out: take fewer, or take a smaller"
+    assert capsys.readouterr().err.startswith(said)
+
+
+def test_a_parser_complains_in_one_sentence() -> None:
+    parser = Parser()
+    commands = parser.add_subparsers(required=True, dest="command")
+    commands.add_parser("page").add_argument("--count", type=int)
+    for argv in ([], ["page", "--count", "x"], ["page", "--size", "1"], ["other"]):
+        with pytest.raises(InputError, match=r"\(--help explains\)$"):
+            parser.parse_args(argv)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "rmgn.halve",
+        "rmgn.experiments.figure6",
+        "rmgn.experiments.table2",
+        "rmgn.data.check",
+        "kernels.compile",
+    ],
+)
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
+def test_ctrl_c_is_one_line(module: str) -> None:
+    code = (
+        f"import importlib, sys, time\nprogram = importlib.import_module({module!r})\n"
+        "def work(argv):\n    print('begun', flush=True)\n    time.sleep(60)\n"
+        "program.command = work\nsys.exit(program.main([]))\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (130, "interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("command", "usage"),
+    [
+        (["-m", "runtime.programs", "halve"], "usage: rmgn halve"),
+        (["-m", "rmgn.halve"], "usage: python -m rmgn.halve"),
+        (["-m", "runtime.tryon"], "usage: python -m runtime.tryon"),
+        (["export/parity.py"], "usage: parity.py"),
+    ],
+)
+def test_usage_names_the_program_as_it_was_called(command: list[str], usage: str) -> None:
+    root = Path(__file__).parent.parent
+    done = subprocess.run(
+        [sys.executable, *command, "--help"], cwd=root, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith(f"{usage} "), done.stdout
