@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from engines.whole_file import write_whole
 from rmgn import checkpoint
 from rmgn.stages import Network
 
@@ -30,7 +31,7 @@ class RunFolder:
     def write_config(self, config: dict[str, Any]) -> None:
         """Record the settings."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        write_whole(self.folder / "config.json", (json.dumps(config, indent=2) + "\n").encode())
 
     def newest(self) -> Path | None:
         """The newest whole checkpoint; a folder gets its name only when it is whole."""
@@ -38,7 +39,10 @@ class RunFolder:
         return found[-1] if found else None
 
     def save(self, step: int, model: Network, ema: Network, state: dict[str, Any]) -> Path:
-        """Write a checkpoint, then drop the older ones."""
+        """Write a checkpoint, unless this step has one, then drop the older ones."""
+        target = self.steps / f"{step:08d}"
+        if target.exists():  # a stop was asked for while it was written
+            return target
         self.steps.mkdir(parents=True, exist_ok=True)
         older = sorted(self.steps.glob("[0-9]*"))
         partial = self.steps / ".partial"
@@ -47,10 +51,6 @@ class RunFolder:
         checkpoint.save(model, partial / "model.safetensors")
         checkpoint.save(ema, partial / "ema.safetensors")
         torch.save(state, partial / "state.pt")
-        target = self.steps / f"{step:08d}"
-        if target.exists():
-            older = [path for path in older if path != target]
-            shutil.rmtree(target)
         partial.rename(target)
         checkpoint.save(ema, self.folder / "last.safetensors", {**self.notes, "step": str(step)})
         for path in older:

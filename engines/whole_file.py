@@ -1,0 +1,61 @@
+"""Files that appear whole or not at all, and whether they can be written, told before any work is done."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from engines.program import InputError
+
+
+def partial_path(path: Path) -> Path:
+    """Where a file is written before it takes its name: beside it, hidden, with the same suffix."""
+    return path.with_name(f".{path.stem}.partial{path.suffix}")
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Gives the path to write to; that file takes the name `path` once the block ends, or goes if it fails.
+
+    One process writes a file at a time.
+    """
+    partial = partial_path(path)
+    try:
+        yield partial
+        partial.replace(path)
+    except BaseException:
+        with suppress(OSError):  # a read-only file system refuses this too
+            partial.unlink(missing_ok=True)
+        raise
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all. Raises OSError."""
+    with whole_file(path) as partial:
+        partial.write_bytes(data)
+
+
+def check_writable(path: Path) -> None:
+    """Raise InputError where no file can be written to `path`."""
+    probe = partial_path(path)
+    try:
+        if path.is_dir():
+            raise InputError(f"{path} is a folder, not a file to write")
+        if not path.parent.is_dir():
+            raise InputError(f"cannot write {path}: there is no folder {path.parent}")
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from error
+
+
+def check_folder(folder: Path) -> None:
+    """Raise InputError where `folder` cannot be made, or no file written into it; makes nothing itself."""
+    try:
+        there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+        if not there.is_dir():
+            raise InputError(f"cannot write into {folder}: {there} is a file")
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise InputError(f"cannot write into {folder}: {error.strerror}") from error
