@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from engines import BACKENDS
 from engines.program import Parser, run
+from engines.whole_file import check_folder
 from rmgn import contenders
 from rmgn.config import PRESETS, parse_size
 from rmgn.contenders import Answer, Contender
@@ -270,6 +271,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def command(argv: Sequence[str] | None) -> None:
     args = parse_args(argv)
+    check_folder(args.out)  # now rather than after the last trial
     cv2.setNumThreads(1)
     rivals: list[Contender] = []
     try:

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from rmgn.data.files import write_whole
+from engines.whole_file import write_whole
 
 Bgr = npt.NDArray[np.uint8]
 LINE = 18  # height of a caption

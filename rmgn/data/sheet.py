@@ -1,4 +1,4 @@
-"""A contact sheet of layers: `python -m rmgn.data.sheet LAYERS sheet.jpg --count 48 [--show truth]`.
+"""A contact sheet of layers: `python -m rmgn.data.sheet LAYERS --out sheet.jpg [--show truth]`.
 
 Shows consecutive samples, nothing chosen. `--show people` has one dressed picture a sample, `shop` both shop
 photos, `truth` for both garments the shop photo, the person, the photo warped by the true flow, the parse.
@@ -18,9 +18,11 @@ import torch
 import torch.nn.functional as F
 
 from engines.program import InputError, Parser, run
+from engines.whole_file import check_writable
 from rmgn.data.dress import Dressed, dress
 from rmgn.data.files import to_bgr
 from rmgn.data.generated import GeneratedPeople
+from rmgn.gallery import write_picture
 
 _UNSEEN = torch.tensor([1.0, -1.0, 1.0]).view(3, 1, 1)  # magenta: garment that the shop photo does not show
 _COLOURS = np.random.default_rng(4).uniform(-1, 1, (256, 3))
@@ -57,7 +59,13 @@ def contact_sheet(
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = Parser(description=__doc__)
     parser.add_argument("layers", type=Path, help="folder of generated layers, or a clip's")
-    parser.add_argument("out", type=Path, help="picture to write, by its suffix .jpg, .png, …")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="picture to write, a .jpg or .png",
+    )
     parser.add_argument("--count", type=int, default=48, help="samples shown, from the folder's first (48)")
     parser.add_argument("--columns", type=int, default=12, help="pictures side by side (12)")
     parser.add_argument(
@@ -76,11 +84,10 @@ def command(argv: Sequence[str] | None) -> None:
     args = parse_args(argv)
     if not cv2.haveImageWriter(args.out.name):
         raise InputError(f"{args.out} has no picture suffix such as .png or .jpg")
+    check_writable(args.out)
     people = GeneratedPeople(args.layers, seed=args.seed, flip=False, assets=args.assets)
     sheet = contact_sheet(people, args.count, args.columns, args.show)
-    quality = [cv2.IMWRITE_JPEG_QUALITY, 85] if args.out.suffix in (".jpg", ".jpeg") else []
-    if not cv2.imwrite(str(args.out), sheet, quality):
-        raise InputError(f"cannot write {args.out}")
+    write_picture(args.out, sheet, quality=85)
     print(f"{args.out}: {min(args.count, len(people))} samples")
 
 

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from engines.program import Parser, run
+from engines.whole_file import check_folder
 from rmgn import checkpoint
 from rmgn.config import parse_size
 from rmgn.data.files import to_bgr
@@ -144,6 +145,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def command(argv: Sequence[str] | None) -> None:
     args = parse_args(argv)
+    check_folder(args.out)
     model = checkpoint.load(args.checkpoint)
     if model.config.generator != "rmgn":
         raise DataError(f"{args.checkpoint} holds the PF-AFN generator, which has no regional masks")

@@ -274,6 +274,8 @@ def test_mistakes_are_one_line(
             "too similar names, A B and a_b",
         ),
         (["--baseline", "copy", "--inception", "none.pth", *data], "pt_inception"),
+        (["--baseline", "copy", *data, "--out", str(weights)], f"{weights} is a file"),
+        (["--baseline", "copy", *data, "--out", str(weights / "below")], f"{weights} is a file"),
         (["--results", str(wide), *data, *one], "000000_a.png: 60x60 is not of the shape"),
         (["--results", str(shared), "--setting", "paired", *data], "000000.png answers paired 000000_a and"),
         (["--baseline", "copy", "--setting", "paired", "--pairs", "x", *photos], "which are not asked for"),
