@@ -20,6 +20,7 @@ from engines.bundle import Bundle, sha256
 from engines.device import compute_capability, open_device
 from engines.protocol import Engine, EngineError
 from engines.tensorrt_run import TensorRtEngine
+from engines.whole_file import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +116,7 @@ def build_plan(
         sha256=sha256(path),
         fused=fused,
     )
-    _write(path.with_suffix(".json"), (json.dumps(asdict(manifest), indent=2) + "\n").encode())
+    write_whole(path.with_suffix(".json"), (json.dumps(asdict(manifest), indent=2) + "\n").encode())
     return path
 
 
@@ -245,9 +246,3 @@ def _message(line: str) -> list[Any] | str | None:
     if isinstance(said, list) and len(said) == 3:
         return said
     return str(said["error"]) if isinstance(said, dict) and set(said) == {"error"} else None
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_bytes(content)
-    temporary.replace(path)

@@ -13,6 +13,7 @@ import numpy as np
 from engines.bundle import Bundle
 from engines.device import Device
 from engines.protocol import Array, EngineError, PipelinedEngine, Run
+from engines.whole_file import write_whole
 
 
 @dataclass
@@ -201,13 +202,8 @@ class TensorRtEngine(PipelinedEngine[_Run]):
     def _save_cache(self) -> None:
         """Keep what TensorRT-RTX compiled for a quick next start; a read-only folder does not matter."""
         self._device.synchronize(self._compute)
-        part = self._cache_file.with_name(f".{self._cache_file.name}.part")
-        try:
-            part.write_bytes(bytes(self._cache.serialize()))
-            part.replace(self._cache_file)
-        except OSError:
-            with suppress(OSError):  # a read-only file system refuses this too
-                part.unlink(missing_ok=True)
+        with suppress(OSError):
+            write_whole(self._cache_file, bytes(self._cache.serialize()))
 
     def close(self) -> None:
         if self._closed:

@@ -1,18 +1,17 @@
 """Our checkpoints: safetensors with the model's configuration in their metadata."""
 
 import contextlib
-import os
 import re
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialised
 
 from engines.program import InputError
+from engines.whole_file import write_whole
 from rmgn.config import ModelConfig
 from rmgn.model import RMGN
 from rmgn.teacher import ParserBased
@@ -47,16 +46,9 @@ def save(
             raise CheckpointError(f"{name} is too large for float16; {path} is not written")
         tensors[name] = tensors[name].half()
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        own = {"network": NAMES[type(model)], "config": model.config.to_json()}
-        save_file(tensors, temporary, metadata={**(metadata or {}), **own})
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    own = {"network": NAMES[type(model)], "config": model.config.to_json()}
+    # Not by its save_file, whose files nobody else may read.
+    write_whole(path, serialised(tensors, metadata={**(metadata or {}), **own}))
 
 
 def load(path: str | Path) -> RMGN:

@@ -25,6 +25,7 @@ from typing import Any
 from tqdm import tqdm
 
 import engines
+from engines.whole_file import check_writable, write_whole
 from runtime import bundles, garment, pictures, screen, sources
 from runtime.dresser import Dresser, Fitted, fit
 from runtime.failure import InputError, Parser, run
@@ -36,7 +37,7 @@ from runtime.slot import Closed
 from runtime.smoothing import Smoothing
 from runtime.sources import Camera, Source, open_source
 from runtime.stats import Stats
-from runtime.targets import check_apart, check_writable
+from runtime.targets import check_apart
 from runtime.view import TURNS, View, parse_aspect
 from runtime.wardrobe import Wardrobe
 from runtime.web_page import PHOTO_S, Address, WebPage, check_key, parse_address, pressed
@@ -293,9 +294,7 @@ class Mirror:
         for path in self._recorded:
             print(f"video: {path}")
         if self._options.stats:
-            whole = pictures.partial(self._options.stats)
-            whole.write_text(json.dumps(stats, indent=2) + "\n", encoding="utf-8")
-            whole.replace(self._options.stats)
+            write_whole(self._options.stats, (json.dumps(stats, indent=2) + "\n").encode())
         if stats["frames"] and stats["failed"] == stats["frames"]:
             raise engines.EngineError(
                 "no frame could be dressed: " + "; ".join(self._pipeline.notices.current())

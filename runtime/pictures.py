@@ -2,13 +2,13 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.whole_file import write_whole
 from runtime.failure import InputError
 
 Pixels = NDArray[np.uint8]
@@ -78,19 +78,10 @@ def write(path: Path, picture: Pixels) -> None:
         written = False
     if not written:
         raise InputError(f"{path} has no picture suffix such as .png or .jpg")
-    whole = partial(path)
     try:
-        whole.write_bytes(data.tobytes())
-        whole.replace(path)
+        write_whole(path, data.tobytes())
     except OSError as error:
-        with suppress(OSError):  # a read-only file system refuses this too
-            whole.unlink(missing_ok=True)
         raise InputError(f"cannot write {path}: {error.strerror}") from error
-
-
-def partial(path: Path) -> Path:
-    """Where a file is written before it takes its name: beside it, hidden, with the same suffix."""
-    return path.with_name(f".{path.stem}.partial{path.suffix}")
 
 
 def listing(folder: Path) -> list[Path]:

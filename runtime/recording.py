@@ -8,9 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.whole_file import check_writable, partial_path
 from runtime.failure import InputError
-from runtime.pictures import partial
-from runtime.targets import check_writable
 
 Pixels = NDArray[np.uint8]
 
@@ -34,7 +33,7 @@ class Recorder:
         self._live = live
         self._copies = copies
         # Absolute, since FFmpeg takes what stands before a colon for a protocol: 12:30.mp4.
-        self._whole = partial(path.absolute())
+        self._whole = partial_path(path.absolute())
         self._writer: cv2.VideoWriter | None = None
         self._size = (0, 0)
         self._started = 0.0

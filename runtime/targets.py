@@ -6,22 +6,8 @@ from pathlib import Path
 
 import cv2
 
+from engines.whole_file import check_writable
 from runtime.failure import InputError
-from runtime.pictures import partial
-
-
-def check_writable(path: Path) -> None:
-    """Raise InputError where no file can be written to `path`."""
-    probe = partial(path)
-    try:
-        if path.is_dir():
-            raise InputError(f"{path} is a folder, not a file to write")
-        if not path.parent.is_dir():
-            raise InputError(f"cannot write {path}: there is no folder {path.parent}")
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}") from error
 
 
 def check_picture(path: Path) -> None:

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from engines.whole_file import check_writable
 from runtime import garment, pictures, show_mask
 from runtime.failure import InputError
 from runtime.garment_mask import plain_background_mask
-from runtime.targets import check_writable
 
 Pixels = NDArray[np.uint8]
 

@@ -27,8 +27,9 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from engines.program import Parser, run
+from engines.whole_file import write_whole
 from rmgn.data.dress import Dressed, dress
-from rmgn.data.files import quantise, write_whole
+from rmgn.data.files import quantise
 from rmgn.data.generate import read_manifest
 from rmgn.data.generated import Batch, GeneratedPeople
 from rmgn.data.people.assets import announce

@@ -19,9 +19,10 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from engines.program import InputError, Parser, run
+from engines.whole_file import write_whole
 from rmgn.data import read
 from rmgn.data.datasets import recognise
-from rmgn.data.files import sha256, write_whole
+from rmgn.data.files import sha256
 from rmgn.data.folder_check import check_folder
 from rmgn.data.generate import MANIFEST, read_manifest
 from rmgn.data.people import layers
@@ -130,8 +131,8 @@ def _points_problems(path: Path) -> Iterator[str]:
 
 def picture_numbers(folder: Path) -> list[str]:
     """Numbers of the samples in the plain layout, also of those that were not finished."""
-    people = {path.stem.rpartition("_")[0] for path in (folder / "person").glob("*_[ab].*")}
-    return sorted(people | {path.stem for path in (folder / "keypoints").glob("*.json")})
+    people = {path.stem.rpartition("_")[0] for path in (folder / "person").glob("[!.]*_[ab].*")}
+    return sorted(people | {path.stem for path in (folder / "keypoints").glob("[!.]*.json")})
 
 
 def _picture_problems(folder: Path, stem: str) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Pictures as bytes, and files that appear whole or not at all."""
+"""Pictures as bytes, and what tells one file from another."""
 
 from __future__ import annotations
 
@@ -23,10 +23,3 @@ def to_bgr(picture: Tensor) -> npt.NDArray[np.uint8]:
 def sha256(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file under another name beside it, then rename it."""
-    temporary = path.with_suffix(".part")
-    temporary.write_bytes(data)
-    temporary.replace(path)

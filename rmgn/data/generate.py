@@ -23,6 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from engines.program import InputError, Parser, run
+from engines.whole_file import whole_file, write_whole
 from rmgn.data.files import sha256
 
 if TYPE_CHECKING:
@@ -119,15 +120,23 @@ def _claim(out: Path, order: Order | ClipOrder) -> None:
         for name in ("hard", "subpixels"):
             if wanted[name] == getattr(Order, name):
                 del wanted[name]
-    if note.exists() and json.loads(note.read_text()) != wanted:
+    if not note.exists():
+        if next(out.glob("[0-9]*.zip"), None):
+            raise ValueError(
+                f"{out} holds samples, but not the order.json that says which: choose another folder"
+            )
+        write_whole(note, (json.dumps(wanted) + "\n").encode())
+        return
+    text = note.read_text(encoding="utf-8", errors="replace").strip()
+    try:
+        found = json.loads(text)
+    except ValueError as error:
         raise ValueError(
-            f"{out} holds samples of another order ({note.read_text().strip()}): choose another folder"
-        )
-    if not note.exists() and next(out.glob("[0-9]*.zip"), None):
-        raise ValueError(
-            f"{out} holds samples, but not the order.json that says which: choose another folder"
-        )
-    note.write_text(json.dumps(wanted) + "\n")
+            f"{note} is damaged ({error}): choose another folder, or, if this very command made what lies in "
+            f"this one, let the file hold {json.dumps(wanted)}"
+        ) from error
+    if found != wanted:
+        raise ValueError(f"{out} holds samples of another order ({text}): choose another folder")
 
 
 def generate_clips(args: argparse.Namespace) -> None:
@@ -154,11 +163,9 @@ def generate_clips(args: argparse.Namespace) -> None:
 
 def write_manifest(out: Path) -> None:
     """`manifest.jsonl`: every parameter drawn and the SHA-256 of each sample that is there, one a line."""
-    temporary = out / "manifest.part"
-    with temporary.open("w") as file:
+    with whole_file(out / MANIFEST) as partial, partial.open("w") as file:
         for path in sorted(out.glob("[0-9]*.zip")):
             file.write(json.dumps({**read_meta(path), "sha256": sha256(path)}, sort_keys=True) + "\n")
-    temporary.replace(out / MANIFEST)
 
 
 def read_manifest(folder: Path) -> dict[str, str]:
@@ -256,9 +263,9 @@ def generate_samples(args: argparse.Namespace) -> None:
 
 
 def _sweep(out: Path) -> None:
-    """Remove what was being written when the program was stopped, and nothing that may be somebody's own."""
-    for path in [part for depth in ("", "*/", "*/*/") for part in out.glob(f"{depth}*.part")]:
-        if re.fullmatch(r"([0-9]{6}(_[ab])?|manifest|clip)\.part", path.name):
+    """Remove what workers were writing when they were stopped, and nothing that may be somebody's own."""
+    for path in [*out.glob(".*.partial.zip"), *out.glob("*/.*.partial.zip")]:
+        if re.fullmatch(r"\.[0-9]{6}\.partial\.zip", path.name):
             path.unlink(missing_ok=True)
 
 

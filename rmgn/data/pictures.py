@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from engines.whole_file import write_whole
 from rmgn.data.dress import dress
-from rmgn.data.files import to_bgr, write_whole
+from rmgn.data.files import to_bgr
 from rmgn.data.generated import Batch
 
 FOLDERS = {

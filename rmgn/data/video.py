@@ -24,8 +24,9 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from engines.program import InputError
+from engines.whole_file import write_whole
 from rmgn.data.dress import dress
-from rmgn.data.files import to_bgr, write_whole
+from rmgn.data.files import to_bgr
 from rmgn.data.generated import Batch, auto_exposure, tensors
 from rmgn.data.look import draw_look
 from rmgn.data.people import layers

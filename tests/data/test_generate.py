@@ -10,13 +10,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 import psutil
 import pytest
 import torch
 
+from engines.whole_file import whole_file
 from rmgn.data import check, pictures, sheet
 from rmgn.data.generate import Order, generate, main
 from rmgn.data.generated import GeneratedPeople
@@ -67,9 +67,10 @@ def test_ctrl_c_ends_workers_at_once_and_without_a_word() -> None:
     assert (parent.returncode, said) == (130, "")
 
 
-def _stop_at_half(path: Path, *_: object) -> NoReturn:
-    path.with_suffix(".part").write_bytes(b"half a file")
-    raise KeyboardInterrupt
+def _stop_at_half(path: Path, *_: object) -> None:
+    with whole_file(path) as partial:
+        partial.write_bytes(b"half a file")
+        raise KeyboardInterrupt
 
 
 def test_ctrl_c_is_one_line_and_leaves_nothing_half_written(
@@ -77,8 +78,9 @@ def test_ctrl_c_is_one_line_and_leaves_nothing_half_written(
 ) -> None:
     """While layers are made, while they are dressed as pictures, and in what reads them."""
     shutil.copytree(layers_folder, tmp_path / "layers")
-    mine = tmp_path / "download.part"
+    mine = tmp_path / ".download.partial.zip"
     mine.touch()
+    (tmp_path / "layers" / ".000001.partial.zip").write_bytes(b"of a worker that was killed")
     (tmp_path / "layers" / "000002.zip").unlink()
     arguments = ["--out", str(tmp_path), "--seed", "11", "--workers", "1", "--as", "pictures", "--count"]
 
@@ -87,7 +89,7 @@ def test_ctrl_c_is_one_line_and_leaves_nothing_half_written(
         said = capsys.readouterr().err
         assert said.strip().splitlines()[-1] == line
         assert "Traceback" not in said
-        assert list(tmp_path.rglob("*.part")) == [mine]
+        assert list(tmp_path.rglob("*.partial*")) == [mine]
 
     with monkeypatch.context() as patch:
         patch.setattr(layers, "write_whole", _stop_at_half)
@@ -97,21 +99,22 @@ def test_ctrl_c_is_one_line_and_leaves_nothing_half_written(
         stopped(main([*arguments, "2"]), "interrupted; the same command goes on")
     with monkeypatch.context() as patch:
         patch.setattr(layers, "load", _stop_at_half)
-        for program, more in ((check, []), (sheet, [str(tmp_path / "sheet.png")])):
-            status = program.main([str(tmp_path / "layers"), *more])
-            (tmp_path / "layers" / "000000.part").unlink()
-            stopped(status, "interrupted")
+        for program, more in ((check, []), (sheet, ["--out", str(tmp_path / "sheet.png")])):
+            stopped(program.main([str(tmp_path / "layers"), *more]), "interrupted")
 
 
 def test_a_sheet_is_told(layers_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "sheet.png"
-    assert sheet.main([str(layers_folder), str(out), "--count", "2", "--columns", "2"]) == 0
+    assert sheet.main([str(layers_folder), "--out", str(out), "--count", "2", "--columns", "2"]) == 0
     assert capsys.readouterr().out == f"{out}: 2 samples\n"
     for arguments, says in (
         ([str(out), "--assets", str(tmp_path)], "no assets in"),
-        ([str(tmp_path / "no" / "sheet.png"), "--count", "1"], "cannot write"),
+        ([str(tmp_path / "no" / "sheet.png")], "there is no folder"),
+        ([str(tmp_path / "folder.png")], "is a folder"),
+        ([str(tmp_path / "sheet.txt")], "has no picture suffix"),
     ):
-        assert sheet.main([str(layers_folder), *arguments]) == 2
+        (tmp_path / "folder.png").mkdir(exist_ok=True)
+        assert sheet.main([str(layers_folder), "--out", *arguments]) == 2
         assert says in capsys.readouterr().err
 
 
@@ -124,13 +127,13 @@ def test_goes_on_after_a_kill(layers_folder: Path, tmp_path: Path) -> None:
     done = layers_folder / "000001.zip"
     for kept in (done, layers_folder / "order.json"):
         (tmp_path / kept.name).write_bytes(kept.read_bytes())
-    (tmp_path / "000000.part").write_bytes(b"half a file")
+    (tmp_path / ".000000.partial.zip").write_bytes(b"half a file")
     before = (tmp_path / done.name).stat().st_mtime_ns
     generate(Order(str(tmp_path), 2, seed=11), progress=False)
     assert (tmp_path / done.name).stat().st_mtime_ns == before
     made = _bytes(tmp_path)
     assert made["000000.zip"] == (layers_folder / "000000.zip").read_bytes()
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob("*.partial*"))
     lines = (tmp_path / "manifest.jsonl").read_text().splitlines()
     assert [json.loads(line)["index"] for line in lines] == [0, 1]
     assert {"shape", "pose", "garments", "camera", "rejected"} <= json.loads(lines[0]).keys()
@@ -287,6 +290,29 @@ def test_damaged_layers_are_named(
     assert "000001.zip is damaged" in capsys.readouterr().err
     assert main(["--out", str(folder / "000001.zip" / "below"), *arguments]) == 2
     assert "Not a directory" in capsys.readouterr().err
+
+
+def test_the_order_of_a_folder_is_written_once(
+    layers_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And where it is damaged, the message says what it should hold."""
+    folder = tmp_path / "layers"
+    shutil.copytree(layers_folder, folder)
+    note = folder / "order.json"
+    order = json.loads(note.read_text())
+    size = "x".join(map(str, order["size"]))
+    arguments = ["--out", str(folder), "--count", "1", "--size", size, "--seed", str(order["seed"])]
+    note.chmod(0o444)
+    before = note.stat().st_mtime_ns
+    assert main([*arguments, "--workers", "1"]) == 0
+    assert note.stat().st_mtime_ns == before
+    note.write_bytes(note.read_bytes()[:20])
+    capsys.readouterr()
+    assert main([*arguments, "--workers", "1"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {note} is damaged (")
+    note.write_text(said.partition("let the file hold ")[2])
+    assert json.loads(note.read_text()) == order
 
 
 def test_the_manifest_lists_all_that_is_there(layers_folder: Path, tmp_path: Path) -> None:

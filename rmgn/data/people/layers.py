@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from rmgn.data.files import write_whole
+from engines.whole_file import write_whole
 
 VERSION = 1
 U8 = npt.NDArray[np.uint8]
