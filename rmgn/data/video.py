@@ -24,7 +24,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from engines.program import InputError
-from engines.whole_file import write_whole
+from engines.whole_file import whole_file, write_whole
 from rmgn.data.dress import dress
 from rmgn.data.files import to_bgr
 from rmgn.data.generated import Batch, auto_exposure, tensors
@@ -32,6 +32,7 @@ from rmgn.data.look import draw_look
 from rmgn.data.people import layers
 from rmgn.data.stock import part, stock
 from rmgn.data.workers import each, processes
+from rmgn.gallery import write_picture
 
 ATTEMPTS = 40
 F32 = npt.NDArray[np.float32]
@@ -219,33 +220,48 @@ class ClipFrames(Dataset[Batch]):
 
 
 def write_clip(folder: Path, seed: int = 0, assets: Path | None = None) -> None:
-    """Dress a clip's frames in one look and write both videos, garments and masks into its folder."""
+    """Dress a clip's frames in one look and write both videos, garments and masks into its folder.
+
+    Raises InputError where a video cannot be written whole, OSError for the pictures; what was there stays.
+    """
     frames = ClipFrames(folder, seed, assets)
-    temporary = [folder / f"{side}.part.mp4" for side in "ab"]
-    try:
-        _write_clip(folder, frames, temporary)
-    finally:
-        for path in temporary:
-            path.unlink(missing_ok=True)
+    # Absolute, since FFmpeg takes what stands before a colon for a protocol.
+    a, b = (folder.absolute() / f"{side}.mp4" for side in "ab")
+    with whole_file(a) as partial_a, whole_file(b) as partial_b:
+        partial = (partial_a, partial_b)
+        _write_clip(folder, frames, partial)
+        for path, video in zip(partial, (a, b), strict=True):
+            if not _shows(path, len(frames)):
+                raise InputError(f"cannot write {video} whole: is its disk full?")
 
 
-def _write_clip(folder: Path, frames: ClipFrames, temporary: Sequence[Path]) -> None:
+def _write_clip(folder: Path, frames: ClipFrames, videos: Sequence[Path]) -> None:
     writers: list[cv2.VideoWriter] = []
-    for number in range(len(frames)):
-        dressed = dress(frames.collate([frames[number]]))
-        pictures = [to_bgr(dressed.person[0, k]) for k in (0, 1)]
-        if not writers:
-            size = (pictures[0].shape[1], pictures[0].shape[0])
-            code = cv2.VideoWriter.fourcc(*"mp4v")
-            writers = [cv2.VideoWriter(str(path), code, frames.fps, size) for path in temporary]
-            if not all(writer.isOpened() for writer in writers):
-                raise InputError(f"cannot write {temporary[0]}: this OpenCV has no MPEG-4 encoder")
-            for k, side in enumerate("ab"):
-                cv2.imwrite(str(folder / f"garment_{side}.png"), to_bgr(dressed.garment[0, k]))
-                mask = (dressed.garment_mask[0, k, 0] * 255).byte().numpy()
-                cv2.imwrite(str(folder / f"garment_mask_{side}.png"), mask)
-        for writer, picture in zip(writers, pictures, strict=True):
-            writer.write(picture)
-    for writer, path, side in zip(writers, temporary, "ab", strict=True):
-        writer.release()
-        path.replace(folder / f"{side}.mp4")
+    try:
+        for number in range(len(frames)):
+            dressed = dress(frames.collate([frames[number]]))
+            pictures = [to_bgr(dressed.person[0, k]) for k in (0, 1)]
+            if not writers:
+                size = (pictures[0].shape[1], pictures[0].shape[0])
+                code = cv2.VideoWriter.fourcc(*"mp4v")
+                writers = [cv2.VideoWriter(str(path), code, frames.fps, size) for path in videos]
+                if not all(writer.isOpened() for writer in writers):
+                    raise InputError(f"cannot write videos into {folder}: this OpenCV has no MPEG-4 encoder")
+                for k, side in enumerate("ab"):
+                    write_picture(folder / f"garment_{side}.png", to_bgr(dressed.garment[0, k]))
+                    mask = (dressed.garment_mask[0, k, 0] * 255).byte().numpy()
+                    write_picture(folder / f"garment_mask_{side}.png", mask)
+            for writer, picture in zip(writers, pictures, strict=True):
+                writer.write(picture)
+    finally:
+        for writer in writers:
+            writer.release()
+
+
+def _shows(path: Path, count: int) -> bool:
+    """Whether a video has so many frames: OpenCV does not say while it writes that a disk is full."""
+    video = cv2.VideoCapture(str(path))
+    try:
+        return video.isOpened() and round(video.get(cv2.CAP_PROP_FRAME_COUNT)) == count
+    finally:
+        video.release()

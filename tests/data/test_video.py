@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from engines.program import InputError
 from rmgn.data import check, video
 from rmgn.data.dress import Dressed, dress
 from rmgn.data.generate import main
@@ -54,7 +56,7 @@ def test_videos_show_every_frame(clip: Path) -> None:
         assert np.asarray(cv2.imread(str(clip / f"garment_{side}.png"))).shape == (*SIZE, 3)
         mask = np.asarray(cv2.imread(str(clip / f"garment_mask_{side}.png"), cv2.IMREAD_UNCHANGED))
         assert set(np.unique(mask)) == {0, 255}
-    assert not list(clip.glob("*.part*"))
+    assert not list(clip.glob(".*"))
 
 
 def test_a_stopped_video_leaves_the_one_before(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,7 +65,7 @@ def test_a_stopped_video_leaves_the_one_before(clip: Path, monkeypatch: pytest.M
 
     def stopped(batch: Batch) -> Dressed:
         if next(moments) == 2:
-            assert (clip / "a.part.mp4").exists()
+            assert (clip / ".a.partial.mp4").exists()
             raise KeyboardInterrupt
         return dress(batch)
 
@@ -71,7 +73,25 @@ def test_a_stopped_video_leaves_the_one_before(clip: Path, monkeypatch: pytest.M
     with pytest.raises(KeyboardInterrupt):
         write_clip(clip)
     assert (clip / "a.mp4").read_bytes() == before
-    assert not list(clip.glob("*.part*"))
+    assert not list(clip.glob(".*"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of file sizes are POSIX's")
+def test_a_video_cut_short_does_not_take_its_name(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writes beyond a limit fail as on a full disk."""
+    import resource
+
+    before = {path.name: path.read_bytes() for path in clip.glob("?.mp4")}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    monkeypatch.setattr(video, "write_picture", lambda *_: None)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before["a.mp4"]) // 2, limits[1]))
+    try:
+        with pytest.raises(InputError, match=r"cannot write .*a\.mp4 whole: is its disk full\?"):
+            write_clip(clip)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {path.name: path.read_bytes() for path in clip.glob("?.mp4")} == before
+    assert not list(clip.glob(".*"))
 
 
 def test_every_frame_has_its_truth(clip: Path) -> None:
