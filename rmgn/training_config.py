@@ -29,6 +29,10 @@ BOUNDS = {
 }
 STAGES = ("pb-warp", "pb-full", "pf-warp", "pf-full", "distill")
 FOLDER = Path(__file__).parent / "configs"
+FLAGS = {
+    "height": "the height of --size",
+    "width": "the width of --size",
+}  # the others are called as settings
 
 
 @dataclass(frozen=True)
@@ -69,10 +73,45 @@ class TrainConfig:
     validate_steps: int = 1000
     save_minutes: float = 10.0
 
+    def __post_init__(self) -> None:
+        """Raise ValueError, which begins with the setting's name, for a value that cannot be."""
+        for each in dataclasses.fields(self):
+            wanted = dict if each.default is dataclasses.MISSING else type(each.default)
+            value = getattr(self, each.name)
+            fits = isinstance(value, (int, float) if wanted is float else wanted)
+            if not fits or (isinstance(value, bool) and wanted is not bool):
+                raise ValueError(f"{each.name} must be of type {wanted.__name__}, not {value!r}")
+        for name, (least, most) in BOUNDS.items():
+            number = getattr(self, name)
+            if not least <= number <= most:
+                most_said = "" if math.isinf(most) else f" and at most {most:g}"
+                raise ValueError(f"{name} must be at least {least:g}{most_said}, not {number}")
+        for name, choices in (("stage", STAGES), ("precision", PRECISIONS), ("preset", tuple(PRESETS))):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)}")
+        for name in ("height", "width"):
+            if getattr(self, name) % 32 or getattr(self, name) < 96:
+                raise ValueError(f"{name} must be a multiple of 32, at least 96, not {getattr(self, name)}")
+        levels = len(ModelConfig.encoder_widths)
+        if self.flow_levels and not self.stage.endswith("-warp"):
+            raise ValueError("flow_levels goes with stages that train the warp module alone")
+        if not 0 <= self.flow_levels <= levels:
+            raise ValueError(f"flow_levels must be 0 to {levels}")
+        if not 0 <= self.held_levels < (self.flow_levels or levels):
+            raise ValueError("held_levels must be 0, or fewer than the levels of flow that are trained")
+        if not 0 <= self.held_stages < levels:
+            raise ValueError(f"held_stages must be 0 to {levels - 1}")
+        if self.reuse > 1 and self.pool < self.batch:
+            raise ValueError(
+                f"pool must fill a batch of {self.batch} where looks are reused, not {self.pool}"
+            )
+        try:
+            self.network()
+        except ValueError as error:
+            raise ValueError(f"model has a fault: {error}") from error
+
     def network(self) -> ModelConfig:
-        """The architecture: the preset with the changes of `model`. Raises ValueError for unknown ones."""
-        if self.preset not in PRESETS:
-            raise ValueError(f"there is no preset {self.preset}; there are {', '.join(PRESETS)}")
+        """The architecture: the preset with the changes of `model`."""
         return ModelConfig.from_json(json.dumps(dataclasses.asdict(PRESETS[self.preset]) | self.model))
 
     @staticmethod
@@ -89,53 +128,26 @@ class TrainConfig:
 
 
 def load_config(name: str, overrides: dict[str, Any]) -> TrainConfig:
-    """Read a named or own TOML file and lay `overrides` over it. Raises ValueError for unknown settings."""
+    """Read a named or own TOML file and lay `overrides`, of a command line's flags, over it.
+
+    Raises ValueError for a setting that is unknown or cannot be so, and says whether file or flag has it.
+    """
     file = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
     if not file.is_file():
-        known = ", ".join(sorted(path.stem for path in FOLDER.glob("*.toml")))
-        raise ValueError(f"there is no training configuration {name}; named ones are {known}")
+        named = ", ".join(sorted(path.stem for path in FOLDER.glob("*.toml")))
+        raise ValueError(f"there is no training configuration {name}; named ones are {named}")
     try:
         values = tomllib.loads(file.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{file} is not TOML: {error}") from error
-    values |= {key: value for key, value in overrides.items() if value is not None}
-    fields = {field.name: field for field in dataclasses.fields(TrainConfig)}
-    unknown = set(values) - set(fields)
+    known = [field.name for field in dataclasses.fields(TrainConfig)]
+    unknown = sorted(set(values) - set(known))
     if unknown:
-        raise ValueError(
-            f"{file} has unknown settings {', '.join(sorted(unknown))}; known are {', '.join(fields)}"
-        )
-    for key, value in values.items():
-        default = fields[key].default
-        wanted = dict if default is dataclasses.MISSING else type(default)
-        fits = isinstance(value, (int, float) if wanted is float else wanted)
-        if not fits or (isinstance(value, bool) and wanted is not bool):
-            raise ValueError(f"{file}: {key} must be of type {wanted.__name__}, not {value!r}")
-    config = TrainConfig(**values)
-    if config.stage not in STAGES:
-        raise ValueError(f"{file}: there is no stage {config.stage}; there are {', '.join(STAGES)}")
-    for name, (least, most) in BOUNDS.items():
-        number = getattr(config, name)
-        if not least <= number <= most:
-            most_said = "" if math.isinf(most) else f" and at most {most:g}"
-            raise ValueError(f"{file}: {name} must be at least {least:g}{most_said}, not {number}")
-    if config.precision not in PRECISIONS:
-        raise ValueError(f"{file}: precision must be {', '.join(PRECISIONS)}, not {config.precision}")
-    for name in ("height", "width"):
-        if getattr(config, name) % 32 or getattr(config, name) < 96:
-            raise ValueError(f"{file}: {name} must be a multiple of 32, at least 96")
-    if config.flow_levels and not config.stage.endswith("-warp"):
-        raise ValueError(f"{file}: flow_levels goes with stages that train the warp module alone")
-    if config.reuse > 1 and config.pool < config.batch:
-        raise ValueError(f"{file}: a pool of {config.pool} looks does not fill batches of {config.batch}")
-    if not 0 <= config.flow_levels <= len(ModelConfig.encoder_widths):
-        raise ValueError(f"{file}: flow_levels must be 0 to {len(ModelConfig.encoder_widths)}")
-    if not 0 <= config.held_levels < (config.flow_levels or len(ModelConfig.encoder_widths)):
-        raise ValueError(f"{file}: held_levels must be 0, or fewer than the levels of flow that are trained")
-    if not 0 <= config.held_stages < len(ModelConfig.encoder_widths):
-        raise ValueError(f"{file}: held_stages must be 0 to {len(ModelConfig.encoder_widths) - 1}")
+        raise ValueError(f"{file} has unknown settings {', '.join(unknown)}; known are {', '.join(known)}")
+    given = {key: value for key, value in overrides.items() if value is not None}
     try:
-        config.network()
+        return TrainConfig(**{**values, **given})
     except ValueError as error:
-        raise ValueError(f"{file}: {error}") from error
-    return config
+        setting, _, fault = str(error).partition(" ")
+        flag = FLAGS.get(setting, f"--{setting.replace('_', '-')}")
+        raise ValueError(f"{flag if setting in given else f'{file}: {setting}'} {fault}") from error

@@ -251,9 +251,11 @@ def test_mistakes_are_one_sentence(
     settings.write_text(SETTINGS.replace("held_out = 1", "held_out = 99"))
     assert "of which 99 would be held out" in error("--config", settings)
     settings.write_text('stage = "pf_warp"')
-    assert "there is no stage pf_warp; there are pb-warp" in error("--config", settings)
+    assert "stage must be one of pb-warp, pb-full, pf-warp, pf-full, distill, not pf_warp" in error(
+        "--config", settings
+    )
     settings.write_text("reuse = 2\npool = 4")
-    assert "a pool of 4 looks does not fill batches of 8" in error("--config", settings)
+    assert "pool must fill a batch of 8 where looks are reused, not 4" in error("--config", settings)
     for name in ("batch", "accumulate", "steps", "reuse", "held_out", "log_steps", "validate_steps"):
         settings.write_text(f"{name} = 0")
         assert f"{name} must be at least 1, not 0" in error("--config", settings)
@@ -262,10 +264,15 @@ def test_mistakes_are_one_sentence(
         ("constant = 3.0", "constant must be at least 0 and at most 1, not 3.0"),
         ("seed = -1", "seed must be at least 0, not -1"),
         ("seed = true", "seed must be of type int, not True"),
-        ('precision = "float16"', "precision must be no, bf16, fp16, not float16"),
+        ('precision = "float16"', "precision must be one of no, bf16, fp16, not float16"),
     ):
         settings.write_text(line)
         assert message in error("--config", settings)
+    for flag in ("--batch", "--accumulate", "--held-out"):
+        assert f"error: {flag} must be at least 1, not 0\n" == error("--config", settings, flag, 0)
+    settings.write_text(SETTINGS)
+    said = "error: the width of --size must be a multiple of 32, at least 96, not 64\n"
+    assert said == error("--config", settings, "--size", "128x64")
     settings.write_text(SETTINGS.replace("batch = 2", "batch = 3"))
     assert "a batch of 3 does not go with generated people" in error("--config", settings)
     settings.write_text('[model]\nskip = "sum"')
