@@ -44,7 +44,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--pairs", type=Path, metavar="FILE", help="which person wears which garment")
     parser.add_argument("--out", type=Path, required=True, metavar="PATH", help="picture or folder to write")
     parser.add_argument("--bundle", type=Path, metavar="DIR", help="the network, or a folder of several")
-    parser.add_argument("--engine", default="auto", help=f"auto, {', '.join(engines.BACKENDS)}")
+    parser.add_argument("--engine", default="auto", choices=["auto", *engines.BACKENDS], help="what runs it")
     parser.add_argument("--size", metavar="HxW", help="the network's input size, such as 256x192")
     parser.add_argument("--framing", choices=MODES, default="auto", help="what the network sees")
     return parser.parse_args(argv)

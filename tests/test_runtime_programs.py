@@ -294,6 +294,7 @@ def test_many_photos_are_checked_before_any_is_made(files: Path, bundle: Path, t
         (("--garment", files / "shirt.png"), "would both be written as one_shirt.png"),
         (("--garment", files, "--mask", files / "shirt_mask.png"), "give a folder of masks"),
         (("--garment", files, "--pairs", pairs), "two.png does not exist"),
+        (("--garment", files, "--engine", "steam"), "invalid choice: 'steam' (choose from"),
     ):
         arguments = ("--person", people, *flags, "--bundle", bundle, "--out", tmp_path / "out")
         with pytest.raises(InputError, match=re.escape(message)):
