@@ -1,19 +1,21 @@
 """Pictures to calibrate and to compare engines with: generated people, or a folder of photos."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
-import numpy as np
 import torch
 from torch import Tensor
 
-from engines import EngineError
+from engines import EngineError, picture_files
+from rmgn.data import read
 
 Sample = dict[str, Tensor]  # person, garment [1, 3, H, W] in [-1, 1]; garment_mask [1, 1, H, W] in {0, 1}
 MASKS = ("garment_mask", "mask")
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 SHIPPED = Path(__file__).resolve().parent.parent / "models"
+
+log = logging.getLogger(__name__)
 
 
 def read_samples(folder: Path, height: int, width: int, count: int) -> list[Sample]:
@@ -21,7 +23,7 @@ def read_samples(folder: Path, height: int, width: int, count: int) -> list[Samp
 
     folder: layers made by `python -m rmgn.data.generate`, or folders of pictures `person/`, `garment/` and
     `garment_mask/` (or `mask/`) in which garment and mask share names, as `--as pictures` writes them.
-    Raises EngineError where it holds neither, or a picture cannot be read.
+    The log tells what is left out. Raises EngineError where it holds neither, or a picture cannot be read.
     """
     if any(folder.glob("[0-9]*.zip")):
         return list(_layers(folder, height, width, count))
@@ -31,22 +33,10 @@ def read_samples(folder: Path, height: int, width: int, count: int) -> list[Samp
             f"{folder} holds neither layers (*.zip of rmgn.data.generate) nor the folders person, garment "
             "and garment_mask"
         )
-    people = _pictures(folder / "person")
-    by_name = {mask.stem: mask for mask in _pictures(masks)}
-    pairs = [(g, by_name[g.stem]) for g in _pictures(folder / "garment") if g.stem in by_name]
-    if not people or not pairs:
-        raise EngineError(f"{folder} holds no person, or no garment with a mask of the same name")
-    samples = []
-    for index in _spread(len(people), count):
-        garment, mask = pairs[(index + 1) % len(pairs)]
-        samples.append(
-            {
-                "person": _picture(people[index], height, width),
-                "garment": _picture(garment, height, width),
-                "garment_mask": (_read(mask, cv2.IMREAD_GRAYSCALE, height, width)[None, None] > 127).float(),
-            }
-        )
-    return samples
+    try:
+        return list(_photos(folder, masks, height, width, count))
+    except (OSError, ValueError) as error:
+        raise EngineError(f"cannot read the pictures in {folder}: {error}") from error
 
 
 def shipped_samples(height: int, width: int, count: int) -> list[Sample]:
@@ -63,15 +53,36 @@ def shipped_samples(height: int, width: int, count: int) -> list[Sample]:
         if not got:
             raise EngineError(f"{SHIPPED / 'clip.mp4'} is damaged: frame {index} cannot be read")
         garment = garments[len(samples) % len(garments)]
-        mask = _read(garment, cv2.IMREAD_UNCHANGED, height, width)[..., 3]
+        with_mask = cv2.imread(str(garment), cv2.IMREAD_UNCHANGED)
+        if with_mask is None:
+            raise EngineError(f"{garment} is damaged: it cannot be read")
+        mask = _scaled(with_mask[..., 3], height, width)
         samples.append(
             {
-                "person": _as_input(_scaled(frame, height, width)),
-                "garment": _picture(garment, height, width),
+                "person": _as_input(frame[..., ::-1], height, width),
+                "garment": _as_input(read.picture(garment), height, width),
                 "garment_mask": (mask[None, None] > 127).float(),
             }
         )
     return samples
+
+
+def _photos(folder: Path, masks: Path, height: int, width: int, count: int) -> Iterator[Sample]:
+    people, garments = (picture_files.listing(folder / name) for name in ("person", "garment"))
+    by_name = {mask.stem: mask for mask in picture_files.listing(masks)}
+    pairs = [(garment, by_name[garment.stem]) for garment in garments if garment.stem in by_name]
+    if not people or not pairs:
+        raise EngineError(f"{folder} holds no person, or no garment with a mask of the same name")
+    if len(pairs) < len(garments):
+        bare = next(garment for garment in garments if garment.stem not in by_name)
+        log.warning("left out of %s: garments without a mask in %s, such as %s", folder, masks, bare.name)
+    for index in _spread(len(people), count):
+        garment, mask = pairs[(index + 1) % len(pairs)]
+        yield {
+            "person": _as_input(read.picture(people[index]), height, width),
+            "garment": _as_input(read.picture(garment), height, width),
+            "garment_mask": (_scaled(read.picture(mask)[..., 0], height, width)[None, None] > 127).float(),
+        }
 
 
 def _layers(folder: Path, height: int, width: int, count: int) -> Iterator[Sample]:
@@ -95,29 +106,12 @@ def _layers(folder: Path, height: int, width: int, count: int) -> Iterator[Sampl
         raise EngineError(f"cannot read the layers in {folder}: {error}") from error
 
 
-def _pictures(folder: Path) -> list[Path]:
-    """Files with a picture's suffix, sorted: no `.DS_Store`, no `Thumbs.db`."""
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.name[0] != ".")
-
-
 def _spread(length: int, count: int) -> list[int]:
     return [index * length // min(count, length) for index in range(min(count, length))]
 
 
-def _picture(path: Path, height: int, width: int) -> Tensor:
-    return _as_input(_read(path, cv2.IMREAD_COLOR, height, width))
-
-
-def _as_input(bgr: Tensor) -> Tensor:
-    return (bgr[..., [2, 1, 0]].permute(2, 0, 1)[None] / 127.5 - 1).contiguous()
-
-
-def _read(path: Path, flags: int, height: int, width: int) -> Tensor:
-    content = np.fromfile(path, np.uint8)
-    picture = cv2.imdecode(content, flags) if content.size else None
-    if picture is None:
-        raise EngineError(f"{path} is not a picture that OpenCV reads")
-    return _scaled(picture, height, width)
+def _as_input(rgb: cv2.typing.MatLike, height: int, width: int) -> Tensor:
+    return (_scaled(rgb, height, width).permute(2, 0, 1)[None] / 127.5 - 1).contiguous()
 
 
 def _scaled(picture: cv2.typing.MatLike, height: int, width: int) -> Tensor:

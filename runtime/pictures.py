@@ -8,14 +8,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from engines import picture_files
 from engines.whole_file import write_whole
 from runtime.failure import InputError
 
 Pixels = NDArray[np.uint8]
-SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-# Pictures all the same, but not for every version of OpenCV.
-OTHERS = frozenset({".avif", ".dng", ".gif", ".heic", ".heif", ".jxl", ".svg"})
-NAMED = 5  # of the files left out
+SUFFIXES = picture_files.SUFFIXES
 
 log = logging.getLogger(__name__)
 
@@ -92,17 +90,11 @@ def listing(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder")
     try:
-        files = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file())
+        found, left_out = picture_files.find(folder)
     except OSError as error:
         raise InputError(f"cannot read {folder}: {error.strerror}") from error
-    found = [path for path in files if path.suffix.lower() in SUFFIXES]
-    others = [path.name for path in files if path.suffix.lower() in OTHERS]
-    more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
-    left_out = f"left out of {folder}: {', '.join(others[:NAMED])}{more}; save as JPEG or PNG"
     if not found:
-        raise InputError(
-            left_out if others else f"{folder} holds no pictures ({', '.join(sorted(SUFFIXES))})"
-        )
-    if others:
+        raise InputError(left_out or f"{folder} holds no pictures ({', '.join(sorted(SUFFIXES))})")
+    if left_out:
         log.warning("%s", left_out)
     return found

@@ -21,7 +21,8 @@ ROOT = Path(__file__).parent.parent
 OURS = {"rmgn", "kernels", "export", "engines", "runtime"}
 ALLOWED = {
     "kernels": set(),
-    "rmgn": {"kernels", "engines"},  # engines to evaluate them, and for how programs end
+    # engines to evaluate them, for how programs end, and for reading what users name
+    "rmgn": {"kernels", "engines"},
     "engines": {"kernels"},
     "export": {"rmgn", "kernels", "engines"},
     "runtime": {"engines"},

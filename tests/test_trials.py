@@ -60,3 +60,14 @@ def test_small_results_are_enlarged_smoothly(tmp_path: Path) -> None:
     trial = Trial("unpaired", (question,), ({},), blank, blank, blank[:, :1])
     line = Results("files", tmp_path, {"unpaired": [question]})(trial).tryon[0, 0, 0]
     torch.testing.assert_close(line[1:-1].diff() * 127.5, torch.full((21,), 10.0))
+
+
+def test_photos_of_any_known_format_are_asked(photos: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("z.webp", "z.bmp", "z.tif"):
+        cv2.imwrite(str(photos / "person" / name), np.full((32, 24, 3), 255, np.uint8))
+        questions = open_trials(photos).questions["unpaired"]
+        assert name in [question.person for question in questions]
+        (photos / "person" / name).unlink()
+    (photos / "person" / "z.heic").touch()
+    assert len(open_trials(photos).questions["unpaired"]) == 2
+    assert "person: z.heic; save as JPEG or PNG" in caplog.text

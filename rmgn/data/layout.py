@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
+from engines import picture_files
 from rmgn.data.labels import Table
 
 Names = tuple[str, str]  # person, garment
-PICTURES = (".jpg", ".png", ".jpeg")
 
 
 class NoSuchPairsError(ValueError):
@@ -162,10 +162,8 @@ def needed(home: Path, folders: Sequence[str], *names: str) -> Path:
 
 
 def pictures(folder: Path) -> list[str]:
-    """Names of the pictures in a folder, sorted; none if it is not there."""
-    if not folder.is_dir():
-        return []
-    return sorted(p.name for p in folder.iterdir() if p.suffix.lower() in PICTURES and p.name[0] != ".")
+    """Names of the pictures in a folder, sorted; none if it is not there. The log tells what is left out."""
+    return [path.name for path in picture_files.listing(folder)] if folder.is_dir() else []
 
 
 def stem(name: str) -> str:

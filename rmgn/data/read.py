@@ -18,7 +18,6 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 from torch import Tensor
 
 from rmgn.data.labels import UNKNOWN, Table
@@ -53,6 +52,8 @@ def picture(path: Path) -> U8:
 
 def picture_size(path: Path) -> Size:
     """Height and width of a picture, from its header alone."""
+    from PIL import Image  # not at the top: exports read pictures alone, and need no Pillow
+
     try:
         with Image.open(io.BytesIO(_bytes(path))) as opened:
             return opened.height, opened.width
@@ -89,6 +90,8 @@ def mask(path: Path, size: Size) -> Tensor:
 
 def numbers(path: Path) -> U8:
     """A map of numbers, such as labels: [H, W]. A palette's colours are for looking at and are left aside."""
+    from PIL import Image  # see `picture_size`
+
     try:
         with Image.open(io.BytesIO(_bytes(path))) as opened:
             values = np.asarray(opened)

@@ -1,0 +1,34 @@
+"""Which files of a folder are pictures: one answer for training, evaluation, export and the mirror."""
+
+import logging
+from pathlib import Path
+
+SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+# Pictures all the same, but not for every version of OpenCV.
+OTHERS = frozenset({".avif", ".dng", ".gif", ".heic", ".heif", ".jxl", ".svg"})
+NAMED = 5  # of the files left out
+
+log = logging.getLogger(__name__)
+
+
+def listing(folder: Path) -> list[Path]:
+    """The pictures in a folder as `find` finds them; those left out are told in the log."""
+    found, left_out = find(folder)
+    if left_out:
+        log.warning("%s", left_out)
+    return found
+
+
+def find(folder: Path) -> tuple[list[Path], str]:
+    """The pictures in a folder, by name, without hidden ones; and what to say of those in other formats.
+
+    What to say is one sentence, empty where nothing is left out. Raises OSError for a folder that cannot be
+    read.
+    """
+    files = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file())
+    found = [path for path in files if path.suffix.lower() in SUFFIXES]
+    others = [path.name for path in files if path.suffix.lower() in OTHERS]
+    if not others:
+        return found, ""
+    more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
+    return found, f"left out of {folder}: {', '.join(others[:NAMED])}{more}; save as JPEG or PNG"
