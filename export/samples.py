@@ -10,6 +10,7 @@ from torch import Tensor
 
 from engines import EngineError, picture_files
 from rmgn.data import read
+from rmgn.data.people import layers
 
 Sample = dict[str, Tensor]  # person, garment [1, 3, H, W] in [-1, 1]; garment_mask [1, 1, H, W] in {0, 1}
 MASKS = ("garment_mask", "mask")
@@ -25,13 +26,13 @@ def read_samples(folder: Path, height: int, width: int, count: int) -> list[Samp
     `garment_mask/` (or `mask/`) in which garment and mask share names, as `--as pictures` writes them.
     The log tells what is left out. Raises EngineError where it holds neither, or a picture cannot be read.
     """
-    if any(folder.glob("[0-9]*.zip")):
+    if layers.present(folder):
         return list(_layers(folder, height, width, count))
     masks = next((folder / name for name in MASKS if (folder / name).is_dir()), None)
     if masks is None or not all((folder / name).is_dir() for name in ("person", "garment")):
         raise EngineError(
-            f"{folder} holds neither layers (*.zip of rmgn.data.generate) nor the folders person, garment "
-            "and garment_mask"
+            f"{folder} holds neither layers (*.zip of rmgn.data.generate) nor the folders person, "
+            "garment and garment_mask"
         )
     try:
         return list(_photos(folder, masks, height, width, count))

@@ -19,6 +19,7 @@ from rmgn.data.datasets import FolderDataset, open_dataset
 from rmgn.data.dress import Dressed, dress
 from rmgn.data.generated import GeneratedPeople
 from rmgn.data.labels import GENERATED
+from rmgn.data.people import layers
 from rmgn.data.read import openpose_order
 from rmgn.data.sample import Sample, collate
 from rmgn.data.workers import one_thread
@@ -184,7 +185,7 @@ def open_source(
     others = 0 if config.stage.startswith("pb-") else config.fakes
     size = (config.height, config.width)
     is_dressed = (folder / ahead.SETTINGS).is_file()
-    if is_dressed or (folder.is_dir() and any(folder.glob("[0-9]*.zip"))):
+    if is_dressed or layers.present(folder):
         if subset is not None:
             raise ValueError(f"{folder}: generated layers take no lists")
         if config.batch % GeneratedSource.per_item:

@@ -24,6 +24,7 @@ from rmgn.data.datasets import SIZE, FolderDataset, recognise
 from rmgn.data.dress import dress
 from rmgn.data.generated import GeneratedPeople
 from rmgn.data.layout import Entry
+from rmgn.data.people import layers
 from rmgn.data.sample import Sample, collate
 
 Setting = Literal["paired", "unpaired"]
@@ -281,11 +282,6 @@ def _photographed(s: Sample, setting: Setting, questions: tuple[Question, ...]) 
     )
 
 
-def has_layers(folder: Path) -> bool:
-    """Whether a folder holds layers of rmgn.data.generate."""
-    return folder.is_dir() and any(folder.glob("[0-9]*.zip"))
-
-
 def open_trials(
     folder: Path,
     settings: Sequence[Setting] | None = None,
@@ -302,7 +298,7 @@ def open_trials(
     settings: by default both for layers and "unpaired" for photos. size: (height, width), by default the
     layers' own and 256x192 for photos. Raises ValueError for a folder that lacks what is asked for.
     """
-    if has_layers(folder):
+    if layers.present(folder):
         if pairs is not None:
             raise DataError(f"{folder}: generated layers take no list of pairs")
         known = settings or ("paired", "unpaired")

@@ -86,7 +86,7 @@ def _flow_problems(side: str, sample: Sample, visible: npt.NDArray[np.bool_]) ->
 def check_layers(folder: Path) -> Iterator[str]:
     """Problems of a folder of layers: samples that are lost, exchanged or not sound."""
     yield from _lost_or_exchanged(folder)
-    for path in sorted(folder.glob("[0-9]*.zip")):
+    for path in layers.files(folder):
         try:
             sample = layers.load(path)
         except ValueError as error:
@@ -166,7 +166,7 @@ def _check_layout(folder: Path) -> int:
 
 def digests(folder: Path) -> dict[str, str]:
     """SHA-256 of each layers file by its name."""
-    return {path.name: sha256(path) for path in sorted(folder.glob("[0-9]*.zip"))}
+    return {path.name: sha256(path) for path in layers.files(folder)}
 
 
 def write_checksums(folder: Path, file: Path) -> None:
@@ -198,7 +198,7 @@ def _differences(found: dict[str, str], wanted: dict[str, str], source: str) -> 
 
 def _lost_or_exchanged(folder: Path) -> Iterator[str]:
     """What the numbering of layers tells, and the manifest that `generate` wrote beside them, if it did."""
-    names = {path.name for path in folder.glob("[0-9]*.zip")}
+    names = {path.name for path in layers.files(folder)}
     try:
         listed = read_manifest(folder)
     except ValueError as error:
@@ -235,7 +235,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _check(folder: Path, checksums: Path | None, new_checksums: Path | None) -> int:
-    pictures, samples = Generated.find(folder) is not None, sorted(folder.glob("[0-9]*.zip"))
+    pictures, samples = Generated.find(folder) is not None, layers.files(folder)
     if not samples and (checksums or new_checksums):
         raise InputError(f"checksums are of layers; {folder} holds none")
     if not pictures and not samples:

@@ -17,6 +17,7 @@ from rmgn.data.generated import GeneratedPeople
 from rmgn.data.labels import GENERATED
 from rmgn.data.layout import Entry, Layout, Pairs, read_columns
 from rmgn.data.mpv import Mpv
+from rmgn.data.people import layers
 from rmgn.data.plain import Generated, Plain
 from rmgn.data.sample import Label, Sample, mask_of
 from rmgn.data.viton import RmgnRelease, Viton
@@ -225,7 +226,7 @@ def open_dataset(
     Raises `ValueError`, one line, for a folder that is not understood or lacks what is asked for.
     """
     path = Path(path)
-    if path.is_dir() and any(path.glob("[0-9]*.zip")):
+    if layers.present(path):
         if subset is not None or pairs not in ("paired", "unpaired"):
             raise ValueError(f"{path}: generated layers take no lists")
         if split not in _LOOK:

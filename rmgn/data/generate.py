@@ -25,6 +25,7 @@ from tqdm import tqdm
 from engines.program import InputError, Parser, run
 from engines.whole_file import whole_file, write_whole
 from rmgn.data.files import sha256
+from rmgn.data.people import layers
 
 if TYPE_CHECKING:
     from rmgn.data.video import ClipOrder
@@ -50,12 +51,11 @@ class Order:
 
 def _make(order: Order, index: int) -> list[str]:
     """Make one sample unless it is there; the reasons for which earlier draws were rejected."""
-    from rmgn.data.people import layers
     from rmgn.data.people.assets import assets
     from rmgn.data.people.scene import Rejected, make_sample
     from rmgn.data.stock import part
 
-    path = Path(order.out) / f"{index:06d}.zip"
+    path = Path(order.out) / layers.file_name(index)
     if path.exists():
         return list(read_meta(path)["rejected"])  # type: ignore[call-overload]
     reasons: list[str] = []
@@ -121,7 +121,7 @@ def _claim(out: Path, order: Order | ClipOrder) -> None:
             if wanted[name] == getattr(Order, name):
                 del wanted[name]
     if not note.exists():
-        if next(out.glob("[0-9]*.zip"), None):
+        if layers.present(out):
             raise ValueError(
                 f"{out} holds samples, but not the order.json that says which: choose another folder"
             )
@@ -164,7 +164,7 @@ def generate_clips(args: argparse.Namespace) -> None:
 def write_manifest(out: Path) -> None:
     """`manifest.jsonl`: every parameter drawn and the SHA-256 of each sample that is there, one a line."""
     with whole_file(out / MANIFEST) as partial, partial.open("w") as file:
-        for path in sorted(out.glob("[0-9]*.zip")):
+        for path in layers.files(out):
             file.write(json.dumps({**read_meta(path), "sha256": sha256(path)}, sort_keys=True) + "\n")
 
 
@@ -177,7 +177,7 @@ def read_manifest(folder: Path) -> dict[str, str]:
     for number, line in enumerate(path.read_text().splitlines() if path.is_file() else (), 1):
         try:
             entry = json.loads(line)
-            listed[f"{entry['index']:06d}.zip"] = str(entry["sha256"])
+            listed[layers.file_name(entry["index"])] = str(entry["sha256"])
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{path}, line {number} is damaged ({error!r}): delete it and run the `generate` of before"

@@ -108,7 +108,7 @@ class GeneratedPeople(Dataset[Batch]):
         split: str = "train",
         size: tuple[int, int] | None = None,
     ) -> None:
-        self.files = sorted(folder.glob("[0-9]*.zip"))
+        self.files = layers.files(folder)
         if not self.files:
             raise ValueError(f"no layers in {folder}: make some with `python -m rmgn.data.generate`")
         if split not in SPLITS:

@@ -104,7 +104,7 @@ def _simulate(order: ClipOrder, side: int) -> F32:
 
 def _render(order: ClipOrder, frame: int, cloths: Sequence[F32]) -> str | None:
     """Write one frame's layers from both garments' vertices [N, 3]; what is wrong with it, if anything."""
-    path = Path(order.out) / f"{frame:06d}.zip"
+    path = Path(order.out) / layers.file_name(frame)
     if not path.exists():
         layers.save(path, _moment(order, frame, cloths))
     return "; ".join(_problems(order, layers.load(path), cloths)) or None
@@ -197,7 +197,7 @@ class ClipFrames(Dataset[Batch]):
             raise ValueError(f"no clip in {folder}: make one with `python -m rmgn.data.generate --video`")
         clip = json.loads(note.read_text())
         self.fps = float(clip["fps"])
-        self.files = [folder / f"{k:06d}.zip" for k in range(int(clip["frames"]))]
+        self.files = [folder / layers.file_name(k) for k in range(int(clip["frames"]))]
         first = layers.load(self.files[0])
         height, width = first.parts.shape
         rng = np.random.default_rng([seed, int(clip["index"]), 7])

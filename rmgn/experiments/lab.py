@@ -16,6 +16,7 @@ from engines.program import Parser
 from engines.program import run as run_program
 from rmgn import contenders
 from rmgn.config import parse_size
+from rmgn.data.people import layers
 from rmgn.data.plain import Generated
 from rmgn.evaluate import evaluate, make_scorer
 from rmgn.gallery import write_text
@@ -23,7 +24,7 @@ from rmgn.scores import Scores
 from rmgn.task import TrainingError
 from rmgn.train import train
 from rmgn.training_config import TrainConfig, load_config
-from rmgn.trials import Trials, has_layers, open_trials
+from rmgn.trials import Trials, open_trials
 
 # Some minutes on two CPU cores: all of it runs, but nothing is learnt well enough to tell variants apart.
 QUICK: dict[str, Any] = {
@@ -103,7 +104,7 @@ class Lab:
 
         That is the samples held out, of data sets that have no test split of their own. Raises ValueError.
         """
-        undivided = has_layers(self.data) or Generated.find(self.data) is not None
+        undivided = layers.present(self.data) or Generated.find(self.data) is not None
         last = self.changes["held_out"] if tests is None and undivided else None
         return open_trials(tests or self.data, assets=self.assets, last=last, size=size)
 

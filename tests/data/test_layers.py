@@ -67,3 +67,13 @@ def test_light_coding_keeps_shadows_and_highlights() -> None:
     light = np.array([0.0, 0.01, 0.1, 1.0, 3.9])
     back = (layers.pack_light(light) / 255.0) ** 2 * layers.LIGHT_MAX
     np.testing.assert_allclose(back, light, rtol=0.07, atol=1e-3)
+
+
+def test_other_archives_are_no_samples(layers_folder: Path, tmp_path: Path) -> None:
+    assert layers.present(layers_folder)
+    assert [path.name for path in layers.files(layers_folder)] == [layers.file_name(k) for k in range(3)]
+    for name in ("2024-backup.zip", "1.zip", "0000001.zip", "000001.zip.part"):
+        (tmp_path / name).touch()
+    for folder in (tmp_path, tmp_path / "1.zip", tmp_path / "none"):
+        assert not layers.present(folder)
+        assert layers.files(folder) == []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,25 @@ class Sample:
     shop: tuple[Shop, Shop]
     parts: U8  # [H, W] body parts under the clothes, numbered as DensePose does
     meta: dict[str, Any]
+
+
+def file_name(number: int) -> str:
+    """What the file of a sample is called."""
+    return f"{number:06d}.zip"
+
+
+def files(folder: Path) -> list[Path]:
+    """Samples in a folder, by number; files of other names are no samples, such as `2024-backup.zip`."""
+    return sorted(_files(folder))
+
+
+def present(folder: Path) -> bool:
+    """Whether a folder is there and holds samples."""
+    return next(_files(folder), None) is not None
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return folder.glob("[0-9]" * 6 + ".zip")
 
 
 def pack_light(light: npt.NDArray[np.floating]) -> U8:
