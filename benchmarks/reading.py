@@ -17,6 +17,7 @@ from pathlib import Path
 import cv2
 import torch
 
+from rmgn.config import parse_size
 from rmgn.data import read
 from rmgn.data.augment import Augment
 from rmgn.data.datasets import FolderDataset, open_dataset
@@ -39,17 +40,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--split", choices=("train", "test"), default="train")
-    parser.add_argument("--pairs", choices=("paired", "unpaired"), default="paired")
-    parser.add_argument("--size", choices=("256x192", "512x384"), default="256x192")
+    parser.add_argument("--setting", choices=("paired", "unpaired"), default="paired")
+    parser.add_argument("--size", type=parse_size, default=(256, 192), metavar="HxW")
     parser.add_argument("--count", type=int, default=16, help="samples a round")
     parser.add_argument("--rounds", type=int, default=7)
     args = parser.parse_args()
     one_thread()
-    height, width = (int(n) for n in args.size.split("x"))
     wanted = [("plain", 0, None), ("1 other garment", 1, None), ("1 other, augmented", 1, Augment())]
     try:
         ways = [
-            (name, open_dataset(args.folder, args.split, args.pairs, (height, width), others, augment))
+            (name, open_dataset(args.folder, args.split, args.setting, args.size, others, augment))
             for name, others, augment in wanted
         ]
     except ValueError as error:
@@ -70,7 +70,8 @@ def main() -> int:
     print(
         f"{platform.processor() or platform.machine()}, torch {torch.__version__}, OpenCV {cv2.__version__}"
     )
-    print(f"{data.layout.name}, {args.split} {args.pairs}, {args.size}, {count} samples")
+    height, width = args.size
+    print(f"{data.layout.name}, {args.split} {args.setting}, {height}x{width}, {count} samples")
     for name, times in [
         ("decode two pictures", base),
         *((n, _rounds(d.__getitem__, count, args.rounds)) for n, d in ways),

@@ -3,9 +3,10 @@
 import argparse
 import dataclasses
 import json
-import re
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from engines import sizes
 
 
 @dataclass(frozen=True)
@@ -112,8 +113,8 @@ PRESETS: dict[str, ModelConfig] = {
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """Height and width of HEIGHTxWIDTH, such as 256x192, for argparse; the pyramid wants multiples of 32."""
-    match = re.fullmatch(r"(\d+)x(\d+)", text)
-    if not match or any(int(n) % 32 or int(n) == 0 for n in match.groups()):
+    """As `engines.sizes.parse_size`, for what the network takes: its pyramid wants multiples of 32."""
+    size = sizes.parse_size(text)
+    if any(length % 32 for length in size):
         raise argparse.ArgumentTypeError(f"{text!r} is not HEIGHTxWIDTH in multiples of 32, such as 256x192")
-    return int(match[1]), int(match[2])
+    return size

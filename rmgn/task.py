@@ -7,9 +7,9 @@ from typing import cast
 
 import torch
 
+from engines.bundle import sha256
 from engines.program import InputError
 from rmgn import checkpoint
-from rmgn.data.files import sha256
 from rmgn.model import RMGN
 from rmgn.perceptual import EfficientNetLite0, Perceptual, Vgg19
 from rmgn.stages import Network, TryOnStage

@@ -16,9 +16,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from engines.bundle import sha256
 from rmgn import batches, checkpoint
 from rmgn.batches import Source
-from rmgn.data.files import sha256
 from rmgn.data.sample import Sample
 from rmgn.look_pool import LookSource, reused_batches
 from rmgn.run_folder import RunFolder

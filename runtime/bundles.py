@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 from pathlib import Path
 
 import engines
@@ -74,11 +73,3 @@ def read_size(folder: Path) -> tuple[int, int]:
     except (ValueError, KeyError, TypeError):
         bundle = engines.load_bundle(folder)  # says what is wrong
         return bundle.height, bundle.width
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """Height and width from text such as 256x192. Raises InputError."""
-    match = re.fullmatch(r"(\d+)x(\d+)", text)
-    if match is None:
-        raise InputError(f"--size {text} is not HEIGHTxWIDTH, such as 256x192")
-    return int(match[1]), int(match[2])

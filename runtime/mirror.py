@@ -25,6 +25,7 @@ from typing import Any
 from tqdm import tqdm
 
 import engines
+from engines.sizes import parse_size
 from engines.whole_file import check_writable, write_whole
 from runtime import bundles, garment, pictures, screen, sources
 from runtime.dresser import Dresser, Fitted, fit
@@ -94,7 +95,7 @@ def parse_args(argv: Sequence[str] | None) -> Options:
     parser.add_argument("--garments", type=Path, metavar="DIR", help="garments for the keys n and p")
     parser.add_argument("--bundle", type=Path, metavar="DIR", help="the network, or a folder of several")
     parser.add_argument("--engine", default="auto", help=f"auto, {', '.join(engines.BACKENDS)}")
-    parser.add_argument("--size", metavar="HxW", help="the network's input size, such as 256x192")
+    parser.add_argument("--size", type=parse_size, metavar="HxW", help="the network's input size")
     parser.add_argument(
         "--rotate",
         type=int,
@@ -154,7 +155,7 @@ def parse_args(argv: Sequence[str] | None) -> Options:
         garments=args.garments,
         bundle=args.bundle,
         engine=args.engine,
-        size=bundles.parse_size(args.size) if args.size else None,
+        size=args.size,
         view=View(args.rotate, parse_aspect(args.aspect) if args.aspect else None),
         framing=args.framing,
         idle_s=args.idle,

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from engines.pair_lists import read_pairs
 from runtime import pictures
 from runtime.failure import InputError
 
@@ -17,23 +18,12 @@ def pair_up(person: Path, garment: Path, pairs: Path | None) -> list[Pair]:
     if not (person.is_dir() and garment.is_dir()):
         raise InputError("--pairs names files of two folders: give folders as --person and --garment")
     try:
-        lines = pairs.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {pairs}: {error}") from error
-    named = []
-    for number, line in enumerate(map(str.strip, lines), 1):
-        # Between tabs a name may have spaces.
-        names = [name for part in line.split("\t" if "\t" in line else None) if (name := part.strip())]
-        if names and len(names) != 2:
-            raise InputError(
-                f"{pairs}, line {number}: {line!r} is not `person.jpg garment.jpg`; "
-                "where a name has spaces, put a tab between the two"
-            )
-        if names:
-            named.append((person / names[0], garment / names[1]))
+        named = read_pairs(pairs)
+    except ValueError as error:
+        raise InputError(str(error)) from error
     if not named:
         raise InputError(f"{pairs} is empty; it should have a line `person.jpg garment.jpg` for each picture")
-    return named
+    return [(person / one, garment / cloth) for one, cloth in named]
 
 
 def result_name(person: Path, garment: Path) -> str:

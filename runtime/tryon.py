@@ -22,6 +22,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 import engines
+from engines.sizes import parse_size
 from runtime import bundles, pictures
 from runtime.dresser import Dresser, Fitted, fit
 from runtime.failure import InputError, Parser, run
@@ -45,7 +46,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, metavar="PATH", help="picture or folder to write")
     parser.add_argument("--bundle", type=Path, metavar="DIR", help="the network, or a folder of several")
     parser.add_argument("--engine", default="auto", choices=["auto", *engines.BACKENDS], help="what runs it")
-    parser.add_argument("--size", metavar="HxW", help="the network's input size, such as 256x192")
+    parser.add_argument("--size", type=parse_size, metavar="HxW", help="the network's input size")
     parser.add_argument("--framing", choices=MODES, default="auto", help="what the network sees")
     return parser.parse_args(argv)
 
@@ -68,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     masks = find_masks({garment for _, garment in pairs}, args.mask)
     results = {pair: args.out / result_name(*pair) if many else args.out for pair in pairs}
     check_apart(results.values(), {*chain(*pairs), *filter(None, (*masks.values(), args.pairs))})
-    bundle = bundles.choose(args.bundle, bundles.parse_size(args.size) if args.size else None)
+    bundle = bundles.choose(args.bundle, args.size)
     written = 0
     with engines.open(bundle, args.engine) as session, logging_redirect_tqdm():
         # Sorted by garment, so that each is loaded and encoded once.

@@ -208,7 +208,7 @@ def test_an_interrupted_recording_is_whole(
         ({"--bundle": "FILES/damaged"}, "SHA-256 differs"),
         ({"--engine": "steam"}, "unknown engine 'steam'"),
         ({"--size": "512x384"}, "no bundle in .* is of size 512x384; there is 64x48"),
-        ({"--size": "big"}, "--size big is not HEIGHTxWIDTH"),
+        ({"--size": "big"}, "argument --size: 'big' is not HEIGHTxWIDTH, such as 256x192"),
         ({"--record": "no/folder/out.mp4"}, "there is no folder no/folder"),
         ({"--record": "out.gif"}, "is no video name"),
         ({"--stats": "no/folder/stats.json"}, "cannot write"),
@@ -331,7 +331,7 @@ def test_of_many_photos_broken_ones_are_left_out(
 
 def test_pairs_with_spaces_in_their_names(tmp_path: Path) -> None:
     pairs = tmp_path / "pairs.txt"
-    pairs.write_text("an a.jpg\t\t red shirt.png\n\nb.jpg  blue.png\n")
+    pairs.write_text("an a.jpg\t\t red shirt.png\n\nb.jpg  blue.png 1\n")
     found = pair_up(tmp_path, tmp_path, pairs)
     assert [(person.name, garment.name) for person, garment in found] == [
         ("an a.jpg", "red shirt.png"),

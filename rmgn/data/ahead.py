@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 from engines.program import Parser, run
 from engines.whole_file import write_whole
+from rmgn.config import parse_size
 from rmgn.data.dress import Dressed, dress
 from rmgn.data.files import quantise
 from rmgn.data.generate import read_manifest
@@ -218,7 +219,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--held-out", type=int, default=32, help="as in the training's configuration (32)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--size", choices=["256x192", "128x96", "512x384"], default="256x192", help="height x width"
+        "--size", type=parse_size, default=(256, 192), metavar="HxW", help="of the pictures (256x192)"
     )
     parser.add_argument("--assets", type=Path, metavar="DIR", help="surroundings for backgrounds")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (one a core)")
@@ -231,7 +232,6 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def command(argv: Sequence[str] | None) -> None:
     args = parse_args(argv)
     announce(args.assets)
-    height, width = map(int, args.size.split("x"))
     try:
         settings = dress_ahead(
             args.data,
@@ -239,7 +239,7 @@ def command(argv: Sequence[str] | None) -> None:
             args.passes,
             args.held_out,
             args.seed,
-            (height, width),
+            args.size,
             args.assets,
             args.workers,
         )

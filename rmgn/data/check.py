@@ -18,11 +18,11 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from engines.bundle import sha256
 from engines.program import InputError, Parser, run
 from engines.whole_file import write_whole
 from rmgn.data import read
 from rmgn.data.datasets import recognise
-from rmgn.data.files import sha256
 from rmgn.data.folder_check import check_folder
 from rmgn.data.generate import MANIFEST, read_manifest
 from rmgn.data.people import layers

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from engines.pair_lists import read_columns
 from rmgn.data import read
 from rmgn.data.dress import dress
 from rmgn.data.dresscode import DressCode
 from rmgn.data.generated import GeneratedPeople
 from rmgn.data.labels import GENERATED
-from rmgn.data.layout import Entry, Layout, Pairs, read_columns
+from rmgn.data.layout import Entry, Layout, Pairs
 from rmgn.data.mpv import Mpv
 from rmgn.data.people import layers
 from rmgn.data.plain import Generated, Plain

@@ -1,9 +1,6 @@
-"""Pictures as bytes, and what tells one file from another."""
+"""Pictures as bytes."""
 
 from __future__ import annotations
-
-import hashlib
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +15,3 @@ def quantise(picture: Tensor) -> Tensor:
 def to_bgr(picture: Tensor) -> npt.NDArray[np.uint8]:
     """[3, H, W] in [-1, 1] to uint8 [H, W, 3] as OpenCV writes it."""
     return np.ascontiguousarray(quantise(picture).permute(1, 2, 0).cpu().numpy()[:, :, ::-1])
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()

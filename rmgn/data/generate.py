@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
+from engines.bundle import sha256
 from engines.program import InputError, Parser, run
 from engines.whole_file import whole_file, write_whole
-from rmgn.data.files import sha256
 from rmgn.data.people import layers
 
 if TYPE_CHECKING:

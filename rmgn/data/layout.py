@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from engines import picture_files
+from engines.pair_lists import read_pairs
 from rmgn.data.labels import Table
 
 Names = tuple[str, str]  # person, garment
@@ -100,36 +101,6 @@ class Layout(ABC):
             return set(self.paired(split))
         except NoSuchPairsError:
             return set()
-
-
-def read_pairs(path: Path) -> list[Names]:
-    """A list of pairs: person and garment a line (`read_columns`); further columns are left aside."""
-    return [(line[0], line[1]) for line in read_columns(path, 2)]
-
-
-def read_columns(path: Path, least: int) -> list[list[str]]:
-    """Words of every line that is not empty; `ValueError` for a line of fewer than `least`.
-
-    Words are apart by tabs where that gives enough of them, so that they may hold blanks, else by blanks.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a readable list: {error}") from error
-    lines = [
-        (number, _words(line, least)) for number, line in enumerate(text.splitlines(), 1) if line.strip()
-    ]
-    short = next(((number, words) for number, words in lines if len(words) < least), None)
-    if short:
-        raise ValueError(f"{path}, line {short[0]}: {len(short[1])} names instead of {least}")
-    return [words for _, words in lines]
-
-
-def _words(line: str, least: int) -> list[str]:
-    words = [word.strip() for word in line.split("\t") if word.strip()]
-    return words if "\t" in line.strip() and len(words) >= least else line.split()
 
 
 def exchange(pairs: Sequence[Names]) -> list[Names]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from engines.pair_lists import read_columns, read_pairs
 from rmgn.data import labels
 from rmgn.data.layout import (
     Entry,
@@ -22,8 +23,6 @@ from rmgn.data.layout import (
     expected,
     first_with,
     needed,
-    read_columns,
-    read_pairs,
     stem,
 )
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from engines.pair_lists import read_pairs
 from rmgn.data import labels
-from rmgn.data.layout import Entry, Layout, Names, NoSuchPairsError, needed, pictures, read_pairs, stem
+from rmgn.data.layout import Entry, Layout, Names, NoSuchPairsError, needed, pictures, stem
 
 
 class Plain(Layout):

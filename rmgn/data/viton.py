@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from engines.pair_lists import read_pairs
 from rmgn.data import labels
 from rmgn.data.layout import (
     Entry,
@@ -20,7 +21,6 @@ from rmgn.data.layout import (
     first_with,
     needed,
     pictures,
-    read_pairs,
     stem,
 )
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from engines.pair_lists import read_pairs
 from rmgn.data import labels
-from rmgn.data.layout import Entry, Layout, Names, expected, first_with, needed, pictures, read_pairs, stem
+from rmgn.data.layout import Entry, Layout, Names, expected, first_with, needed, pictures, stem
 
 _HOMES = ("zalando-hd-resized", "VITON-HD")
 

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from engines.pair_lists import read_pairs
 from rmgn.data import check, read, sample
 from rmgn.data.augment import Augment
 from rmgn.data.datasets import FolderDataset, TryOnDataset, open_dataset
-from rmgn.data.layout import read_pairs
 from rmgn.data.sample import Label, Sample, collate, dense_one_hot, mask_of, pose_maps
 
 Published = Callable[[str], Path]
@@ -129,6 +129,12 @@ def test_names_in_lists_may_hold_blanks_between_tabs(tmp_path: Path) -> None:
         ("d.jpg", "e.jpg"),
         ("f.jpg", "g.jpg"),
     ]
+    for line in ("my photo.jpg shirt.jpg", "a.jpg\tb.jpg\tc.WEBP"):
+        (tmp_path / "pairs.txt").write_text(f"a.jpg b.jpg\n{line}\n")
+        with pytest.raises(
+            ValueError, match=r"pairs.txt, line 2: .* where a name has spaces, put a tab between"
+        ):
+            read_pairs(tmp_path / "pairs.txt")
 
 
 def test_a_mask_without_white_is_refused(tmp_path: Path) -> None:
@@ -390,7 +396,7 @@ def test_mistakes_are_one_sentence(
         assert "\n" not in str(error.value)
     listed = tmp_path / "bad.txt"
     listed.write_text("a.jpg b.jpg\nc.jpg\n")
-    with pytest.raises(ValueError, match=r"bad.txt, line 2: 1 names instead of 2"):
+    with pytest.raises(ValueError, match=r"bad.txt, line 2: 'c.jpg' is not `person.jpg garment.jpg`"):
         open_dataset(viton, pairs=listed)
     folder = tmp_path / "hd"
     shutil.copytree(published("viton_hd"), folder)
@@ -399,7 +405,7 @@ def test_mistakes_are_one_sentence(
         file.write("00001_00.jpg\n")
     assert check.main([str(folder)]) == 1
     out = capsys.readouterr().out
-    assert "test_pairs.txt, line 7: 1 names instead of 2" in out
+    assert "test_pairs.txt, line 7: '00001_00.jpg' is not `person.jpg garment.jpg`" in out
     assert "VITON-HD, train: 6 paired, 6 unpaired; parse maps, no key points, dense pose" in out
     listed.write_text("a.jpg b.jpg\n")
     with pytest.raises(ValueError, match=r"a.jpg: no such file"):
