@@ -3,6 +3,7 @@
 #   make demo    the mirror on a clip, without camera, screen or PyTorch: writes demo/mirror.mp4
 #   make test    the whole test suite
 #   make lint    ruff and mypy
+#   make bench   what can be measured on a CPU in a few minutes: writes out/bench
 #
 # TORCH=torch==2.13.0 chooses PyTorch, EXTRAS what is tested beside it, JOBS how many test files run at a time,
 # each with up to 4 GB of memory.
@@ -26,7 +27,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py $(wildcard runtime/cpp/*)
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint bench clean
 
 demo: $(VENV)/.demo
 	mkdir -p demo
@@ -40,6 +41,11 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: $(VENV)/.test
+	$(BIN)/python -m benchmarks.frame_path --out out/bench/frame_path
+	$(BIN)/python -m benchmarks.model_cost --preset lite
+	$(BIN)/python -m benchmarks.engines --presets lite --out out/bench/engines
 
 clean:
 	rm -rf $(VENV) build demo *.egg-info runtime/*.so

@@ -14,20 +14,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
+from benchmarks.common import in_turns, machine
 from rmgn.data.dress import Dressed, dress
 from rmgn.data.generated import Batch, GeneratedPeople
 from rmgn.data.people import layers
@@ -59,21 +59,6 @@ def clock(device: str) -> Callable[[], float]:
         return time.perf_counter()
 
     return awaited
-
-
-def in_turn(
-    ways: dict[str, Callable[[int], object]], rounds: int, samples: int, device: str
-) -> dict[str, list[float]]:
-    """Seconds a sample of each way, one of each a round; the first round warms up."""
-    now = clock(device)
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for number in range(rounds + 1):
-        for name, way in ways.items():
-            start = now()
-            way(number)
-            if number:
-                seconds[name].append((now() - start) / samples)
-    return seconds
 
 
 def rows(seconds: dict[str, list[float]], baselines: dict[str, str]) -> list[Row]:
@@ -118,7 +103,9 @@ def dressing(folder: Path, root: Path | None, batch: int, rounds: int, device: s
     }
     names = list(ways)
     baselines = {names[2]: names[1], names[4]: names[3], names[6]: names[5], names[7]: names[5]}
-    return rows(in_turn(ways, rounds, batch, device), baselines)
+    taken = in_turns(ways, rounds, clock(device))
+    a_sample = {name: [seconds / batch for seconds in times] for name, times in taken.items()}
+    return rows(a_sample, baselines)
 
 
 def making(root: Path | None, count: int) -> Row:
@@ -143,7 +130,7 @@ def making(root: Path | None, count: int) -> Row:
     return Row(name, statistics.median(seconds), min(seconds), max(seconds), name, 1.0)
 
 
-def markdown(found: Sequence[Row], about: dict[str, str]) -> str:
+def markdown(found: Sequence[Row], about: dict[str, Any]) -> str:
     """The result as a page."""
     lines = ["# Generated people: speed", "", *(f"- {name}: {value}" for name, value in about.items()), ""]
     lines += [
@@ -155,28 +142,6 @@ def markdown(found: Sequence[Row], about: dict[str, str]) -> str:
         spread = f"{r.seconds:.4f} ({r.least:.4f} to {r.most:.4f})"
         lines.append(f"| {r.name} | {spread} | {1 / r.seconds:.1f} | {against[0]} | {against[1]} |")
     return "\n".join(lines) + "\n"
-
-
-def describe(device: str) -> dict[str, str]:
-    """Machine, versions, commit."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
-    model = next(
-        (line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")),
-        platform.processor(),
-    )
-    what = "one core, one thread; seconds are of processor time" if device == "cpu" else "one GPU"
-    name = torch.cuda.get_device_name() if device != "cpu" else model
-    return {
-        "device": f"{name}, {what}", "torch": torch.__version__, "python": platform.python_version(),
-        "commit": commit.stdout.strip(),
-    }  # fmt: skip
-
-
-def _cpuinfo() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.is_file() else []
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -203,7 +168,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"benchmarks.data: error: {error}", file=sys.stderr)
         return 2
-    about = describe(args.device)
+    what = "one core, one thread; seconds are of processor time" if args.device == "cpu" else "one GPU"
+    about = {**machine("torch", "numpy", "cv2"), "measured": what}
     page = markdown(found, about)
     print(page, end="")
     if args.out is not None:

@@ -15,10 +15,8 @@ over all threads, which other programs disturb least.
 """
 
 import argparse
-import datetime
 import json
 import multiprocessing
-import platform
 import sys
 import tempfile
 import time
@@ -32,6 +30,7 @@ import numpy as np
 import torch
 
 import engines
+from benchmarks.common import line, machine
 from engines import tensorrt_engine
 from engines.protocol import Array
 from export.parity import as_inputs, compare, random_sample, reference
@@ -159,9 +158,9 @@ def serve_eager(pipe: Connection, preset: str, checkpoint: Path | None, inputs: 
 
 def resident_mb() -> float:
     """Memory of this process that is in use."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmRSS"):
-            return int(line.split()[1]) / 1000
+    for entry in Path("/proc/self/status").read_text().splitlines():
+        if entry.startswith("VmRSS"):
+            return int(entry.split()[1]) / 1000
     raise RuntimeError("/proc/self/status has no VmRSS")
 
 
@@ -254,13 +253,13 @@ def build_plans(bundle: engines.Bundle) -> None:
             print(f"no plan: {library}: {error}", file=sys.stderr)
 
 
-def write(rows: Sequence[Row], machine: dict[str, Any], out: Path) -> None:
+def write(rows: Sequence[Row], about: dict[str, Any], out: Path) -> None:
     """engines.json, engines.md and engines.svg."""
     out.mkdir(parents=True, exist_ok=True)
-    content = {**machine, "rows": [asdict(row) for row in rows]}
+    content = {**about, "rows": [asdict(row) for row in rows]}
     (out / "engines.json").write_text(json.dumps(content, indent=1) + "\n")
     lines = [
-        ", ".join(f"{key} {value}" for key, value in machine.items()),
+        line(about),
         "",
         "| preset | size | precision | engine | median ms | p95 ms | CPU ms | × eager | × eager, CPU "
         "| load s | memory MB | graphs MB | try-on dB | flow px |",
@@ -273,7 +272,7 @@ def write(rows: Sequence[Row], machine: dict[str, Any], out: Path) -> None:
         for r in rows
     ]
     (out / "engines.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (out / "engines.svg").write_text(chart(rows, on_gpu="GPU" in machine), encoding="utf-8")
+    (out / "engines.svg").write_text(chart(rows, on_gpu="GPU" in about), encoding="utf-8")
 
 
 def chart(rows: Sequence[Row], on_gpu: bool = False) -> str:
@@ -283,11 +282,11 @@ def chart(rows: Sequence[Row], on_gpu: bool = False) -> str:
     """
     measure = "time" if on_gpu else "processor time"
     bars = [(r.over_eager, r.median_ms) if on_gpu else (r.over_eager_cpu, r.cpu_ms) for r in rows]
-    line, left, unit = 18, 300, 90
+    spacing, left, unit = 18, 300, 90
     width = left + unit * (1 + int(max(ratio for ratio, _ in bars)))
     parts = []
     for index, (row, (ratio, milliseconds)) in enumerate(zip(rows, bars, strict=True)):
-        y = 30 + index * line
+        y = 30 + index * spacing
         label = f"{row.preset} {row.size} {row.precision} {row.engine}"
         fill = "#999" if row.engine == EAGER else "#2a6f97"
         parts.append(f'<text x="{left - 8}" y="{y + 12}" text-anchor="end">{label}</text>')
@@ -296,7 +295,7 @@ def chart(rows: Sequence[Row], on_gpu: bool = False) -> str:
         parts.append(
             f'<text x="{left + length + 4:.0f}" y="{y + 12}">{ratio:.1f}× ({milliseconds:.3g} ms)</text>'
         )
-    height = 40 + len(rows) * line
+    height = 40 + len(rows) * spacing
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width + 60}" height="{height}" '
         'font-family="sans-serif" font-size="12">'
@@ -305,29 +304,6 @@ def chart(rows: Sequence[Row], on_gpu: bool = False) -> str:
         + "".join(parts)
         + "</svg>\n"
     )
-
-
-def machine() -> dict[str, Any]:
-    """What the figures depend on."""
-    import onnxruntime
-
-    model = next(
-        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
-         if line.startswith("model name")),
-        platform.machine(),
-    )  # fmt: skip
-    found: dict[str, Any] = {"CPU": model, "cores": torch.get_num_threads(), "torch": torch.__version__}
-    if torch.cuda.is_available():
-        found["GPU"] = torch.cuda.get_device_name()
-    found["ONNX Runtime"] = onnxruntime.__version__
-    try:
-        import openvino
-
-        found["OpenVINO"] = openvino.__version__.split("-")[0]
-    except ImportError:
-        pass
-    load = Path("/proc/loadavg").read_text().split()[0]
-    return {**found, "load at the start": load, "date": datetime.date.today().isoformat()}
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -361,7 +337,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
-    here, rows = machine(), []
+    here, rows = machine("torch", "onnxruntime", "openvino"), []
     try:
         for preset in args.presets:
             for height, width in args.sizes:

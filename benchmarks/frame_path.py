@@ -1,6 +1,6 @@
 """The native frame path against NumPy and OpenCV, in one run on one machine.
 
-    python benchmarks/frame_path.py --out out/frame_path
+    python -m benchmarks.frame_path --out out/frame_path
 
 Writes frame_path.json and frame_path.md. `numpy` is the specification, runtime/reference.py; `opencv` is what
 cv2 alone gives a careful programmer: resize with INTER_AREA and blobFromImage, resize and remap in float32.
@@ -8,9 +8,6 @@ cv2 alone gives a careful programmer: resize with INTER_AREA and blobFromImage, 
 
 import argparse
 import json
-import os
-import platform
-import subprocess
 import time
 from collections.abc import Callable
 from functools import partial
@@ -21,6 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.common import line, machine
 from runtime import _native, reference
 
 Pixels = NDArray[np.uint8]
@@ -134,25 +132,6 @@ def measure(repeats: int) -> list[dict[str, Any]]:
     return rows
 
 
-def machine() -> dict[str, Any]:
-    """What the numbers belong to."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
-    return {
-        "commit": commit.stdout.strip() or "unknown",
-        "cpu": model,
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "opencv": cv2.__version__,
-        "opencv_threads": cv2.getNumThreads(),
-    }
-
-
 def markdown(rows: list[dict[str, Any]], about: dict[str, Any]) -> str:
     """A table with the ratio of each implementation to the native one."""
     lines = [
@@ -166,7 +145,7 @@ def markdown(rows: list[dict[str, Any]], about: dict[str, Any]) -> str:
         ratio = row["median_ms"] / native[row["frame"], row["step"]]
         cells = [row[key] for key in ("frame", "step", "implementation", "median_ms", "p90_ms")]
         lines.append("| " + " | ".join(map(str, [*cells, f"{ratio:.1f}", row["largest_difference"]])) + " |")
-    return "\n".join([*lines, "", ", ".join(f"{key} {value}" for key, value in about.items()), ""])
+    return "\n".join([*lines, "", line(about), ""])
 
 
 def main() -> None:
@@ -177,9 +156,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("out/frame_path"), help="folder for the results")
     parser.add_argument("--repeats", type=int, default=100)
     args = parser.parse_args()
-    rows, about = measure(args.repeats), machine()
+    about = {**machine("numpy", "cv2"), "threads of OpenCV": cv2.getNumThreads()}
+    rows = measure(args.repeats)
     args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "frame_path.json").write_text(json.dumps({"machine": about, "rows": rows}, indent=2) + "\n")
+    (args.out / "frame_path.json").write_text(json.dumps({**about, "rows": rows}, indent=2) + "\n")
     table = markdown(rows, about)
     (args.out / "frame_path.md").write_text(table)
     print(table)

@@ -14,12 +14,11 @@ status 1. Files are written after every case.
 """
 
 import argparse
-import datetime
 import itertools
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from xml.sax.saxutils import escape
 import torch
 from torch import Tensor
 
+from benchmarks.common import line, machine
 from kernels.flow_warp import compose_flow_reference, flow_warp_op, flow_warp_reference, identity_flow
 from kernels.local_correlation import local_correlation_op, local_correlation_reference
 from kernels.mask_fusion import blend, denormalise, instance_norm, mask_fusion_op
@@ -213,22 +213,15 @@ def measure(case: Case, dtype: str, copy: float) -> list[Row]:
     return rows
 
 
-def write(rows: list[Row], copy: float, device: str, out: Path) -> None:
-    """kernels.json, kernels.md and kernels.svg."""
+def write(rows: list[Row], copy: float, about: Mapping[str, Any], out: Path) -> None:
+    """kernels.json, kernels.md and kernels.svg; `about` is what `machine` says, its GPU among it."""
     out.mkdir(parents=True, exist_ok=True)
-    head = {
-        "device": device,
-        "torch": torch.__version__,
-        "triton": triton.__version__,
-        "date": datetime.date.today().isoformat(),
-        "copy_gigabytes_per_second": copy / 1e9,
-    }
+    head = {**about, "copy_gigabytes_per_second": copy / 1e9}
     (out / "kernels.json").write_text(
         json.dumps({**head, "rows": [asdict(row) for row in rows]}, indent=1) + "\n"
     )
     lines = [
-        f"{head['device']}, torch {head['torch']}, Triton {head['triton']}, {head['date']}; "
-        f"copy {copy / 1e9:.0f} GB/s",
+        f"{line(about)}; copy {copy / 1e9:.0f} GB/s",
         "",
         "| operation | shape | layout | dtype | direction | ms | x eager | x compile | GB/s | of copy |",
         "|---|---|---|---|---|---|---|---|---|---|",
@@ -242,7 +235,7 @@ def write(rows: list[Row], copy: float, device: str, out: Path) -> None:
     ]
     (out / "kernels.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     forward = [row for row in rows if row.direction == "forward"]
-    (out / "kernels.svg").write_text(plot(forward, copy / 1e9, str(head["device"])), encoding="utf-8")
+    (out / "kernels.svg").write_text(plot(forward, copy / 1e9, str(about["GPU"])), encoding="utf-8")
 
 
 def plot(rows: Sequence[Row], copy: float, device: str) -> str:
@@ -344,7 +337,7 @@ def interpret(config: ModelConfig, args: argparse.Namespace) -> int:
 def benchmark(config: ModelConfig, args: argparse.Namespace) -> int:
     """Time what was asked for."""
     copy, rows, wrong = copy_bandwidth(), [], 0
-    device = torch.cuda.get_device_name()
+    about = machine("torch", "triton")
     for dtype, layout, (height, width), batch in itertools.product(
         args.dtype, args.layout, args.size, args.batch
     ):
@@ -359,9 +352,9 @@ def benchmark(config: ModelConfig, args: argparse.Namespace) -> int:
             except RuntimeError as error:  # of CUDA or Inductor: the other cases may still run
                 wrong += not tell(case, str(error).splitlines()[0])
                 continue
-            write(rows, copy, device, args.out)
-            about = f"{case.operation} {case.shape} {layout} {dtype}"
-            print(f"{about}: {rows[-2].over_eager:.1f} x eager", flush=True)
+            write(rows, copy, about, args.out)
+            done = f"{case.operation} {case.shape} {layout} {dtype}"
+            print(f"{done}: {rows[-2].over_eager:.1f} x eager", flush=True)
     print(args.out / "kernels.md")
     return 1 if wrong or not rows else 0
 

@@ -17,6 +17,7 @@ import time
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.common import line, machine
 from rmgn.config import PRESETS, ModelConfig, parse_size
 from rmgn.model import RMGN
 
@@ -82,6 +83,7 @@ def main() -> None:
         f"\n{parameters / 1e6:.2f} M parameters, {2 * parameters / 1e6:.1f} MB in FP16; "
         f"eager {1000 * seconds(config, height, width):.0f} ms on {torch.get_num_threads()} threads"
     )
+    print(line(machine("torch")))
 
 
 if __name__ == "__main__":

@@ -7,16 +7,13 @@ and garment alone in the same run. Prints machine and versions.
 from __future__ import annotations
 
 import argparse
-import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import cv2
-import torch
-
+from benchmarks.common import line, machine
 from rmgn.config import parse_size
 from rmgn.data import read
 from rmgn.data.augment import Augment
@@ -67,9 +64,7 @@ def main() -> int:
         read.picture(entries[index].garment)
 
     base = _rounds(decode, count, args.rounds)
-    print(
-        f"{platform.processor() or platform.machine()}, torch {torch.__version__}, OpenCV {cv2.__version__}"
-    )
+    print(line(machine("torch", "cv2")))
     height, width = args.size
     print(f"{data.layout.name}, {args.split} {args.setting}, {height}x{width}, {count} samples")
     for name, times in [

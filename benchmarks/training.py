@@ -8,9 +8,7 @@ same with worker processes: the share of a step that still waits for data.
 from __future__ import annotations
 
 import argparse
-import platform
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +20,7 @@ import torch
 from accelerate import Accelerator
 from torch.optim.swa_utils import AveragedModel
 
+from benchmarks.common import line, machine
 from rmgn.batches import open_source
 from rmgn.data.sample import Sample
 from rmgn.task import first_model, load_teacher, make_optimizer, make_task
@@ -70,16 +69,11 @@ def main() -> int:
         print(f"benchmarks.training: {error}", file=sys.stderr)
         return 2
 
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
     accelerator = Accelerator(mixed_precision=config.precision)
     device = accelerator.device
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "CPU"
     size = f"{config.height}x{config.width}"
-    threads = f"{torch.get_num_threads()} threads, torch {torch.__version__}, commit {commit.stdout.strip()}"
     print(f"{args.config}, {config.stage}, {config.preset}, {size}, batch {config.batch}")
-    print(f"{where}, {threads}")
+    print(f"on {device.type}, {torch.get_num_threads()} threads: {line(machine('torch'))}")
 
     model = first_model(config, None)
     average = AveragedModel(model).to(device)

@@ -12,7 +12,6 @@ import argparse
 import json
 import statistics
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from openvino import opset13 as ops
 from tqdm import tqdm
 
 import engines
-from benchmarks.engines import machine
+from benchmarks.common import in_turns, line, machine
 from engines.openvino_engine import OPTIONS
 from engines.openvino_winograd import LARGE, SMALL, Filtering, Rule, choose, use_winograd
 
@@ -57,25 +56,19 @@ def network(width_in: int, width_out: int, height: int, width: int, size: int) -
     return ov.Model([y], [x], "convolution")
 
 
-def prepare(model: ov.Model) -> Callable[[], object]:
+def prepare(model: ov.Model) -> Callable[[int], object]:
     """A function that runs the model, compiled as the engine compiles it, on random inputs."""
     compiled = ov.Core().compile_model(model, "CPU", OPTIONS)
     rng = np.random.default_rng(0)
     feeds = [rng.uniform(-1, 1, tuple(port.shape)).astype(np.float32) for port in compiled.inputs]
     request = compiled.create_infer_request()
-    return lambda: request.infer(feeds)
+    return lambda _: request.infer(feeds)
 
 
-def in_turns(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Each way's median milliseconds, one of each a round; two rounds warm up."""
-    taken: dict[str, list[float]] = {name: [] for name in ways}
-    for number in range(rounds + 2):
-        for name, way in ways.items():
-            start = time.perf_counter()
-            way()
-            if number >= 2:
-                taken[name].append(1000 * (time.perf_counter() - start))
-    return {name: statistics.median(times) for name, times in taken.items()}
+def medians(ways: dict[str, Callable[[int], object]], rounds: int) -> dict[str, float]:
+    """Each way's median milliseconds."""
+    taken = in_turns(ways, rounds, warm_up=2)
+    return {name: 1000 * statistics.median(seconds) for name, seconds in taken.items()}
 
 
 def convolution(shape: tuple[int, int, int, int], rounds: int) -> dict[str, float]:
@@ -85,7 +78,7 @@ def convolution(shape: tuple[int, int, int, int], rounds: int) -> dict[str, floa
         model = network(*shape, size=3)
         use_winograd(model, rule)
         ways[name] = prepare(model)
-    return in_turns(ways, rounds)
+    return medians(ways, rounds)
 
 
 def only_large(width_in: int, width_out: int, height: int, width: int) -> Filtering | None:
@@ -102,12 +95,12 @@ def graph(path: Path, rounds: int) -> dict[str, float]:
         model = ov.Core().read_model(path)
         use_winograd(model, rule)
         ways[name] = prepare(model)
-    return in_turns(ways, rounds)
+    return medians(ways, rounds)
 
 
 def markdown(about: dict[str, Any], rows: dict[str, dict[str, float]], whole: dict[str, float] | None) -> str:
     """The result as a page."""
-    lines = [", ".join(f"{key} {value}" for key, value in about.items()), ""]
+    lines = [line(about), ""]
     lines += ["| convolution | in·out / (in + out) | around, ms | " + " | ".join(RULES) + " | chosen |"]
     lines += ["|---|---|---|" + "---|" * len(RULES) + "---|"]
     for (width_in, width_out, height, width), (name, times) in zip(CONVOLUTIONS, rows.items(), strict=True):
@@ -135,7 +128,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
-    about = machine()
+    about = machine("openvino", "numpy")
     rows = {}
     for shape in tqdm(CONVOLUTIONS, unit="convolution"):
         width_in, width_out, height, width = shape

@@ -385,11 +385,13 @@ def test_benchmark_writes_table_and_plot(tmp_path: Path) -> None:
         Row("flow_warp", shape, "NHWC", "float16", "forward", 500.0, **times, **rate),
         Row("flow_warp", shape, "NHWC", "float16", "forward+backward", 500.0, **times, **rate),
     ]
-    write(rows, 2e12, "a <GPU>", tmp_path)
+    write(rows, 2e12, {"GPU": "a <GPU>", "commit": "abc"}, tmp_path)
     table = (tmp_path / "kernels.md").read_text()
     assert "| flow_warp | 1x256x128x96 | NHWC | float16 | forward | 0.500 | 4.0 | 2.0 | 1000 | 50% |" in table
     assert "copy 2000 GB/s" in table
-    assert json.loads((tmp_path / "kernels.json").read_text())["rows"][0]["megabytes"] == 500.0
+    content = json.loads((tmp_path / "kernels.json").read_text())
+    assert content["rows"][0]["megabytes"] == 500.0
+    assert content["commit"] == "abc"
     picture = ElementTree.parse(tmp_path / "kernels.svg").getroot()
     points = [c for c in picture.iter("{http://www.w3.org/2000/svg}circle") if len(c)]
     (point,) = points  # the forward row; the circles without a title are the legend
