@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rmgn.data.rotation import rotation
 from rmgn.data.sample import DENSE_PARTS, POINTS, Label, Sample, collate, split
 
 
@@ -209,12 +210,8 @@ def recolour(images: Tensor, colours: Sequence[Colour]) -> Tensor:
 
 
 def _hue_turn(degrees: float) -> Tensor:
-    """Rotation about (1, 1, 1), [3, 3] (Rodrigues' formula)."""
-    angle = np.deg2rad(degrees)
-    axis = np.full(3, 1 / np.sqrt(3))
-    cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
-    turn = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
-    return torch.from_numpy(turn)
+    """Rotation about grey, [3, 3]."""
+    return torch.from_numpy(rotation((1, 1, 1), degrees))
 
 
 @dataclass(frozen=True)

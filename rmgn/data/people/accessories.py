@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 from rmgn.data.people.body import BODY_VERTICES, BodyModel
 from rmgn.data.people.layers import LABELS
 from rmgn.data.people.mesh import Floats, Ints, normalised
-from rmgn.data.people.raytrace import OTHER, Surface
+from rmgn.data.people.raytrace import Surface
 from rmgn.data.people.wear import Wearer
 
 _METALS = [(0.75, 0.58, 0.25), (0.7, 0.7, 0.7), (0.03, 0.03, 0.03), (0.5, 0.25, 0.15)]
@@ -58,10 +58,7 @@ def _tube(line: Floats, radius: float, closed: bool, around: int = 6) -> tuple[F
 
 
 def _surface(vertices: Floats, tris: Ints, colour: tuple[float, float, float], label: str) -> Surface:
-    texture = np.ones((1, 1, 4), np.float32)
-    texture[0, 0, :3] = colour
-    uv = np.full((len(tris), 3, 2), 0.5)
-    return Surface(vertices, tris, OTHER, uv=uv, texture=texture, label=LABELS[label])
+    return Surface.plain(vertices, tris, colour, label=LABELS[label])
 
 
 def accessory_surfaces(model: BodyModel, person: Wearer, worn: Accessories) -> list[Surface]:
@@ -138,9 +135,7 @@ def _watch(model: BodyModel, person: Wearer, worn: Accessories) -> Surface:
 
 def _phone(model: BodyModel, person: Wearer, side: str) -> Surface:
     """An upright phone between the fingers and the camera's side of the hand."""
-    i = model.index[f"finger3-1.{side}"]
-    hand = person.bones[i, :, :3] @ person.body.heads[i] + person.bones[i, :, 3]
-    centre = hand + np.array([0.0, -0.03, 0.02])
+    centre = model.joint(f"finger3-1.{side}", person.body, person.bones) + np.array([0.0, -0.03, 0.02])
     corners = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) * [
         0.037,
         0.0045,

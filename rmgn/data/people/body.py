@@ -121,6 +121,11 @@ class BodyModel:
             skin[_TIPS] = (self._even @ skin)[_TIPS]
         return Body(vertices, result["rest_bone_heads"][0].numpy().astype(np.float64))
 
+    def joint(self, name: str, body: Body, bones: Floats) -> Floats:
+        """Where the head of a bone lies [3] once the bones' transforms [bones, 3, 4] have posed the body."""
+        i = self.index[name]
+        return np.asarray(bones[i, :, :3] @ body.heads[i] + bones[i, :, 3])
+
     def bone_weight(self, *words: str) -> Floats:
         """For each vertex the summed weight of the bones whose name contains one of `words`."""
         chosen = np.array([any(word in bone for word in words) for bone in self.bones], float)

@@ -17,7 +17,7 @@ from rmgn.data.fabrics import draw_colour, linear
 from rmgn.data.people.body import BODY_VERTICES, BodyModel
 from rmgn.data.people.hair import cloth_texture, push_out, ribbons
 from rmgn.data.people.layers import LABELS
-from rmgn.data.people.mesh import Floats, Ints, normalised, triangles, vertex_normals
+from rmgn.data.people.mesh import Floats, Ints, grid_quads, normalised, triangles, vertex_normals
 from rmgn.data.people.raytrace import OTHER, Surface
 from rmgn.data.people.wear import Wearer
 
@@ -113,10 +113,10 @@ def carried_surfaces(
     """
     rng = np.random.default_rng(carried.seed)
     names = ("upperleg01", "upperarm01", "finger3-1", "wrist")
-    joints = {}
-    for name in ("neck01", "head", "spine01", *(f"{n}.{s}" for n in names for s in "LR")):
-        i = model.index[name]
-        joints[name] = person.bones[i, :, :3] @ person.body.heads[i] + person.bones[i, :, 3]
+    joints = {
+        name: model.joint(name, person.body, person.bones)
+        for name in ("neck01", "head", "spine01", *(f"{n}.{s}" for n in names for s in "LR"))
+    }
     bare = model.bone_weight("spine", "root", "pelvis", "breast", "upperleg", "clavicle", "shoulder", "neck")
     kept, below = bare[:BODY_VERTICES] > 0.6, np.ones(len(person.lower_vertices), bool)
     if covered is not None:
@@ -177,9 +177,7 @@ def _band(
         lines.append(line)
     v = np.stack(lines, axis=1)
     v[:, [0, 2]] -= 0.15 * gap * normalised(v[:, [0, 2]] - centre)  # edges are rounded
-    grid = np.arange(v[..., 0].size).reshape(v.shape[:2])
-    quads = np.stack([grid[:-1, :-1], grid[1:, :-1], grid[1:, 1:], grid[:-1, 1:]], axis=2).reshape(-1, 4)
-    return _surface(v.reshape(-1, 3), triangles(quads), rng, colour, 8.0)
+    return _surface(v.reshape(-1, 3), triangles(grid_quads(*v.shape[:2])), rng, colour, 8.0)
 
 
 def _surface(v: Floats, tris: Ints, rng: Generator, colour: Colour, scale: float = 5.0) -> Surface:
@@ -209,9 +207,7 @@ def rounded_box(
         axis=2,
     )
     v = centre + (ball.reshape(-1, 3) * np.array(size) / 2) @ axes
-    grid = np.arange(u.size).reshape(u.shape)
-    quads = np.stack([grid[:-1, :-1], grid[1:, :-1], grid[1:, 1:], grid[:-1, 1:]], axis=2).reshape(-1, 4)
-    return v, triangles(quads)
+    return v, triangles(grid_quads(*u.shape))
 
 
 def _bag(centre: Floats, out: Floats, carried: Carried, rng: Generator) -> list[Surface]:
@@ -342,9 +338,7 @@ def _scarf(trunk: _Trunk, carried: Carried, rng: Generator) -> list[Surface]:
     v = centre[:, None] + away[:, None] * (deep * np.cos(around))[..., None]
     v = v + np.array([0, 0, 1.0]) * (1.7 * deep * np.sin(around))[..., None]
     v = v.reshape(-1, 3)
-    grid = np.arange(len(v)).reshape(73, 17)
-    quads = np.stack([grid[:-1, :-1], grid[1:, :-1], grid[1:, 1:], grid[:-1, 1:]], axis=2).reshape(-1, 4)
-    result = [_surface(v, triangles(quads), rng, carried.scarf_colour)]
+    result = [_surface(v, triangles(grid_quads(73, 17)), rng, carried.scarf_colour)]
     if carried.scarf_end:
         signs = (-1.0, 1.0) if rng.random() < 0.5 else (float(rng.choice([-1.0, 1.0])),)
         result += [_scarf_end(trunk, carried, rng, centre[0], sign) for sign in signs]
@@ -363,9 +357,7 @@ def _scarf_end(trunk: _Trunk, carried: Carried, rng: Generator, start: Floats, s
     v = push_out(v, trunk.points[front], trunk.normals[front], 0.008)
     wave = np.sin(s * 2 * np.pi * rng.uniform(1.5, 3) + 1.5 * t + rng.uniform(0, 6.28))
     v[:, 1] -= (0.006 * (1 + wave) * np.clip(2 * t, 0.3, 1)).ravel()
-    grid = np.arange(rows * columns).reshape(rows, columns)
-    quads = np.stack([grid[:-1, :-1], grid[1:, :-1], grid[1:, 1:], grid[:-1, 1:]], axis=2).reshape(-1, 4)
-    return _surface(v, triangles(quads), rng, carried.scarf_colour)
+    return _surface(v, triangles(grid_quads(rows, columns)), rng, carried.scarf_colour)
 
 
 def _belt(person: Wearer, carried: Carried, rng: Generator) -> list[Surface]:

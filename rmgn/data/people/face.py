@@ -101,9 +101,8 @@ def gaze_angles(model: BodyModel, person: Wearer, expression: Expression, eye: F
     """Where the eyes turn in the head, degrees to the body's left and up, for a camera at `eye`."""
     across, up = expression.gaze
     if expression.at_camera:
-        i = model.index["head"]
-        turn, heads = person.bones[i, :, :3], person.body.heads[i]
-        toward = turn.T @ (eye - (turn @ heads + person.bones[i, :, 3])) - [0, 0, 0.07]
+        turn = person.bones[model.index["head"], :, :3]
+        toward = turn.T @ (eye - model.joint("head", person.body, person.bones)) - [0, 0, 0.07]
         across += float(np.degrees(np.arctan2(toward[0], -toward[1])))
         up += float(np.degrees(np.arctan2(toward[2], np.hypot(toward[0], toward[1]))))
     return float(np.clip(across, -24, 24)), float(np.clip(up, -14, 14))
@@ -147,10 +146,7 @@ def mouth_surfaces(model: BodyModel, person: Wearer) -> list[Surface]:
         (("tongue",), (0.25, 0.07, 0.07)),
     ):
         tris = triangles(np.concatenate([model.groups[f"helper-{g}"] for g in groups]))
-        texture = np.ones((1, 1, 4), np.float32)
-        texture[0, 0, :3] = colour
-        uv = np.full((len(tris), 3, 2), 0.5)
-        result.append(Surface(person.vertices, tris, OTHER, uv=uv, texture=texture, casts=False))
+        result.append(Surface.plain(person.vertices, tris, colour, casts=False))
     return result
 
 

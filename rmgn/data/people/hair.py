@@ -21,6 +21,7 @@ from rmgn.data.people.mesh import (
     Ints,
     averaging,
     edges,
+    grid_quads,
     normalised,
     triangles,
     used,
@@ -76,8 +77,7 @@ def ribbons(lines: Floats, across: Floats, width: Floats) -> tuple[Floats, Ints,
     count, length, _ = lines.shape
     side = np.linspace(-0.5, 0.5, 3)
     v = lines[:, :, None] + side[:, None] * across[:, :, None] * width[:, :, None, None]
-    grid = np.arange(v[..., 0].size).reshape(count, length, 3)
-    quads = np.stack([grid[:, :-1, :-1], grid[:, 1:, :-1], grid[:, 1:, 1:], grid[:, :-1, 1:]], axis=3)
+    quads = 3 * length * np.arange(count)[:, None, None] + grid_quads(length, 3)
     uv = np.empty((count, length, 3, 2))
     uv[..., 0], uv[..., 1] = side + 0.5, np.linspace(1, 0, length)[:, None]
     tris = triangles(quads.reshape(-1, 4))
@@ -97,9 +97,8 @@ def locks(
 ) -> Surface:  # fmt: skip
     """Locks of long hair before the shoulders, `length` metres below the chin, laid on `solid`."""
     rng = np.random.default_rng(seed)
-    i = model.index["head"]
-    turn = person.bones[i, :, :3]
-    head = turn @ person.body.heads[i] + person.bones[i, :, 3]
+    turn = person.bones[model.index["head"], :, :3]
+    head = model.joint("head", person.body, person.bones)
     spine = person.bones[model.index["spine01"], :, :3]
     lines, across, widths = [], [], []
     for side in sides:
@@ -225,10 +224,8 @@ def bun(model: BodyModel, person: Wearer, size: float, high: float) -> Surface:
         np.stack([np.cos(w) * np.cos(u), np.cos(w) * np.sin(u), 0.8 * np.sin(w)], axis=2)
         * (twist * size)[..., None]
     )
-    grid = np.arange(u.size).reshape(u.shape)
-    quads = np.stack([grid[:-1, :-1], grid[1:, :-1], grid[1:, 1:], grid[:-1, 1:]], axis=2).reshape(-1, 4)
     uv = np.stack([0.3 + 0.4 * (0.5 + 0.5 * np.sin(u)), 0.45 + 0.2 * np.sin(2 * w)], axis=2).reshape(-1, 2)
-    tris = triangles(quads)
+    tris = triangles(grid_quads(*u.shape))
     v = (ball.reshape(-1, 3) + place) @ person.bones[i, :, :3].T + person.bones[i, :, 3]
     texture = lock_texture().copy()
     texture[:, :, 3] = 1

@@ -16,10 +16,6 @@ def keypoints(model: BodyModel, person: Wearer, camera: Camera) -> list[list[flo
     rest = person.body.vertices
     skin = person.vertices
 
-    def bone(name: str) -> Floats:
-        i = model.index[name]
-        return np.asarray(person.bones[i, :, :3] @ person.body.heads[i] + person.bones[i, :, 3])
-
     def extreme(mask: npt.NDArray[np.bool_], axis: int, sign: int) -> Floats:
         ids = np.flatnonzero(mask)
         return np.asarray(skin[ids[np.argmax(sign * rest[ids, axis])]])
@@ -32,7 +28,7 @@ def keypoints(model: BodyModel, person: Wearer, camera: Camera) -> list[list[flo
     nose = head & (np.abs(rest[:, 0]) < 0.015)
     points = [extreme(nose, 1, -1), *eyes, extreme(head, 0, 1), extreme(head, 0, -1)]
     for name in ("upperarm01", "lowerarm01", "wrist", "upperleg01", "lowerleg01", "foot"):
-        points += [bone(f"{name}.{s}") for s in "LR"]
+        points += [model.joint(f"{name}.{s}", person.body, person.bones) for s in "LR"]
     pixels, _ = camera.project(np.array(points))
     inside = np.asarray(((pixels >= 0) & (pixels < [camera.width, camera.height])).all(axis=1))
     return [

@@ -23,7 +23,7 @@ from rmgn.data.people.mesh import (
     triangles,
     vertex_normals,
 )
-from rmgn.data.people.raytrace import OTHER, Surface
+from rmgn.data.people.raytrace import Surface
 
 
 @dataclass(frozen=True)
@@ -160,10 +160,7 @@ def shoe_surfaces(
         points[:, 2] -= 0.012 * (points[:, 2] < foot[:, 2].min() + 0.03)
         hull = ConvexHull(points)
         tris = hull.simplices.astype(np.int64)
-        texture = np.ones((1, 1, 4), np.float32)
-        texture[0, 0, :3] = colour
         v = points @ bones[i, :, :3].T + bones[i, :, 3]
         normals = normalised((points - points.mean(axis=0)) * [1, 0.4, 1]) @ bones[i, :, :3].T
-        uv = np.full((len(tris), 3, 2), 0.5)
-        result.append(Surface(v, tris, OTHER, uv=uv, texture=texture, label=LABELS[label], normals=normals))
+        result.append(Surface.plain(v, tris, colour, label=LABELS[label], normals=normals))
     return result

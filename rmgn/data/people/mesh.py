@@ -25,6 +25,12 @@ def triangles(quads: Ints) -> Ints:
     return np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
 
 
+def grid_quads(rows: int, columns: int) -> Ints:
+    """Quads [F, 4] of a grid whose vertices are numbered row by row."""
+    grid = np.arange(rows * columns).reshape(rows, columns)
+    return np.stack([grid[:-1, :-1], grid[1:, :-1], grid[1:, 1:], grid[:-1, 1:]], axis=2).reshape(-1, 4)
+
+
 def vertex_normals(vertices: npt.NDArray[np.floating], tris: Ints) -> Floats:
     """Area-weighted unit normals, one a vertex."""
     a, b, c = (vertices[tris[:, k]] for k in range(3))

@@ -16,9 +16,10 @@ from rmgn.data.people.body import Body, BodyModel
 from rmgn.data.people.cloth import Material, drape
 from rmgn.data.people.garment import make_garment, pins
 from rmgn.data.people.mesh import Floats
-from rmgn.data.people.pose import Arm, Pose, rotation, transforms
+from rmgn.data.people.pose import Arm, Pose, transforms
 from rmgn.data.people.style import Style
-from rmgn.data.people.wear import Wearer, _creased, _obstacles, finish, refine, settle
+from rmgn.data.people.wear import Wearer, creased, find_obstacles, finish, refine, settle
+from rmgn.data.rotation import rotation
 
 # Arms that can leave their place without passing through the body or a pocket.
 _FREE = {"hanging", "hip", "spread", "raised", "chest", "belly", "across", "phone"}
@@ -194,13 +195,13 @@ def follow(
     coarse = make_garment(model, body, style)
     fine, matrix = refine(coarse)
     weights = sp.csr_matrix(matrix @ coarse.weights)
-    cons = _creased(fine, style, rng)
+    cons = creased(fine, style, rng)
     material, held = Material(bend=style.bend * 0.1), 0.5 * pins(fine, style)
     places = _Places(weights, people[0])
     x = worn.copy()
     at_rest = places.local(x)
     for number, person in enumerate([people[0]] * _PREROLL + list(people)):
-        obstacles = _obstacles(model, person, fine, style)
+        obstacles = find_obstacles(model, person, fine, style)
         carried, places = _carry(places, x, weights, person)
         goal = places.world(at_rest)
         start = carried + np.where(held > 0, 1.0, 0.0)[:, None] * (goal - carried)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.random import Generator
 
 from rmgn.data.people.body import BODY_VERTICES, Body, BodyModel, skin
 from rmgn.data.people.mesh import Floats
+from rmgn.data.rotation import rotation
 
 Vector = tuple[float, float, float]
 
@@ -48,15 +50,6 @@ class Pose:
     bones: dict[str, tuple[Vector, float]] = field(default_factory=dict)
     left_first: bool = True  # whether the name's first part is the left arm's
     thighs: tuple[Vector, Vector] = ((0.05, 0, -1), (-0.05, 0, -1))  # world directions, left and right
-
-
-def rotation(axis: Vector | Floats, degrees: float) -> Floats:
-    """Rotation matrix about an axis of any length."""
-    a = np.asarray(axis, float)
-    x, y, z = a / np.linalg.norm(a)
-    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    angle = np.deg2rad(degrees)
-    return np.asarray(np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross)
 
 
 def aim(start: Floats, goal: Floats, share: float = 1.0) -> Floats:
@@ -155,11 +148,7 @@ def reach_out(model: BodyModel, body: Body, pose: Pose) -> Pose:
     for _ in range(3):  # the shoulder moves with the arm
         bones = transforms(model, body.heads, pose)
         skinned = skin(body.vertices[trunk], weights, bones)
-
-        def joint(name: str, bones: Floats = bones) -> Floats:
-            i = model.index[name]
-            return np.asarray(bones[i, :, :3] @ body.heads[i] + bones[i, :, 3])
-
+        joint = functools.partial(model.joint, body=body, bones=bones)
         hips = (joint("upperleg01.L") + joint("upperleg01.R")) / 2
         shoulders = (joint("upperarm01.L") + joint("upperarm01.R")) / 2
         for side, arm in arms.items():

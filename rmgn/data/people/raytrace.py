@@ -47,6 +47,25 @@ class Surface:
         if not len(self.normals):
             self.normals = vertex_normals(self.vertices, self.triangles)
 
+    @classmethod
+    def plain(
+        cls,
+        vertices: npt.NDArray[np.floating],
+        triangles: Ints,
+        colour: tuple[float, float, float],
+        casts: bool = True,
+        label: int | None = None,
+        normals: npt.NDArray[np.floating] | None = None,
+    ) -> Surface:
+        """Anything in one linear colour, which is its own and not drawn when a sample is dressed."""
+        texture = np.ones((1, 1, 4), np.float32)
+        texture[0, 0, :3] = colour
+        uv = np.full((len(triangles), 3, 2), 0.5)
+        given = np.empty(0) if normals is None else normals
+        return cls(
+            vertices, triangles, OTHER, uv=uv, texture=texture, casts=casts, label=label, normals=given
+        )
+
     @property
     def see_through(self) -> bool:
         """True if some of it lets light pass."""

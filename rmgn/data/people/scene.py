@@ -209,9 +209,8 @@ def move_worked(model: BodyModel, person: Wearer, worked: Worked, worn: Floats) 
 
 
 def _worn_collar(model: BodyModel, person: Wearer, collar: Collar, worn: Floats) -> Floats:
-    neck, head = (model.index[b] for b in ("neck01", "head"))
-    at = [person.bones[i, :, :3] @ person.body.heads[i] + person.bones[i, :, 3] for i in (neck, head)]
-    return collar.worn(worn, at[1] - at[0], person.vertices[:BODY_VERTICES], person.normals)
+    neck, head = (model.joint(b, person.body, person.bones) for b in ("neck01", "head"))
+    return collar.worn(worn, head - neck, person.vertices[:BODY_VERTICES], person.normals)
 
 
 def inner_top(

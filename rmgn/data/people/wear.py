@@ -84,7 +84,7 @@ def moved(model: BodyModel, body: Body, bones: Floats, lower: Lower) -> Wearer:
     return Wearer(body, bones, vertices, normals, lower, below, vertex_normals(below, lower.triangles))
 
 
-def _obstacles(model: BodyModel, person: Wearer, garment: Garment, style: Style) -> list[Obstacle]:
+def find_obstacles(model: BodyModel, person: Wearer, garment: Garment, style: Style) -> list[Obstacle]:
     """Body and lower clothes, told apart so that arms push sleeves only and hands nothing."""
     rest = person.body.vertices[:BODY_VERTICES]
     arm = model.bone_weight("upperarm", "lowerarm", "wrist", "finger", "meta")[:BODY_VERTICES] > 0.5
@@ -144,7 +144,7 @@ def refine(garment: Garment) -> tuple[Garment, sp.csr_matrix]:
     return fine, matrix
 
 
-def _creased(garment: Garment, style: Style, rng: Generator) -> Constraints:
+def creased(garment: Garment, style: Style, rng: Generator) -> Constraints:
     """Let the cloth be a little longer here than there: it then buckles into small folds, and ruffles."""
     cons = garment.constraints
     middle = 0.5 * (garment.vertices[cons.pairs[:, 0]] + garment.vertices[cons.pairs[:, 1]])
@@ -168,13 +168,13 @@ def put_on(
         start,
         coarse.constraints,
         Material(bend=style.bend),
-        _obstacles(model, person, coarse, style),
+        find_obstacles(model, person, coarse, style),
         pins(coarse, style),
         rounds=20,
         steps=12,
     )
-    cons = _creased(fine, style, rng)
-    obstacles = _obstacles(model, person, fine, style)
+    cons = creased(fine, style, rng)
+    obstacles = find_obstacles(model, person, fine, style)
     x = drape(
         np.asarray(matrix @ x),
         cons,
