@@ -30,7 +30,8 @@ from torch import Tensor
 from benchmarks.common import line, machine
 from kernels.flow_warp import compose_flow_reference, flow_warp_op, flow_warp_reference, identity_flow
 from kernels.local_correlation import local_correlation_op, local_correlation_reference
-from kernels.mask_fusion import blend, denormalise, instance_norm, mask_fusion_op
+from kernels.mask_fusion import blend, denormalise, instance_norm
+from kernels.mask_fusion_op import mask_fusion_op
 from kernels.triton_runtime import AVAILABLE, INTERPRETED, triton
 from rmgn import PRESETS, ModelConfig
 from rmgn.config import parse_size

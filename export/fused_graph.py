@@ -9,7 +9,7 @@ import onnx
 import onnx.parser
 
 from kernels.local_correlation import RADIUS, SLOPE
-from kernels.mask_fusion import EPSILON
+from kernels.mask_fusion_op import EPSILON
 from kernels.onnx_nodes import DOMAIN
 
 WINDOW = 2 * RADIUS + 1

@@ -20,12 +20,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from kernels import mask_fusion_kernels as device
+from kernels import mask_fusion_op as fusion
 from kernels import tiles
 from kernels.triton_runtime import AVAILABLE, INTERPRETED, tl, triton
 
 # The package's names are its functions, so the modules behind them are asked for by path.
-flow_warp, local_correlation, mask_fusion = (
-    importlib.import_module(f"kernels.{name}") for name in ("flow_warp", "local_correlation", "mask_fusion")
+flow_warp, local_correlation = (
+    importlib.import_module(f"kernels.{name}") for name in ("flow_warp", "local_correlation")
 )
 TARGETS = (75, 80, 86, 87, 89, 90, 100, 120)
 PIXELS = 1 << 16  # of a plane as large as tiles ask for
@@ -107,13 +109,13 @@ def _correlation_variants(dtype: str, suffix: str, block: int) -> Iterator[Varia
 def _mask_fusion_variants(dtype: str, layout: str) -> Iterator[Variant]:
     float32 = {"mean", "rstd", "means", "deviations", "grad_logit", "sums", "into"}
     acc = {"ACC": tl.float32}
-    warps, gradient_warps = mask_fusion.SUM_WARPS, mask_fusion.GRADIENT_WARPS
+    warps, gradient_warps = fusion.SUM_WARPS, fusion.GRADIENT_WARPS
     channels = tiles.ROW_CHANNELS  # a constant of the kernels, and so is a pixel's stride
     last = bool(layout)
     tile = tiles.tile(channels, PIXELS, last)
     few, many = (
-        mask_fusion.sum_tile(channels, PIXELS, last, elements)
-        for elements in (tiles.ROW_ELEMENTS, mask_fusion.SUM_ELEMENTS)
+        fusion.sum_tile(channels, PIXELS, last, elements)
+        for elements in (tiles.ROW_ELEMENTS, fusion.SUM_ELEMENTS)
     )
 
     def variant(name: str, function: Any, constants: dict[str, Any], warps: int = WARPS) -> Variant:
@@ -123,30 +125,30 @@ def _mask_fusion_variants(dtype: str, layout: str) -> Iterator[Variant]:
 
     for suffix, whole in (("", True), ("_of_parts", False)):
         constants = {"WHOLE": whole, **many}
-        yield variant(f"plane_statistics{suffix}", mask_fusion._statistics_kernel, constants, warps)
+        yield variant(f"plane_statistics{suffix}", device.statistics_kernel, constants, warps)
     if not layout and dtype == "fp32":  # of statistics, which have one layout and one dtype
-        merge = {"BLOCK_N": mask_fusion.MOST_PARTS, "BLOCK_C": tiles.BLOCK_CHANNELS}
-        yield variant("merge_statistics", mask_fusion._merge_kernel, merge)
+        merge = {"BLOCK_N": fusion.MOST_PARTS, "BLOCK_C": tiles.BLOCK_CHANNELS}
+        yield variant("merge_statistics", device.merge_kernel, merge)
     for suffix, small in (("", PIXELS), ("_small", 1)):
-        pixels = mask_fusion.mask_tile(1, channels, small, last)
-        yield variant(f"regional_mask{suffix}", mask_fusion._mask_kernel, pixels)
+        pixels = fusion.mask_tile(1, channels, small, last)
+        yield variant(f"regional_mask{suffix}", device.mask_kernel, pixels)
         constants = {"HAS_GRAD_MASK": False, "LOGIT": True, **pixels}
-        yield variant(f"mask_gradient{suffix}", mask_fusion._mask_gradient_kernel, constants)
+        yield variant(f"mask_gradient{suffix}", device.mask_gradient_kernel, constants)
     for residual in (False, True):
         form = {"RESIDUAL": residual}
         suffix = "_residual" if residual else ""
-        yield variant(f"blend{suffix}", mask_fusion._blend_kernel, {**form, **tile})
+        yield variant(f"blend{suffix}", device.blend_kernel, {**form, **tile})
         backward = {**form, "LOGIT": True}
         affine = {**backward, **few}
-        yield variant(f"affine_gradient{suffix}", mask_fusion._affine_gradient_kernel, affine, gradient_warps)
-        yield variant(f"input_gradient{suffix}", mask_fusion._input_gradient_kernel, {**backward, **tile})
+        yield variant(f"affine_gradient{suffix}", device.affine_gradient_kernel, affine, gradient_warps)
+        yield variant(f"input_gradient{suffix}", device.input_gradient_kernel, {**backward, **tile})
         if not layout:
-            plane = {**form, "BLOCK_P": mask_fusion.WHOLE_PLANE}
-            yield variant(f"whole_plane{suffix}", mask_fusion._plane_kernel, plane, mask_fusion.PLANE_WARPS)
+            plane = {**form, "BLOCK_P": fusion.WHOLE_PLANE}
+            yield variant(f"whole_plane{suffix}", device.plane_kernel, plane, fusion.PLANE_WARPS)
             continue
-        for row in (8, channels, mask_fusion.FUSED_CHANNELS):
-            fused = {**form, **mask_fusion.fused_tile(row, PIXELS), "channels": row, "sp": row}
-            yield variant(f"fused{suffix}_{row}", mask_fusion._fused_kernel, fused, mask_fusion.FUSED_WARPS)
+        for row in (8, channels, fusion.FUSED_CHANNELS):
+            fused = {**form, **fusion.fused_tile(row, PIXELS), "channels": row, "sp": row}
+            yield variant(f"fused{suffix}_{row}", device.fused_kernel, fused, fusion.FUSED_WARPS)
 
 
 def _variant(

@@ -18,13 +18,14 @@ from dataclasses import dataclass
 from typing import Any, Union
 
 from kernels import compile as ahead
+from kernels import mask_fusion_kernels, mask_fusion_op
 from kernels.local_correlation import RADIUS, SLOPE
 from kernels.onnx_nodes import DOMAIN
 from kernels.tiles import plane_tile
 from kernels.triton_runtime import AVAILABLE, power_of_two, tl
 
-flow_warp, local_correlation, mask_fusion = (
-    importlib.import_module(f"kernels.{name}") for name in ("flow_warp", "local_correlation", "mask_fusion")
+flow_warp, local_correlation = (
+    importlib.import_module(f"kernels.{name}") for name in ("flow_warp", "local_correlation")
 )
 
 Shape = tuple[int, ...]
@@ -116,23 +117,23 @@ def _statistics(h: Shape) -> Launch:
     """A program a plane: a plugin is one kernel, which leaves no parts to merge."""
     pixels = h[2] * h[3]
     constants = {
-        **_planes(h), "share": pixels, "epsilon": mask_fusion.EPSILON,
-        "WHOLE": True, **mask_fusion.sum_tile(h[1], pixels, False, mask_fusion.SUM_ELEMENTS),
+        **_planes(h), "share": pixels, "epsilon": mask_fusion_op.EPSILON,
+        "WHOLE": True, **mask_fusion_op.sum_tile(h[1], pixels, False, mask_fusion_op.SUM_ELEMENTS),
     }  # fmt: skip
-    return Launch(mask_fusion._statistics_kernel, constants, (h[1], 1, h[0]))
+    return Launch(mask_fusion_kernels.statistics_kernel, constants, (h[1], 1, h[0]))
 
 
 def _regional_mask(h: Shape, *_: Shape) -> Launch:
-    tile = mask_fusion.mask_tile(h[0], h[1], h[2] * h[3], last=False)
+    tile = mask_fusion_op.mask_tile(h[0], h[1], h[2] * h[3], last=False)
     grid = (_blocks(h[2] * h[3], tile["BLOCK_P"]), h[0], 1)
-    return Launch(mask_fusion._mask_kernel, {**_planes(h), **tile}, grid)
+    return Launch(mask_fusion_kernels.mask_kernel, {**_planes(h), **tile}, grid)
 
 
 def _blend(residual: bool) -> Callable[..., Launch]:
     def launch(h: Shape, *_: Shape) -> Launch:
         tile = plane_tile(h[1], h[2] * h[3])
         grid = (_blocks(h[2] * h[3], tile["BLOCK_P"]), _blocks(h[1], tile["BLOCK_C"]), h[0])
-        return Launch(mask_fusion._blend_kernel, {**_planes(h), "RESIDUAL": residual, **tile}, grid)
+        return Launch(mask_fusion_kernels.blend_kernel, {**_planes(h), "RESIDUAL": residual, **tile}, grid)
 
     return launch
 

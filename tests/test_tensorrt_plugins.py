@@ -24,7 +24,8 @@ from export.parity import compare, reference, run_engine, run_fused
 from export.write_bundle import write_bundle
 from kernels.flow_warp import compose_flow_reference, flow_warp_reference, identity_flow
 from kernels.local_correlation import local_correlation_reference
-from kernels.mask_fusion import EPSILON, blend, denormalise
+from kernels.mask_fusion import blend, denormalise
+from kernels.mask_fusion_op import EPSILON
 from kernels.onnx_nodes import DOMAIN
 from rmgn import PRESETS, RMGN
 

@@ -27,7 +27,8 @@ from kernels.flow_warp import (
     identity_flow,
 )
 from kernels.local_correlation import local_correlation_op, local_correlation_reference
-from kernels.mask_fusion import FUSED_CHANNELS, WHOLE_PLANE, fuse_with_mask, mask_fusion, mask_fusion_op
+from kernels.mask_fusion import fuse_with_mask, mask_fusion
+from kernels.mask_fusion_op import FUSED_CHANNELS, WHOLE_PLANE, mask_fusion_op
 
 DEVICES = [
     pytest.param("cuda", marks=pytest.mark.gpu),
