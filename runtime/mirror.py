@@ -12,26 +12,24 @@ Keys: n, p next and previous garment; s screenshot; r record; c compare with the
 docs/mirror.md explains everything else.
 """
 
-import argparse
 import json
 import signal
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 import engines
-from engines.sizes import parse_size
 from engines.whole_file import check_writable, write_whole
 from runtime import bundles, garment, pictures, screen, sources
 from runtime.dresser import Dresser, Fitted, fit
-from runtime.failure import InputError, Parser, run
-from runtime.framing import MODES, Framing
+from runtime.failure import InputError, run
+from runtime.framing import Framing
 from runtime.notices import Notices
+from runtime.options import Options, parse_args
 from runtime.pipeline import Pipeline, Result
 from runtime.recording import Recorder, check_target
 from runtime.slot import Closed
@@ -39,9 +37,8 @@ from runtime.smoothing import Smoothing
 from runtime.sources import Camera, Source, open_source
 from runtime.stats import Stats
 from runtime.targets import check_apart
-from runtime.view import TURNS, View, parse_aspect
 from runtime.wardrobe import Wardrobe
-from runtime.web_page import PHOTO_S, Address, WebPage, check_key, parse_address, pressed
+from runtime.web_page import PHOTO_S, WebPage, pressed
 
 DEFAULT_FPS = 30.0
 REDRAW_S = 0.2  # for notices while no frame comes
@@ -49,132 +46,9 @@ INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM)
 PATIENCE_S = 1.0  # before the window says that it waits for the first one
 
 
-@dataclass(frozen=True)
-class Options:
-    """What the command line says; see `--help`."""
-
-    source: str
-    garment: Path | None
-    mask: Path | None
-    garments: Path | None
-    bundle: Path | None
-    engine: str
-    size: tuple[int, int] | None
-    view: View
-    framing: str
-    idle_s: float | None
-    smoothing: bool
-    headless: bool
-    fullscreen: bool
-    web: Address | None
-    web_key: str | None
-    guests: bool
-    realtime: bool
-    record: Path | None
-    frames: int | None
-    stats: Path | None
-
-
-def parse_args(argv: Sequence[str] | None) -> Options:
-    """Raises InputError for values that cannot be."""
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    sources = parser.add_mutually_exclusive_group()
-    sources.add_argument("--camera", metavar="N", help="camera index, or a part of its name (default: 0)")
-    sources.add_argument(
-        "--source",
-        metavar="WHAT",
-        help="camera, video, picture, folder of pictures, RTSP or HTTP address",
-    )
-    parser.add_argument(
-        "--garment",
-        type=Path,
-        metavar="FILE",
-        help="shop photo of the garment (the samples that come with it)",
-    )
-    parser.add_argument("--mask", type=Path, metavar="FILE", help="its mask, otherwise found")
-    parser.add_argument("--garments", type=Path, metavar="DIR", help="garments for the keys n and p")
-    parser.add_argument("--bundle", type=Path, metavar="DIR", help="the network, or a folder of several")
-    parser.add_argument("--engine", default="auto", help=f"auto, {', '.join(engines.BACKENDS)}")
-    parser.add_argument("--size", type=parse_size, metavar="HxW", help="the network's input size")
-    parser.add_argument(
-        "--rotate",
-        type=int,
-        choices=(0, *TURNS),
-        default=0,
-        metavar="DEGREES",
-        help="turn the camera's picture clockwise by 90, 180 or 270",
-    )
-    parser.add_argument("--aspect", metavar="W:H", help="cut its sides, as 9:16 for an upright screen")
-    parser.add_argument("--framing", choices=MODES, default="auto", help="what the network sees")
-    parser.add_argument("--no-smoothing", action="store_true", help="frames as the network made them")
-    parser.add_argument(
-        "--idle",
-        type=float,
-        metavar="SECONDS",
-        help="rest once no face looked here for so long, until one does",
-    )
-    parser.add_argument(
-        "--fullscreen", action="store_true", help="the window fills the screen, without rates"
-    )
-    parser.add_argument("--headless", action="store_true", help="no window; takes every frame of a file")
-    parser.add_argument(
-        "--web",
-        metavar="[HOST:]PORT",
-        help="a page with picture and controls (HOST: this machine alone); files play at their own pace",
-    )
-    parser.add_argument("--web-key", metavar="TEXT", help="what its address holds (a new one each time)")
-    parser.add_argument("--no-guests", action="store_true", help="no QR code to the page in the window")
-    parser.add_argument("--realtime", action="store_true", help="play files at their own pace")
-    parser.add_argument("--record", type=Path, metavar="FILE", help="write a video")
-    parser.add_argument("--frames", type=int, metavar="N", help="stop after so many frames")
-    parser.add_argument("--stats", type=Path, metavar="FILE", help="write the measurements as JSON")
-    args = parser.parse_args(argv)
-    if args.mask is not None and args.garment is None:
-        raise InputError("--mask belongs to --garment, which is missing")
-    if args.garment is not None and args.garment.is_dir():
-        raise InputError(f"--garment {args.garment} is a folder; give it as --garments")
-    if args.garment is None and args.garments is None:
-        if not bundles.GARMENTS.is_dir():
-            raise InputError("give a garment: --garment FILE, or --garments DIR")
-        args.garments = bundles.GARMENTS
-    if args.frames is not None and args.frames < 1:
-        raise InputError("--frames must be at least 1")
-    if args.idle is not None and not args.idle >= 1:
-        raise InputError(f"--idle must be at least a second, not {args.idle:g}")
-    if args.idle is not None and args.framing != "auto":
-        raise InputError(f"--idle looks for faces, which --framing {args.framing} does not")
-    if args.fullscreen and args.headless:
-        raise InputError("--fullscreen is for the window, which --headless leaves out")
-    for flag, given in (("--web-key", args.web_key is not None), ("--no-guests", args.no_guests)):
-        if given and args.web is None:
-            raise InputError(f"{flag} belongs to --web, which is missing")
-    return Options(
-        source=args.source if args.source is not None else args.camera or "0",
-        garment=args.garment,
-        mask=args.mask,
-        garments=args.garments,
-        bundle=args.bundle,
-        engine=args.engine,
-        size=args.size,
-        view=View(args.rotate, parse_aspect(args.aspect) if args.aspect else None),
-        framing=args.framing,
-        idle_s=args.idle,
-        smoothing=not args.no_smoothing,
-        headless=args.headless,
-        fullscreen=args.fullscreen,
-        web=parse_address(args.web) if args.web is not None else None,
-        web_key=None if args.web_key is None else check_key(args.web_key),
-        guests=not args.no_guests,
-        realtime=args.realtime or not args.headless or args.web is not None,
-        record=args.record,
-        frames=args.frames,
-        stats=args.stats,
-    )
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the program. Raises InputError and EngineError for what the user can mend."""
-    options = parse_args(argv)
+    options = parse_args(argv, __doc__)
     if options.record:
         check_target(options.record)
     if options.stats:
@@ -364,6 +238,8 @@ class Mirror:
         try:
             self._obey(key)
             self._pipeline.notices.clear("key")
+            if key == "r":
+                self._pipeline.notices.clear("recording")
         except InputError as error:
             self._pipeline.notices.set("key", str(error))
 
@@ -383,7 +259,6 @@ class Mirror:
 
     def _start_recording(self, path: Path) -> None:
         rate = self._source.measured_fps if isinstance(self._source, Camera) else self._source.fps
-        self._pipeline.notices.clear("recording")
         self._recorder = Recorder(path, rate or DEFAULT_FPS, not self._lossless, self._source.copies)
 
     def _stop_recording(self) -> None:

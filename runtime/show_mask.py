@@ -6,7 +6,6 @@ What is left out lies under a chequerboard. A garment that shows through there, 
 a better photo or a mask of its own.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +25,7 @@ SHADES = (35, 65)  # added to ground at half its brightness
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the program. Raises InputError for what the user can mend."""
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--garment", type=Path, required=True, metavar="FILE", help="shop photo")
     parser.add_argument("--mask", type=Path, metavar="FILE", help="its mask, otherwise found")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="picture to write")

@@ -38,7 +38,7 @@ Pixels = NDArray[np.uint8]
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """See `--help`."""
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--person", type=Path, required=True, metavar="PATH", help="photo, or folder")
     parser.add_argument("--garment", type=Path, required=True, metavar="PATH", help="shop photo, or folder")
     parser.add_argument("--mask", type=Path, metavar="PATH", help="garment mask, or folder")

@@ -2,13 +2,13 @@
 
 import math
 import re
+from argparse import ArgumentTypeError
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.failure import InputError
 from runtime.framing import box
 
 Pixels = NDArray[np.uint8]
@@ -39,9 +39,9 @@ class View:
 
 
 def parse_aspect(text: str) -> float:
-    """Width / height from text such as 9:16. Raises InputError."""
+    """Width / height from text such as 9:16, for argparse. Raises ArgumentTypeError."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?):(\d+(?:\.\d+)?)", text)
     aspect = float(match[1]) / float(match[2]) if match and float(match[2]) else math.nan
     if not 0.1 <= aspect <= 10:
-        raise InputError(f"--aspect {text} is not WIDTH:HEIGHT, such as 9:16")
+        raise ArgumentTypeError(f"{text} is not WIDTH:HEIGHT, such as 9:16")
     return aspect

@@ -2,15 +2,12 @@
 
 import asyncio
 import importlib.resources
-import ipaddress
 import logging
 import os
-import re
 import secrets
 import socket
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
@@ -29,6 +26,8 @@ from runtime.failure import InputError
 from runtime.notices import Notices
 from runtime.pipeline import Result
 from runtime.wardrobe import Wardrobe
+from runtime.web_address import LOOPBACK, Address, is_loopback, reached_at
+from runtime.web_keys import GuestKeys
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -36,10 +35,8 @@ if TYPE_CHECKING:
 Pixels = NDArray[np.uint8]
 T = TypeVar("T")
 
-LOOPBACK = "127.0.0.1"
 KEYS = ("n", "p", "c")  # of the window, for which the owner's page has buttons
 GUESTS_KEYS = ("n", "p")
-GUEST_S = 300.0  # a guest's key is renewed so often, and good for up to twice as long
 PHOTO_S = 3.0  # between guests' photos, which so never become a film
 STALE_S = 3.0  # a picture older than that is the past, and nobody's business
 # At a time; more are refused, so that files and cameras have descriptors left, and nobody takes every place.
@@ -54,72 +51,6 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",  # addresses hold keys
     "X-Content-Type-Options": "nosniff",
 }
-
-
-@dataclass(frozen=True)
-class Address:
-    """Where a server listens; port 0 is any that is free."""
-
-    host: str
-    port: int
-
-
-def parse_address(text: str) -> Address:
-    """An address from "PORT" (of this machine alone), "HOST:PORT" or "[IPv6]:PORT". Raises InputError."""
-    match = re.fullmatch(r"(?:(?:\[([0-9a-fA-F:.]+)\]|([^:\[\]]+)):)?(\d{1,5})", text)
-    if match is None or int(match[3]) > 65535:
-        raise InputError(f"--web {text} is not PORT or HOST:PORT, such as 8000 or 0.0.0.0:8000")
-    return Address(match[1] or match[2] or LOOPBACK, int(match[3]))
-
-
-def reached_at(host: str, bound: str) -> str | None:
-    """The host by which other machines reach what was to listen on `host` and does on the IP `bound`.
-
-    Where that is every address, the one of the network just now. None where others cannot reach it.
-    """
-    own = ipaddress.ip_address(bound)
-    if own.is_loopback:
-        return None
-    if not own.is_unspecified:
-        return host
-    # Addresses of nobody's; nothing is sent.
-    nowhere = {4: (socket.AF_INET, "192.0.2.1"), 6: (socket.AF_INET6, "2001:db8::1")}
-    family, target = nowhere[own.version]
-    try:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect((target, 9))
-            return str(probe.getsockname()[0])
-    except OSError:  # no network just now
-        return None
-
-
-def check_key(text: str) -> str:
-    """The owner's key, where it can be one. Raises InputError."""
-    if not re.fullmatch(r"[A-Za-z0-9_-]{8,64}", text):
-        raise InputError("--web-key takes 8 to 64 letters, digits, - and _")
-    return text
-
-
-class GuestKeys:
-    """Keys that strangers are shown: renewed, so that nobody keeps one for long."""
-
-    def __init__(self, life_s: float = GUEST_S) -> None:
-        self._life_s = life_s
-        self._keys: deque[tuple[str, float]] = deque(maxlen=2)
-
-    def current(self) -> str:
-        """The newest key, made now where the last one is old."""
-        now = time.monotonic()
-        if not self._keys or now - self._keys[-1][1] >= self._life_s:
-            self._keys.append((secrets.token_hex(12), now))
-        return self._keys[-1][0]
-
-    def __contains__(self, key: object) -> bool:
-        now = time.monotonic()
-        return any(
-            secrets.compare_digest(known.encode(), str(key).encode()) and now - made < 2 * self._life_s
-            for known, made in tuple(self._keys)
-        )
 
 
 @dataclass(frozen=True)
@@ -395,11 +326,6 @@ def peer(transport: asyncio.BaseTransport | None) -> str:
     """The address that a connection comes from; empty where it has gone."""
     name = transport.get_extra_info("peername") if transport is not None else None
     return str(name[0]) if name else ""
-
-
-def is_loopback(address: str) -> bool:
-    """Whether it is this machine, which may speak for many as a server before this one."""
-    return bool(address) and ipaddress.ip_address(address).is_loopback
 
 
 def well_formed(record: logging.LogRecord) -> bool:

@@ -3,6 +3,7 @@
 import itertools
 import threading
 import time
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -551,7 +552,7 @@ def test_a_view_is_the_middle_in_the_aspect_asked_for(
 
 @pytest.mark.parametrize("text", ["9:0", "0:9", "9/16", "1:20", "a:b", "", "-9:16", "nan:1"])
 def test_what_is_no_aspect(text: str) -> None:
-    with pytest.raises(InputError, match="is not WIDTH:HEIGHT"):
+    with pytest.raises(ArgumentTypeError, match="is not WIDTH:HEIGHT"):
         parse_aspect(text)
     assert parse_aspect("9:16") == 0.5625
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from runtime import bundles, mirror, pictures, recording, screen, sources, tryon
 from runtime.failure import InputError
+from runtime.options import parse_args
 from runtime.pairs import pair_up
 from runtime.pipeline import Pipeline, Result
 from runtime.recording import CODECS, LONGEST_GAP_S, Recorder
@@ -206,7 +207,7 @@ def test_an_interrupted_recording_is_whole(
         ({"--bundle": "FILES/people"}, "has no bundle.json"),
         ({"--bundle": "FILES/foreign"}, "format version 99"),
         ({"--bundle": "FILES/damaged"}, "SHA-256 differs"),
-        ({"--engine": "steam"}, "unknown engine 'steam'"),
+        ({"--engine": "steam"}, "argument --engine: invalid choice: 'steam'"),
         ({"--size": "512x384"}, "no bundle in .* is of size 512x384; there is 64x48"),
         ({"--size": "big"}, "argument --size: 'big' is not HEIGHTxWIDTH, such as 256x192"),
         ({"--record": "no/folder/out.mp4"}, "there is no folder no/folder"),
@@ -521,12 +522,12 @@ def test_the_default_bundle(
 
 
 def test_the_default_garments(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert mirror.parse_args(["--camera", "0"]).garments == bundles.GARMENTS
+    assert parse_args(["--camera", "0"]).garments == bundles.GARMENTS
     assert len(pictures.listing(bundles.GARMENTS)) > 3
-    assert mirror.parse_args(["--garment", "own.png"]).garments is None
+    assert parse_args(["--garment", "own.png"]).garments is None
     monkeypatch.setattr(bundles, "GARMENTS", tmp_path / "none")
     with pytest.raises(InputError, match="give a garment"):
-        mirror.parse_args(["--camera", "0"])
+        parse_args(["--camera", "0"])
 
 
 @pytest.mark.parametrize(
@@ -716,7 +717,7 @@ def test_a_disk_that_fills_ends_the_recording_and_keeps_it(
 
 def mirror_without_a_camera(*arguments: object) -> mirror.Mirror:
     """What the main thread does with results, for those that a test gives it."""
-    options = mirror.parse_args([str(part) for part in arguments])
+    options = parse_args([str(part) for part in arguments])
     source, nothing = Source.__new__(Stills), None
     return mirror.Mirror(options, source, nothing, nothing, None, None, lossless=True)  # type: ignore[arg-type]
 
@@ -840,7 +841,7 @@ def test_cameras_go_by_name_too(devices: Path, monkeypatch: pytest.MonkeyPatch) 
         ("kodak", "there is no camera, file or folder kodak"),
     ):
         with pytest.raises(InputError, match=message + there_are):
-            open_source(mirror.parse_args(["--camera", text]).source, realtime=True)
+            open_source(parse_args(["--camera", text]).source, realtime=True)
     monkeypatch.setattr(sources, "DEVICES", devices / "absent")
     assert sources.cameras() == {}
 

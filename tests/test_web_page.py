@@ -12,6 +12,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,22 +27,13 @@ from runtime.dresser import Fitted
 from runtime.failure import InputError
 from runtime.garment import prepare
 from runtime.notices import Notices
+from runtime.options import parse_args
 from runtime.pipeline import Result
 from runtime.sources import Camera
 from runtime.wardrobe import Wardrobe
-from runtime.web_page import (
-    GUEST_S,
-    KEYS,
-    PHOTO_S,
-    STALE_S,
-    Address,
-    GuestKeys,
-    WebPage,
-    check_key,
-    parse_address,
-    pressed,
-    reached_at,
-)
+from runtime.web_address import Address, is_loopback, parse_address, reached_at
+from runtime.web_keys import GUEST_S, GuestKeys, check_key
+from runtime.web_page import KEYS, PHOTO_S, STALE_S, WebPage, pressed
 
 pytest.importorskip("aiohttp", reason="the page needs aiohttp (pip install 'rmgn[web]')")
 
@@ -310,9 +302,9 @@ def test_connections_beyond_what_a_shop_has_are_refused(
 
 def test_one_stranger_does_not_take_every_place(page: WebPage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor keeps those taken, where nothing is asked for; a server before this one may have many."""
-    assert not web_page.is_loopback("192.168.0.7")
-    assert web_page.is_loopback("127.0.0.1")
-    assert web_page.is_loopback("::1")
+    assert not is_loopback("192.168.0.7")
+    assert is_loopback("127.0.0.1")
+    assert is_loopback("::1")
     monkeypatch.setattr(web_page, "SILENT_S", 2.0)
     monkeypatch.setattr(web_page, "is_loopback", lambda _: False)
     place = (page.url.split("/")[2].split(":")[0], int(page.url.split("/")[2].split(":")[1]))
@@ -450,13 +442,13 @@ def test_the_code_follows_the_network(shared: WebPage, monkeypatch: pytest.Monke
     "text", ["", "box", "box:", ":8000", "box:70000", "1:2:3", "[::1", "-1", "box:8000/x"]
 )
 def test_what_is_no_address(text: str) -> None:
-    with pytest.raises(InputError, match="is not PORT or HOST:PORT"):
+    with pytest.raises(ArgumentTypeError, match="is not PORT or HOST:PORT"):
         parse_address(text)
 
 
 @pytest.mark.parametrize("text", ["", "short", "with/slash", "with space", "x" * 65, "umläute-sind-keine"])
 def test_what_is_no_key(text: str) -> None:
-    with pytest.raises(InputError, match="8 to 64 letters"):
+    with pytest.raises(ArgumentTypeError, match="8 to 64 letters"):
         check_key(text)
 
 
@@ -533,10 +525,10 @@ def test_flags_that_belong_together() -> None:
         (["--web", "everywhere"], "is not PORT"),
     ):
         with pytest.raises(InputError, match=message):
-            mirror.parse_args(flags)
-    options = mirror.parse_args(["--headless", "--web", "8000"])
+            parse_args(flags)
+    options = parse_args(["--headless", "--web", "8000"])
     assert options.realtime, "a page shows films at their pace, as a window does"
-    assert web_page.parse_address("8000") == options.web
+    assert parse_address("8000") == options.web
 
 
 def test_options_reach_what_they_are_for(

@@ -1,0 +1,54 @@
+"""Where the page listens, and by which address others reach it."""
+
+import ipaddress
+import re
+import socket
+from argparse import ArgumentTypeError
+from dataclasses import dataclass
+
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a server listens; port 0 is any that is free."""
+
+    host: str
+    port: int
+
+
+def parse_address(text: str) -> Address:
+    """An address from "PORT" (of this machine alone), "HOST:PORT" or "[IPv6]:PORT", for argparse.
+
+    Raises ArgumentTypeError.
+    """
+    match = re.fullmatch(r"(?:(?:\[([0-9a-fA-F:.]+)\]|([^:\[\]]+)):)?(\d{1,5})", text)
+    if match is None or int(match[3]) > 65535:
+        raise ArgumentTypeError(f"{text} is not PORT or HOST:PORT, such as 8000 or 0.0.0.0:8000")
+    return Address(match[1] or match[2] or LOOPBACK, int(match[3]))
+
+
+def reached_at(host: str, bound: str) -> str | None:
+    """The host by which other machines reach what was to listen on `host` and does on the IP `bound`.
+
+    Where that is every address, the one of the network just now. None where others cannot reach it.
+    """
+    own = ipaddress.ip_address(bound)
+    if own.is_loopback:
+        return None
+    if not own.is_unspecified:
+        return host
+    # Addresses of nobody's; nothing is sent.
+    nowhere = {4: (socket.AF_INET, "192.0.2.1"), 6: (socket.AF_INET6, "2001:db8::1")}
+    family, target = nowhere[own.version]
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((target, 9))
+            return str(probe.getsockname()[0])
+    except OSError:  # no network just now
+        return None
+
+
+def is_loopback(address: str) -> bool:
+    """Whether it is this machine, which may speak for many as a server before this one."""
+    return bool(address) and ipaddress.ip_address(address).is_loopback
