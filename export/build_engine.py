@@ -106,6 +106,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def build(args: argparse.Namespace, console: Console) -> Bundle:
     """Write the bundle, build every TensorRT plan that can be built, and print the parity table."""
+
+    def say(message: str) -> None:
+        console.print(message, markup=False, soft_wrap=True)
+
     trained = trained_size(args.checkpoint) if args.checkpoint else None
     height, width = args.size or trained or SIZE
     name = args.checkpoint.stem if args.checkpoint else args.preset
@@ -114,64 +118,31 @@ def build(args: argparse.Namespace, console: Console) -> Bundle:
     out = args.out or Path("bundles") / f"{name}-{height}x{width}-{precision}"
     check_out(out)
     quality = read_quality(args.report, args.checkpoint) if args.report else None
-    calibration, checked = _calibration(args, height, width) if args.int8 else ([], [])
     # On random pictures a trained network strays.
     shipped = shipped_samples(height, width, CHECKED) if args.checkpoint else []
+    calibration, checked = _calibration(args, height, width) if args.int8 else ([], shipped)
     if args.samples:
         checked = read_samples(args.samples, height, width, CHECKED)
-    elif not args.int8:
-        checked = shipped
-    if args.checkpoint:
-        model = load(args.checkpoint)
-        weights = f"checkpoint {args.checkpoint.name}"
-        provenance = {"weights": weights, "sha256": sha256(args.checkpoint), **read_notes(args.checkpoint)}
-    else:
-        torch.manual_seed(0)
-        model = RMGN(PRESETS[name]).eval()
-        provenance = {"weights": f"preset {name} with random weights"}
-        console.print(
-            f"No --checkpoint: the {name} network is exported untrained, its pictures will be noise.",
-            markup=False,
-            soft_wrap=True,
-        )
-    if trained not in (None, (height, width)):
-        console.print(
-            f"{args.checkpoint.name} was trained at {trained[0]}x{trained[1]}: at {height}x{width} garments "
-            "miss their place. Train at that size, or leave --size out.",
-            markup=False,
-            soft_wrap=True,
-        )
-    if 0 < len(calibration) < FEW:
-        console.print(
-            f"INT8 is calibrated with {len(calibration)} samples; fewer than {FEW} may miss its limits.",
-            markup=False,
-            soft_wrap=True,
-        )
+    model, provenance = _model(args)
+    for warning in _warnings(args, trained, (height, width), len(calibration)):
+        say(warning)
 
     columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
     with Progress(*columns, console=console) as progress:
-        steps = 4 + (2 + args.fused) * args.torch + args.fused + args.int8
-        task = progress.add_task("export", total=steps)
-
-        def step(description: str) -> None:
-            progress.update(task, description=description, advance=1)
+        task = progress.add_task("export", total=None)
 
         def check(bundle: Bundle) -> None:
-            progress.update(task, description="ONNX bundle", advance=1)
-            messages = (
-                _int8_messages(bundle)
-                if args.int8
-                else _plan_messages(bundle, args.compute_capability, progress)
-            )
-            for message in messages:
-                console.print(message, markup=False, soft_wrap=True)
+            progress.update(task, description="ONNX bundle", total=1, completed=1)
+            built = _int8_messages(bundle) if args.int8 else _plan_messages(bundle, args, progress)
+            for message in built:
+                say(message)
             comparing = progress.add_task("comparing engines with PyTorch", total=1)
             rows, skipped = report(model, bundle, [as_inputs(sample) for sample in checked])
             progress.advance(comparing)
             console.print(_table(rows))
             for backend, reason in skipped.items():
                 reason = reason.replace(str(bundle.folder), str(out))  # where it will be
-                console.print(f"not compared: {backend}: {reason}", markup=False, soft_wrap=True)
+                say(f"not compared: {backend}: {reason}")
             _require_parity(rows, out, bundle.precision)
 
         bundle = write_bundle(
@@ -183,7 +154,7 @@ def build(args: argparse.Namespace, console: Console) -> Bundle:
             torch_programs=args.torch,
             fused=args.fused,
             provenance=provenance,
-            progress=step,
+            progress=lambda step: progress.update(task, description=step),
             calibration=calibration,
             quality=quality,
             example=shipped[0] if shipped else None,
@@ -191,13 +162,39 @@ def build(args: argparse.Namespace, console: Console) -> Bundle:
         )
 
     graphs = [bundle.path(graph) for graph in ("garment", "tryon")]
-    console.print(
-        f"{out}: {bundle.precision}, {sum(path.stat().st_size for path in graphs) / 1e6:.1f} MB of graphs. "
-        f"Try it: python runtime/mirror.py --camera 0 --bundle {out}",
-        markup=False,
-        soft_wrap=True,
+    megabytes = sum(path.stat().st_size for path in graphs) / 1e6
+    say(
+        f"{out}: {bundle.precision}, {megabytes:.1f} MB of graphs. "
+        f"Try it: python runtime/mirror.py --camera 0 --bundle {out}"
     )
     return bundle
+
+
+def _model(args: argparse.Namespace) -> tuple[RMGN, dict[str, str]]:
+    """The network to export, and where its weights come from."""
+    if not args.checkpoint:
+        torch.manual_seed(0)
+        weights = f"preset {args.preset} with random weights"
+        return RMGN(PRESETS[args.preset]).eval(), {"weights": weights, "preset": args.preset}
+    model = load(args.checkpoint)
+    preset = next((name for name, config in PRESETS.items() if config == model.config), "none")
+    origin = {"weights": f"checkpoint {args.checkpoint.name}", "sha256": sha256(args.checkpoint)}
+    return model, {**origin, "preset": preset, **read_notes(args.checkpoint)}
+
+
+def _warnings(
+    args: argparse.Namespace, trained: tuple[int, int] | None, size: tuple[int, int], calibration: int
+) -> Iterator[str]:
+    """What the user may not have meant. calibration: with how many samples."""
+    if not args.checkpoint:
+        yield f"No --checkpoint: the {args.preset} network is exported untrained, its pictures will be noise."
+    if trained not in (None, size):
+        yield (
+            f"{args.checkpoint.name} was trained at {trained[0]}x{trained[1]}: at {size[0]}x{size[1]} "
+            "garments miss their place. Train at that size, or leave --size out."
+        )
+    if 0 < calibration < FEW:
+        yield f"INT8 is calibrated with {calibration} samples; fewer than {FEW} may miss its limits."
 
 
 def _require_parity(rows: list[Difference], out: Path, precision: str) -> None:
@@ -263,7 +260,7 @@ def _int8_messages(bundle: Bundle) -> list[str]:
     ]
 
 
-def _plan_messages(bundle: Bundle, targets: list[tuple[int, int]] | None, progress: Progress) -> list[str]:
+def _plan_messages(bundle: Bundle, args: argparse.Namespace, progress: Progress) -> list[str]:
     if not tensorrt_engine.installed():
         return [
             f"No TensorRT here, so no engine was built ({tensorrt_engine.INSTALL}). "
@@ -283,7 +280,7 @@ def _plan_messages(bundle: Bundle, targets: list[tuple[int, int]] | None, progre
             progress.remove_task(task)
             raise
 
-    built, failed = build_plans(bundle, targets, watch)
+    built, failed = build_plans(bundle, args.compute_capability, watch)
     return built + failed
 
 
