@@ -295,6 +295,7 @@ def _begin(worker: int) -> None:
 def training_batches(
     source: Source,
     held_out: int,
+    *,
     batch: int,
     seed: int,
     start: int,

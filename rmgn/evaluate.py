@@ -276,8 +276,17 @@ def command(argv: Sequence[str] | None) -> None:
     rivals: list[Contender] = []
     try:
         settings = SETTINGS.get(args.setting)
-        part = (args.first, args.last, args.workers, args.size)
-        trials = open_trials(args.data, settings, args.batch, args.pairs, args.assets, *part)
+        trials = open_trials(
+            args.data,
+            settings,
+            batch=args.batch,
+            pairs=args.pairs,
+            assets=args.assets,
+            first=args.first,
+            last=args.last,
+            workers=args.workers,
+            size=args.size,
+        )
         rivals = open_contenders(args.entrants, trials, args.engine, args.device)
         scorer = make_scorer(rivals, args.inception, args.alexnet, args.device)
         own = ("entrants", "named")  # which the report tells by contender

@@ -65,13 +65,13 @@ class LookPool:
 def reused_batches(
     source: LookSource,
     held_out: int,
+    *,
     batch: int,
     seed: int,
     start: int,
     workers: int,
     device: torch.device | str = "cpu",
     stride: int = 1,
-    *,
     reuse: int,
     size: int,
 ) -> Iterator[Sample]:

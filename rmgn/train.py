@@ -33,6 +33,7 @@ from rmgn.training_config import PRECISIONS, STAGES, TrainConfig, load_config
 def train(
     config: TrainConfig,
     data: Path,
+    *,
     out: Path,
     init: Path | None,
     workers: int,
@@ -106,7 +107,16 @@ def command(argv: Sequence[str] | None) -> None:
         overrides["epochs"] = 0
     config = load_config(args.config or args.stage or "pairs-full", overrides)
     try:
-        train(config, args.data, args.out, args.init, args.workers, args.assets, args.teacher, args.subset)
+        train(
+            config,
+            args.data,
+            out=args.out,
+            init=args.init,
+            workers=args.workers,
+            assets=args.assets,
+            teacher_file=args.teacher,
+            subset=args.subset,
+        )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(what_is_left(args.out)) from None
 

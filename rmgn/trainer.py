@@ -282,13 +282,18 @@ def training_feed(
     Of one sequence each process takes every num_processes-th batch: two processes take the steps of one that
     accumulates twice as many.
     """
-    start = step * config.accumulate * accelerator.num_processes + accelerator.process_index
-    of_run = config.held_out, config.batch, config.seed, start, workers
-    here = accelerator.device, accelerator.num_processes
+    shared: dict[str, Any] = {
+        "batch": config.batch,
+        "seed": config.seed,
+        "start": step * config.accumulate * accelerator.num_processes + accelerator.process_index,
+        "workers": workers,
+        "device": accelerator.device,
+        "stride": accelerator.num_processes,
+    }
     if config.reuse == 1:
-        return batches.training_batches(source, *of_run, *here)
+        return batches.training_batches(source, config.held_out, **shared)
     looks = cast(LookSource, source)  # `open_source` refuses to reuse others
-    return reused_batches(looks, *of_run, *here, reuse=config.reuse, size=config.pool)
+    return reused_batches(looks, config.held_out, reuse=config.reuse, size=config.pool, **shared)
 
 
 def check_same(state: dict[str, Any], config: TrainConfig, teacher: str | None, out: Path) -> None:

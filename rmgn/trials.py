@@ -123,6 +123,7 @@ class GeneratedTrials:
         self,
         layers: Path,
         settings: Sequence[Setting] = ("paired", "unpaired"),
+        *,
         batch: int = 4,
         assets: Path | None = None,
         first: int | None = None,
@@ -187,6 +188,7 @@ class FolderTrials:
         self,
         folder: Path,
         settings: Sequence[Setting] = ("unpaired",),
+        *,
         batch: int = 4,
         pairs: Path | None = None,
         first: int | None = None,
@@ -285,6 +287,7 @@ def _photographed(s: Sample, setting: Setting, questions: tuple[Question, ...]) 
 def open_trials(
     folder: Path,
     settings: Sequence[Setting] | None = None,
+    *,
     batch: int = 4,
     pairs: Path | None = None,
     assets: Path | None = None,
@@ -302,8 +305,13 @@ def open_trials(
         if pairs is not None:
             raise DataError(f"{folder}: generated layers take no list of pairs")
         known = settings or ("paired", "unpaired")
-        return GeneratedTrials(folder, known, batch, assets, first, last, workers, size)
-    return FolderTrials(folder, settings or ("unpaired",), batch, pairs, first, last, workers, size)
+        return GeneratedTrials(
+            folder, known, batch=batch, assets=assets, first=first, last=last, workers=workers, size=size
+        )
+    known = settings or ("unpaired",)
+    return FolderTrials(
+        folder, known, batch=batch, pairs=pairs, first=first, last=last, workers=workers, size=size
+    )
 
 
 @dataclass(frozen=True)

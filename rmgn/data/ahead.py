@@ -171,6 +171,7 @@ class _Dresser(Dataset[int]):
 def dress_ahead(
     data: Path,
     out: Path,
+    *,
     passes: int,
     held_out: int = 32,
     seed: int = 0,
@@ -236,12 +237,12 @@ def command(argv: Sequence[str] | None) -> None:
         settings = dress_ahead(
             args.data,
             args.out,
-            args.passes,
-            args.held_out,
-            args.seed,
-            args.size,
-            args.assets,
-            args.workers,
+            passes=args.passes,
+            held_out=args.held_out,
+            seed=args.seed,
+            size=args.size,
+            assets=args.assets,
+            workers=args.workers,
         )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"the same command finishes {args.out}") from None

@@ -92,7 +92,15 @@ class Lab:
         )
         if not note.is_file():
             print(f"{name} ({stage})")
-            train(config, self.data, folder, init, self.workers, self.assets, teacher)
+            train(
+                config,
+                self.data,
+                out=folder,
+                init=init,
+                workers=self.workers,
+                assets=self.assets,
+                teacher_file=teacher,
+            )
             write_text(note, json.dumps(made, sort_keys=True) + "\n")
         elif TrainConfig.completed(json.loads(note.read_text("utf-8"))) != made:
             raise TrainingError(f"{folder} was trained with other settings or data; choose another --out")

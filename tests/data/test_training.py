@@ -81,7 +81,7 @@ def test_processes_share_the_batches_of_one() -> None:
 def test_batches_do_not_depend_on_stops_or_workers(layers_folder: Path) -> None:
     def batch(start: int, index: int, workers: int) -> Sample:
         source = LayersSource(GeneratedPeople(layers_folder), augment=PLACES_ALONE)
-        feed = training_batches(source, 1, 2, seed=7, start=start, workers=workers)
+        feed = training_batches(source, 1, batch=2, seed=7, start=start, workers=workers)
         return next(itertools.islice(feed, index, None))
 
     expected = batch(0, 3, 0)
@@ -95,7 +95,9 @@ def test_batches_do_not_depend_on_stops_or_workers(layers_folder: Path) -> None:
 def test_reused_looks_do_not_depend_on_stops_or_workers(layers_folder: Path, size: int) -> None:
     def batch(start: int, index: int, workers: int, stride: int = 1) -> Sample:
         source = LayersSource(GeneratedPeople(layers_folder, size=(128, 96)), augment=PLACES_ALONE)
-        feed = reused_batches(source, 1, 4, 7, start, workers, reuse=2, size=size, stride=stride)
+        feed = reused_batches(
+            source, 1, batch=4, seed=7, start=start, workers=workers, reuse=2, size=size, stride=stride
+        )
         return next(itertools.islice(feed, index, None))
 
     expected = batch(0, 6, 0)
@@ -117,13 +119,13 @@ def test_reused_looks_are_loaded_once(layers_folder: Path) -> None:
             return super().load(index, epoch)
 
     source = Counting(GeneratedPeople(layers_folder, size=(128, 96)))
-    feed = reused_batches(source, 1, 2, 0, 0, 0, reuse=3, size=3)
+    feed = reused_batches(source, 1, batch=2, seed=0, start=0, workers=0, reuse=3, size=3)
     persons = [next(feed).person for _ in range(9)]
     assert len(source.loaded) == 3
     assert all(torch.equal(person, persons[0]) for person in persons[1:3]), "one look, drawn three times"
     assert len({float(person.sum()) for person in persons}) <= 3
     source = Counting(GeneratedPeople(layers_folder, size=(128, 96)), augment=PLACES_ALONE)
-    feed = reused_batches(source, 1, 2, 0, 0, 0, reuse=3, size=3)
+    feed = reused_batches(source, 1, batch=2, seed=0, start=0, workers=0, reuse=3, size=3)
     assert not torch.equal(next(feed).person, next(feed).person), "moved anew each time"
 
 
@@ -151,7 +153,7 @@ def test_layers_give_both_directions_with_their_truth(layers_folder: Path) -> No
 @pytest.mark.parametrize("stage", ["pf-warp", "pf-full"])
 def test_a_few_steps_lower_every_main_loss(layers_folder: Path, stage: str) -> None:
     source = LayersSource(GeneratedPeople(layers_folder, flip=False, size=(128, 96)))
-    batch = next(training_batches(source, 1, 2, seed=0, start=0, workers=0))
+    batch = next(training_batches(source, 1, batch=2, seed=0, start=0, workers=0))
     (triplet,) = true_pairs(batch)
     torch.manual_seed(0)
     module = make_task(RMGN(PRESETS["lite"]), TrainConfig(stage=stage), None).stage.train()

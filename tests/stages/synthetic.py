@@ -99,7 +99,9 @@ def gradients_of_four_batches() -> dict[str, Tensor]:
     task = make("pf-full", fakes=2)
     stage = accelerator.prepare(task.stage)
     processes = accelerator.num_processes
-    feed = training_batches(Synthetic(), 0, 2, 0, accelerator.process_index, 0, stride=processes)
+    feed = training_batches(
+        Synthetic(), 0, batch=2, seed=0, start=accelerator.process_index, workers=0, stride=processes
+    )
     samples = [next(feed) for _ in range(4 // processes)]
     add_gradients(accelerator, stage, task, samples)
     return {name: p.grad for name, p in task.stage.model.named_parameters() if p.grad is not None}
