@@ -33,10 +33,11 @@ from rmgn.contenders import Answer, Contender
 from rmgn.data.files import to_bgr
 from rmgn.gallery import Entry, contact_sheet, write_page, write_picture, write_text
 from rmgn.kept import Kept, require_folders
+from rmgn.open_trials import open_trials
 from rmgn.perceptual import EfficientNetLite0
 from rmgn.report import markdown, trials_csv
 from rmgn.scores import Scorer, Scores
-from rmgn.trials import Setting, Trial, Trials, open_trials
+from rmgn.trials import Setting, Trial, Trials
 
 SETTINGS: dict[str, tuple[Setting, ...]] = {
     "paired": ("paired",),

@@ -16,9 +16,10 @@ from rmgn.evaluate import evaluate
 from rmgn.experiments.table2 import StudyError, write_study
 from rmgn.kept import plain, require_folders
 from rmgn.metrics import LpipsLite0
+from rmgn.open_trials import open_trials
 from rmgn.perceptual import EfficientNetLite0
 from rmgn.scores import Scorer
-from rmgn.trials import DataError, open_trials
+from rmgn.trials import DataError
 
 
 class Colours:

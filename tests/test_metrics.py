@@ -14,9 +14,9 @@ pytest.importorskip("torchmetrics", reason="evaluation needs torchmetrics (pip i
 
 from kernels import identity_flow
 from rmgn import metrics
+from rmgn.generated_trials import skin_tone
 from rmgn.metrics import Lpips, MetricError, SetComparison
 from rmgn.perceptual import EfficientNetLite0
-from rmgn.trials import skin_tone
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@ import torch
 pytest.importorskip("torchmetrics", reason="evaluation needs torchmetrics (pip install 'rmgn[evaluate]')")
 
 from rmgn.contenders import Results
-from rmgn.trials import DataError, Question, Trial, open_trials
+from rmgn.open_trials import open_trials
+from rmgn.trials import DataError, Question, Trial
 
 
 @pytest.fixture

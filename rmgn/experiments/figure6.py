@@ -29,8 +29,9 @@ from rmgn.data.files import to_bgr
 from rmgn.gallery import Bgr, caption, write_picture, write_text
 from rmgn.generator import RegionalMaskGenerator, RegionalMaskResBlock
 from rmgn.model import RMGN, TryOn
+from rmgn.open_trials import open_trials
 from rmgn.report import table
-from rmgn.trials import DataError, Trial, Trials, one, open_trials
+from rmgn.trials import DataError, Trial, Trials, one
 
 COLUMNS = 9
 SHARE = 0.65  # of the heat map in what is shown

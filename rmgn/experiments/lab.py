@@ -20,11 +20,12 @@ from rmgn.data.people import layers
 from rmgn.data.plain import Generated
 from rmgn.evaluate import evaluate, make_scorer
 from rmgn.gallery import write_text
+from rmgn.open_trials import open_trials
 from rmgn.scores import Scores
 from rmgn.task import TrainingError
 from rmgn.train import train
 from rmgn.training_config import TrainConfig, load_config
-from rmgn.trials import Trials, open_trials
+from rmgn.trials import Trials
 
 # Some minutes on two CPU cores: all of it runs, but nothing is learnt well enough to tell variants apart.
 QUICK: dict[str, Any] = {

@@ -20,7 +20,9 @@ from kernels import flow_warp
 from rmgn import PRESETS, RMGN, checkpoint
 from rmgn.contenders import Network, Paste, box, load_network
 from rmgn.evaluate import main, open_contenders, parse_args
-from rmgn.trials import GeneratedTrials, Question, Setting, Trial, open_trials
+from rmgn.generated_trials import GeneratedTrials
+from rmgn.open_trials import open_trials
+from rmgn.trials import Question, Setting, Trial
 
 
 @pytest.fixture(scope="module")
