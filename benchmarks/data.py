@@ -32,7 +32,8 @@ from rmgn.data.dress import Dressed, dress
 from rmgn.data.generated import Batch, GeneratedPeople
 from rmgn.data.people import layers
 from rmgn.data.people.assets import assets
-from rmgn.data.people.scene import Rejected, make_sample
+from rmgn.data.people.inspection import Rejected
+from rmgn.data.people.scene import make_sample
 
 FULL, HALF = (256, 192), (128, 96)
 

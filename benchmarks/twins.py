@@ -47,7 +47,9 @@ def another_cloth(style: Style, rng: Generator, feminine: bool) -> Style:
 def make_twins(seed: int, folder: Path | None, index: int) -> Sample:
     """A sample whose garments a and b are one garment in two cloths."""
     from rmgn.data.people.assets import assets
-    from rmgn.data.people.scene import Rejected, inspect, make_stage, make_worked
+    from rmgn.data.people.inspection import Rejected, inspect
+    from rmgn.data.people.scene import make_stage
+    from rmgn.data.people.worked import make_worked
 
     available = assets(folder)
     rooms = part(available.surroundings, "eval")

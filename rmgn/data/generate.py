@@ -52,7 +52,8 @@ class Order:
 def _make(order: Order, index: int) -> list[str]:
     """Make one sample unless it is there; the reasons for which earlier draws were rejected."""
     from rmgn.data.people.assets import assets
-    from rmgn.data.people.scene import Rejected, make_sample
+    from rmgn.data.people.inspection import Rejected
+    from rmgn.data.people.scene import make_sample
     from rmgn.data.stock import part
 
     path = Path(order.out) / layers.file_name(index)

@@ -60,8 +60,9 @@ class ClipOrder:
 def _stage(order: ClipOrder) -> tuple[Any, Any, int, tuple[str, ...]]:
     """The first moment, the motion, the attempt that gave them and why those before did not."""
     from rmgn.data.people.assets import assets
+    from rmgn.data.people.inspection import Rejected
     from rmgn.data.people.motion import draw_motion
-    from rmgn.data.people.scene import Rejected, free_pose, make_stage
+    from rmgn.data.people.scene import free_pose, make_stage
 
     available = assets(Path(order.assets) if order.assets else None)
     rooms = part(available.surroundings, order.split)
@@ -112,7 +113,7 @@ def _render(order: ClipOrder, frame: int, cloths: Sequence[F32]) -> str | None:
 
 def _problems(order: ClipOrder, sample: layers.Sample, cloths: Sequence[F32]) -> Iterator[str]:
     """Why a frame would have been rejected as a single sample."""
-    from rmgn.data.people.scene import Rejected, inspect
+    from rmgn.data.people.inspection import Rejected, inspect
     from rmgn.data.people.wear import TORN, torn
 
     stage, *_ = _stage(order)
@@ -148,7 +149,7 @@ def _moment(order: ClipOrder, frame: int, cloths: Sequence[F32]) -> layers.Sampl
 
 def _surfaces(stage: Any, left_out: dict[str, str], person: Any) -> Callable[[Any], Any]:
     """As the stage's own, but it notes by garment why bag, scarf and belt are left out, where they are."""
-    from rmgn.data.people.scene import Rejected
+    from rmgn.data.people.inspection import Rejected
 
     sides = iter("ab")  # garments are rendered in this order
 

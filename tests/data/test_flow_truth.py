@@ -21,9 +21,10 @@ from rmgn.data.people.lower import LowerStyle, make_lower
 from rmgn.data.people.planes import shop_planes, worn_planes
 from rmgn.data.people.pose import Arm, Pose
 from rmgn.data.people.raytrace import Tracer
-from rmgn.data.people.scene import draw_shape, garment_surfaces, make_worked
+from rmgn.data.people.setting import draw_shape
 from rmgn.data.people.style import Style
 from rmgn.data.people.wear import wearer
+from rmgn.data.people.worked import garment_surfaces, make_worked
 
 SIZE = (256, 192)
 

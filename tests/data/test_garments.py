@@ -14,10 +14,10 @@ from rmgn.data.people.garment import HEM, NECK, Garment, make_garment
 from rmgn.data.people.layers import LABELS
 from rmgn.data.people.lower import LowerStyle, make_lower
 from rmgn.data.people.pose import Arm, Pose
-from rmgn.data.people.scene import inner_top
 from rmgn.data.people.shop import Presentation, draw_presentation, lay_out
 from rmgn.data.people.style import Style, draw_style
 from rmgn.data.people.wear import refine, wearer
+from rmgn.data.people.worked import inner_top
 
 JACKET = Style(kind="jacket", sleeve=0.98, collar="fold", opening=0.05, oversize=0.01, placket="zip")
 

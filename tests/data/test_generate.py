@@ -22,9 +22,10 @@ from rmgn.data.generate import Order, generate, main
 from rmgn.data.generated import GeneratedPeople
 from rmgn.data.people import layers
 from rmgn.data.people.assets import announce, assets
+from rmgn.data.people.inspection import Rejected
 from rmgn.data.people.lower import draw_lower
 from rmgn.data.people.pose import draw_pose
-from rmgn.data.people.scene import Rejected, make_sample
+from rmgn.data.people.scene import make_sample
 from rmgn.data.people.style import draw_hard_pair
 from rmgn.data.pictures import write_pictures
 from rmgn.data.stock import stock

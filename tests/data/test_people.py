@@ -15,9 +15,10 @@ from rmgn.data.people.garment import CUFF, HEM, NECK, make_garment
 from rmgn.data.people.lower import LowerStyle, make_lower
 from rmgn.data.people.mesh import boundary_loops, subdivision, unique_pairs
 from rmgn.data.people.pose import Arm, Pose, draw_pose, transforms
-from rmgn.data.people.scene import draw_shape, shop_camera
+from rmgn.data.people.setting import draw_shape
 from rmgn.data.people.style import Style, draw_style
 from rmgn.data.people.wear import refine, settle, wearer
+from rmgn.data.people.worked import shop_camera
 
 
 def test_zero_pose_leaves_the_body_alone() -> None:

@@ -16,6 +16,7 @@ from rmgn.data.people.carried import Carried, carried_surfaces, draw_carried
 from rmgn.data.people.face import BEARDS, Expression, draw_expression, draw_features, gaze_angles, hairy
 from rmgn.data.people.hair import locks
 from rmgn.data.people.head import HeadStyle, draw_head, strand_surfaces
+from rmgn.data.people.inspection import through_cloth
 from rmgn.data.people.layers import LABELS, Worn
 from rmgn.data.people.lower import LowerStyle, make_lower, shoe_surfaces
 from rmgn.data.people.planes import body_parts
@@ -31,7 +32,6 @@ from rmgn.data.people.pose import (
     transforms,
     two_bones,
 )
-from rmgn.data.people.scene import through_cloth
 from rmgn.data.people.wear import Wearer, wearer
 
 

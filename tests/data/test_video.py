@@ -17,7 +17,7 @@ from rmgn.data import check, video
 from rmgn.data.dress import Dressed, dress
 from rmgn.data.generate import main
 from rmgn.data.generated import Batch
-from rmgn.data.people import layers, scene
+from rmgn.data.people import dressed, layers
 from rmgn.data.people.body import BodyModel
 from rmgn.data.people.carried import Carried, Unfit, carried_surfaces
 from rmgn.data.people.motion import between
@@ -141,7 +141,7 @@ def test_a_moment_without_the_bag_says_so(clip: Path, monkeypatch: pytest.Monkey
             raise Unfit("strap that does not fit")
         return carried_surfaces(model, person, carried, *others)
 
-    monkeypatch.setattr(scene, "carried_surfaces", unfit)
+    monkeypatch.setattr(dressed, "carried_surfaces", unfit)
     stage, *_ = video._stage(order(clip))
     cloths = [top.worn.astype(np.float32) for top in stage.worked]
     sample = video._moment(order(clip), 0, cloths)
