@@ -17,6 +17,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+# How `build` configures the builder. Plans say so, and are built again once it changes: change both together.
+OPTIONS = "strongly typed, no TF32"
+
 
 class BuildError(Exception):
     """TensorRT refused; the message says what."""

@@ -19,6 +19,7 @@ from typing import Any
 from engines.bundle import Bundle, sha256
 from engines.device import compute_capability, open_device
 from engines.protocol import Engine, EngineError
+from engines.tensorrt_build import OPTIONS
 from engines.tensorrt_run import TensorRtEngine
 from engines.whole_file import write_whole
 
@@ -45,6 +46,7 @@ class PlanManifest:
     precision: str
     sha256: str
     fused: bool = False  # from the graph with the project's kernels, which are plugins in it
+    options: str = ""  # tensorrt_build.OPTIONS
 
 
 def installed() -> list[str]:
@@ -115,6 +117,7 @@ def build_plan(
         precision=bundle.precision,
         sha256=sha256(path),
         fused=fused,
+        options=OPTIONS,
     )
     write_whole(path.with_suffix(".json"), (json.dumps(asdict(manifest), indent=2) + "\n").encode())
     return path
@@ -137,6 +140,8 @@ def read_manifest(bundle: Bundle, graph: str, library: str) -> PlanManifest:
         raise EngineError(f"{path.with_suffix('.json')} is damaged ({error}); {again}") from error
     if (manifest.bundle, manifest.graph, manifest.library) != (bundle.digest(), graph, library):
         raise EngineError(f"{path} was built from another bundle; {again}")
+    if manifest.options != OPTIONS:
+        raise EngineError(f"{path} was built otherwise than plans are built now ({OPTIONS}); {again}")
     trt = _import(library)
     if trt is not None and manifest.version != trt.__version__:
         raise EngineError(

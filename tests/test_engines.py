@@ -371,10 +371,19 @@ def change(key: str, value: str):  # type: ignore[no-untyped-def]
         (lambda plan: plan.write_bytes(plan.read_bytes()[:1000]), "changed or cut short"),
         (change("bundle", "another"), "was built from another bundle"),
         (change("version", "1.0"), "was built by tensorrt_rtx 1.0, here is"),
+        (change("options", "sparse"), "was built otherwise than plans are built now"),
         (lambda plan: plan.with_suffix(".json").unlink(), "or its manifest is missing"),
         (lambda plan: plan.with_suffix(".json").write_text("[]"), "is damaged"),
     ],
-    ids=["flipped bit", "truncated", "other bundle", "other version", "no manifest", "bad manifest"],
+    ids=[
+        "flipped bit",
+        "truncated",
+        "other bundle",
+        "other version",
+        "other options",
+        "no manifest",
+        "bad manifest",
+    ],
 )
 def test_foreign_and_damaged_plans_are_refused(planned, tmp_path: Path, damage, message: str) -> None:  # type: ignore[no-untyped-def]
     folder = shutil.copytree(planned.folder, tmp_path / "bundle")

@@ -22,6 +22,7 @@ from engines import EngineError, TensorSpec, build_plans, onnxruntime_engine, te
 from engines.bundle import Part, sha256
 from engines.device import compute_capability, open_device
 from engines.protocol import HostEngine
+from engines.tensorrt_build import OPTIONS
 from engines.tensorrt_engine import LIBRARIES, build_plan, installed, plan_path
 from engines.tensorrt_run import TensorRtEngine
 from export.graphs import sample_inputs
@@ -265,7 +266,7 @@ def test_plans_that_compute_something_else_are_removed(
         plan.parent.mkdir(exist_ok=True)
         plan.write_text(graph)
         manifest = tensorrt_engine.PlanManifest(
-            bundle.digest(), graph, library, "0", ("8.6",), bundle.precision, sha256(plan), fused
+            bundle.digest(), graph, library, "0", ("8.6",), bundle.precision, sha256(plan), fused, OPTIONS
         )
         plan.with_suffix(".json").write_text(json.dumps(asdict(manifest)))
 
