@@ -181,6 +181,15 @@ def composite_loss(composite_mask: Tensor, worn_mask: Tensor) -> Tensor:
     return F.l1_loss(composite_mask, worn_mask)
 
 
+def composite_entropy_loss(composite_mask: Tensor, worn_mask: Tensor) -> Tensor:
+    """-M·log m - (1 - M)·log(1 - m), mean over pixels, both [B, 1, H, W] in [0, 1].
+
+    ‖m - M‖ hardly moves a mask that is sure and wrong, since its slope lies at the end of a sigmoid.
+    """
+    m = composite_mask.float().clamp(1e-4, 1 - 1e-4)
+    return -(worn_mask * m.log() + (1 - worn_mask) * (1 - m).log()).mean()
+
+
 def agreement(person: Tensor, target: Tensor) -> Tensor:
     """K, [B, 1, H, W] in {0, 1}: where two pictures of a person show the same but for noise.
 
@@ -227,16 +236,20 @@ def generator_loss(
     skin: Tensor | None = None,
     perceptual: "torch.nn.Module | None" = None,
     composite_weight: float = COMPOSITE,
+    composite_entropy: float = 0.0,
 ) -> GeneratorLoss:
     """Equation (7) with the composite mask, the rendered image and skin.
 
     pictures: try-on and rendered [B, 3, H, W], composite mask [B, 1, H, W]; target: the true person;
-    worn_mask: where it shows the garment; skin: of `exposed_skin`.
+    worn_mask: where it shows the garment; skin: of `exposed_skin`. composite_weight, composite_entropy: of
+    `composite_loss` and of `composite_entropy_loss`, whose sum is the term `composite`.
     """
     tryon, rendered, composite_mask = pictures
     zero = target.new_zeros(())
     pixel = TRYON_PIXEL * F.l1_loss(tryon, target)
     composite = composite_weight * composite_loss(composite_mask, worn_mask)
+    if composite_entropy:
+        composite = composite + composite_entropy * composite_entropy_loss(composite_mask, worn_mask)
     outside = RENDERED * masked_l1(rendered, target, 1 - worn_mask)
     bare = zero if skin is None else SKIN * skin_loss(rendered, target, skin)
     seen = zero

@@ -25,7 +25,7 @@ class TryOnStage(nn.Module):
     perceptual: for what the generator makes; warp_perceptual: for the warped garments of all levels.
     true_flow: learn the flow itself where the triplet knows it.
     learns_warp: whether the losses of the warp module count; without them it is used as it is.
-    composite_weight: of the composite mask's loss.
+    composite_weight, composite_entropy: of the composite mask's losses.
     guide_width: of the features of a teacher; where the network's own differ, a 1×1 convolution a level
         stands between them, trained along and not part of the network.
     """
@@ -40,9 +40,11 @@ class TryOnStage(nn.Module):
         guide_width: int | None = None,
         learns_warp: bool = True,
         composite_weight: float = losses.COMPOSITE,
+        composite_entropy: float = 0.0,
     ) -> None:
         super().__init__()
-        self.learns_warp, self.composite_weight = learns_warp, composite_weight
+        self.learns_warp = learns_warp
+        self.composite_weight, self.composite_entropy = composite_weight, composite_entropy
         self.model, self.whole, self.true_flow = model, whole, true_flow
         self.perceptual, self.warp_perceptual = perceptual, warp_perceptual
         own = model.config.pyramid_width
@@ -58,6 +60,7 @@ class TryOnStage(nn.Module):
             true_flow=self.true_flow,
             learns_warp=self.learns_warp,
             composite_weight=self.composite_weight,
+            composite_entropy=self.composite_entropy,
         ).eval()
 
     def forward(self, triplet: Triplet, share: float = 1.0) -> Losses:
@@ -143,6 +146,7 @@ class TryOnStage(nn.Module):
             triplet.skin,
             self.perceptual,
             self.composite_weight,
+            self.composite_entropy,
         )
         named = {"pixel": terms.pixel, "rendered": terms.rendered, "composite": terms.composite}
         if self.model.config.preserve:

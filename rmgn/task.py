@@ -54,6 +54,7 @@ def make_task(model: Network, config: TrainConfig, teacher: Network | None) -> T
         guide_width=teacher.config.pyramid_width if teacher is not None else None,
         learns_warp=not whole or config.warp_factor > 0,
         composite_weight=config.composite_weight,
+        composite_entropy=config.composite_entropy,
     )
     return Task(stage, triplets, set_size)
 

@@ -22,7 +22,8 @@ BOUNDS = {
         ("batch", "accumulate", "steps", "reuse", "pool", "held_out", "log_steps", "validate_steps"),
         (1, math.inf),
     ),
-    **dict.fromkeys(("epochs", "warmup", "clip", "composite_weight", "save_minutes", "seed"), (0, math.inf)),
+    **dict.fromkeys(("composite_weight", "composite_entropy", "clip"), (0, math.inf)),
+    **dict.fromkeys(("epochs", "warmup", "save_minutes", "seed"), (0, math.inf)),
     **dict.fromkeys(("constant", "warp_factor", "ema", "batch_statistics", "learning_rate"), (0, 1)),
     **dict.fromkeys(("beta1", "beta2"), (0, 0.9999999)),
     "fakes": (1, 3),
@@ -62,7 +63,8 @@ class TrainConfig:
     clip: float = 0.0  # largest gradient norm; 0: none
     ema: float = 0.999
     batch_statistics: float = 1.0  # share of the steps in which batch norms use them; then running ones
-    composite_weight: float = 1.0  # of the composite mask's loss
+    composite_weight: float = 1.0  # of the composite mask's L1
+    composite_entropy: float = 0.0  # of its cross-entropy, which moves a mask that is sure and wrong
     perceptual: str = "none"  # none, lite0 (EfficientNet-Lite0), or the file of VGG-19's weights
     precision: str = "no"  # no (float32), bf16, fp16
     reuse: int = 1  # batches that draw on each look of generated people, from a pool; 1: none
