@@ -52,7 +52,8 @@ def opencv_composite(
     x_at, y_at = ((grid[..., axis] + 1) * np.float32(garment.shape[1 - axis] / 2) - 0.5 for axis in (0, 1))
     sampled = cv2.remap(garment, x_at, y_at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     cloth = sampled.astype(np.float32)
-    weight = up(mask) * cloth[..., 3:] / 255
+    on, off = up(mask) ** 2, (1 - up(mask)) ** 2
+    weight = on / (on + off) * cloth[..., 3:] / 255
     painted = (up(rendered)[..., ::-1] + 1) * 127.5
     dressed = painted + weight * (cloth[..., :3] - painted)
     camera = frame[y : y + height, x : x + width]
