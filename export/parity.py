@@ -88,7 +88,7 @@ def worst(rows: Iterable[Difference]) -> list[Difference]:
 
 def run_engine(bundle: engines.Bundle, backend: str, inputs: Inputs) -> dict[str, Array]:
     """Outputs of a bundle on one backend. Raises EngineError where it cannot run here."""
-    with engines.open(bundle, backend) as session:
+    with engines.open(bundle, backend, verify=False) as session:
         return _try_on(session, inputs)
 
 
@@ -128,7 +128,8 @@ def report(
 
     for backend in engines.BACKENDS:
         try:
-            rows += compared(backend, engines.open(bundle, backend))
+            # Not refused, but compared: an engine that computes something else is what this is to find.
+            rows += compared(backend, engines.open(bundle, backend, verify=False))
         except engines.EngineError as error:
             skipped[backend] = str(error)
     if "tryon.fused" in bundle.graphs:

@@ -201,8 +201,9 @@ def _nearest(engine: Any, feeds: Any) -> Any:
 
 
 def test_an_engine_that_computes_something_else_is_not_taken(
-    bundle32: Path, monkeypatch: pytest.MonkeyPatch
+    lite: RMGN, bundle32: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """And the comparison with PyTorch finds it, which an export has to pass."""
     pytest.importorskip("openvino")
     from engines.openvino_engine import OpenVinoEngine
 
@@ -213,6 +214,8 @@ def test_an_engine_that_computes_something_else_is_not_taken(
     with engines.open(bundle32) as session:
         assert session.backend != "openvino"
         assert "skipped openvino: its results are not the reference's" in session.reason
+    rows, _ = report(lite, engines.load_bundle(bundle32))
+    assert {row.engine for row in rows if not row.within(LIMITS["float32"])} == {"openvino"}
 
 
 def test_a_session_opens_anew_with_the_garment_on(bundle32: Path, monkeypatch: pytest.MonkeyPatch) -> None:
