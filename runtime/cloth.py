@@ -44,8 +44,13 @@ def reduction(
     return float(np.log2(np.median(seen)) / 2) if seen.size else None
 
 
-def level(octaves: float, before: int | None, levels: int) -> int:
-    """Which of `levels` to show: the nearest one, or that of the frame before where it is near enough."""
+def level(octaves: float | None, before: int | None, levels: int) -> int:
+    """Which of `levels` to show: the nearest one, or that of the frame before where it is near enough.
+
+    octaves: of `reduction`; None where nothing shows, and any level will do.
+    """
+    if octaves is None:
+        return before or 0
     if before is not None and abs(octaves - before) < STAY:
         return before
     return min(max(round(octaves), 0), levels - 1)

@@ -129,9 +129,8 @@ class Dresser:
         self._shown, self._scene = garment, begun.scene
         changed = fade_inner_edges(changed, crop, *begun.image.shape[:2])
         finer = cloth.reduction(flow, mask, garment.cloths[0].shape[:2], (crop[3], crop[2]))
-        if finer is not None:
-            self._level = cloth.level(finer, None if anew else self._level, len(garment.cloths))
-        pixels = garment.cloths[(self._level or 0)]
+        self._level = cloth.level(finer, None if anew else self._level, len(garment.cloths))
+        pixels = garment.cloths[self._level]
         _native.composite(begun.image, crop, pixels, flow, rendered, mask, changed)
         done = time.perf_counter()
         return StageTimes(begun.preprocess_ms, 1e3 * (computed - begun.began), 1e3 * (done - computed))

@@ -48,6 +48,8 @@ def test_only_what_shows_counts() -> None:
 
 def test_levels_do_not_change_back_and_forth() -> None:
     assert [cloth.level(octaves, None, 4) for octaves in (-3.0, 0.4, 0.6, 2.4, 9.0)] == [0, 0, 1, 2, 3]
+    assert cloth.level(None, None, 4) == 0, "nothing shows yet"
+    assert cloth.level(None, 2, 4) == 2
     level, seen = None, []
     for octaves in (1.4, 1.6, 1.4, 1.6, 1.9, 1.6, 1.4, 1.2):
         level = cloth.level(octaves, level, 4)
