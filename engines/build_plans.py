@@ -19,8 +19,8 @@ from engines import tensorrt_engine
 from engines.bundle import Bundle, load
 from engines.device import compute_capability
 from engines.program import Parser, run
-from engines.protocol import EngineError
-from engines.session import Session
+from engines.protocol import Engine, EngineError
+from engines.session import open_graphs
 
 log = logging.getLogger(__name__)
 
@@ -122,12 +122,10 @@ def _verify(bundle: Bundle, library: str, watch: Watch) -> None:
 
 
 def _run_reference(bundle: Bundle, library: str) -> None:
-    with contextlib.ExitStack() as opened:
-        garment, tryon = (
-            opened.enter_context(contextlib.closing(tensorrt_engine.open_plan(bundle, graph, library)))
-            for graph in GRAPHS
-        )
-        Session(bundle, library, garment, tryon).verify()
+    def open_graph(graph: str) -> Engine:
+        return tensorrt_engine.open_plan(bundle, graph, library)
+
+    open_graphs(bundle, library, open_graph, verify=True).close()
 
 
 def _described(bundle: Bundle, graph: str, library: str) -> str:

@@ -171,12 +171,21 @@ def _open_one(bundle: Bundle, name: str, verify: bool) -> Session:
         # Said before PyTorch is imported, which takes a second and 400 MB.
         raise EngineError(f"{bundle.folder} holds no torch programs; export it again with --torch")
     module = cast(_Backend, importlib.import_module(BACKENDS[name]))
+    return open_graphs(bundle, name, lambda graph: module.open_engine(bundle, graph), verify)
+
+
+def open_graphs(
+    bundle: Bundle, backend: str, open_graph: Callable[[str], Engine], verify: bool = False
+) -> Session:
+    """A session of the engines that `open_graph` opens for "garment" and "tryon"; verify: see Session.verify.
+
+    Where something fails, what is open is closed again.
+    """
     with contextlib.ExitStack() as opened:
         garment, tryon = (
-            opened.enter_context(contextlib.closing(module.open_engine(bundle, graph)))
-            for graph in ("garment", "tryon")
+            opened.enter_context(contextlib.closing(open_graph(graph))) for graph in ("garment", "tryon")
         )
-        session = Session(bundle, name, garment, tryon)
+        session = Session(bundle, backend, garment, tryon)
         if verify:
             session.verify()
         opened.pop_all()

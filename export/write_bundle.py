@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from engines import onnxruntime_engine, reference
 from engines.bundle import MANIFEST, Bundle, Graph, Part, load, sha256
-from engines.protocol import EngineError, TensorSpec
-from engines.session import Session
+from engines.protocol import Engine, EngineError, TensorSpec
+from engines.session import open_graphs
 from export.graphs import GARMENT_INPUTS, TRYON_OUTPUTS, GarmentGraph, TryOnGraph, prepare, pyramid_names
 from export.graphs import sample_inputs as make_inputs
 from export.half_storage import store_halves
@@ -154,8 +154,11 @@ def _reference(bundle: Bundle, folder: Path, example: Sample) -> Part:
     person, garment, mask = reference.inputs_of(
         *(example[name].numpy() for name in ("person", *GARMENT_INPUTS))
     )
-    encoder, tryon = (onnxruntime_engine.open_engine(there, graph) for graph in ("garment", "tryon"))
-    with Session(there, "onnxruntime", encoder, tryon) as session:
+
+    def open_graph(graph: str) -> Engine:
+        return onnxruntime_engine.open_engine(there, graph)
+
+    with open_graphs(there, "onnxruntime", open_graph) as session:
         session.wear(session.encode(garment, mask))
         results = session.run(person)
     path = folder / reference.FILE

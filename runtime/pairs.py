@@ -17,10 +17,7 @@ def pair_up(person: Path, garment: Path, pairs: Path | None) -> list[Pair]:
         return [(one, cloth) for one in people for cloth in garments]
     if not (person.is_dir() and garment.is_dir()):
         raise InputError("--pairs names files of two folders: give folders as --person and --garment")
-    try:
-        named = read_pairs(pairs)
-    except ValueError as error:
-        raise InputError(str(error)) from error
+    named = read_pairs(pairs)
     if not named:
         raise InputError(f"{pairs} is empty; it should have a line `person.jpg garment.jpg` for each picture")
     return [(person / one, garment / cloth) for one, cloth in named]
