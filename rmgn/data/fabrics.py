@@ -228,7 +228,7 @@ _PATTERNS: dict[str, tuple[Callable[[Generator], tuple[F32, F32]], float]] = {
     "zebra": (_zebra, 0.0),
 }
 
-# What a bold skirt may have, each as often; the animals are for it alone, in their own colours or in others.
+# What a bold skirt or inset may have, each as often; animals, for them alone, in their own colours or others.
 BOLD = ("leopard", "zebra", "florals", "blobs", "checks", "stripes", "dots")
 ANIMALS = {
     "leopard": ((205, 160, 100), (25, 20, 18), (150, 95, 50)),

@@ -14,7 +14,7 @@ from rmgn.data.backdrops import draw_backdrop
 from rmgn.data.canvas import Canvas
 from rmgn.data.fabrics import draw_bold, draw_colour, draw_denim, draw_palette, draw_tile, linear
 from rmgn.data.people.layers import Sample
-from rmgn.data.prints import add_bars, add_print
+from rmgn.data.prints import add_bars, add_inset, add_print
 from rmgn.data.rooms import someone
 from rmgn.data.sewn import add_hoodie_front, add_placket, add_pocket, add_zip, lower_overlay
 from rmgn.data.stock import Stock
@@ -112,7 +112,9 @@ def draw_garment(rng: Generator, style: dict[str, object], length: float, stock:
     quiet = pattern in ("plain", "heather")
     if rng.random() < (chance / 0.55 if quiet else 0.05 * (not formal)):
         printed = add_print(canvas, rng, length, stock, palette[0])
-    if stock.bars and not formal and rng.random() < (0.2 if quiet else 0.06):
+    if stock.trims and rng.random() < 0.12:
+        add_inset(canvas, rng, palette[0], draw_skin(rng) ** (1 / 2.2))
+    if stock.trims and not formal and rng.random() < (0.2 if quiet else 0.06):
         add_bars(canvas, rng, length, palette[0])
     if placket == "zip":
         add_zip(canvas, rng, length)

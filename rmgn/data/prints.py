@@ -1,4 +1,4 @@
-"""Prints on the front of a garment: letters, pictures, figures, marks, bars."""
+"""On the front of a garment: letters, pictures, figures, marks, bars, insets of other cloth."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 from numpy.random import Generator
 
 from rmgn.data.canvas import U8, WIDTH, Canvas
-from rmgn.data.fabrics import TEXEL, draw_colour
+from rmgn.data.fabrics import BOLD, TEXEL, TILE, draw_colour, draw_palette, draw_tile
 from rmgn.data.stock import Stock
 
 F32 = npt.NDArray[np.float32]
@@ -213,7 +213,7 @@ def add_print(canvas: Canvas, rng: Generator, length: float, stock: Stock, groun
 def add_bars(canvas: Canvas, rng: Generator, length: float, ground: F32) -> None:
     """Bars across, down or around the front of a garment `length` metres long: printed, or sewn on.
 
-    A bright bar at the waist looks like a belt, which lies before a garment; a network has to have seen both.
+    A bright bar at the waist looks like a belt, which lies before a garment; networks have to see both.
     """
     thick = max(2, int(rng.choice([rng.uniform(0.004, 0.012), rng.uniform(0.012, 0.05)]) / TEXEL))
     colour = _ink(rng, ground)
@@ -237,3 +237,31 @@ def add_bars(canvas: Canvas, rng: Generator, length: float, ground: F32) -> None
     turn = float(rng.choice([0.0, rng.normal(0, 12)], p=[0.8, 0.2]))
     for k in range(count):
         canvas.paint_box(np.full((thick, wide), 255, np.uint8), (WIDTH // 2, first - k * pitch), colour, turn)
+
+
+def add_inset(canvas: Canvas, rng: Generator, ground: F32, skin: F32) -> None:
+    """Lace, sheer or other cloth let in below the neckline: a V, a U or a yoke; sRGB colours [3] in [0, 1].
+
+    Skin behind lace looks like a bare neck, which stays in front of a garment; networks have to see both.
+    """
+    wide, tall = int(rng.uniform(0.1, 0.34) / TEXEL), int(rng.uniform(0.05, 0.24) / TEXEL)
+    mask = np.zeros((tall, wide), np.uint8)
+    kind = rng.random()
+    if kind < 0.45:
+        corners = np.array([(0, 0), (wide - 1, 0), (wide // 2, tall - 1)], np.int32)
+        cv2.fillPoly(mask, [corners], 255, cv2.LINE_AA)
+    elif kind < 0.75:
+        cv2.ellipse(mask, (wide // 2, 0), (wide // 2, tall - 1), 0, 0, 360, 255, -1, cv2.LINE_AA)
+    else:
+        mask[:] = 255
+    tile, _ = draw_tile(rng, BOLD[int(rng.integers(len(BOLD)))] if rng.random() < 0.8 else "plain")
+    cloth = rng.random()
+    palette = draw_palette(rng)
+    if cloth < 0.75:  # what is seen through it, and its threads
+        palette[0] = skin if cloth < 0.5 else (skin + ground) / 2
+        palette[1] = ground if rng.random() < 0.6 else _ink(rng, palette[0])
+    shares = tile[:2].astype(np.float32) / 255
+    picture = palette[0] + shares[0, :, :, None] * (palette[1] - palette[0])
+    picture = picture + shares[1, :, :, None] * (palette[2] - picture)
+    y, x = (np.arange(n) + int(rng.integers(TILE)) for n in (tall, wide))
+    canvas.paint_box(mask, (WIDTH // 2, tall // 2), picture[y[:, None] % TILE, x % TILE])

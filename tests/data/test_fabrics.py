@@ -93,7 +93,7 @@ def test_overlays_are_premultiplied() -> None:
 
 
 def test_bars_lie_on_the_garment() -> None:
-    """Across, down and around, thin and wide; only where training draws."""
+    """Across, down and around, thin and wide."""
     shares, tall = [], int(0.5 / TEXEL)
     for seed in range(60):
         canvas = field.Canvas()
@@ -104,8 +104,29 @@ def test_bars_lie_on_the_garment() -> None:
         shares.append((opacity[:tall] > 0).mean())
     assert 0 < min(shares) < 0.01
     assert 0.08 < max(shares) < 0.5
-    assert stock(None).bars
-    assert not stock(None, "eval").bars, "its pictures stay what they were"
+
+
+def test_insets_begin_at_the_neckline_and_show_skin_behind_their_pattern() -> None:
+    skin, shapes, near = np.array([0.8, 0.6, 0.5], np.float32), set(), 0
+    for seed in range(60):
+        canvas = field.Canvas()
+        prints.add_inset(canvas, np.random.default_rng(seed), np.full(3, 0.1, np.float32), skin)
+        drawn = canvas.result()
+        opacity = drawn[3]
+        rows, columns = opacity.any(axis=1), opacity.any(axis=0)
+        assert rows[0]
+        assert 0.04 < rows.sum() * TEXEL < 0.25
+        assert 0.09 < columns.sum() * TEXEL < 0.35
+        inside = opacity == 255
+        near += bool((np.abs(drawn[:3, inside] - 255 * skin[:, None]).max(axis=0) < 3).mean() > 0.02)
+        shapes.add(round(float((opacity[rows][:, columns] > 128).mean()), 1))
+    assert near > 20
+    assert {0.5, 0.8, 1.0} <= shapes, "V, U and yoke"
+
+
+def test_bars_and_insets_are_drawn_for_training_alone() -> None:
+    assert stock(None).trims
+    assert not stock(None, "eval").trims, "its pictures stay what they were"
 
 
 @pytest.mark.parametrize("colour", [0.9, 0.4])
