@@ -21,7 +21,7 @@ from engines.device import compute_capability, open_device
 from engines.protocol import Engine, EngineError
 from engines.tensorrt_build import OPTIONS
 from engines.tensorrt_run import TensorRtEngine
-from engines.whole_file import write_whole
+from engines.whole_file import whole_file, write_whole
 
 log = logging.getLogger(__name__)
 
@@ -92,9 +92,8 @@ def build_plan(
     fused = fused and find_spec("triton") is not None
     path = plan_path(bundle, graph, library)
     path.parent.mkdir(exist_ok=True)
-    partial = path.with_name(f".{path.name}.part")
     names = targets if library == RTX else ()
-    try:
+    with whole_file(path) as partial:
         try:
             _build(
                 library, bundle.path(f"{graph}.fused" if fused else graph), partial, names, progress, fused
@@ -105,9 +104,6 @@ def build_plan(
             log.warning("%s does not build with the project's kernels, so without them: %s", graph, error)
             fused = False
             _build(library, bundle.path(graph), partial, names, progress)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
     manifest = PlanManifest(
         bundle=bundle.digest(),
         graph=graph,

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 import engines
 from engines.bundle import sha256
+from engines.picture_files import SUFFIXES
 from kernels import flow_warp
 from kernels.flow_warp import identity_flow
 from rmgn import checkpoint
@@ -118,8 +119,11 @@ class Bundle:
         return Answer(torch.cat(pictures), torch.cat(flows))
 
 
+ENDS = (".png", *sorted(SUFFIXES - {".png"}))  # of a name that several pictures have, the one without loss
+
+
 class Results:
-    """Pictures that another system made: DIR/NAME.png or .jpg for every trial's name, or its person's.
+    """Pictures that another system made: DIR/NAME.png, .jpg or so for every trial's name, or its person's.
 
     questions: all that will be asked, so that what is missing is said before the first trial.
     """
@@ -133,7 +137,7 @@ class Results:
         missing: list[Question] = []
         for setting, question in ((s, q) for s, asked in questions.items() for q in asked):
             stems = (f"{setting}/{question.name}", question.name, question.subject)
-            files = [folder / f"{stem}.{end}" for stem in stems for end in ("png", "jpg", "jpeg")]
+            files = [folder / f"{stem}{suffix}" for stem in stems for suffix in ENDS]
             file = next((file for file in files if file.is_file()), None)
             if file is None:
                 missing.append(question)

@@ -7,7 +7,7 @@ from pathlib import Path
 import engines
 from engines import Bundle
 from engines.bundle import MANIFEST
-from runtime.failure import InputError
+from engines.program import InputError
 
 SHIPPED = Path(__file__).resolve().parent.parent / "models"
 GARMENTS = SHIPPED / "garments"  # to try the mirror with
@@ -62,7 +62,7 @@ def bundles_in(place: Path) -> list[Path]:
 
 def has_plans(folder: Path) -> bool:
     """Whether TensorRT plans were built of the bundle."""
-    return any((folder / "plans").glob("*.plan"))
+    return any((folder / "plans").glob("[!.]*.plan"))  # a hidden one is being built
 
 
 def read_size(folder: Path) -> tuple[int, int]:

@@ -6,9 +6,6 @@ from collections.abc import Callable, Sequence
 import cv2
 
 from engines import program
-from engines.program import InputError, Parser
-
-__all__ = ["InputError", "Parser", "quiet_opencv", "run"]
 
 
 def run(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None = None) -> int:

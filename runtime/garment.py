@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.program import InputError
 from runtime import _native, pictures
 from runtime.cloth import pyramid
-from runtime.failure import InputError
 from runtime.garment_mask import plain_background_mask
 
 Pixels = NDArray[np.uint8]

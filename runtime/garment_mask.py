@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.failure import InputError
+from engines.program import InputError
 
 Pixels = NDArray[np.uint8]
 Real = NDArray[np.float32]

@@ -23,10 +23,11 @@ from typing import Any
 from tqdm import tqdm
 
 import engines
+from engines.program import InputError
 from engines.whole_file import check_writable, write_whole
 from runtime import bundles, garment, pictures, screen, sources
 from runtime.dresser import Dresser, Fitted, fit
-from runtime.failure import InputError, run
+from runtime.failure import run
 from runtime.framing import Framing
 from runtime.notices import Notices
 from runtime.options import Options, parse_args

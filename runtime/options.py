@@ -5,9 +5,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import engines
+from engines.program import InputError, Parser
 from engines.sizes import parse_size
 from runtime import bundles
-from runtime.failure import InputError, Parser
 from runtime.framing import MODES
 from runtime.view import TURNS, View, parse_aspect
 from runtime.web_address import Address, parse_address

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from engines.pair_lists import read_pairs
+from engines.program import InputError
 from runtime import pictures
-from runtime.failure import InputError
 
 Pair = tuple[Path, Path]  # person and garment
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines import picture_files
+from engines.program import InputError
 from engines.whole_file import write_whole
-from runtime.failure import InputError
 
 Pixels = NDArray[np.uint8]
 SUFFIXES = picture_files.SUFFIXES

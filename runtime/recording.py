@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.program import InputError
 from engines.whole_file import check_writable, partial_path
-from runtime.failure import InputError
 
 Pixels = NDArray[np.uint8]
 

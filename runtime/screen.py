@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.failure import InputError
+from engines.program import InputError
 from runtime.pipeline import Result
 
 Pixels = NDArray[np.uint8]

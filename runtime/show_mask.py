@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.program import Parser
 from runtime import garment, pictures
-from runtime.failure import Parser, run
+from runtime.failure import run
 from runtime.targets import check_apart, check_picture
 
 Pixels = NDArray[np.uint8]

@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.program import InputError
 from runtime import pictures
-from runtime.failure import InputError
 
 Pixels = NDArray[np.uint8]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import cv2
 
+from engines.program import InputError
 from engines.whole_file import check_writable
-from runtime.failure import InputError
 
 
 def check_picture(path: Path) -> None:

@@ -22,10 +22,11 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 import engines
+from engines.program import InputError, Parser
 from engines.sizes import parse_size
 from runtime import bundles, pictures
 from runtime.dresser import Dresser, Fitted, fit
-from runtime.failure import InputError, Parser, run
+from runtime.failure import run
 from runtime.framing import MODES, Framing
 from runtime.garment import load
 from runtime.pairs import Pair, check_names, find_masks, pair_up, result_name

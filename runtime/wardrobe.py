@@ -5,8 +5,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from engines.program import InputError
 from runtime.dresser import Fitted
-from runtime.failure import InputError
 from runtime.notices import Notices
 
 log = logging.getLogger(__name__)

@@ -21,8 +21,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.program import InputError
 from runtime import garment, pictures, screen
-from runtime.failure import InputError
 from runtime.notices import Notices
 from runtime.pipeline import Result
 from runtime.wardrobe import Wardrobe

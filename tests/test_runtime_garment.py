@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from engines.program import InputError
 from engines.whole_file import check_writable
 from runtime import garment, pictures, show_mask
-from runtime.failure import InputError
 from runtime.garment_mask import plain_background_mask
 
 Pixels = NDArray[np.uint8]

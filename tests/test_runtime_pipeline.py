@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import engines
+from engines.program import InputError
 from runtime import pipeline as pipeline_module
 from runtime.colours import anchor_colours
 from runtime.dresser import Dresser, Fitted, fit
-from runtime.failure import InputError
 from runtime.framing import DETECTION_INTERVAL, MODES, FaceFinder, Framing, OneEuro, box, person_box
 from runtime.garment import prepare
 from runtime.matte import fade_inner_edges, matte, show_through

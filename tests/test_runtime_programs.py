@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from engines.program import InputError
 from runtime import bundles, mirror, pictures, recording, screen, sources, tryon
-from runtime.failure import InputError
 from runtime.options import parse_args
 from runtime.pairs import pair_up
 from runtime.pipeline import Pipeline, Result
@@ -510,6 +510,13 @@ def test_the_default_bundle(
     for name in ("another", "lite-256"):
         shutil.copytree(bundle, tmp_path / "models" / name)
     assert bundles.choose(None, None).folder == tmp_path / "models" / "lite-256"
+    plans = tmp_path / "models" / "another" / "plans"
+    plans.mkdir()
+    (plans / ".tryon.tensorrt.partial.plan").touch()
+    assert bundles.choose(None, None).folder == tmp_path / "models" / "lite-256", "its plan is being built"
+    (plans / "tryon.tensorrt.plan").touch()
+    assert bundles.choose(None, None).folder == tmp_path / "models" / "another"
+    shutil.rmtree(plans)
     shutil.copytree(identity_bundle(96, 48), tmp_path / "bundles" / "tall")
     assert bundles.choose(None, (96, 48)).folder == Path("bundles/tall")
     with pytest.raises(InputError, match=r"is of size 32x32; there is 64x48, 96x48\. Build one with"):

@@ -63,6 +63,17 @@ def test_small_results_are_enlarged_smoothly(tmp_path: Path) -> None:
     torch.testing.assert_close(line[1:-1].diff() * 127.5, torch.full((21,), 10.0))
 
 
+def test_results_of_any_known_format_are_found(tmp_path: Path) -> None:
+    """Of two, the picture without loss."""
+    question = Question("x_y", "x", "x", "y")
+    blank = torch.zeros(1, 3, 32, 24)
+    trial = Trial("unpaired", (question,), ({},), blank, blank, blank[:, :1])
+    for name, grey in (("x_y.webp", 0), ("x_y.png", 255)):
+        cv2.imwrite(str(tmp_path / name), np.full((32, 24, 3), grey, np.uint8))
+        answer = Results("files", tmp_path, {"unpaired": [question]})(trial).tryon
+        assert (answer + 1).abs().max() < 0.05 if grey == 0 else (answer - 1).abs().max() < 0.05
+
+
 def test_photos_of_any_known_format_are_asked(photos: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name in ("z.webp", "z.bmp", "z.tif"):
         cv2.imwrite(str(photos / "person" / name), np.full((32, 24, 3), 255, np.uint8))

@@ -22,9 +22,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from engines.program import InputError
 from runtime import mirror, pictures, screen, web_page
 from runtime.dresser import Fitted
-from runtime.failure import InputError
 from runtime.garment import prepare
 from runtime.notices import Notices
 from runtime.options import parse_args
