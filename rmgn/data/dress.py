@@ -140,6 +140,7 @@ def _paired(planes: Tensor) -> Tensor:
     return planes.view(-1, 2, *planes.shape[1:])
 
 
+NECK_INSIDE = 0.06  # metres from the neckline, as far as its distance is stored
 _GARMENT_LOOK = ("tile", "palette", "band", "overlay", "numbers", "shop_place", "front", "sleeve_angle")
 
 
@@ -281,7 +282,8 @@ def fabric_colour(cloth: Cloth, look: Batch) -> Tensor:
 
     colour, opacity = _sample_overlay(look["overlay"], owner, cloth.x, down)
     opacity = opacity * (~back & (panel == 0))
-    return _trims((albedo * (1 - opacity) + colour * opacity) * weave, cloth, band, number)
+    albedo = _trims((albedo * (1 - opacity) + colour * opacity) * weave, cloth, band, number)
+    return _inside(albedo, cloth, number)
 
 
 def _trims(albedo: Tensor, cloth: Cloth, band: Tensor, number: Batch) -> Tensor:
@@ -299,6 +301,15 @@ def _trims(albedo: Tensor, cloth: Cloth, band: Tensor, number: Batch) -> Tensor:
     line = line + 0.18 * torch.exp(-(cloth.edge / 0.0025).square())
     line = line + number["seam_line"] * torch.exp(-(cloth.seam / 0.0022).square())
     return albedo * (1 - line.clamp(0, 0.6))
+
+
+def _inside(albedo: Tensor, cloth: Cloth, number: Batch) -> Tensor:
+    """The back at the neck, which is seen from inside: the cloth's darker reverse, and a label."""
+    neck = ((cloth.code & BACK) > 0) & ((cloth.code & OUTLINE) == 0) & (cloth.edge < NECK_INSIDE)
+    albedo = albedo * (1 - number["reverse"] * neck)
+    below = cloth.edge - number["label_at"]
+    label = neck & (below >= 0) & (below < number["label"]) & (cloth.x.abs() < number["label_wide"] / 2)
+    return torch.where(label, number["label_tone"], albedo)
 
 
 def _person(batch: Batch, worn: Batch, light: Tensor, mirror: Tensor) -> tuple[Tensor, Tensor]:

@@ -49,7 +49,7 @@ class GarmentLook:
 # Widths in metres; shares in [0, 1].
 NUMBERS = (
     "neck_band", "hem_band", "cuff_band", "stitch", "gloss", "turn", "scale", "sleeve_contrast", "block_low",
-    "block_high", "seam_line", "collar_contrast",
+    "block_high", "seam_line", "collar_contrast", "reverse", "label", "label_wide", "label_at", "label_tone",
 )  # fmt: skip
 
 
@@ -154,12 +154,25 @@ def draw_garment(rng: Generator, style: dict[str, object], length: float, stock:
         "block_high": high,
         "seam_line": rng.uniform(0.05, 0.35),
         "collar_contrast": float(rng.random() < (0.25 if kind == "polo" else 0.07)),
-    }
+    } | _inside(rng, stock.trims)
     if collar in ("fold", "hood"):
         numbers["neck_band"] = 0.0
     values = np.array([numbers[n] for n in NUMBERS], np.float32)
     band = linear(np.clip(band, 0.02, 0.98))
     return GarmentLook(tile, linear(palette), band, canvas.result(), values, f"{pattern}/{printed}")
+
+
+def _inside(rng: Generator, drawn: bool) -> dict[str, float]:
+    """The inside of the back at the neck, which shop photos show and people hide: its reverse, a label."""
+    if not drawn:
+        return dict.fromkeys(("reverse", "label", "label_wide", "label_at", "label_tone"), 0.0)
+    return {
+        "reverse": rng.uniform(0, 0.5) if rng.random() < 0.5 else 0.0,
+        "label": rng.uniform(0.01, 0.035) if rng.random() < 0.6 else 0.0,
+        "label_wide": rng.uniform(0.02, 0.06),
+        "label_at": rng.uniform(0.0, 0.015),
+        "label_tone": float(rng.choice([0.03, 0.85, rng.uniform(0.03, 0.85)], p=[0.35, 0.35, 0.3])),
+    }
 
 
 def draw_look(

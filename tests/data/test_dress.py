@@ -12,7 +12,7 @@ import rmgn.data.dress as dressing
 from rmgn.data.develop import jpeg
 from rmgn.data.dress import Dressed, dress
 from rmgn.data.generated import Batch, GeneratedPeople, tensors
-from rmgn.data.look import draw_look
+from rmgn.data.look import NUMBERS, draw_look
 from rmgn.data.people import layers
 from rmgn.data.stock import Stock
 from rmgn.data.transform import mirror
@@ -96,6 +96,19 @@ def test_persons_differ_only_where_garments_do(batch: Batch, dressed: Dressed) -
     gap = (plain.person[:, 0] - plain.person[:, 1]).abs().amax(dim=1, keepdim=True)
     assert far.float().mean() > 0.05
     assert gap[far].mean() < 0.02
+
+
+def test_the_inside_of_the_back_shows_in_shop_photos_alone(batch: Batch) -> None:
+    names = ("reverse", "label", "label_wide", "label_tone")
+    drawn = batch["numbers"].clone()
+    drawn[..., [NUMBERS.index(name) for name in names]] = torch.tensor([0.4, 0.03, 0.05, 0.9])
+    without, with_label = dress(batch, camera=False), dress({**batch, "numbers": drawn}, camera=False)
+    photos, people = (
+        (getattr(with_label, name) - getattr(without, name)).abs().amax(dim=2) > 0.1
+        for name in ("garment", "person")
+    )
+    assert (photos.flatten(2).sum(dim=2) > 20).float().mean() > 0.6
+    assert people.sum() < 0.1 * photos.sum()
 
 
 def test_mirrored_layers_give_mirrored_truth(layers_folder: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,13 +13,16 @@ from rmgn.data.people.body import BodyModel, body_model
 from rmgn.data.people.cloth import interleaved
 from rmgn.data.people.collar import make_collar
 from rmgn.data.people.garment import HEM, NECK, Garment, make_garment
-from rmgn.data.people.layers import LABELS
+from rmgn.data.people.layers import BACK, EDGE_UNIT, LABELS, OUTLINE, PANEL, TORSO
+from rmgn.data.people.light import shop_lights
 from rmgn.data.people.lower import LowerStyle, make_lower
+from rmgn.data.people.planes import shop_planes
 from rmgn.data.people.pose import Arm, Pose
+from rmgn.data.people.raytrace import Tracer
 from rmgn.data.people.shop import Presentation, draw_presentation, lay_out
-from rmgn.data.people.style import Style, draw_style
+from rmgn.data.people.style import Style, draw_hard_pair, draw_style
 from rmgn.data.people.wear import refine, wearer
-from rmgn.data.people.worked import inner_top
+from rmgn.data.people.worked import garment_surfaces, inner_top, make_worked
 
 JACKET = Style(kind="jacket", sleeve=0.98, collar="fold", opening=0.05, oversize=0.01, placket="zip")
 
@@ -108,3 +113,33 @@ def test_hems_may_dip_and_slant(model: BodyModel) -> None:
     ends = slant.vertices[np.abs(slant.outline[:, HEM]) < 0.006]
     assert ends[ends[:, 0] > 0.1, 2].mean() - ends[ends[:, 0] < -0.1, 2].mean() > 0.04
     assert (slant.outline[:, NECK] > 0).any()
+
+
+def test_an_unbuttoned_collar_shows_its_inside(model: BodyModel) -> None:
+    rng = np.random.default_rng(0)
+    body = model.rest({})
+    arm = Arm((0.2, 0, -1), (0.1, -0.2, -1))
+    person = wearer(model, body, Pose("test", arm, arm), make_lower(model, body, LowerStyle(), rng))
+
+    def inside(style: Style) -> int:
+        """Pixels of the shop photo that show the inside of the back at the neck."""
+        worked = make_worked(model, person, style, np.random.default_rng(1), (256, 192))
+        tracer = Tracer(garment_surfaces(worked, flat=True))
+        camera = replace(worked.camera, width=192, height=256)
+        planes = shop_planes(tracer, camera, shop_lights(np.random.default_rng(2)), 1, 1)[0].garment
+        code, edge = planes[..., 1], planes[..., 2]
+        neck = (planes[..., 0] > 127) & ((code & OUTLINE) == 0) & (edge * EDGE_UNIT < 0.06)
+        return int((neck & ((code & BACK) > 0) & ((code & PANEL) == TORSO)).sum())
+
+    closed = Style(kind="polo", collar="fold", placket="short", neck_width=0.064, neck_depth=0.045)
+    opened = replace(closed, neck="v", neck_width=0.075, neck_depth=0.1, collar_height=0.02, unbuttoned=0.8)
+    assert inside(opened) > 2 * inside(closed)
+
+
+def test_hard_pairs_have_open_collars() -> None:
+    rng = np.random.default_rng(0)
+    styles = [style for _ in range(300) for style in draw_hard_pair(rng, feminine=False, waist=0.1)]
+    folded = [style for style in styles if style.collar == "fold" and not style.opening]
+    assert 0.5 < np.mean([style.unbuttoned > 0 for style in folded]) < 0.9
+    assert all(style.collar == "fold" for style in styles if style.unbuttoned)
+    assert not any(draw_style(rng, True, tuck=False).unbuttoned for _ in range(50)), "eval-256 stays as it is"

@@ -59,7 +59,8 @@ class Collar:
         ring = self.ring @ garment_flat
         out = np.stack([np.sin(self.angle), -0.4 * np.cos(self.angle), np.zeros(_AROUND)], axis=1)
         up = np.array([0.0, 0.0, 1.0])
-        return _even(self._rows(ring, up, out, gap=0.012, lean=-0.7, fall=0.9))
+        lean = -0.7 + 0.6 * self.style.unbuttoned
+        return _even(self._rows(ring, up, out, gap=0.012, lean=lean, fall=0.9))
 
     def _rows(
         self, ring: Floats, up: Floats, out: Floats, gap: float, lean: float = -0.12, fall: float = 0.34

@@ -35,6 +35,7 @@ class Style:
     collar: str = "none"  # none, stand, turtle, fold, hood
     collar_height: float = 0.028  # of the part that stands
     leaf: float = 0.045  # of the part that is folded over it
+    unbuttoned: float = 0.0  # 0 to 1: how far a folded collar gapes in its shop photo, which shows its inside
     placket: str = "none"  # none, short, full, zip
     bend: float = 4e-6  # bending compliance of the coarse cloth
     crease: float = 0.01  # share of excess length, makes small folds
@@ -77,7 +78,7 @@ def _pick(rng: Generator, chances: dict[str, float]) -> str:
 
 
 def draw_hard_pair(rng: Generator, feminine: bool, waist: float) -> tuple[Style, Style]:
-    """What try-on gets wrong first: long sleeves; one top that leaves the midriff bare, one that covers it.
+    """What try-on gets wrong first: long sleeves, open collars, midriffs that one of two tops leaves bare.
 
     Half of the sleeves are long. Of most women one garment, a or b, ends above the waistband and the other
     falls over it, so that bare skin and the skirt's top are to disappear, or to be drawn.
@@ -92,12 +93,28 @@ def draw_hard_pair(rng: Generator, feminine: bool, waist: float) -> tuple[Style,
             k == cropped and style.opening
         ):
             pass
+        if style.collar == "fold" and not style.opening and rng.random() < 0.7:
+            style = _unbuttoned(rng, style)
         if k == cropped:
             style = replace(style, hem=float(rng.uniform(max(0.14, waist + 0.01), 0.32)), tail=0.0)
         elif cropped is not None:
             style = replace(style, hem=min(style.hem, waist - float(rng.uniform(0.03, 0.15))))
         styles.append(style)
     return styles[0], styles[1]
+
+
+def _unbuttoned(rng: Generator, style: Style) -> Style:
+    """A collar worn and shown open, as polo shirts are: most often in a V down to the first closed button."""
+    neck = "v" if rng.random() < 0.6 else "crew"
+    depth = rng.uniform(0.07, 0.13) if neck == "v" else rng.uniform(0.04, 0.08)
+    return replace(
+        style,
+        neck=neck,
+        neck_width=float(rng.uniform(0.066, 0.084)),
+        neck_depth=float(depth),
+        collar_height=float(rng.uniform(0.012, 0.026)),
+        unbuttoned=float(rng.uniform(0.4, 1.0)),
+    )
 
 
 def draw_style(rng: Generator, feminine: bool, tuck: bool) -> Style:
