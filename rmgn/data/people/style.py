@@ -69,6 +69,8 @@ _NECKS = {
     "one": ((0.05, 0.07), (0.05, 0.10)),
 }
 
+_TIGHT = {"tee": 0.35, "long": 0.45, "tank": 0.55, "camisole": 0.5, "jumper": 0.1}  # how often, by kind
+
 
 def _pick(rng: Generator, chances: dict[str, float]) -> str:
     names = list(chances)
@@ -120,19 +122,89 @@ def _unbuttoned(rng: Generator, style: Style) -> Style:
 def draw_style(rng: Generator, feminine: bool, tuck: bool) -> Style:
     """Draw a style; the same person may wear anything, but necks and lengths follow custom."""
     kind = _pick(rng, _KINDS)
-    neck = "crew"
+    neck = _draw_neck(rng, kind, feminine)
+    collar = _draw_collar(rng, kind, neck)
+    neck, widths, depths = _neckline(rng, kind, neck, collar)
+    sleeve = _draw_sleeve(rng, kind)
+    if (kind == "camisole" and not feminine) or (kind in ("cardigan", "jacket") and tuck):
+        return draw_style(rng, feminine, tuck)  # another kind
+    tight = rng.random() < _TIGHT.get(kind, 0.1)
+    ease = rng.uniform(0.003, 0.007) if tight else rng.uniform(0.007, 0.016)
+    oversize = (
+        0.0 if tight else float(rng.choice([rng.uniform(0, 0.012), rng.uniform(0.012, 0.034)], p=[0.6, 0.4]))
+    )
+    placket = _draw_placket(rng, kind, neck)
+    # Jackets are open; a zip may be open or closed.
+    wide_open = {"cardigan": 0.75, "jacket": 0.75, "hoodie": 0.5 * (placket == "zip"), "shirt": 0.08}
+    opening = float(rng.uniform(0.025, 0.075)) if rng.random() < wide_open.get(kind, 0.0) else 0.0
+    flared = kind == "blouse" and rng.random() < 0.5
+    bell = feminine and sleeve > 0.5 and rng.random() < {"blouse": 0.3, "long": 0.08}.get(kind, 0.0)
+    puffed = feminine and rng.random() < {"blouse": 0.4, "tee": 0.04, "long": 0.04}.get(kind, 0.0)
+    ruffled = feminine and rng.random() < {"blouse": 0.25, "tee": 0.03, "camisole": 0.15}.get(kind, 0.0)
+    odd = rng.random() if not tuck and opening == 0 else 1.0  # hems that are not level
+    hem = _draw_hem(rng, kind, feminine)
+    # Fabric from satin and thin cotton that folds at once to denim that hardly does.
+    low, high = {"blouse": (-5.4, -3.4), "camisole": (-5.4, -3.4), "jacket": (-7.0, -5.6)}.get(
+        kind, (-6.4, -4.2)
+    )
+    height = rng.uniform(0.022, 0.034)
+    if collar in ("turtle", "hood"):
+        height *= rng.uniform(1.5, 2.5) if collar == "turtle" else 1.6
+    strap = {"tank": rng.uniform(0.03, 0.07), "camisole": rng.uniform(0.012, 0.022)}.get(kind, 0.05)
+    width = float(rng.uniform(*widths))
+    return Style(
+        kind=kind,
+        neck=neck,
+        neck_width=width,
+        neck_depth=float(rng.uniform(*depths)),
+        sleeve=sleeve,
+        back_depth=float(rng.uniform(0.06, 0.15)) if kind == "camisole" else 0.012,
+        sleeve_flare=float(rng.uniform(0.03, 0.06) if bell else rng.uniform(0, 0.035) if flared else 0),
+        puff=float(rng.uniform(0.015, 0.045)) if puffed else 0.0,
+        armhole=float(rng.uniform(0.08, 0.14)),
+        strap=width + strap,
+        seam="raglan" if kind in ("jumper", "long", "tee", "hoodie") and neck != "off" and
+        rng.random() < 0.2 else
+        "drop" if oversize > 0.015 and rng.random() < 0.5 else "set-in",
+        hem=hem,
+        tail=float(rng.uniform(0.02, 0.05)) if kind == "shirt" or rng.random() < 0.1 else 0.0,
+        dip=float(rng.uniform(0.02, 0.08)) if odd < 0.06 else 0.0,
+        slant=float(rng.choice([-1, 1]) * rng.uniform(0.02, 0.06)) if 0.06 < odd < 0.1 else 0.0,
+        flare=float(rng.uniform(0, 0.25)) if not tight and rng.random() < 0.4 else 0.02,
+        ease=float(ease),
+        oversize=oversize,
+        tuck=tuck,
+        collar=collar,
+        collar_height=float(height),
+        leaf=float(rng.uniform(0.06, 0.09) if collar == "hood" else rng.uniform(0.036, 0.055)),
+        opening=opening,
+        ruffle=float(rng.uniform(0.2, 0.5)) if ruffled else 0.0,
+        placket=placket,
+        bend=float(10 ** rng.uniform(low, high)),
+        crease=float(rng.choice([0.0, rng.uniform(0, 0.03), rng.uniform(0.03, 0.06)], p=[0.3, 0.45, 0.25])),
+        bulge=float(rng.uniform(0.02, 0.07)),
+    )  # fmt: skip
+
+
+def _draw_neck(rng: Generator, kind: str, feminine: bool) -> str:
     if kind in ("tee", "long", "tank", "jumper"):
         wide = 1.0 if feminine else 0.25
         neck = _pick(
             rng, {"crew": 1.2, "scoop": 0.6 * wide, "v": 0.5, "boat": 0.35 * wide, "square": 0.3 * wide}
         )
         if feminine and rng.random() < 0.08:
-            neck = "one" if kind == "tank" else "off"
-    elif kind == "blouse":
-        neck = _pick(rng, {"crew": 0.4, "v": 0.7, "boat": 0.2, "square": 0.3, "off": 0.2 * feminine})
-    elif kind == "cardigan":
-        neck = _pick(rng, {"v": 0.7, "crew": 0.3})
-    collar = {
+            return "one" if kind == "tank" else "off"
+        return neck
+    if kind == "blouse":
+        return _pick(rng, {"crew": 0.4, "v": 0.7, "boat": 0.2, "square": 0.3, "off": 0.2 * feminine})
+    if kind == "cardigan":
+        return _pick(rng, {"v": 0.7, "crew": 0.3})
+    return "crew"
+
+
+def _draw_collar(rng: Generator, kind: str, neck: str) -> str:
+    # All are drawn whatever the kind: another order of draws would change every sample that was ever made.
+    return {
         "shirt": "stand" if rng.random() < 0.12 else "fold",
         "polo": "fold",
         "hoodie": "hood",
@@ -141,16 +213,26 @@ def draw_style(rng: Generator, feminine: bool, tuck: bool) -> Style:
         "jacket": str(rng.choice(["stand", "fold", "hood", "none"])),
         "blouse": "fold" if neck == "crew" and rng.random() < 0.3 else "none",
     }.get(kind, "none")
-    (narrow, broad), (shallow, deep) = _NECKS[neck]
+
+
+def _neckline(
+    rng: Generator, kind: str, neck: str, collar: str
+) -> tuple[str, tuple[float, float], tuple[float, float]]:
+    """The neck, and what its half width and its depth are drawn from."""
+    widths, depths = _NECKS[neck]
     if kind in ("shirt", "polo", "jacket"):
-        narrow, broad, shallow, deep = 0.060, 0.068, 0.03, 0.06
+        widths, depths = (0.060, 0.068), (0.03, 0.06)
     if kind == "camisole":
         neck = str(rng.choice(["scoop", "square", "v"]))
-        narrow, broad, shallow, deep = 0.095, 0.112, 0.12, 0.17
+        widths, depths = (0.095, 0.112), (0.12, 0.17)
     if kind == "hoodie":
-        narrow, broad, shallow, deep = 0.066, 0.074, 0.055, 0.075
+        widths, depths = (0.066, 0.074), (0.055, 0.075)
     if collar == "turtle":
-        neck, narrow, broad, shallow, deep = "crew", 0.058, 0.066, 0.02, 0.035
+        neck, widths, depths = "crew", (0.058, 0.066), (0.02, 0.035)
+    return neck, widths, depths
+
+
+def _draw_sleeve(rng: Generator, kind: str) -> float:
     sleeve = {
         "tee": rng.choice([0.16, 0.28, 0.34, 0.40, 0.5], p=[0.1, 0.3, 0.35, 0.15, 0.1]),
         "long": rng.choice([0.72, 0.97, 0.99], p=[0.2, 0.3, 0.5]),
@@ -164,30 +246,19 @@ def draw_style(rng: Generator, feminine: bool, tuck: bool) -> Style:
         "cardigan": rng.choice([0.72, 0.98], p=[0.15, 0.85]),
         "jacket": 0.99,
     }[kind]
-    if sleeve > 0:
-        sleeve = float(sleeve * rng.uniform(0.95, 1.01))
-    if (kind == "camisole" and not feminine) or (kind in ("cardigan", "jacket") and tuck):
-        return draw_style(rng, feminine, tuck)  # another kind
-    tight = rng.random() < {"tee": 0.35, "long": 0.45, "tank": 0.55, "camisole": 0.5, "jumper": 0.1}.get(
-        kind, 0.1
-    )
-    ease = rng.uniform(0.003, 0.007) if tight else rng.uniform(0.007, 0.016)
-    oversize = (
-        0.0 if tight else float(rng.choice([rng.uniform(0, 0.012), rng.uniform(0.012, 0.034)], p=[0.6, 0.4]))
-    )
-    # Jackets are open; a zip may be open or closed.
+    return float(sleeve * rng.uniform(0.95, 1.01)) if sleeve > 0 else 0.0
+
+
+def _draw_placket(rng: Generator, kind: str, neck: str) -> str:
     placket = {"shirt": "full", "polo": "short", "cardigan": "full", "jacket": "zip"}.get(kind, "none")
     if kind == "blouse" and neck != "off" and rng.random() < 0.4:
         placket = "full"
     if rng.random() < {"hoodie": 0.4, "jumper": 0.06}.get(kind, 0.0):
         placket = "zip"
-    wide_open = {"cardigan": 0.75, "jacket": 0.75, "hoodie": 0.5 * (placket == "zip"), "shirt": 0.08}
-    opening = float(rng.uniform(0.025, 0.075)) if rng.random() < wide_open.get(kind, 0.0) else 0.0
-    flared = kind == "blouse" and rng.random() < 0.5
-    bell = feminine and sleeve > 0.5 and rng.random() < {"blouse": 0.3, "long": 0.08}.get(kind, 0.0)
-    puffed = feminine and rng.random() < {"blouse": 0.4, "tee": 0.04, "long": 0.04}.get(kind, 0.0)
-    ruffled = feminine and rng.random() < {"blouse": 0.25, "tee": 0.03, "camisole": 0.15}.get(kind, 0.0)
-    odd = rng.random() if not tuck and opening == 0 else 1.0  # hems that are not level
+    return placket
+
+
+def _draw_hem(rng: Generator, kind: str, feminine: bool) -> float:
     hem = rng.choice(
         [rng.uniform(-0.06, 0.0), rng.uniform(0.0, 0.06), rng.uniform(0.06, 0.15)], p=[0.5, 0.35, 0.15]
     )
@@ -195,45 +266,4 @@ def draw_style(rng: Generator, feminine: bool, tuck: bool) -> Style:
         hem = rng.uniform(0.14, 0.21)  # cropped
     if kind in ("cardigan", "jacket"):
         hem = rng.uniform(-0.1, 0.1)
-    # Fabric from satin and thin cotton that folds at once to denim that hardly does.
-    low, high = {"blouse": (-5.4, -3.4), "camisole": (-5.4, -3.4), "jacket": (-7.0, -5.6)}.get(
-        kind, (-6.4, -4.2)
-    )
-    height = rng.uniform(0.022, 0.034)
-    if collar in ("turtle", "hood"):
-        height *= rng.uniform(1.5, 2.5) if collar == "turtle" else 1.6
-    strap = {"tank": rng.uniform(0.03, 0.07), "camisole": rng.uniform(0.012, 0.022)}.get(kind, 0.05)
-    width = float(rng.uniform(narrow, broad))
-    return Style(
-        kind=kind,
-        neck=neck,
-        neck_width=width,
-        neck_depth=float(rng.uniform(shallow, deep)),
-        sleeve=float(sleeve),
-        back_depth=float(rng.uniform(0.06, 0.15)) if kind == "camisole" else 0.012,
-        sleeve_flare=float(rng.uniform(0.03, 0.06) if bell else rng.uniform(0, 0.035) if flared else 0),
-        puff=float(rng.uniform(0.015, 0.045)) if puffed else 0.0,
-        armhole=float(rng.uniform(0.08, 0.14)),
-        strap=width + strap,
-        seam="raglan" if kind in ("jumper", "long", "tee", "hoodie") and neck != "off" and
-        rng.random() < 0.2 else
-        "drop" if oversize > 0.015 and rng.random() < 0.5 else "set-in",
-        hem=float(hem),
-        tail=float(rng.uniform(0.02, 0.05)) if kind == "shirt" or rng.random() < 0.1 else 0.0,
-        dip=float(rng.uniform(0.02, 0.08)) if odd < 0.06 else 0.0,
-        slant=float(rng.choice([-1, 1]) * rng.uniform(0.02, 0.06)) if 0.06 < odd < 0.1 else 0.0,
-        flare=float(rng.uniform(0, 0.25)) if not tight and rng.random() < 0.4 else 0.02,
-        ease=float(ease),
-        oversize=oversize,
-        tuck=tuck,
-        collar=collar,
-        collar_height=float(height),
-
-        leaf=float(rng.uniform(0.06, 0.09) if collar == "hood" else rng.uniform(0.036, 0.055)),
-        opening=opening,
-        ruffle=float(rng.uniform(0.2, 0.5)) if ruffled else 0.0,
-        placket=placket,
-        bend=float(10 ** rng.uniform(low, high)),
-        crease=float(rng.choice([0.0, rng.uniform(0, 0.03), rng.uniform(0.03, 0.06)], p=[0.3, 0.45, 0.25])),
-        bulge=float(rng.uniform(0.02, 0.07)),
-    )  # fmt: skip
+    return float(hem)
