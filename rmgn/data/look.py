@@ -188,6 +188,29 @@ def draw_look(
     skin = draw_skin(rng)
     dark = bool(skin.mean() < 0.15)
     kind = str(lower["kind"])
+    tile, palette = _draw_lower(rng, kind, bool(meta.get("hard")))
+    camera = _draw_camera(rng)
+    shop = [_draw_shop(rng) for _ in range(2)]
+    person = None
+    if behind is not None:
+        person = someone(rng, behind, draw_skin(rng), _HAIR[rng.integers(len(_HAIR))])
+    return Look(
+        (tops[0], tops[1]),
+        skin,
+        float(rng.uniform(0.8, 1.2)),
+        draw_hair(rng, float(shape["age"]), dark),
+        tile,
+        linear(np.clip(palette, 0.02, 0.95)),
+        lower_overlay(rng, kind),
+        draw_backdrop(rng, size, stock.photos, person, stock.recolour),
+        np.array([camera[n] for n in CAMERA], np.float32),
+        np.array([[s[n] for n in SHOP] for s in shop], np.float32),
+        rng.integers(0, 2**31, 2),
+    )
+
+
+def _draw_lower(rng: Generator, kind: str, hard: bool) -> tuple[U8, F32]:
+    """Tile and sRGB palette of trousers or a skirt."""
     palette = draw_palette(rng, quiet=0.3 if kind == "skirt" else 0.7)
     if kind == "jeans":
         tile = draw_denim(rng)
@@ -198,10 +221,14 @@ def draw_look(
         palette[1] = palette[0] * 0.5 + 0.4
     else:
         wild = 0.5 if kind == "skirt" else 0.15
-        if meta.get("hard") and kind == "skirt" and rng.random() < 0.7:
+        if hard and kind == "skirt" and rng.random() < 0.7:
             tile, palette = draw_bold(rng, palette)
         else:
             tile, _ = draw_tile(rng, None if rng.random() < wild else "plain")
+    return tile, palette
+
+
+def _draw_camera(rng: Generator) -> dict[str, float]:
     camera = {
         "exposure": rng.normal(0.06, 0.2),
         "red": rng.normal(0, 0.045),
@@ -226,33 +253,18 @@ def draw_look(
         camera["noise"] = rng.uniform(0.01, 0.03)
         camera["jpeg"] = rng.uniform(0.4, 1.0)
         camera["saturation"] *= rng.uniform(0.75, 1.0)
-    shop = [
-        {
-            "white": float(rng.choice([1.0, rng.uniform(0.9, 1.0)], p=[0.5, 0.5])),
-            "tint": rng.normal(0, 0.006),
-            "shadow": rng.uniform(0.05, 0.3) if rng.random() < 0.4 else 0.0,
-            "exposure": rng.normal(0.0, 0.08),
-            "blur": rng.uniform(0.2, 0.6),
-            "noise": rng.uniform(0.0, 0.006),
-        }
-        for _ in range(2)
-    ]
-    person = None
-    if behind is not None:
-        person = someone(rng, behind, draw_skin(rng), _HAIR[rng.integers(len(_HAIR))])
-    return Look(
-        (tops[0], tops[1]),
-        skin,
-        float(rng.uniform(0.8, 1.2)),
-        draw_hair(rng, float(shape["age"]), dark),
-        tile,
-        linear(np.clip(palette, 0.02, 0.95)),
-        lower_overlay(rng, kind),
-        draw_backdrop(rng, size, stock.photos, person, stock.recolour),
-        np.array([camera[n] for n in CAMERA], np.float32),
-        np.array([[s[n] for n in SHOP] for s in shop], np.float32),
-        rng.integers(0, 2**31, 2),
-    )
+    return camera
+
+
+def _draw_shop(rng: Generator) -> dict[str, float]:
+    return {
+        "white": float(rng.choice([1.0, rng.uniform(0.9, 1.0)], p=[0.5, 0.5])),
+        "tint": rng.normal(0, 0.006),
+        "shadow": rng.uniform(0.05, 0.3) if rng.random() < 0.4 else 0.0,
+        "exposure": rng.normal(0.0, 0.08),
+        "blur": rng.uniform(0.2, 0.6),
+        "noise": rng.uniform(0.0, 0.006),
+    }
 
 
 def texture_for(height: int, texture: U8) -> U8:
