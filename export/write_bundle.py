@@ -101,17 +101,8 @@ def write_bundle(
                 graphs[f"{name}.torch"] = _program(module, feeds, work / f"{name}.pt2", graphs[name])
         if fused:
             announce("tryon.fused.onnx")
-            path = work / "tryon.fused.onnx"
             kept = TryOnGraph(prepare(model, half, portable=False))
-            # The garment's graph holds none of these operations.
-            export_onnx(kept, tryon_feeds, TRYON_OUTPUTS, path, fused=True)
-            graphs["tryon.fused"] = dataclasses.replace(graphs["tryon"], file=path.name, sha256=sha256(path))
-            if torch_programs:
-                announce("tryon.fused.pt2")
-                with fused_nodes():
-                    graphs["tryon.torch.fused"] = _program(
-                        kept, tryon_feeds, work / "tryon.fused.pt2", graphs["tryon"]
-                    )
+            graphs |= _fused(kept, tryon_feeds, work, graphs["tryon"], torch_programs)
         bundle = Bundle(
             folder=out,
             model=dataclasses.asdict(model.config),
@@ -128,17 +119,21 @@ def write_bundle(
         (work / MANIFEST).write_text(bundle.to_json(), encoding="utf-8")
         if check:
             check(load(work))
-        replaced = Path(folder) / "replaced"
-        if out.exists():
-            _keep_foreign(out, work)
-            out.rename(replaced)
-        try:
-            work.rename(out)
-        except BaseException:
-            if replaced.exists():
-                replaced.rename(out)
-            raise
+        _put_in_place(work, out, Path(folder) / "replaced")
     return load(out)
+
+
+def _put_in_place(new: Path, out: Path, replaced: Path) -> None:
+    """Give the folder `new` the name `out`; an older bundle of that name goes to `replaced`."""
+    if out.exists():
+        _keep_foreign(out, new)
+        out.rename(replaced)
+    try:
+        new.rename(out)
+    except BaseException:
+        if replaced.exists():
+            replaced.rename(out)
+        raise
 
 
 def _program(module: nn.Module, feeds: Mapping[str, Tensor], path: Path, like: Graph) -> Graph:
@@ -146,6 +141,19 @@ def _program(module: nn.Module, feeds: Mapping[str, Tensor], path: Path, like: G
     with torch.no_grad():  # else it holds the form of γ and β that is for training, see rmgn.generator.affine
         torch.export.save(torch.export.export(module, tuple(feeds.values())), path)
     return dataclasses.replace(like, file=path.name, sha256=sha256(path))
+
+
+def _fused(
+    module: nn.Module, feeds: dict[str, Tensor], work: Path, like: Graph, torch_program: bool
+) -> dict[str, Graph]:
+    """Write the try-on graph with the project's kernels as nodes; the garment's holds none of them."""
+    path = work / "tryon.fused.onnx"
+    export_onnx(module, feeds, TRYON_OUTPUTS, path, fused=True)
+    graphs = {"tryon.fused": dataclasses.replace(like, file=path.name, sha256=sha256(path))}
+    if torch_program:
+        with fused_nodes():
+            graphs["tryon.torch.fused"] = _program(module, feeds, work / "tryon.fused.pt2", like)
+    return graphs
 
 
 def _reference(bundle: Bundle, folder: Path, example: Sample) -> Part:
