@@ -222,13 +222,13 @@ class Mirror:
                 lines.append("REC")
             if self._last.garment is not None:
                 lines.append(self._last.garment.name)
-            code = None
+            code = countdown = None
             if self._page:
-                code = self._page.guest_url
+                code, countdown = self._page.guest_url, self._page.countdown
                 if now - self._page.photo_at < PHOTO_S:
                     lines.append("a phone takes a photo")
             notices = self._pipeline.notices.current()
-            window.show(screen.view(self._last, lines, notices, self._compare, code))
+            window.show(screen.view(self._last, lines, notices, self._compare, code, countdown))
         key = window.key()
         if key:
             self._press(key)

@@ -18,6 +18,7 @@ Pixels = NDArray[np.uint8]
 TITLE = "Mirror"
 ESCAPE = 27
 LONGEST = 120  # characters of a notice; longer ones would be too small to read
+FACE = cv2.FONT_HERSHEY_SIMPLEX
 WHITE, RED = (255, 255, 255), (60, 60, 255)
 
 
@@ -69,17 +70,24 @@ def mirrored(result: Result, compare: bool) -> Pixels:
 
 
 def view(
-    result: Result, lines: Sequence[str], notices: Sequence[str], compare: bool, code: str | None = None
+    result: Result,
+    lines: Sequence[str],
+    notices: Sequence[str],
+    compare: bool,
+    code: str | None = None,
+    countdown: int | None = None,
 ) -> Pixels:
     """The picture for the window, uint8 [H, W, 3] BGR (twice as wide to `compare` with the camera).
 
-    code: shown as a QR code.
+    code: shown as a QR code. countdown: seconds until a photo is taken.
     """
     canvas = mirrored(result, compare)
     if result.garment is not None:
         draw_inset(canvas, result.garment.photo)
     if code is not None:
         draw_code(canvas, code)
+    if countdown is not None:
+        draw_countdown(canvas, countdown)
     write_lines(canvas, lines, notices)
     return canvas
 
@@ -132,15 +140,23 @@ def draw_code(canvas: Pixels, text: str) -> None:
     canvas[bottom - side : bottom, right - side : right] = large[..., None]
 
 
+def draw_countdown(canvas: Pixels, seconds: int) -> None:
+    """A large number in the lower middle, clear of the face, which can be read from some metres away."""
+    height = canvas.shape[0] // 5
+    (width, _), _ = cv2.getTextSize(str(seconds), FACE, height / 32, 1)
+    left = max(0, (canvas.shape[1] - width) // 2)
+    draw_text(canvas, str(seconds), (left, canvas.shape[0] - height // 2), height, WHITE)
+
+
 def draw_text(
     canvas: Pixels, text: str, at: tuple[int, int], height: int, colour: tuple[int, int, int]
 ) -> None:
     """One line, outlined so that it reads on any ground, made smaller where it would not fit."""
     # OpenCV's fonts are ASCII.
     text = text.encode("ascii", "replace").decode()
-    face, scale = cv2.FONT_HERSHEY_SIMPLEX, height / 32
-    (width, _), _ = cv2.getTextSize(text, face, scale, 1)
+    scale = height / 32
+    (width, _), _ = cv2.getTextSize(text, FACE, scale, 1)
     scale *= min(1.0, (canvas.shape[1] - 2 * at[0]) / max(width, 1))
     thickness = max(1, round(scale * 2.5))
     for ink, extra in (((0, 0, 0), 2), (colour, 0)):
-        cv2.putText(canvas, text, at, face, scale, ink, thickness + extra, cv2.LINE_AA)
+        cv2.putText(canvas, text, at, FACE, scale, ink, thickness + extra, cv2.LINE_AA)

@@ -3,7 +3,9 @@
 import asyncio
 import importlib.resources
 import logging
+import math
 import os
+import re
 import secrets
 import socket
 import threading
@@ -38,6 +40,7 @@ T = TypeVar("T")
 KEYS = ("n", "p", "c")  # of the window, for which the owner's page has buttons
 GUESTS_KEYS = ("n", "p")
 PHOTO_S = 3.0  # between guests' photos, which so never become a film
+LONGEST_TIMER_S = 10
 STALE_S = 3.0  # a picture older than that is the past, and nobody's business
 # At a time; more are refused, so that files and cameras have descriptors left, and nobody takes every place.
 CONNECTIONS, FROM_ONE = 100, 16
@@ -73,7 +76,8 @@ class WebPage:
     garments and takes a photo now and then.
 
     keys: what was pressed on pages, as `runtime.screen.Window.key` gives it, for the main thread to obey.
-    photo_at: when a guest took the last photo (monotonic clock, seconds), for the window to say so.
+    photo_at: when a guest took the last photo (monotonic clock, seconds), for the window to say so; with a
+    self-timer, when it will be taken.
     """
 
     def __init__(
@@ -91,6 +95,7 @@ class WebPage:
         logging.getLogger("aiohttp.server").addFilter(well_formed)
         self.keys: SimpleQueue[str] = SimpleQueue()
         self.photo_at = -PHOTO_S
+        self._timer_ends: float | None = None
         self._key = key or secrets.token_hex(12)
         self._have_guests = guests
         self._guests = GuestKeys()
@@ -131,6 +136,13 @@ class WebPage:
 
     def _page_of(self, key: str, host: str) -> str:
         return f"http://{f'[{host}]' if ':' in host else host}:{self._address.port}/{key}/"
+
+    @property
+    def countdown(self) -> int | None:
+        """Seconds until a self-timer takes a photo, 1 or more, for the window to show; None without one."""
+        ends = self._timer_ends
+        left = 0.0 if ends is None else ends - time.monotonic()
+        return math.ceil(left) if left > 0 else None
 
     def show(self, result: Result, compare: bool, rate: float) -> None:
         """A new picture, at `rate` frames a second. Costs nothing while nobody looks."""
@@ -220,6 +232,7 @@ class WebPage:
             "worn": shown.result.garment.name if shown and shown.result.garment else None,
             "fps": round(shown.rate, 1) if shown else None,
             "latency_ms": round(shown.result.latency_ms) if shown else None,
+            "countdown": self.countdown,
             "notices": self._notices.current() if owns else [],  # they name files and cameras
         }
         return self._web.json_response(state, headers=HEADERS)
@@ -247,19 +260,33 @@ class WebPage:
             return response
 
     async def _photo(self, request: "web.Request") -> "web.Response":
-        """The dressed picture, unmirrored so that print can be read."""
+        """The dressed picture, unmirrored so that print can be read; `?in=3` after so many seconds."""
+        timer = self._timer(request)
+        if self._current() is None:
+            raise self._web.HTTPNotFound(text="there is no picture just now")
+        now = time.monotonic()
+        if self.countdown is not None:
+            raise self._web.HTTPTooManyRequests(text="a photo is about to be taken: try again")
+        if not self._owns(request):
+            if now - self.photo_at < PHOTO_S:
+                raise self._web.HTTPTooManyRequests(text="a photo was taken just now: try again")
+            self.photo_at = now + timer
+        if timer:
+            self._timer_ends = now + timer
+            await asyncio.sleep(timer)
         shown = self._current()
         if shown is None:
             raise self._web.HTTPNotFound(text="there is no picture just now")
-        if not self._owns(request):
-            now = time.monotonic()
-            if now - self.photo_at < PHOTO_S:
-                raise self._web.HTTPTooManyRequests(text="a photo was taken just now: try again")
-            self.photo_at = now
         jpeg = await asyncio.to_thread(encode, shown.result.image, 95)
         name = time.strftime("mirror-%Y%m%d-%H%M%S.jpg")
         headers = {**HEADERS, "Content-Disposition": f'attachment; filename="{name}"'}
         return self._web.Response(body=jpeg, content_type="image/jpeg", headers=headers)
+
+    def _timer(self, request: "web.Request") -> int:
+        text = request.query.get("in", "0")
+        if not re.fullmatch(r"\d{1,2}", text) or int(text) > LONGEST_TIMER_S:
+            raise self._web.HTTPBadRequest(text=f"in is 0 to {LONGEST_TIMER_S} seconds")
+        return int(text)
 
     async def _thumbnail(self, request: "web.Request") -> "web.Response":
         index = self._index(request)

@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,7 @@ def test_state_and_controls(page: WebPage, wardrobe: Wardrobe) -> None:
         "worn": None,
         "fps": None,
         "latency_ms": None,
+        "countdown": None,
         "notices": [],
     }
     page.show(result_of(halves()), False, 24.96)
@@ -246,6 +248,43 @@ def test_guests_choose_and_take_photos_but_do_not_watch(shared: WebPage, wardrob
     shared._notices.set("garment", "/home/owner/a.png does not exist")
     assert json.loads(ask(guest + "state")[1])["notices"] == []
     assert json.loads(ask(shared.url + "state")[1])["notices"] == ["/home/owner/a.png does not exist"]
+
+
+def test_a_self_timer_counts_down_and_takes_what_is_shown_then(shared: WebPage) -> None:
+    """One at a time; the window and every page show the seconds left, and guests wait after it as ever."""
+    guest = shared.guest_url
+    assert guest is not None
+    assert ask(guest + "photo.jpg?in=1")[0] == 404, "there is no picture yet"
+    shared.show(result_of(halves()), False, 25.0)
+    assert shared.countdown is None
+    for text in ("11", "-1", "x", "1.5"):
+        assert ask(f"{guest}photo.jpg?in={text}")[0] == 400
+    with ThreadPoolExecutor(1) as phone:
+        began = time.monotonic()
+        waiting = phone.submit(ask, guest + "photo.jpg?in=1")
+        wait_until(lambda: shared.countdown == 1)
+        assert json.loads(ask(guest + "state")[1])["countdown"] == 1
+        status, body = ask(shared.url + "photo.jpg")
+        assert (status, body) == (429, b"a photo is about to be taken: try again")
+        shared.show(result_of(np.full((96, 128, 3), 200, np.uint8)), False, 25.0)
+        status, body = waiting.result(timeout=10)
+    assert status == 200
+    assert time.monotonic() - began >= 1
+    assert np.abs(decoded(body).astype(int) - 200).max() < 6, "the picture of the end, not of the beginning"
+    assert json.loads(ask(guest + "state")[1])["countdown"] is None
+    assert ask(guest + "photo.jpg")[0] == 429
+    assert ask(shared.url + "photo.jpg")[0] == 200
+
+
+def test_the_window_counts_down_below_the_face() -> None:
+    plain, counting = (
+        screen.view(result_of(np.full((720, 1280, 3), 90, np.uint8)), [], [], False, countdown=number)
+        for number in (None, 3)
+    )
+    rows, columns = (plain != counting).any(axis=(1, 2)), (plain != counting).any(axis=(0, 2))
+    assert rows.argmax() > 400
+    assert 80 < rows.sum() < 200
+    assert abs(np.flatnonzero(columns).mean() - 640) < 20
 
 
 def test_an_owner_may_have_no_guests(wardrobe: Wardrobe) -> None:
@@ -378,6 +417,7 @@ def test_the_page_asks_for_what_there_is(page: WebPage) -> None:
     asked = {
         part.split("?")[0] for part in re.findall(r"[\"`(](keys/|garments/|state|stream|photo\.jpg)", text)
     }
+    assert set(re.findall(r'data-in="(\d+)"', text)) == {"0", "3"}
     assert asked == {"keys/", "garments/", "state", "stream", "photo.jpg"}
     assert not re.findall(r"https?:|//\w", text)
 
