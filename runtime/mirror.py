@@ -23,6 +23,7 @@ from typing import Any
 from tqdm import tqdm
 
 import engines
+from engines import picture_files
 from engines.program import InputError
 from engines.whole_file import check_writable, write_whole
 from runtime import bundles, garment, pictures, screen, sources
@@ -38,7 +39,7 @@ from runtime.smoothing import Smoothing
 from runtime.sources import Camera, Source, open_source
 from runtime.stats import Stats
 from runtime.targets import check_apart
-from runtime.wardrobe import Wardrobe
+from runtime.wardrobe import Wardrobe, in_order
 from runtime.web_page import PHOTO_S, WebPage, pressed
 
 DEFAULT_FPS = 30.0
@@ -54,11 +55,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         check_target(options.record)
     if options.stats:
         check_writable(options.stats)
-    photos = [options.garment] if options.garment else []
-    if options.garments:
-        # The garment given may be one of the folder's, and is there once.
-        known = {photo.resolve() for photo in photos}
-        photos += [photo for photo in pictures.listing(options.garments) if photo.resolve() not in known]
+    folder = options.garments
+    photos = in_order(options.garment, pictures.listing(folder) if folder else [])
     bundle = bundles.choose(options.bundle, options.size)
     inputs = [*photos, *sources.files(options.source), *bundle.files()]
     check_apart(filter(None, (options.record, options.stats)), filter(None, (*inputs, options.mask)))
@@ -70,7 +68,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             mask = options.mask if photo == options.garment else None
             return fit(session, garment.load(photo, mask, bundle.height, bundle.width))
 
-        wardrobe = Wardrobe(photos, prepare, notices, asked_for=options.garment is not None)
+        def listing() -> list[Path]:
+            return in_order(options.garment, picture_files.find(folder)[0] if folder else [])
+
+        asked_for = options.garment is not None
+        wardrobe = Wardrobe(photos, prepare, notices, asked_for, listing if folder else None)
         source = open_source(options.source, options.realtime)
         dresser = Dresser(
             session,
@@ -84,7 +86,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         pipeline = Pipeline(source, dresser, wardrobe, notices, lossless, options.view)
         page = None
         if options.web is not None:
-            page = WebPage(options.web, options.web_key, wardrobe, notices, options.guests)
+            own = folder if folder != bundles.GARMENTS else None  # the samples stay as they are
+            page = WebPage(options.web, options.web_key, wardrobe, notices, options.guests, own)
         mirror = Mirror(options, source, pipeline, wardrobe, window, page, lossless)
         print(f"engine: {session.backend} ({session.reason})", file=sys.stderr)
         if page:

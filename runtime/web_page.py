@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.program import InputError
-from runtime import garment, pictures, screen
+from runtime import garment, incoming, pictures, screen
 from runtime.notices import Notices
 from runtime.pipeline import Result
 from runtime.wardrobe import Wardrobe
@@ -46,6 +46,7 @@ STALE_S = 3.0  # a picture older than that is the past, and nobody's business
 CONNECTIONS, FROM_ONE = 100, 16
 SILENT_S = 10.0  # a connection that has asked for nothing is ended after that
 CLOSING_S = 5.0
+LARGEST_PHOTO = 32 << 20  # bytes of a photo that is added
 THUMBNAIL = 240  # pixels, the longer side
 BOUNDARY = "frame"
 HEADERS = {
@@ -81,10 +82,17 @@ class WebPage:
     """
 
     def __init__(
-        self, address: Address, key: str | None, wardrobe: Wardrobe, notices: Notices, guests: bool = True
+        self,
+        address: Address,
+        key: str | None,
+        wardrobe: Wardrobe,
+        notices: Notices,
+        guests: bool = True,
+        folder: Path | None = None,
     ) -> None:
         """key: the owner's, a new one where it is None. guests: whether there are any.
 
+        folder: where garments that the owner adds are kept; none can be added where it is None.
         Raises InputError where nothing can be served.
         """
         try:
@@ -100,6 +108,7 @@ class WebPage:
         self._have_guests = guests
         self._guests = GuestKeys()
         self._wardrobe = wardrobe
+        self._folder = folder
         self._notices = notices
         self._shown: Shown | None = None
         self._number = 0  # of what is shown
@@ -175,15 +184,16 @@ class WebPage:
             response: web.StreamResponse = await handler(request)
             return response
 
-        app = self._web.Application(middlewares=[guard])
+        app = self._web.Application(middlewares=[guard], client_max_size=LARGEST_PHOTO)
         app.add_routes(
             [
                 self._web.get("/{key}/", self._page),
                 self._web.get("/{key}/state", self._state),
                 self._web.get("/{key}/stream", self._stream, allow_head=False),
                 self._web.get("/{key}/photo.jpg", self._photo, allow_head=False),
-                self._web.get(r"/{key}/garments/{index:\d{1,6}}.jpg", self._thumbnail),
-                self._web.post(r"/{key}/garments/{index:\d{1,6}}", self._choose),
+                self._web.get(r"/{key}/garments/{number:\d{1,9}}.jpg", self._thumbnail),
+                self._web.post(r"/{key}/garments/{number:\d{1,9}}", self._choose),
+                self._web.post("/{key}/garments", self._add),
                 self._web.post(f"/{{key}}/keys/{{name:{'|'.join(KEYS)}}}", self._press),
             ]
         )
@@ -227,7 +237,10 @@ class WebPage:
         shown, owns = self._current(), self._owns(request)
         state = {
             "owner": owns,
-            "garments": [path.stem for path in self._wardrobe.paths],
+            "adds": owns and self._folder is not None,
+            "garments": [
+                {"number": number, "name": path.stem} for number, path in self._wardrobe.paths.items()
+            ],
             "wanted": self._wardrobe.wanted,
             "worn": shown.result.garment.name if shown and shown.result.garment else None,
             "fps": round(shown.rate, 1) if shown else None,
@@ -289,18 +302,39 @@ class WebPage:
         return int(text)
 
     async def _thumbnail(self, request: "web.Request") -> "web.Response":
-        index = self._index(request)
+        number, path = self._garment(request)
         async with self._reading:
-            if index not in self._thumbnails:
+            if number not in self._thumbnails:
                 try:
-                    self._thumbnails[index] = await asyncio.to_thread(thumbnail, self._wardrobe.paths[index])
+                    self._thumbnails[number] = await asyncio.to_thread(thumbnail, path)
                 except InputError as error:
                     raise self._web.HTTPNotFound(text="this garment's photo cannot be read") from error
         headers = {**HEADERS, "Cache-Control": "private, max-age=300"}
-        return self._web.Response(body=self._thumbnails[index], content_type="image/jpeg", headers=headers)
+        return self._web.Response(body=self._thumbnails[number], content_type="image/jpeg", headers=headers)
 
     async def _choose(self, request: "web.Request") -> "web.Response":
-        self._wardrobe.choose(self._index(request))
+        number, _ = self._garment(request)
+        with suppress(KeyError):  # it went in this moment
+            self._wardrobe.choose(number)
+        return self._web.Response(status=204)
+
+    async def _add(self, request: "web.Request") -> "web.Response":
+        """Keep the photo in the body, called `?name=`, with the garments, and put it on."""
+        folder = self._folder
+        if not self._owns(request) or folder is None:
+            raise self._web.HTTPNotFound
+        data = await request.read()
+        try:
+            async with self._reading:
+                path = await asyncio.to_thread(incoming.keep, data, request.query.get("name", ""), folder)
+        except InputError as error:
+            raise self._web.HTTPBadRequest(text=str(error)) from error
+        except OSError as error:
+            raise self._web.HTTPInsufficientStorage(text=f"cannot be kept: {error.strerror}") from error
+        await asyncio.to_thread(self._wardrobe.look_again)
+        number = next((number for number, other in self._wardrobe.paths.items() if other == path), None)
+        if number is not None:
+            self._wardrobe.choose(number)
         return self._web.Response(status=204)
 
     async def _press(self, request: "web.Request") -> "web.Response":
@@ -310,11 +344,13 @@ class WebPage:
         self.keys.put(name)
         return self._web.Response(status=204)
 
-    def _index(self, request: "web.Request") -> int:
-        index = int(request.match_info["index"])
-        if index >= len(self._wardrobe.paths):
-            raise self._web.HTTPNotFound(text=f"there is no garment {index}")
-        return index
+    def _garment(self, request: "web.Request") -> tuple[int, Path]:
+        """The number in a request's address, and the photo."""
+        number = int(request.match_info["number"])
+        path = self._wardrobe.paths.get(number)
+        if path is None:
+            raise self._web.HTTPNotFound(text=f"there is no garment {number}")
+        return number, path
 
     def _current(self) -> Shown | None:
         """What the mirror shows, unless that stands still."""

@@ -1,6 +1,7 @@
 """The threads: newest frame wins or none is lost, trouble is shown and passes, death is noticed."""
 
 import itertools
+import shutil
 import threading
 import time
 from argparse import ArgumentTypeError
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 import engines
 from engines.program import InputError
 from runtime import pipeline as pipeline_module
+from runtime import wardrobe as wardrobe_module
 from runtime.colours import anchor_colours
 from runtime.dresser import Dresser, Fitted, fit
 from runtime.framing import DETECTION_INTERVAL, MODES, FaceFinder, Framing, OneEuro, box, person_box
@@ -30,7 +32,7 @@ from runtime.smoothing import Smoothing
 from runtime.sources import Frame, Source, SourceLost
 from runtime.stats import Stats
 from runtime.view import View, parse_aspect
-from runtime.wardrobe import Wardrobe
+from runtime.wardrobe import Wardrobe, in_order
 
 Pixels = NDArray[np.uint8]
 Collect = Callable[[], dict[str, NDArray[np.float32]]]
@@ -294,6 +296,90 @@ def test_garments_change_in_the_background_and_broken_ones_are_told(session: eng
     assert second.garment.name == "broken"
     assert notices.current() == []
     wardrobe.close()
+
+
+def test_garments_come_change_and_go_while_the_mirror_runs(tmp_path: Path) -> None:
+    """Each keeps its number; one that changes is another, and is prepared again if it is worn."""
+
+    def prepare_read(path: Path) -> Fitted:
+        return Fitted(prepare(path.read_text(), *square_garment("")[1:], HEIGHT, WIDTH), {})
+
+    def write(name: str, text: str) -> None:
+        (tmp_path / name).write_text(text)
+
+    write("b", "old")
+    write("d", "other")
+    wardrobe = Wardrobe(
+        sorted(tmp_path.iterdir()), prepare_read, Notices(), listing=lambda: sorted(tmp_path.iterdir())
+    )
+    assert wardrobe.take() is not None
+
+    def now() -> list[tuple[int, str]]:
+        wardrobe.look_again()
+        return [(number, path.name) for number, path in wardrobe.paths.items()]
+
+    assert now() == [(0, "b"), (1, "d")]
+    write("a", "new")
+    write("c", "new too")
+    assert now() == [(2, "a"), (0, "b"), (3, "c"), (1, "d")]
+    assert wardrobe.wanted == 0
+    wardrobe.select(1)
+    assert wardrobe.wanted == 3
+    wardrobe.select(-2)
+    assert wardrobe.wanted == 2
+    wardrobe.choose(0)
+    (tmp_path / "b").unlink()
+    (tmp_path / "d").unlink()
+    assert now() == [(2, "a"), (0, "b"), (3, "c")], "it is worn"
+    with pytest.raises(KeyError):
+        wardrobe.choose(1)
+    wardrobe.choose(3)
+    assert now() == [(2, "a"), (3, "c")]
+    wardrobe.start()
+    try:
+        for text in ("new too", "changed!"):
+            if text != "new too":
+                write("c", text)
+                wardrobe.look_again()
+            deadline = time.monotonic() + 5
+            while (worn := wardrobe.take()) is None and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert worn is not None
+            assert worn.garment.name == text
+        shutil.rmtree(tmp_path)
+        assert now() == [(2, "a"), (4, "c")], "a folder that is away for a while takes nothing along"
+    finally:
+        wardrobe.close()
+
+
+def test_the_folder_is_looked_at_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wardrobe_module, "LOOK_S", 0.02)
+    (tmp_path / "a").touch()
+
+    def prepare_named(path: Path) -> Fitted:
+        return Fitted(prepare(*square_garment(path.name), HEIGHT, WIDTH), {})
+
+    wardrobe = Wardrobe(
+        list(tmp_path.iterdir()), prepare_named, Notices(), listing=lambda: sorted(tmp_path.iterdir())
+    )
+    wardrobe.start()
+    try:
+        (tmp_path / "b").touch()
+        deadline = time.monotonic() + 5
+        while len(wardrobe.paths) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert len(wardrobe.paths) == 2
+    finally:
+        wardrobe.close()
+
+
+def test_a_garment_given_by_name_comes_first_and_once(tmp_path: Path) -> None:
+    for name in "abc":
+        (tmp_path / name).touch()
+    others = sorted(tmp_path.iterdir())
+    roundabout = tmp_path / ".." / tmp_path.name / "b"
+    assert in_order(roundabout, others) == [roundabout, tmp_path / "a", tmp_path / "c"]
+    assert in_order(None, others) == others
 
 
 def test_a_shop_whose_first_garment_is_broken_opens(

@@ -5,6 +5,7 @@ import http.client
 import json
 import re
 import select
+import shutil
 import socket
 import subprocess
 import sys
@@ -17,16 +18,18 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from engines import picture_files
 from engines.program import InputError
 from runtime import mirror, pictures, screen, web_page
 from runtime.dresser import Fitted
-from runtime.garment import prepare
+from runtime.garment import load, prepare
 from runtime.notices import Notices
 from runtime.options import parse_args
 from runtime.pipeline import Result
@@ -34,7 +37,7 @@ from runtime.sources import Camera
 from runtime.wardrobe import Wardrobe
 from runtime.web_address import Address, is_loopback, parse_address, reached_at
 from runtime.web_keys import GUEST_S, GuestKeys, check_key
-from runtime.web_page import KEYS, PHOTO_S, STALE_S, WebPage, pressed
+from runtime.web_page import KEYS, LARGEST_PHOTO, PHOTO_S, STALE_S, WebPage, pressed
 
 pytest.importorskip("aiohttp", reason="the page needs aiohttp (pip install 'rmgn[web]')")
 
@@ -75,11 +78,11 @@ def shared(wardrobe: Wardrobe) -> Iterator[WebPage]:
     served.close()
 
 
-def ask(url: str, method: str = "GET") -> tuple[int, bytes]:
+def ask(url: str, method: str = "GET", data: bytes | None = None) -> tuple[int, bytes]:
     """Status and body; the key guards addresses, so proxies have no part in it."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(urllib.request.Request(url, method=method), timeout=10) as answer:
+        with opener.open(urllib.request.Request(url, method=method, data=data), timeout=10) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         with error:
@@ -131,7 +134,8 @@ def test_state_and_controls(page: WebPage, wardrobe: Wardrobe) -> None:
     assert status == 200
     assert json.loads(body) == {
         "owner": True,
-        "garments": list(NAMES),
+        "adds": False,
+        "garments": [{"number": number, "name": name} for number, name in enumerate(NAMES)],
         "wanted": 0,
         "worn": None,
         "fps": None,
@@ -158,6 +162,7 @@ def test_what_is_not_there(page: WebPage) -> None:
         ("keys/r", "POST"),
         ("garments/3", "POST"),
         ("garments/3.jpg", "GET"),
+        ("garments?name=a.jpg", "POST"),  # there is no folder for it
     ):
         assert ask(page.url + path, method)[0] == 404
     assert ask(page.url + "keys/n", "GET")[0] == 404, "a link must not change anything"
@@ -248,6 +253,90 @@ def test_guests_choose_and_take_photos_but_do_not_watch(shared: WebPage, wardrob
     shared._notices.set("garment", "/home/owner/a.png does not exist")
     assert json.loads(ask(guest + "state")[1])["notices"] == []
     assert json.loads(ask(shared.url + "state")[1])["notices"] == ["/home/owner/a.png does not exist"]
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    pictures.write(folder / "red.png", shirt((40, 40, 200)))
+    return folder
+
+
+@pytest.fixture
+def open_shop(shop: Path) -> Iterator[tuple[WebPage, Wardrobe]]:
+    """A page of a shop's own folder, which others on the network could open."""
+
+    def fitted(photo: Path) -> Fitted:
+        return Fitted(load(photo, None, 64, 48), {})
+
+    wardrobe = Wardrobe(
+        sorted(shop.iterdir()), fitted, Notices(), listing=lambda: picture_files.find(shop)[0]
+    )
+    wardrobe.start()
+    served = WebPage(Address("0.0.0.0", 0), "the-owners-own", wardrobe, Notices(), folder=shop)
+    yield served, wardrobe
+    served.close()
+    wardrobe.close()
+
+
+def shirt(colour: tuple[int, int, int]) -> Pixels:
+    photo = np.full((240, 180, 3), 250, np.uint8)
+    photo[60:180, 45:135] = colour
+    return photo
+
+
+def test_the_owner_adds_a_garment_and_it_is_put_on(open_shop: tuple[WebPage, Wardrobe], shop: Path) -> None:
+    page, wardrobe = open_shop
+    assert json.loads(ask(page.url + "state")[1])["adds"]
+    photo = cv2.imencode(".jpg", shirt((40, 200, 40)))[1].tobytes()
+    names = ("../image.JPG", "image.jpg", quote("größe 3.jpg"))
+    assert [ask(f"{page.url}garments?name={name}", "POST", photo)[0] for name in names] == [204] * 3
+    assert sorted(path.name for path in shop.iterdir()) == [
+        "größe 3.jpg",
+        "image-2.jpg",
+        "image.jpg",
+        "red.png",
+    ]
+    assert (shop / "image.jpg").read_bytes() == photo, "kept as it was sent"
+    state = json.loads(ask(page.url + "state")[1])
+    assert [each["name"] for each in state["garments"]] == ["größe 3", "image-2", "image", "red"]
+    assert wardrobe.paths[state["wanted"]].name == "größe 3.jpg"
+    assert decoded(ask(f"{page.url}garments/{state['wanted']}.jpg")[1]).shape == (240, 180, 3)
+    worn = ""
+    deadline = time.monotonic() + 10
+    while worn != "größe 3" and time.monotonic() < deadline:
+        fitted = wardrobe.take()
+        worn = fitted.garment.name if fitted else worn
+        time.sleep(0.01)
+    assert worn == "größe 3"
+
+
+def test_what_cannot_be_worn_is_not_kept(open_shop: tuple[WebPage, Wardrobe], shop: Path) -> None:
+    page, wardrobe = open_shop
+    before = sorted(shop.iterdir())
+    photo = cv2.imencode(".jpg", shirt((40, 200, 40)))[1].tobytes()
+    blank = cv2.imencode(".png", np.full((240, 180, 3), 250, np.uint8))[1].tobytes()
+    for name, data, status, said in (
+        ("a.heic", photo, 400, "a.heic is not a picture that is known here: send JPEG or PNG"),
+        ("", photo, 400, "a file without a name is not a picture"),
+        ("a.jpg", b"no picture", 400, "a.jpg is not a picture that OpenCV can read"),
+        ("a.jpg", b"", 400, "a.jpg is not a picture that OpenCV can read"),
+        ("a.png", blank, 400, "a.png"),
+        ("a.jpg", bytes(LARGEST_PHOTO + 1), 413, ""),
+    ):
+        answer = ask(f"{page.url}garments?name={name}", "POST", data)
+        assert answer[0] == status, name
+        assert said in answer[1].decode(), name
+        assert str(shop) not in answer[1].decode(), "the page names no folders"
+    assert page.guest_url is not None
+    assert ask(f"{page.guest_url}garments?name=a.jpg", "POST", photo)[0] == 404
+    assert not json.loads(ask(page.guest_url + "state")[1])["adds"]
+    assert sorted(shop.iterdir()) == before
+    shutil.rmtree(shop)
+    status, body = ask(f"{page.url}garments?name=a.jpg", "POST", photo)
+    assert (status, body) == (507, b"cannot be kept: No such file or directory")
+    assert len(wardrobe.paths) == 1
 
 
 def test_a_self_timer_counts_down_and_takes_what_is_shown_then(shared: WebPage) -> None:
@@ -415,10 +504,10 @@ def test_the_page_asks_for_what_there_is(page: WebPage) -> None:
     text = body.decode()
     assert set(re.findall(r'data-key="(.)"', text)) == set(KEYS)
     asked = {
-        part.split("?")[0] for part in re.findall(r"[\"`(](keys/|garments/|state|stream|photo\.jpg)", text)
+        part.split("?")[0] for part in re.findall(r"[\"`(](keys/|garments[/?]|state|stream|photo\.jpg)", text)
     }
     assert set(re.findall(r'data-in="(\d+)"', text)) == {"0", "3"}
-    assert asked == {"keys/", "garments/", "state", "stream", "photo.jpg"}
+    assert asked == {"keys/", "garments/", "garments", "state", "stream", "photo.jpg"}
     assert not re.findall(r"https?:|//\w", text)
 
 

@@ -1,0 +1,36 @@
+"""A garment's photo that comes from a phone or so: checked, then kept in the garments' folder."""
+
+import re
+from pathlib import Path
+
+from engines.picture_files import SUFFIXES
+from engines.program import InputError
+from engines.whole_file import whole_file
+from runtime import garment
+
+LONGEST_NAME = 60
+
+
+def keep(data: bytes, name: str, folder: Path) -> Path:
+    """Write a photo into `folder`, as a new file named like `name`, and return its path.
+
+    data: the file's content, kept as it is. Raises InputError for what cannot be worn, OSError where it
+    cannot be written; then nothing is left in the folder.
+    """
+    suffix = Path(name).suffix.lower()
+    if suffix not in SUFFIXES:
+        raise InputError(
+            f"{name or 'a file without a name'} is not a picture that is known here: send JPEG or PNG"
+        )
+    stem = re.sub(r"[^\w -]+", "_", Path(name).stem).strip(" _")[:LONGEST_NAME] or "garment"
+    path, count = folder / f"{stem}{suffix}", 1
+    while path.exists():
+        count += 1
+        path = folder / f"{stem}-{count}{suffix}"
+    with whole_file(path) as partial:
+        partial.write_bytes(data)
+        try:
+            garment.read(partial, None)
+        except InputError as error:
+            raise InputError(str(error).replace(str(partial), name)) from error
+    return path
