@@ -43,6 +43,7 @@ class Wardrobe:
         self._worn, self._ready = self._first(1 if asked_for else len(paths))
         self._wanted = self._worn
         self._changed = threading.Condition()
+        self._looking = threading.Lock()
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="wardrobe")
 
@@ -99,10 +100,14 @@ class Wardrobe:
         """
         if self._listing is None:
             return
-        try:
-            listed = {path: version(path) for path in self._listing()}
-        except OSError:  # such as a network drive that is away
-            return
+        with self._looking:  # one after the other, since what was listed first may be old
+            try:
+                listed = {path: version(path) for path in self._listing()}
+            except OSError:  # such as a network drive that is away
+                return
+            self._take_up(listed)
+
+    def _take_up(self, listed: Mapping[Path, tuple[int, int] | None]) -> None:
         with self._changed:
             known = {(path, self._versions[number]): number for number, path in self._paths.items()}
             paths: dict[int, Path] = {}
