@@ -92,6 +92,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"engine: {session.backend} ({session.reason})", file=sys.stderr)
         if page:
             print(f"page: {page.url}", file=sys.stderr, flush=True)
+            if page.is_shared and sys.stderr.isatty():  # nobody types a key into a phone
+                print(screen.code_for_terminal(page.url), file=sys.stderr, flush=True)
         mirror.run()
         mirror.report({"engine": session.backend, "reason": session.reason, "bundle": str(bundle.folder)})
 

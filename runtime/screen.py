@@ -127,6 +127,18 @@ def qr_code(text: str) -> Pixels:
     return np.asarray(cv2.QRCodeEncoder.create().encode(text), np.uint8)
 
 
+def code_for_terminal(text: str) -> str:
+    """Lines that show text as a QR code in a terminal, black on white whatever its colours, a module a half
+    character."""
+    modules = np.pad(qr_code(text), 2, constant_values=255)
+    modules = np.pad(modules, ((0, len(modules) % 2), (0, 0)), constant_values=255)
+    white_on_black = "\x1b[38;5;231;48;5;16m"
+    rows = zip(modules[::2] > 0, modules[1::2] > 0, strict=True)
+    halves = {(True, True): "█", (True, False): "▀", (False, True): "▄", (False, False): " "}
+    lines = ["".join(halves[bool(up), bool(down)] for up, down in zip(*row, strict=True)) for row in rows]
+    return "\n".join(f"{white_on_black}{line}\x1b[0m" for line in lines)
+
+
 def draw_code(canvas: Pixels, text: str) -> None:
     """Text as a QR code in the bottom right corner, for a phone's camera."""
     code = qr_code(text)

@@ -138,6 +138,11 @@ class WebPage:
         return self._page_of(self._key, reached_at(self._address.host, self._bound) or here)
 
     @property
+    def is_shared(self) -> bool:
+        """Whether others than this machine can open it."""
+        return reached_at(self._address.host, self._bound) is not None
+
+    @property
     def guest_url(self) -> str | None:
         """The page for those before the mirror; None without guests, or where they could not open it."""
         host = reached_at(self._address.host, self._bound) if self._have_guests else None

@@ -491,10 +491,23 @@ def test_a_phone_reads_the_code_in_the_window(shared: WebPage) -> None:
     screen.draw_code(canvas, shared.guest_url)
     assert (canvas[:500] == 90).all()
     assert (canvas[:, :1000] == 90).all()
-    assert cv2.QRCodeDetector().detectAndDecode(canvas)[0] == shared.guest_url
+    assert cv2.QRCodeDetectorAruco().detectAndDecode(canvas)[0] == shared.guest_url
     tiny = np.full((40, 30, 3), 90, np.uint8)
     screen.draw_code(tiny, shared.guest_url)
     assert (tiny == 90).all(), "too small to be read"
+
+
+def test_a_phone_reads_the_code_in_a_terminal(shared: WebPage, page: WebPage) -> None:
+    assert shared.is_shared
+    assert not page.is_shared
+    lines = screen.code_for_terminal(shared.url).splitlines()
+    assert all(line.startswith("\x1b[38;5;231;48;5;16m") and line.endswith("\x1b[0m") for line in lines)
+    drawn = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines]
+    halves = {"█": (255, 255), "▀": (255, 0), "▄": (0, 255), " ": (0, 0)}
+    code = np.array([[halves[each][half] for each in line] for line in drawn for half in (0, 1)], np.uint8)
+    large = cv2.resize(code, None, fx=8, fy=8, interpolation=cv2.INTER_NEAREST)
+    assert cv2.QRCodeDetectorAruco().detectAndDecode(large)[0] == shared.url
+    assert max(map(len, drawn)) < 60
 
 
 def test_the_page_asks_for_what_there_is(page: WebPage) -> None:
@@ -692,7 +705,7 @@ def test_options_reach_what_they_are_for(
     assert views[0].shape == (640, 360, 3)
     assert views[0][320, 180, 2] > 150, "dressed as long as somebody may be there"
     assert (views[-1][320, 180] == 120).all()
-    assert cv2.QRCodeDetector().detectAndDecode(views[-1])[0].startswith("http://198.51.100.7:")
+    assert cv2.QRCodeDetectorAruco().detectAndDecode(views[-1])[0].startswith("http://198.51.100.7:")
     stats = json.loads((tmp_path / "stats.json").read_text())
     assert stats["rested"] > 0
     assert stats["failed"] == 0
