@@ -32,6 +32,6 @@ def composite(
     flow: [1, 2, h, w] sampling grid over the photo, x, y in [-1, 1], align_corners False.
     rendered: [1, 3, h, w] RGB in [-1, 1].
     mask: [1, 1, h, w] in [0, 1], how much of the garment shows, within its silhouette; once it is upsampled,
-    its log-odds are doubled, so that edges are as sharp as the frame.
+    its log-odds are trebled, so that edges are as sharp as the frame.
     matte: [1, 1, h, w] in [0, 1], where the frame changes at all.
     """

@@ -10,6 +10,7 @@ Crop = tuple[float, float, float, float]
 # Changes of the network's output against its input, in [-1, 1] units: repainted skin or wall always errs.
 UNCHANGED = 0.08
 CHANGED = 0.25
+SMOOTH = 1.0  # pixels of the network
 FEATHER = 1.5  # pixels of the network
 EDGE = 6  # pixels of the network
 NEAR = 6  # pixels of the network
@@ -67,15 +68,17 @@ def show_through(composite_mask: Planes, garment_mask: Planes, flow: Planes) -> 
 
     The network's composite mask is a weight times the warped garment mask. At camera resolution the outline
     comes from the garment photo, so the weight alone is wanted: divided out inside, carried on a little
-    outside.
+    outside. It is smoothed: the network wavers from pixel to pixel where it is unsure, and the composite
+    sharpens what it is given.
     """
     height, width = garment_mask.shape[2:]
     x, y = (flow[0, 0] + 1) * width / 2 - 0.5, (flow[0, 1] + 1) * height / 2 - 0.5
     warped = cv2.remap(garment_mask[0, 0], x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
     inside = warped > 0.5
     weight = np.where(inside, np.minimum(composite_mask[0, 0] / np.maximum(warped, 0.5), 1), 0)
-    grown = cv2.dilate(weight, np.ones((5, 5), np.uint8))
-    return np.asarray(np.where(inside, weight, grown), np.float32)[None, None]
+    grown = cv2.dilate(weight, np.ones((7, 7), np.uint8))
+    smooth = cv2.GaussianBlur(np.where(inside, weight, grown), (0, 0), SMOOTH)
+    return np.asarray(smooth, np.float32)[None, None]
 
 
 def smoothstep(low: float, high: float, values: Planes) -> Planes:

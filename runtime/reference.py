@@ -57,7 +57,7 @@ def composite(
     at = (flow_x + 1) / 2, (flow_y + 1) / 2
     silhouette = bilinear(garment[..., 3].astype(np.float64), *at) / 255
     w, a = up(mask[0, 0]), up(matte[0, 0])
-    m = w**2 / (w**2 + (1 - w) ** 2) * silhouette
+    m = w**3 / (w**3 + (1 - w) ** 3) * silhouette
     for channel in range(3):
         cloth = bilinear(garment[..., channel].astype(np.float64), *at)
         painted = (up(rendered[0, 2 - channel]) + 1) * 127.5

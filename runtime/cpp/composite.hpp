@@ -5,12 +5,12 @@
 //     flow(q)  = 2 q - 1 + up(flow - identity)(q)       the grid, in [-1, 1], align_corners=False
 //     G(q)     = garment photo at (flow(q) + 1) / 2 of its size, bilinear, border repeated
 //     E(q)     = the garment's silhouette, the photo's fourth channel, sampled likewise, 0 ... 1
-//     m        = firm(up(mask)(q)) E(q)                  firm(w) = w² / (w² + (1 - w)²)
+//     m        = firm(up(mask)(q)) E(q)                  firm(w) = w³ / (w³ + (1 - w)³)
 //     a, R     = up(matte)(q), up(rendered)(q)
 //     frame(p) = (1 - a) frame(p) + a (m G(q) + (1 - m) R)
 //
 // `up` is bilinear between the centres of network pixels and constant beyond the outermost ones. Upsampling the
-// flow's difference from the identity, not the flow itself, keeps the border's half pixel undistorted. `firm` doubles
+// flow's difference from the identity, not the flow itself, keeps the border's half pixel undistorted. `firm` trebles
 // the log-odds: a network that is unsure of a hem by a few of its pixels would blur it over many of the camera's.
 // Pixels with a = 0 are not touched at all.
 #pragma once
@@ -66,9 +66,10 @@ inline std::vector<float> interleave(const NetworkOutputs& net, int garment_heig
     return pixels;
 }
 
-// Twice the log-odds of a weight in 0 ... 1.
+// Three times the log-odds of a weight in 0 ... 1.
 inline float firm(float weight) {
-    const float on = weight * weight, off = (1.0f - weight) * (1.0f - weight);
+    const float rest = 1.0f - weight;
+    const float on = weight * weight * weight, off = rest * rest * rest;
     return on / (on + off);
 }
 
