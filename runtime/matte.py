@@ -10,6 +10,7 @@ Crop = tuple[float, float, float, float]
 # Changes of the network's output against its input, in [-1, 1] units: repainted skin or wall always errs.
 UNCHANGED = 0.08
 CHANGED = 0.25
+COARSE = 9  # pixels of the network
 SMOOTH = 1.0  # pixels of the network
 FEATHER = 1.5  # pixels of the network
 EDGE = 6  # pixels of the network
@@ -20,11 +21,17 @@ def matte(person: Planes, tryon: Planes, mask: Planes) -> Planes:
     """How much of the frame gives way to the try-on, feathered; [1, 1, H, W] in [0, 1].
 
     person, tryon: [1, 3, H, W], the network's input and output. mask: [1, 1, H, W], where the garment shows.
-    With d the largest difference of a pixel's channels, slightly blurred:
+    With d the largest difference of a pixel's channels:
     matte = max(mask, blur(dilate(smoothstep(UNCHANGED, CHANGED, d)))), where that belongs to the garment:
     patches of change that do not touch it are errors, since dressing changes nothing there.
+    d is the size of the blurred difference, so that what was only drawn softer, such as a patterned skirt,
+    stays as photographed; on the garment and beside it, the blurred size of the difference.
     """
-    difference = cv2.blur(np.abs(tryon - person)[0].max(axis=0), (3, 3))
+    change = (tryon - person)[0]
+    coarse = np.abs([cv2.blur(plane, (COARSE, COARSE)) for plane in change]).max(axis=0)
+    fine = cv2.blur(np.abs(change).max(axis=0), (3, 3))
+    beside = cv2.dilate(mask[0, 0], np.ones((5, 5), np.uint8))
+    difference = coarse + beside * np.maximum(fine - coarse, 0)
     changed = smoothstep(UNCHANGED, CHANGED, difference)
     # Dilated by what the blur takes away, so that changed pixels keep their full weight.
     grown = cv2.dilate(changed, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5)))
