@@ -102,7 +102,12 @@ def write_bundle(
         if fused:
             announce("tryon.fused.onnx")
             kept = TryOnGraph(prepare(model, half, portable=False))
-            graphs |= _fused(kept, tryon_feeds, work, graphs["tryon"], torch_programs)
+            graphs["tryon.fused"] = _fused(kept, tryon_feeds, work / "tryon.fused.onnx", graphs["tryon"])
+            if torch_programs:
+                announce("tryon.fused.pt2")
+                with fused_nodes():
+                    program = _program(kept, tryon_feeds, work / "tryon.fused.pt2", graphs["tryon"])
+                graphs["tryon.torch.fused"] = program
         bundle = Bundle(
             folder=out,
             model=dataclasses.asdict(model.config),
@@ -143,17 +148,10 @@ def _program(module: nn.Module, feeds: Mapping[str, Tensor], path: Path, like: G
     return dataclasses.replace(like, file=path.name, sha256=sha256(path))
 
 
-def _fused(
-    module: nn.Module, feeds: dict[str, Tensor], work: Path, like: Graph, torch_program: bool
-) -> dict[str, Graph]:
+def _fused(module: nn.Module, feeds: dict[str, Tensor], path: Path, like: Graph) -> Graph:
     """Write the try-on graph with the project's kernels as nodes; the garment's holds none of them."""
-    path = work / "tryon.fused.onnx"
     export_onnx(module, feeds, TRYON_OUTPUTS, path, fused=True)
-    graphs = {"tryon.fused": dataclasses.replace(like, file=path.name, sha256=sha256(path))}
-    if torch_program:
-        with fused_nodes():
-            graphs["tryon.torch.fused"] = _program(module, feeds, work / "tryon.fused.pt2", like)
-    return graphs
+    return dataclasses.replace(like, file=path.name, sha256=sha256(path))
 
 
 def _reference(bundle: Bundle, folder: Path, example: Sample) -> Part:

@@ -13,7 +13,6 @@ from tqdm import tqdm
 
 import engines
 from engines.bundle import sha256
-from engines.picture_files import SUFFIXES
 from kernels import flow_warp
 from kernels.flow_warp import identity_flow
 from rmgn import checkpoint
@@ -119,7 +118,8 @@ class Bundle:
         return Answer(torch.cat(pictures), torch.cat(flows))
 
 
-ENDS = (".png", *sorted(SUFFIXES - {".png"}))  # of a name that several pictures have, the one without loss
+# In this order where a name has several pictures: those without loss first.
+ENDS = (".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg", ".webp")
 
 
 class Results:

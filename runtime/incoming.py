@@ -1,6 +1,7 @@
 """A garment's photo that comes from a phone or so: checked, then kept in the garments' folder."""
 
 import re
+import unicodedata
 from pathlib import Path
 
 from engines.picture_files import SUFFIXES
@@ -8,7 +9,8 @@ from engines.program import InputError
 from engines.whole_file import whole_file
 from runtime import garment
 
-LONGEST_NAME = 60
+LONGEST_NAME = 120  # bytes, with room for a number and the suffix in what file systems take
+DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)", re.IGNORECASE)  # no names for files on Windows
 
 
 def keep(data: bytes, name: str, folder: Path) -> Path:
@@ -22,7 +24,7 @@ def keep(data: bytes, name: str, folder: Path) -> Path:
         raise InputError(
             f"{name or 'a file without a name'} is not a picture that is known here: send JPEG or PNG"
         )
-    stem = re.sub(r"[^\w -]+", "_", Path(name).stem).strip(" _")[:LONGEST_NAME] or "garment"
+    stem = plain_name(Path(name).stem)
     path, count = folder / f"{stem}{suffix}", 1
     while path.exists():
         count += 1
@@ -34,3 +36,10 @@ def keep(data: bytes, name: str, folder: Path) -> Path:
         except InputError as error:
             raise InputError(str(error).replace(str(partial), name)) from error
     return path
+
+
+def plain_name(text: str) -> str:
+    """Text as the name of a file on any system, without suffix: letters, digits, blanks, `-` and `_`."""
+    name = re.sub(r"[^\w -]+", "_", unicodedata.normalize("NFC", text))
+    name = name.encode()[:LONGEST_NAME].decode(errors="ignore").strip(" _-")
+    return f"{name}_" if DEVICES.fullmatch(name) else name or "garment"

@@ -12,11 +12,14 @@ Keys: n, p next and previous garment; s screenshot; r record; c compare with the
 docs/mirror.md explains everything else.
 """
 
+import functools
 import json
+import logging
+import re
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +45,8 @@ from runtime.targets import check_apart
 from runtime.wardrobe import Wardrobe, in_order
 from runtime.web_page import PHOTO_S, WebPage, pressed
 
+log = logging.getLogger(__name__)
+
 DEFAULT_FPS = 30.0
 REDRAW_S = 0.2  # for notices while no frame comes
 INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM)
@@ -56,7 +61,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.stats:
         check_writable(options.stats)
     folder = options.garments
-    photos = in_order(options.garment, pictures.listing(folder) if folder else [])
+    photos = in_order(options.garment, without_screenshots(pictures.listing(folder) if folder else []))
+    if not photos:
+        raise InputError(f"{folder} holds no garments, only the mirror's own pictures")
     bundle = bundles.choose(options.bundle, options.size)
     inputs = [*photos, *sources.files(options.source), *bundle.files()]
     check_apart(filter(None, (options.record, options.stats)), filter(None, (*inputs, options.mask)))
@@ -69,7 +76,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             return fit(session, garment.load(photo, mask, bundle.height, bundle.width))
 
         def listing() -> list[Path]:
-            return in_order(options.garment, picture_files.find(folder)[0] if folder else [])
+            found, left_out = picture_files.find(folder) if folder else ([], "")
+            tell_once(left_out)
+            return in_order(options.garment, without_screenshots(found))
 
         asked_for = options.garment is not None
         wardrobe = Wardrobe(photos, prepare, notices, asked_for, listing if folder else None)
@@ -86,13 +95,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         pipeline = Pipeline(source, dresser, wardrobe, notices, lossless, options.view)
         page = None
         if options.web is not None:
-            own = folder if folder != bundles.GARMENTS else None  # the samples stay as they are
+            samples = folder is not None and folder.resolve() == bundles.GARMENTS.resolve()
+            own = None if samples else folder  # the samples stay as they are
             page = WebPage(options.web, options.web_key, wardrobe, notices, options.guests, own)
         mirror = Mirror(options, source, pipeline, wardrobe, window, page, lossless)
         print(f"engine: {session.backend} ({session.reason})", file=sys.stderr)
         if page:
             print(f"page: {page.url}", file=sys.stderr, flush=True)
-            if page.is_shared and sys.stderr.isatty():  # nobody types a key into a phone
+            if page.is_shared and screen.shows_codes(sys.stderr):  # nobody types a key into a phone
                 print(screen.code_for_terminal(page.url), file=sys.stderr, flush=True)
         mirror.run()
         mirror.report({"engine": session.backend, "reason": session.reason, "bundle": str(bundle.folder)})
@@ -282,13 +292,25 @@ class Mirror:
 
 
 def unused(suffix: str) -> Path:
-    """A name of the time of day for a new file in the working folder."""
+    """A name of the time of day for a new file in the working folder, see `without_screenshots`."""
     name = time.strftime("mirror-%Y%m%d-%H%M%S")
     path, count = Path(name + suffix), 1
     while path.exists():
         count += 1
         path = Path(f"{name}-{count}{suffix}")
     return path
+
+
+@functools.cache
+def tell_once(sentence: str) -> None:
+    """Write a sentence to the log, unless it was written before or is empty."""
+    if sentence:
+        log.warning("%s", sentence)
+
+
+def without_screenshots(photos: Iterable[Path]) -> list[Path]:
+    """The working folder may be that of the garments, and no visitor is to become one."""
+    return [photo for photo in photos if not re.fullmatch(r"mirror-\d{8}-\d{6}(-\d+)?", photo.stem)]
 
 
 if __name__ == "__main__":

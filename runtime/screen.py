@@ -5,6 +5,7 @@ import os
 import sys
 import textwrap
 from collections.abc import Sequence
+from typing import TextIO
 
 import cv2
 import numpy as np
@@ -137,6 +138,13 @@ def code_for_terminal(text: str) -> str:
     halves = {(True, True): "█", (True, False): "▀", (False, True): "▄", (False, False): " "}
     lines = ["".join(halves[bool(up), bool(down)] for up, down in zip(*row, strict=True)) for row in rows]
     return "\n".join(f"{white_on_black}{line}\x1b[0m" for line in lines)
+
+
+def shows_codes(stream: TextIO | None) -> bool:
+    """Whether a stream is a terminal that knows colours and block characters."""
+    if stream is None or not stream.isatty() or os.environ.get("TERM") == "dumb":
+        return False
+    return (stream.encoding or "").lower().replace("-", "") == "utf8"
 
 
 def draw_code(canvas: Pixels, text: str) -> None:

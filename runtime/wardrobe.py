@@ -3,7 +3,9 @@
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from engines.program import InputError
 from runtime.dresser import Fitted
@@ -13,6 +15,14 @@ log = logging.getLogger(__name__)
 
 RETRY_S = 1.0
 LOOK_S = 2.0  # between looks at what is in the folder
+CLOSING_S = 1.0
+
+
+class Entry(NamedTuple):
+    """A garment's photo, and what told its file from what it was before."""
+
+    path: Path
+    version: tuple[int, int] | None
 
 
 class Wardrobe:
@@ -35,8 +45,8 @@ class Wardrobe:
         ones again, and those that are gone left out. OSError: all stay.
         Raises what `prepare` raises, of the first garment where none works.
         """
-        self._paths = dict(enumerate(paths))
-        self._versions = [version(path) for path in paths]  # by number
+        self._entries = {number: Entry(path, version(path)) for number, path in enumerate(paths)}
+        self._next = len(paths)  # number
         self._prepare = prepare
         self._notices = notices
         self._listing = listing
@@ -44,15 +54,18 @@ class Wardrobe:
         self._wanted = self._worn
         self._changed = threading.Condition()
         self._looking = threading.Lock()
-        self._closed = False
-        self._thread = threading.Thread(target=self._work, name="wardrobe")
+        self._closed = threading.Event()
+        self._threads = [threading.Thread(target=self._work, name="wardrobe")]
+        if listing is not None:
+            # A folder may lie on a network drive that hangs: neither garments nor the end wait for it.
+            self._threads.append(threading.Thread(target=self._look, name="garments' folder", daemon=True))
 
     def _first(self, tries: int) -> tuple[int, Fitted | None]:
         """The first garment of `tries` that works, and its number."""
         failures: list[InputError] = []
-        for number, path in list(self._paths.items())[:tries]:
+        for number, entry in list(self._entries.items())[:tries]:
             try:
-                return number, self._prepare(path)
+                return number, self._prepare(entry.path)
             except InputError as error:
                 failures.append(error)
                 if tries > 1:
@@ -60,13 +73,14 @@ class Wardrobe:
         raise failures[0]
 
     def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
+        """Start the threads."""
+        for thread in self._threads:
+            thread.start()
 
     @property
     def paths(self) -> Mapping[int, Path]:
         """The garments' photos by number, in their order."""
-        return self._paths
+        return {number: entry.path for number, entry in self._entries.items()}
 
     @property
     def wanted(self) -> int:
@@ -76,15 +90,24 @@ class Wardrobe:
     def select(self, step: int) -> None:
         """Ask for the garment `step` places after the one asked for last; goes round at the ends."""
         with self._changed:
-            numbers = list(self._paths)
+            numbers = list(self._entries)
             self._wanted = numbers[(numbers.index(self._wanted) + step) % len(numbers)]
             self._changed.notify_all()
 
     def choose(self, number: int) -> None:
-        """Ask for a garment by its number. Raises KeyError where it is gone."""
+        """Ask for a garment by its number; nothing happens where it is gone."""
         with self._changed:
-            self._paths[number]
-            self._wanted = number
+            if number in self._entries:
+                self._wanted = number
+                self._changed.notify_all()
+
+    def choose_new(self, path: Path) -> None:
+        """Ask for a garment whose photo has just come into the folder."""
+        self.look_again()
+        with self._changed:
+            self._wanted = next(
+                (number for number, entry in self._entries.items() if entry.path == path), self._wanted
+            )
             self._changed.notify_all()
 
     def take(self) -> Fitted | None:
@@ -101,63 +124,69 @@ class Wardrobe:
         if self._listing is None:
             return
         with self._looking:  # one after the other, since what was listed first may be old
+            listed = []
             try:
-                listed = {path: version(path) for path in self._listing()}
+                for path in self._listing():
+                    with suppress(FileNotFoundError):
+                        about = path.stat()
+                        listed.append(Entry(path, (about.st_mtime_ns, about.st_size)))
             except OSError:  # such as a network drive that is away
                 return
             self._take_up(listed)
 
-    def _take_up(self, listed: Mapping[Path, tuple[int, int] | None]) -> None:
+    def _take_up(self, listed: list[Entry]) -> None:
         with self._changed:
-            known = {(path, self._versions[number]): number for number, path in self._paths.items()}
-            paths: dict[int, Path] = {}
-            for path, state in listed.items():
-                number = known.get((path, state), len(self._versions))
-                if number == len(self._versions):
-                    self._versions.append(state)
-                paths[number] = path
-                if path == self._paths[self._wanted]:  # changed, it is prepared again
-                    self._wanted = number
-            if self._wanted not in paths:
-                entries = list(paths.items())
-                entries.insert(
-                    list(self._paths).index(self._wanted), (self._wanted, self._paths[self._wanted])
-                )
-                paths = dict(entries)
-            self._paths = paths
+            known = {entry: number for number, entry in self._entries.items()}
+            place, asked_for = list(self._entries).index(self._wanted), self._entries[self._wanted]
+            wanted, entries = None, []
+            for entry in listed:
+                number = known.get(entry)
+                if number is None:
+                    number, self._next = self._next, self._next + 1
+                entries.append((number, entry))
+                if entry.path == asked_for.path:  # changed, it is prepared again
+                    wanted = number
+            if wanted is None:
+                wanted = self._wanted
+                entries.insert(place, (wanted, asked_for))
+            self._entries, self._wanted = dict(entries), wanted
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Stop and join the thread."""
+        """Stop and join the threads."""
+        self._closed.set()
         with self._changed:
-            self._closed = True
             self._changed.notify_all()
-        if self._thread.is_alive():
-            self._thread.join()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(CLOSING_S if thread.daemon else None)
+
+    def _look(self) -> None:
+        while not self._closed.wait(LOOK_S):
+            try:
+                self.look_again()
+            except Exception as error:  # the garments that are known go on
+                self._notices.set("garments' folder", str(error))
 
     def _work(self) -> None:
         while True:
             with self._changed:
-                due = self._changed.wait_for(
-                    lambda: self._closed or self._wanted != self._worn,
-                    None if self._listing is None else LOOK_S,
-                )
-                if self._closed:
+                self._changed.wait_for(lambda: self._closed.is_set() or self._wanted != self._worn)
+                if self._closed.is_set():
                     return
-                wanted, path = self._wanted, self._paths[self._wanted]
-            if not due:
-                self.look_again()
-                continue
+                wanted, path = self._wanted, self._entries[self._wanted].path
             try:
                 fitted = self._prepare(path)
             except Exception as error:  # whatever a decoder or an engine raises: the garment before stays on
                 self._notices.set("garment", str(error))
                 with self._changed:
                     # The file may be mended: it is tried until another is wanted.
-                    self._changed.wait_for(lambda: self._closed or self._wanted != wanted, RETRY_S)  # noqa: B023
+                    self._changed.wait_for(
+                        lambda: self._closed.is_set() or self._wanted != wanted,  # noqa: B023
+                        RETRY_S,
+                    )
                     if self._wanted == self._worn:
                         self._notices.clear("garment")
-                self.look_again()
                 continue
             self._notices.clear("garment")
             with self._changed:

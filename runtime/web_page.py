@@ -40,7 +40,7 @@ T = TypeVar("T")
 KEYS = ("n", "p", "c")  # of the window, for which the owner's page has buttons
 GUESTS_KEYS = ("n", "p")
 PHOTO_S = 3.0  # between guests' photos, which so never become a film
-LONGEST_TIMER_S = 10
+LONGEST_TIMER_S = 3
 STALE_S = 3.0  # a picture older than that is the past, and nobody's business
 # At a time; more are refused, so that files and cameras have descriptors left, and nobody takes every place.
 CONNECTIONS, FROM_ONE = 100, 16
@@ -279,19 +279,26 @@ class WebPage:
 
     async def _photo(self, request: "web.Request") -> "web.Response":
         """The dressed picture, unmirrored so that print can be read; `?in=3` after so many seconds."""
-        timer = self._timer(request)
+        timer, owns = self._timer(request), self._owns(request)
         if self._current() is None:
             raise self._web.HTTPNotFound(text="there is no picture just now")
-        now = time.monotonic()
-        if self.countdown is not None:
-            raise self._web.HTTPTooManyRequests(text="a photo is about to be taken: try again")
-        if not self._owns(request):
-            if now - self.photo_at < PHOTO_S:
+        ends = time.monotonic() + timer
+        if not owns:
+            if self.countdown is not None:
+                raise self._web.HTTPTooManyRequests(text="a photo is about to be taken: try again")
+            if time.monotonic() - self.photo_at < PHOTO_S:
                 raise self._web.HTTPTooManyRequests(text="a photo was taken just now: try again")
-            self.photo_at = now + timer
+            self.photo_at = ends
         if timer:
-            self._timer_ends = now + timer
-            await asyncio.sleep(timer)
+            self._timer_ends = ends
+            while time.monotonic() < ends:
+                if (
+                    request.transport is None or request.transport.is_closing()
+                ):  # nobody waits for it any more
+                    if self._timer_ends == ends:
+                        self._timer_ends = None
+                    return self._web.Response()
+                await asyncio.sleep(0.05)
         shown = self._current()
         if shown is None:
             raise self._web.HTTPNotFound(text="there is no picture just now")
@@ -303,7 +310,7 @@ class WebPage:
     def _timer(self, request: "web.Request") -> int:
         text = request.query.get("in", "0")
         if not re.fullmatch(r"\d{1,2}", text) or int(text) > LONGEST_TIMER_S:
-            raise self._web.HTTPBadRequest(text=f"in is 0 to {LONGEST_TIMER_S} seconds")
+            raise self._web.HTTPBadRequest(text=f"in is 0 to {LONGEST_TIMER_S}, in seconds")
         return int(text)
 
     async def _thumbnail(self, request: "web.Request") -> "web.Response":
@@ -311,16 +318,15 @@ class WebPage:
         async with self._reading:
             if number not in self._thumbnails:
                 try:
-                    self._thumbnails[number] = await asyncio.to_thread(thumbnail, path)
+                    known = {k: v for k, v in self._thumbnails.items() if k in self._wardrobe.paths}
+                    self._thumbnails = known | {number: await asyncio.to_thread(thumbnail, path)}
                 except InputError as error:
                     raise self._web.HTTPNotFound(text="this garment's photo cannot be read") from error
-        headers = {**HEADERS, "Cache-Control": "private, max-age=300"}
-        return self._web.Response(body=self._thumbnails[number], content_type="image/jpeg", headers=headers)
+        return self._web.Response(body=self._thumbnails[number], content_type="image/jpeg", headers=HEADERS)
 
     async def _choose(self, request: "web.Request") -> "web.Response":
         number, _ = self._garment(request)
-        with suppress(KeyError):  # it went in this moment
-            self._wardrobe.choose(number)
+        self._wardrobe.choose(number)
         return self._web.Response(status=204)
 
     async def _add(self, request: "web.Request") -> "web.Response":
@@ -328,7 +334,14 @@ class WebPage:
         folder = self._folder
         if not self._owns(request) or folder is None:
             raise self._web.HTTPNotFound
-        data = await request.read()
+        too_large = f"the photo is larger than {LARGEST_PHOTO >> 20} MB: send a smaller one"
+        try:
+            data = await request.read()
+        except self._web.HTTPRequestEntityTooLarge as error:
+            error.text = too_large  # instead of the library's words
+            raise
+        except ConnectionResetError as error:  # whoever sent it has gone
+            raise self._web.HTTPBadRequest from error
         try:
             async with self._reading:
                 path = await asyncio.to_thread(incoming.keep, data, request.query.get("name", ""), folder)
@@ -336,10 +349,7 @@ class WebPage:
             raise self._web.HTTPBadRequest(text=str(error)) from error
         except OSError as error:
             raise self._web.HTTPInsufficientStorage(text=f"cannot be kept: {error.strerror}") from error
-        await asyncio.to_thread(self._wardrobe.look_again)
-        number = next((number for number, other in self._wardrobe.paths.items() if other == path), None)
-        if number is not None:
-            self._wardrobe.choose(number)
+        await asyncio.to_thread(self._wardrobe.choose_new, path)
         return self._web.Response(status=204)
 
     async def _press(self, request: "web.Request") -> "web.Response":

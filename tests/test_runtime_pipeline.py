@@ -1,6 +1,7 @@
 """The threads: newest frame wins or none is lost, trouble is shown and passes, death is noticed."""
 
 import itertools
+import os
 import shutil
 import threading
 import time
@@ -331,15 +332,15 @@ def test_garments_come_change_and_go_while_the_mirror_runs(tmp_path: Path) -> No
     (tmp_path / "b").unlink()
     (tmp_path / "d").unlink()
     assert now() == [(2, "a"), (0, "b"), (3, "c")], "it is worn"
-    with pytest.raises(KeyError):
-        wardrobe.choose(1)
-    wardrobe.choose(3)
+    wardrobe.choose(1)
+    assert wardrobe.wanted == 0, "what is gone cannot be worn"
+    wardrobe.choose(2)
     assert now() == [(2, "a"), (3, "c")]
     wardrobe.start()
     try:
-        for text in ("new too", "changed!"):
-            if text != "new too":
-                write("c", text)
+        for text in ("new", "changed!"):
+            if text != "new":
+                write("a", text)
                 wardrobe.look_again()
             deadline = time.monotonic() + 5
             while (worn := wardrobe.take()) is None and time.monotonic() < deadline:
@@ -347,9 +348,57 @@ def test_garments_come_change_and_go_while_the_mirror_runs(tmp_path: Path) -> No
             assert worn is not None
             assert worn.garment.name == text
         shutil.rmtree(tmp_path)
-        assert now() == [(2, "a"), (4, "c")], "a folder that is away for a while takes nothing along"
+        assert now() == [(4, "a"), (3, "c")], "a folder that is away for a while takes nothing along"
+        wardrobe.select(1)
+        assert wardrobe.wanted == 3
     finally:
         wardrobe.close()
+
+
+def test_a_folder_that_hangs_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a network drive may: garments change, and the program ends."""
+    monkeypatch.setattr(wardrobe_module, "LOOK_S", 0.01)
+    monkeypatch.setattr(wardrobe_module, "CLOSING_S", 0.1)
+    hanging, released = threading.Event(), threading.Event()
+
+    def listing() -> list[Path]:
+        hanging.set()
+        released.wait(20)
+        return []
+
+    def prepare_named(path: Path) -> Fitted:
+        return Fitted(prepare(*square_garment(path.name), HEIGHT, WIDTH), {})
+
+    wardrobe = Wardrobe([Path("a"), Path("b")], prepare_named, Notices(), listing=listing)
+    wardrobe.start()
+    try:
+        assert wardrobe.take() is not None
+        assert hanging.wait(5)
+        wardrobe.select(1)
+        deadline = time.monotonic() + 5
+        while (worn := wardrobe.take()) is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert worn is not None
+        assert worn.garment.name == "b"
+        began = time.monotonic()
+        wardrobe.close()
+        assert time.monotonic() - began < 5
+    finally:
+        released.set()
+
+
+def test_one_file_that_cannot_be_looked_at_leaves_all_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+
+    class Away(type(tmp_path)):  # type: ignore[misc]
+        def stat(self, **_: object) -> os.stat_result:
+            raise PermissionError("no access")
+
+    fitted = Fitted(prepare(*square_garment(), HEIGHT, WIDTH), {})
+    listed: list[Path] = [tmp_path / "a"]
+    wardrobe = Wardrobe(listed, lambda _: fitted, Notices(), listing=lambda: [Away(tmp_path / "a"), *listed])
+    wardrobe.look_again()
+    assert dict(wardrobe.paths) == {0: tmp_path / "a"}
 
 
 def test_the_folder_is_looked_at_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

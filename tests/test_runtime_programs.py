@@ -766,6 +766,18 @@ def test_keys_pressed_within_a_second_write_files_of_their_own(
     assert len(list(tmp_path.glob("*.png"))) == 3
 
 
+def test_screenshots_are_no_garments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder of the garments may be where the mirror writes what it is asked to keep."""
+    monkeypatch.chdir(tmp_path)
+    photo = np.full((60, 40, 3), 250, np.uint8)
+    for name in (mirror.unused(".png"), mirror.unused(".png"), Path("mirror-dress.png")):
+        pictures.write(name, photo)
+    assert mirror.without_screenshots(pictures.listing(tmp_path)) == [tmp_path / "mirror-dress.png"]
+    Path("mirror-dress.png").unlink()
+    with pytest.raises(InputError, match="holds no garments, only the mirror's own pictures"):
+        mirror.main(["--source", "0", "--garments", str(tmp_path), "--headless"])
+
+
 def test_signals_break_off_nothing(files: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many come, and whatever is under way, which here is the start; then the mirror ends."""
     before = [signal.getsignal(each) for each in mirror.INTERRUPTIONS]

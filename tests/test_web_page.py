@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import io
 import json
 import re
 import select
@@ -27,7 +28,7 @@ from numpy.typing import NDArray
 
 from engines import picture_files
 from engines.program import InputError
-from runtime import mirror, pictures, screen, web_page
+from runtime import incoming, mirror, pictures, screen, web_page
 from runtime.dresser import Fitted
 from runtime.garment import load, prepare
 from runtime.notices import Notices
@@ -323,7 +324,7 @@ def test_what_cannot_be_worn_is_not_kept(open_shop: tuple[WebPage, Wardrobe], sh
         ("a.jpg", b"no picture", 400, "a.jpg is not a picture that OpenCV can read"),
         ("a.jpg", b"", 400, "a.jpg is not a picture that OpenCV can read"),
         ("a.png", blank, 400, "a.png"),
-        ("a.jpg", bytes(LARGEST_PHOTO + 1), 413, ""),
+        ("a.jpg", bytes(LARGEST_PHOTO + 1), 413, "the photo is larger than 32 MB: send a smaller one"),
     ):
         answer = ask(f"{page.url}garments?name={name}", "POST", data)
         assert answer[0] == status, name
@@ -339,6 +340,23 @@ def test_what_cannot_be_worn_is_not_kept(open_shop: tuple[WebPage, Wardrobe], sh
     assert len(wardrobe.paths) == 1
 
 
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        ("../../etc/pass wd", "pass wd"),
+        ("CON", "CON_"),
+        ("-rf", "rf"),
+        (".hidden", "hidden"),
+        ("gro\u0308ße", "größe"),
+        ("ß" * 300, "ß" * 60),
+        ("\n", "garment"),
+        ("", "garment"),
+    ],
+)
+def test_names_of_photos_are_plain(sent: str, kept: str) -> None:
+    assert incoming.plain_name(Path(sent).name) == kept
+
+
 def test_a_self_timer_counts_down_and_takes_what_is_shown_then(shared: WebPage) -> None:
     """One at a time; the window and every page show the seconds left, and guests wait after it as ever."""
     guest = shared.guest_url
@@ -346,23 +364,38 @@ def test_a_self_timer_counts_down_and_takes_what_is_shown_then(shared: WebPage) 
     assert ask(guest + "photo.jpg?in=1")[0] == 404, "there is no picture yet"
     shared.show(result_of(halves()), False, 25.0)
     assert shared.countdown is None
-    for text in ("11", "-1", "x", "1.5"):
+    for text in ("4", "-1", "x", "1.5"):
         assert ask(f"{guest}photo.jpg?in={text}")[0] == 400
     with ThreadPoolExecutor(1) as phone:
         began = time.monotonic()
-        waiting = phone.submit(ask, guest + "photo.jpg?in=1")
-        wait_until(lambda: shared.countdown == 1)
-        assert json.loads(ask(guest + "state")[1])["countdown"] == 1
-        status, body = ask(shared.url + "photo.jpg")
+        waiting = phone.submit(ask, guest + "photo.jpg?in=3")
+        wait_until(lambda: shared.countdown == 3)
+        assert json.loads(ask(guest + "state")[1])["countdown"] in (3, 2, 1)
+        status, body = ask(guest + "photo.jpg")
         assert (status, body) == (429, b"a photo is about to be taken: try again")
-        shared.show(result_of(np.full((96, 128, 3), 200, np.uint8)), False, 25.0)
-        status, body = waiting.result(timeout=10)
+        assert ask(shared.url + "photo.jpg")[0] == 200, "guests never keep the owner from it"
+        while not waiting.done():
+            shared.show(result_of(np.full((96, 128, 3), 200, np.uint8)), False, 25.0)
+            time.sleep(0.05)
+        status, body = waiting.result()
     assert status == 200
-    assert time.monotonic() - began >= 1
+    assert time.monotonic() - began > 2.9
     assert np.abs(decoded(body).astype(int) - 200).max() < 6, "the picture of the end, not of the beginning"
     assert json.loads(ask(guest + "state")[1])["countdown"] is None
     assert ask(guest + "photo.jpg")[0] == 429
-    assert ask(shared.url + "photo.jpg")[0] == 200
+
+
+def test_a_self_timer_ends_with_the_phone_that_asked(shared: WebPage) -> None:
+    shared.show(result_of(halves()), False, 25.0)
+    assert shared.guest_url is not None
+    address = shared.guest_url.split("/")
+    connection = http.client.HTTPConnection("127.0.0.1", int(address[2].split(":")[1]), timeout=10)
+    connection.request("GET", f"/{address[3]}/photo.jpg?in=3")
+    wait_until(lambda: shared.countdown is not None)
+    began = time.monotonic()
+    connection.close()
+    wait_until(lambda: shared.countdown is None)
+    assert time.monotonic() - began < 2
 
 
 def test_the_window_counts_down_below_the_face() -> None:
@@ -508,6 +541,20 @@ def test_a_phone_reads_the_code_in_a_terminal(shared: WebPage, page: WebPage) ->
     large = cv2.resize(code, None, fx=8, fy=8, interpolation=cv2.INTER_NEAREST)
     assert cv2.QRCodeDetectorAruco().detectAndDecode(large)[0] == shared.url
     assert max(map(len, drawn)) < 60
+
+
+def test_a_code_is_for_terminals_that_can_show_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.TextIOWrapper):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    assert screen.shows_codes(Terminal(io.BytesIO(), "utf-8"))
+    assert not screen.shows_codes(Terminal(io.BytesIO(), "latin-1"))
+    assert not screen.shows_codes(io.TextIOWrapper(io.BytesIO(), "utf-8"))
+    assert not screen.shows_codes(None)
+    monkeypatch.setenv("TERM", "dumb")
+    assert not screen.shows_codes(Terminal(io.BytesIO(), "utf-8"))
 
 
 def test_the_page_asks_for_what_there_is(page: WebPage) -> None:

@@ -27,6 +27,7 @@ from rmgn.data.people.layers import (
     PLACE_UNIT,
     SLEEVE_LEFT,
     SLEEVE_RIGHT,
+    TORSO,
     VISIBLE,
 )
 
@@ -305,8 +306,9 @@ def _trims(albedo: Tensor, cloth: Cloth, band: Tensor, number: Batch) -> Tensor:
 
 def _inside(albedo: Tensor, cloth: Cloth, number: Batch) -> Tensor:
     """The back at the neck, which is seen from inside: the cloth's darker reverse, and a label."""
-    neck = ((cloth.code & BACK) > 0) & ((cloth.code & OUTLINE) == 0) & (cloth.edge < NECK_INSIDE)
-    albedo = albedo * (1 - number["reverse"] * neck)
+    neck = ((cloth.code & (BACK | PANEL)) == BACK | TORSO) & ((cloth.code & OUTLINE) == 0)
+    near = ((NECK_INSIDE - cloth.edge) / (NECK_INSIDE / 2)).clamp(0, 1)
+    albedo = albedo * (1 - number["reverse"] * near * neck)
     below = cloth.edge - number["label_at"]
     label = neck & (below >= 0) & (below < number["label"]) & (cloth.x.abs() < number["label_wide"] / 2)
     return torch.where(label, number["label_tone"], albedo)

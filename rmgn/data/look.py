@@ -112,9 +112,9 @@ def draw_garment(rng: Generator, style: dict[str, object], length: float, stock:
     quiet = pattern in ("plain", "heather")
     if rng.random() < (chance / 0.55 if quiet else 0.05 * (not formal)):
         printed = add_print(canvas, rng, length, stock, palette[0])
-    if stock.trims and rng.random() < 0.12:
+    if stock.extras and rng.random() < 0.12:
         add_inset(canvas, rng, palette[0], draw_skin(rng) ** (1 / 2.2))
-    if stock.trims and not formal and rng.random() < (0.2 if quiet else 0.06):
+    if stock.extras and not formal and rng.random() < (0.2 if quiet else 0.06):
         add_bars(canvas, rng, length, palette[0])
     if placket == "zip":
         add_zip(canvas, rng, length)
@@ -154,7 +154,7 @@ def draw_garment(rng: Generator, style: dict[str, object], length: float, stock:
         "block_high": high,
         "seam_line": rng.uniform(0.05, 0.35),
         "collar_contrast": float(rng.random() < (0.25 if kind == "polo" else 0.07)),
-    } | _inside(rng, stock.trims)
+    } | _inside(rng, stock.extras)
     if collar in ("fold", "hood"):
         numbers["neck_band"] = 0.0
     values = np.array([numbers[n] for n in NUMBERS], np.float32)

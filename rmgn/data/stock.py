@@ -38,7 +38,7 @@ class Stock:
     faces: Sequence[int] = _FACES  # OpenCV's own
     words: Sequence[str] = _WORDS
     recolour: bool = False  # stand before photographs in other colours than their own, too
-    trims: bool = False  # bars and insets, too
+    extras: bool = False  # what training alone draws: bars, insets, and the inside of the back
 
 
 def part(items: Sequence[T], split: str) -> Sequence[T]:
@@ -79,4 +79,4 @@ def stock(root: Path | None, split: str = "train") -> Stock:
         photos.append(np.round(display * 255).astype(np.uint8))
     if split == "eval":
         return Stock(photos, (), _FACES[:_HELD_BACK], part(_WORDS, split))
-    return Stock(photos, find_fonts(), _FACES[_HELD_BACK:], part(_WORDS, split), recolour=True, trims=True)
+    return Stock(photos, find_fonts(), _FACES[_HELD_BACK:], part(_WORDS, split), recolour=True, extras=True)

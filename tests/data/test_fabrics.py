@@ -23,7 +23,7 @@ from rmgn.data.fabrics import (
     draw_tile,
     linear,
 )
-from rmgn.data.look import draw_skin
+from rmgn.data.look import NUMBERS, draw_garment, draw_skin
 from rmgn.data.people import layers
 from rmgn.data.rooms import someone
 from rmgn.data.stock import Stock, part, stock
@@ -124,9 +124,21 @@ def test_insets_begin_at_the_neckline_and_show_skin_behind_their_pattern() -> No
     assert {0.5, 0.8, 1.0} <= shapes, "V, U and yoke"
 
 
-def test_bars_and_insets_are_drawn_for_training_alone() -> None:
-    assert stock(None).trims
-    assert not stock(None, "eval").trims, "its pictures stay what they were"
+def test_extras_are_drawn_for_training_alone() -> None:
+    """Bars, insets and the inside of the back; pictures of `eval` stay what they were."""
+    assert stock(None).extras
+    assert not stock(None, "eval").extras
+    style: dict[str, object] = {"kind": "blouse", "collar": "none", "placket": "none", "seam": "set-in"}
+    inside = [NUMBERS.index(name) for name in ("reverse", "label")]
+    plain, drawn = (
+        [draw_garment(np.random.default_rng(seed), style, 0.5, Stock(extras=extras)) for seed in range(60)]
+        for extras in (False, True)
+    )
+    assert not any(garment.numbers[inside].any() for garment in plain)
+    assert sum(garment.numbers[inside].any() for garment in drawn) > 30
+    sewn_on, with_insets = (sum(garment.overlay.any() for garment in part) for part in (plain, drawn))
+    assert sewn_on < 6, "a pocket now and then"
+    assert sewn_on < with_insets < 20
 
 
 @pytest.mark.parametrize("colour", [0.9, 0.4])
