@@ -11,8 +11,8 @@ Crop = tuple[float, float, float, float]
 UNCHANGED = 0.08
 CHANGED = 0.25
 COARSE = 9  # pixels of the network
-# What is thinner, and so deep within the garment, is no arm: most often the rest of an old print.
-THIN, DEEP = 5, 15  # pixels of the network
+# Holes in the composite mask that are no arms or hands but, most often, rests of an old print; network pixels.
+THIN, DEEP, ISLAND = 5, 15, 64
 SMOOTH = 1.0  # pixels of the network
 FEATHER = 1.5  # pixels of the network
 EDGE = 6  # pixels of the network
@@ -77,8 +77,8 @@ def show_through(composite_mask: Planes, garment_mask: Planes, flow: Planes) -> 
 
     The network's composite mask is a weight times the warped garment mask. At camera resolution the outline
     comes from the garment photo, so the weight alone is wanted: divided out inside, carried on a little
-    outside. Thin gaps deep within the garment are closed. The rest is smoothed: the network wavers from pixel
-    to pixel where it is unsure, and the composite sharpens what it is given.
+    outside, its small holes closed. Then it is smoothed: the network wavers from pixel to pixel where it is
+    unsure, and the composite sharpens what it is given.
     """
     height, width = garment_mask.shape[2:]
     x, y = (flow[0, 0] + 1) * width / 2 - 0.5, (flow[0, 1] + 1) * height / 2 - 0.5
@@ -86,13 +86,19 @@ def show_through(composite_mask: Planes, garment_mask: Planes, flow: Planes) -> 
     inside = warped > 0.5
     weight = np.where(inside, np.minimum(composite_mask[0, 0] / np.maximum(warped, 0.5), 1), 0)
     grown = cv2.dilate(weight, np.ones((7, 7), np.uint8))
-    weight = np.where(inside, weight, grown)
-    closed = cv2.morphologyEx(
-        weight, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (THIN, THIN))
-    )
+    weight = without_gaps(np.where(inside, weight, grown), inside)
+    return np.asarray(cv2.GaussianBlur(weight, (0, 0), SMOOTH), np.float32)[None, None]
+
+
+def without_gaps(weight: Planes, inside: NDArray[np.bool_]) -> Planes:
+    """A composite mask [H, W] whose small holes are closed: islands, and what is thin deep `inside`."""
+    _, patches, about, _ = cv2.connectedComponentsWithStats((weight < 0.5).astype(np.uint8))
+    island = about[:, cv2.CC_STAT_AREA] < ISLAND
+    weight = np.where(island[patches], 1, weight)
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (THIN, THIN))
+    closed = cv2.morphologyEx(weight, cv2.MORPH_CLOSE, disc)
     deep = cv2.erode(inside.astype(np.uint8), np.ones((DEEP, DEEP), np.uint8))
-    smooth = cv2.GaussianBlur(np.where(deep, closed, weight), (0, 0), SMOOTH)
-    return np.asarray(smooth, np.float32)[None, None]
+    return np.where(deep, closed, weight)
 
 
 def smoothstep(low: float, high: float, values: Planes) -> Planes:
