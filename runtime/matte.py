@@ -11,7 +11,7 @@ Crop = tuple[float, float, float, float]
 UNCHANGED = 0.08
 CHANGED = 0.25
 COARSE = 9  # pixels of the network
-# Holes in the composite mask that are no arms or hands but, most often, rests of an old print; network pixels.
+# Holes of the composite mask that are no arms or hands but mostly rests of an old print; network pixels.
 THIN, DEEP, ISLAND = 5, 15, 64
 SMOOTH = 1.0  # pixels of the network
 FEATHER = 1.5  # pixels of the network
