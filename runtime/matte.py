@@ -94,9 +94,9 @@ def without_gaps(weight: Planes, inside: NDArray[np.bool_]) -> Planes:
     """A composite mask [H, W] whose small holes are closed: islands, and what is thin deep `inside`."""
     _, patches, about, _ = cv2.connectedComponentsWithStats((weight < 0.5).astype(np.uint8))
     island = about[:, cv2.CC_STAT_AREA] < ISLAND
-    weight = np.where(island[patches], 1, weight)
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (THIN, THIN))
-    closed = cv2.morphologyEx(weight, cv2.MORPH_CLOSE, disc)
+    if island.any():
+        weight = np.where(island[patches], np.float32(1), weight)
+    closed = cv2.morphologyEx(weight, cv2.MORPH_CLOSE, np.ones((THIN, THIN), np.uint8))
     deep = cv2.erode(inside.astype(np.uint8), np.ones((DEEP, DEEP), np.uint8))
     return np.where(deep, closed, weight)
 
