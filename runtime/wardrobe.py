@@ -45,7 +45,7 @@ class Wardrobe:
         ones again, and those that are gone left out. OSError: all stay.
         Raises what `prepare` raises, of the first garment where none works.
         """
-        self._entries = {number: Entry(path, version(path)) for number, path in enumerate(paths)}
+        self._entries = {number: Entry(path, first_version(path)) for number, path in enumerate(paths)}
         self._next = len(paths)  # number
         self._prepare = prepare
         self._notices = notices
@@ -128,8 +128,7 @@ class Wardrobe:
             try:
                 for path in self._listing():
                     with suppress(FileNotFoundError):
-                        about = path.stat()
-                        listed.append(Entry(path, (about.st_mtime_ns, about.st_size)))
+                        listed.append(Entry(path, version(path)))
             except OSError:  # such as a network drive that is away
                 return
             self._take_up(listed)
@@ -167,6 +166,8 @@ class Wardrobe:
                 self.look_again()
             except Exception as error:  # the garments that are known go on
                 self._notices.set("garments' folder", str(error))
+            else:
+                self._notices.clear("garments' folder")
 
     def _work(self) -> None:
         while True:
@@ -193,13 +194,18 @@ class Wardrobe:
                 self._worn, self._ready = wanted, fitted
 
 
-def version(path: Path) -> tuple[int, int] | None:
-    """What tells a file from what it was before, None where there is none."""
+def version(path: Path) -> tuple[int, int]:
+    """What tells a file from what it was before. Raises OSError."""
+    about = path.stat()
+    return about.st_mtime_ns, about.st_size
+
+
+def first_version(path: Path) -> tuple[int, int] | None:
+    """`version`, None of a file that cannot be looked at."""
     try:
-        about = path.stat()
+        return version(path)
     except OSError:
         return None
-    return about.st_mtime_ns, about.st_size
 
 
 def in_order(first: Path | None, others: Iterable[Path]) -> list[Path]:

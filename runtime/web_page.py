@@ -292,10 +292,8 @@ class WebPage:
         if timer:
             self._timer_ends = ends
             while time.monotonic() < ends:
-                if (
-                    request.transport is None or request.transport.is_closing()
-                ):  # nobody waits for it any more
-                    if self._timer_ends == ends:
+                if request.transport is None or request.transport.is_closing():
+                    if self._timer_ends == ends:  # nobody waits for it any more
                         self._timer_ends = None
                     return self._web.Response()
                 await asyncio.sleep(0.05)
@@ -318,8 +316,11 @@ class WebPage:
         async with self._reading:
             if number not in self._thumbnails:
                 try:
-                    known = {k: v for k, v in self._thumbnails.items() if k in self._wardrobe.paths}
-                    self._thumbnails = known | {number: await asyncio.to_thread(thumbnail, path)}
+                    made = await asyncio.to_thread(thumbnail, path)
+                    paths = self._wardrobe.paths  # of those that are gone, none are kept
+                    self._thumbnails = {k: v for k, v in self._thumbnails.items() if k in paths} | {
+                        number: made
+                    }
                 except InputError as error:
                     raise self._web.HTTPNotFound(text="this garment's photo cannot be read") from error
         return self._web.Response(body=self._thumbnails[number], content_type="image/jpeg", headers=HEADERS)
