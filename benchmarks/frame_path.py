@@ -39,7 +39,14 @@ def opencv_preprocess(frame: Pixels, crop: Crop, out: Planes) -> None:
 
 
 def opencv_composite(
-    frame: Pixels, crop: Crop, garment: Pixels, flow: Planes, rendered: Planes, mask: Planes, matte: Planes
+    frame: Pixels,
+    crop: Crop,
+    garment: Pixels,
+    flow: Planes,
+    rest: Planes,
+    share: Planes,
+    mask: Planes,
+    matte: Planes,
 ) -> None:
     """As `_native.composite`, for whole-numbered crops inside the frame."""
     x, y, width, height = (round(value) for value in crop)
@@ -52,11 +59,12 @@ def opencv_composite(
     x_at, y_at = ((grid[..., axis] + 1) * np.float32(garment.shape[1 - axis] / 2) - 0.5 for axis in (0, 1))
     sampled = cv2.remap(garment, x_at, y_at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     cloth = sampled.astype(np.float32)
-    on, off = up(mask) ** 2, (1 - up(mask)) ** 2
+    on, off = up(mask) ** 3, (1 - up(mask)) ** 3
     weight = on / (on + off) * cloth[..., 3:] / 255
-    painted = (up(rendered)[..., ::-1] + 1) * 127.5
-    dressed = painted + weight * (cloth[..., :3] - painted)
     camera = frame[y : y + height, x : x + width]
+    shown = up(share)
+    painted = (up(rest)[..., ::-1] + 1 - shown) * 127.5 + shown * camera
+    dressed = painted + weight * (cloth[..., :3] - painted)
     mixed = camera + up(matte) * (dressed - camera)
     camera[:] = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
 
@@ -75,12 +83,13 @@ def inputs(width: int, height: int) -> tuple[Pixels, Crop, Planes, tuple[Any, ..
     x, y = np.meshgrid((2 * np.arange(columns) + 1) / columns - 1, (2 * np.arange(rows) + 1) / rows - 1)
     bend = 0.05 * np.sin(4 * y)
     flow = np.stack([x + bend, 0.9 * y])[None].astype(np.float32)
-    rendered = rng.uniform(-1, 1, (1, 3, rows, columns)).astype(np.float32)
+    rest = rng.uniform(-1, 1, (1, 3, rows, columns)).astype(np.float32)
+    share = rng.uniform(0, 1, (1, 1, rows, columns)).astype(np.float32)
     mask, matte = np.zeros((1, 1, rows, columns), np.float32), np.zeros((1, 1, rows, columns), np.float32)
     mask[..., 60:190, 32:160] = 1
     matte[..., 40:210, 22:170] = 1
     out = np.empty((1, 3, rows, columns), np.float32)
-    return np.asarray(frame, np.uint8), crop, out, (garment, flow, rendered, mask, matte)
+    return np.asarray(frame, np.uint8), crop, out, (garment, flow, rest, share, mask, matte)
 
 
 def milliseconds(work: Callable[[], None], repeats: int) -> list[float]:

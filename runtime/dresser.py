@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from engines import Session
 from runtime import _native, cloth
 from runtime.colours import anchor_colours
+from runtime.detail import lend_detail
 from runtime.framing import Crop, Framing
 from runtime.garment import Garment
 from runtime.matte import fade_inner_edges, matte, show_through
@@ -131,6 +132,7 @@ class Dresser:
         finer = cloth.reduction(flow, mask, garment.cloths[0].shape[:2], (crop[3], crop[2]))
         self._level = cloth.level(finer, None if anew else self._level, len(garment.cloths))
         pixels = garment.cloths[self._level]
-        _native.composite(begun.image, crop, pixels, flow, rendered, mask, changed)
+        rest, share = lend_detail(person, rendered)
+        _native.composite(begun.image, crop, pixels, flow, rest, share, mask, changed)
         done = time.perf_counter()
         return StageTimes(begun.preprocess_ms, 1e3 * (computed - begun.began), 1e3 * (done - computed))

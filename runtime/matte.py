@@ -11,8 +11,9 @@ Crop = tuple[float, float, float, float]
 UNCHANGED = 0.08
 CHANGED = 0.25
 COARSE = 9  # pixels of the network
-# Holes of the composite mask that are no arms or hands but mostly rests of an old print; network pixels.
-THIN, DEEP, ISLAND = 5, 15, 64
+# Holes of the composite mask that are no arms or hands but mostly rests of an old print or neckline.
+THIN, DEEP = 5, 15  # pixels of the network
+ISLAND = 1 / 80  # of the garment; a hand is a thirtieth
 SMOOTH = 1.0  # pixels of the network
 FEATHER = 1.5  # pixels of the network
 EDGE = 6  # pixels of the network
@@ -93,7 +94,7 @@ def show_through(composite_mask: Planes, garment_mask: Planes, flow: Planes) -> 
 def without_gaps(weight: Planes, inside: NDArray[np.bool_]) -> Planes:
     """A composite mask [H, W] whose small holes are closed: islands, and what is thin deep `inside`."""
     _, patches, about, _ = cv2.connectedComponentsWithStats((weight < 0.5).astype(np.uint8))
-    island = about[:, cv2.CC_STAT_AREA] < ISLAND
+    island = about[:, cv2.CC_STAT_AREA] < ISLAND * inside.sum()
     if island.any():
         weight = np.where(island[patches], np.float32(1), weight)
     closed = cv2.morphologyEx(weight, cv2.MORPH_CLOSE, np.ones((THIN, THIN), np.uint8))

@@ -33,7 +33,14 @@ def triangle_weights(start: float, length: float, outputs: int, inputs: int) -> 
 
 
 def composite(
-    frame: Pixels, crop: Crop, garment: Pixels, flow: Planes, rendered: Planes, mask: Planes, matte: Planes
+    frame: Pixels,
+    crop: Crop,
+    garment: Pixels,
+    flow: Planes,
+    rest: Planes,
+    share: Planes,
+    mask: Planes,
+    matte: Planes,
 ) -> None:
     """As `runtime._native.composite`."""
     x, y, width, height = crop
@@ -56,12 +63,13 @@ def composite(
     area = np.ix_(ys, xs)
     at = (flow_x + 1) / 2, (flow_y + 1) / 2
     silhouette = bilinear(garment[..., 3].astype(np.float64), *at) / 255
-    w, a = up(mask[0, 0]), up(matte[0, 0])
+    w, a, s = up(mask[0, 0]), up(matte[0, 0]), up(share[0, 0])
     m = w**3 / (w**3 + (1 - w) ** 3) * silhouette
     for channel in range(3):
         cloth = bilinear(garment[..., channel].astype(np.float64), *at)
-        painted = (up(rendered[0, 2 - channel]) + 1) * 127.5
-        mixed = (1 - a) * frame[..., channel][area] + a * (m * cloth + (1 - m) * painted)
+        seen = frame[..., channel][area]
+        painted = (up(rest[0, 2 - channel]) + s * (seen / 127.5 - 1) + 1) * 127.5
+        mixed = (1 - a) * seen + a * (m * cloth + (1 - m) * painted)
         frame[..., channel][area] = np.clip(np.rint(mixed), 0, 255)
 
 

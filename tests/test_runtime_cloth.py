@@ -75,13 +75,13 @@ def test_fine_stripes_become_even_and_stay_still() -> None:
     fabric = np.dstack([np.repeat(stripes[:, None, None], wide, axis=1).repeat(3, axis=2),
                         np.full((tall, wide), 255, np.uint8)])  # fmt: skip
     levels = cloth.pyramid(np.ascontiguousarray(fabric))
-    rendered = np.zeros((1, 3, HEIGHT, WIDTH), np.float32)
+    drawn = np.zeros((1, 3, HEIGHT, WIDTH), np.float32)
 
     def shown(pixels: NDArray[np.uint8], shift: float) -> NDArray[np.float64]:
         frame = np.zeros((480, 360, 3), np.uint8)
         flow = identity()
         flow[:, 1] += shift
-        _native.composite(frame, (0, 0, 360, 480), pixels, flow, rendered, SHOWN, SHOWN)
+        _native.composite(frame, (0, 0, 360, 480), pixels, flow, drawn, np.zeros_like(SHOWN), SHOWN, SHOWN)
         return frame[40:-40, 40:-40].astype(np.float64)
 
     octaves = cloth.reduction(identity(), SHOWN, (tall, wide), (480, 360))

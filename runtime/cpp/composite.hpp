@@ -6,7 +6,8 @@
 //     G(q)     = garment photo at (flow(q) + 1) / 2 of its size, bilinear, border repeated
 //     E(q)     = the garment's silhouette, the photo's fourth channel, sampled likewise, 0 ... 1
 //     m        = firm(up(mask)(q)) E(q)                  firm(w) = w³ / (w³ + (1 - w)³)
-//     a, R     = up(matte)(q), up(rendered)(q)
+//     a        = up(matte)(q)
+//     R        = up(rest)(q) + up(share)(q) frame(p)     what the network draws, as sharp as the frame allows
 //     frame(p) = (1 - a) frame(p) + a (m G(q) + (1 - m) R)
 //
 // `up` is bilinear between the centres of network pixels and constant beyond the outermost ones. Upsampling the
@@ -21,9 +22,9 @@
 
 namespace mirror {
 
-// Planar float32 planes of height x width. flow: x, y in [-1, 1]; rendered: R, G, B in [-1, 1]; mask, matte in [0, 1].
+// Planar float32 planes of height x width. flow: x, y in [-1, 1]; rest: R, G, B in units of [-1, 1]; the others in [0, 1].
 struct NetworkOutputs {
-    const float *flow, *rendered, *mask, *matte;
+    const float *flow, *rest, *share, *mask, *matte;
     int height, width;
 };
 
@@ -39,10 +40,10 @@ inline Between between(double position, int inputs) {
     return {first, std::min(first + 1, inputs - 1), static_cast<float>(clamped - first)};
 }
 
-// Everything `composite` interpolates, interleaved so that one pixel is two groups of four: B, G, R in 0 ... 255 and
-// nothing; the mask, flow offset x, y in garment pixels, the matte.
+// Everything `composite` interpolates, interleaved so that one pixel is two groups of four: B, G, R of the rest, which
+// with share * 0 ... 255 make 0 ... 255, and the share; the mask, flow offset x, y in garment pixels, the matte.
 constexpr int kLanes = 8;
-enum Lane { kBlue, kGreen, kRed, kNothing, kMask, kFlowX, kFlowY, kMatte };
+enum Lane { kBlue, kGreen, kRed, kShare, kMask, kFlowX, kFlowY, kMatte };
 
 inline std::vector<float> interleave(const NetworkOutputs& net, int garment_height, int garment_width) {
     const std::size_t plane = static_cast<std::size_t>(net.height) * net.width;
@@ -55,12 +56,13 @@ inline std::vector<float> interleave(const NetworkOutputs& net, int garment_heig
             float* pixel = pixels.data() + i * kLanes;
             pixel[kFlowX] = (net.flow[i] - identity_x) * 0.5f * garment_width;
             pixel[kFlowY] = (net.flow[i + plane] - identity_y) * 0.5f * garment_height;
-            pixel[kBlue] = (net.rendered[i + 2 * plane] + 1.0f) * 127.5f;
-            pixel[kGreen] = (net.rendered[i + plane] + 1.0f) * 127.5f;
-            pixel[kRed] = (net.rendered[i] + 1.0f) * 127.5f;
+            const float share = clamp(net.share[i], 0.0f, 1.0f), centre = 1.0f - share;
+            pixel[kBlue] = (net.rest[i + 2 * plane] + centre) * 127.5f;
+            pixel[kGreen] = (net.rest[i + plane] + centre) * 127.5f;
+            pixel[kRed] = (net.rest[i] + centre) * 127.5f;
+            pixel[kShare] = share;
             pixel[kMask] = clamp(net.mask[i], 0.0f, 1.0f);
             pixel[kMatte] = clamp(net.matte[i], 0.0f, 1.0f);
-            pixel[kNothing] = 0.0f;
         }
     }
     return pixels;
@@ -108,7 +110,9 @@ inline void composite(const Image& frame, const Crop& crop, const Image& garment
             // Worth a branch: most of a frame is left alone, in long runs that the processor predicts.
             if (before[kMatte] <= 0.0f && after[kMatte] <= 0.0f) continue;
             const float fraction = columns[i].fraction;
-            const Lanes rendered = mix(load(before + kBlue), load(after + kBlue), fraction);
+            const Lanes drawn = mix(load(before + kBlue), load(after + kBlue), fraction);
+            const Lanes seen = load_three(target);
+            const Lanes rendered = add_share_of(drawn, seen);
             float rest[4];
             store(rest, mix(load(before + kMask), load(after + kMask), fraction));
 
@@ -126,7 +130,7 @@ inline void composite(const Image& frame, const Crop& crop, const Image& garment
             store(cloth_lanes, cloth);
             const float weight = firm(rest[0]) * cloth_lanes[3] * (1.0f / 255.0f);
             const Lanes dressed = mix(rendered, cloth, weight);
-            store_three(target, mix(load_three(target), dressed, rest[kMatte - kMask]));
+            store_three(target, mix(seen, dressed, rest[kMatte - kMask]));
         }
     }
 }

@@ -44,6 +44,11 @@ inline Lanes mix(Lanes from, Lanes to, float weight) {
     return _mm_add_ps(from, _mm_mul_ps(_mm_set1_ps(weight), _mm_sub_ps(to, from)));
 }
 
+// lanes + lanes[3] * other
+inline Lanes add_share_of(Lanes lanes, Lanes other) {
+    return _mm_add_ps(lanes, _mm_mul_ps(_mm_shuffle_ps(lanes, lanes, _MM_SHUFFLE(3, 3, 3, 3)), other));
+}
+
 #else
 
 struct Lanes {
@@ -68,6 +73,12 @@ inline void store_three(std::uint8_t* bytes, Lanes lanes) {
 inline Lanes mix(Lanes from, Lanes to, float weight) {
     for (int i = 0; i < 4; ++i) from.value[i] += weight * (to.value[i] - from.value[i]);
     return from;
+}
+
+inline Lanes add_share_of(Lanes lanes, Lanes other) {
+    const float share = lanes.value[3];
+    for (int i = 0; i < 4; ++i) lanes.value[i] += share * other.value[i];
+    return lanes;
 }
 
 #endif
