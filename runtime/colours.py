@@ -24,12 +24,13 @@ def anchor_colours(person: Planes, rendered: Planes, mask: Planes) -> Planes:
     themselves (`preserve`) show no cast there and pass unchanged.
     person, rendered: [1, 3, H, W] in [-1, 1]; mask: [1, 1, H, W] in [0, 1], where the garment shows.
     """
-    difference = (person - rendered)[0].transpose(1, 2, 0)
-    same = (1 - smoothstep(SAME, OTHER, np.abs(difference).max(axis=2))) * (1 - mask[0, 0])
+    difference = (person - rendered)[0]
+    same = (1 - smoothstep(SAME, OTHER, np.abs(difference).max(axis=0))) * (1 - mask[0, 0])
     height, width = same.shape
-    weighted = np.dstack([difference * same[:, :, None], same])
-    cells = cv2.resize(weighted, (width // GRID, height // GRID), interpolation=cv2.INTER_AREA)
+    size = width // GRID, height // GRID
+    planes = (*(difference * same), same)  # one by one: NumPy is slower on interleaved colours
+    cells = cv2.merge([cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in planes])
     cells = cv2.GaussianBlur(cells, (0, 0), REACH)
-    cast = cells[:, :, :3] / (cells[:, :, 3:] + np.float32(DOUBT))
-    cast = cv2.resize(cast, (width, height), interpolation=cv2.INTER_LINEAR).transpose(2, 0, 1)
+    cast = (cells[:, :, :3] / (cells[:, :, 3:] + np.float32(DOUBT))).transpose(2, 0, 1)
+    cast = np.stack([cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR) for plane in cast])
     return np.asarray(np.clip(rendered + cast, -1, 1), np.float32)
