@@ -106,6 +106,14 @@ def test_bars_lie_on_the_garment() -> None:
     assert 0.08 < max(shares) < 0.5
 
 
+@pytest.mark.parametrize("length", [0.08, 0.13])
+def test_short_garments_can_be_printed_too(length: float) -> None:
+    """Those of cropped tops whose neckline is low: prints and bars are for longer ones."""
+    style = {"kind": "tee", "collar": "none", "placket": "none"}
+    for seed in range(150):
+        draw_garment(np.random.default_rng(seed), style, length, Stock(extras=True))
+
+
 def test_insets_begin_at_the_neckline_and_show_skin_behind_their_pattern() -> None:
     skin, shapes, near = np.array([0.8, 0.6, 0.5], np.float32), set(), 0
     for seed in range(60):
