@@ -109,7 +109,7 @@ def test_bars_lie_on_the_garment() -> None:
 @pytest.mark.parametrize("length", [0.08, 0.13])
 def test_short_garments_can_be_printed_too(length: float) -> None:
     """Those of cropped tops whose neckline is low: prints and bars are for longer ones."""
-    style = {"kind": "tee", "collar": "none", "placket": "none"}
+    style: dict[str, object] = {"kind": "tee", "collar": "none", "placket": "none", "seam": "set-in"}
     for seed in range(150):
         draw_garment(np.random.default_rng(seed), style, length, Stock(extras=True))
 
