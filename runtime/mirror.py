@@ -97,7 +97,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         if options.web is not None:
             samples = folder is not None and folder.resolve() == bundles.GARMENTS.resolve()
             own = None if samples else folder  # the samples stay as they are
-            page = WebPage(options.web, options.web_key, wardrobe, notices, options.guests, own)
+            page = WebPage(
+                options.web, options.web_key, wardrobe, notices, options.guests, own, options.web_url
+            )
         mirror = Mirror(options, source, pipeline, wardrobe, window, page, lossless)
         print(f"engine: {session.backend} ({session.reason})", file=sys.stderr)
         if page:

@@ -10,7 +10,7 @@ from engines.sizes import parse_size
 from runtime import bundles
 from runtime.framing import MODES
 from runtime.view import TURNS, View, parse_aspect
-from runtime.web_address import Address, parse_address
+from runtime.web_address import Address, parse_address, parse_public
 from runtime.web_keys import check_key
 
 
@@ -33,6 +33,7 @@ class Options:
     fullscreen: bool
     web: Address | None
     web_key: str | None
+    web_url: str | None
     guests: bool
     realtime: bool
     record: Path | None
@@ -97,6 +98,12 @@ def parse_args(argv: Sequence[str] | None, description: str | None = None) -> Op
         "--web-key", type=check_key, metavar="TEXT", help="what its address holds (a new one each time)"
     )
     parser.add_argument(
+        "--web-url",
+        type=parse_public,
+        metavar="URL",
+        help="how others reach the page through a server before it, such as https://mirror.example/",
+    )
+    parser.add_argument(
         "--no-guests", dest="guests", action="store_false", help="no QR code to the page in the window"
     )
     parser.add_argument("--realtime", action="store_true", help="play files at their own pace")
@@ -120,7 +127,11 @@ def parse_args(argv: Sequence[str] | None, description: str | None = None) -> Op
         raise InputError(f"--idle looks for faces, which --framing {args.framing} does not")
     if args.fullscreen and args.headless:
         raise InputError("--fullscreen is for the window, which --headless leaves out")
-    for flag, given in (("--web-key", args.web_key is not None), ("--no-guests", not args.guests)):
+    for flag, given in (
+        ("--web-key", args.web_key is not None),
+        ("--web-url", args.web_url is not None),
+        ("--no-guests", not args.guests),
+    ):
         if given and args.web is None:
             raise InputError(f"{flag} belongs to --web, which is missing")
     args.view = View(args.rotate, args.aspect)

@@ -3,6 +3,7 @@
 import ipaddress
 import re
 import socket
+import urllib.parse
 from argparse import ArgumentTypeError
 from dataclasses import dataclass
 
@@ -26,6 +27,22 @@ def parse_address(text: str) -> Address:
     if match is None or int(match[3]) > 65535:
         raise ArgumentTypeError(f"{text} is not PORT or HOST:PORT, such as 8000 or 0.0.0.0:8000")
     return Address(match[1] or match[2] or LOOPBACK, int(match[3]))
+
+
+def parse_public(text: str) -> str:
+    """An http or https URL without query and fragment, for argparse; returned with a slash at its end.
+
+    Raises ArgumentTypeError.
+    """
+    try:
+        parts = urllib.parse.urlsplit(text)
+        host, _ = parts.hostname, parts.port  # which raises where the port is no number
+    except ValueError:
+        host = None
+    clean = re.fullmatch(r"[!-~]+", text) and not set(text) & set('?#"\\<>^`{|}')
+    if not host or not clean or parts.scheme not in ("http", "https") or parts.username is not None:
+        raise ArgumentTypeError(f"{text} is not an address such as https://mirror.example/")
+    return text.rstrip("/") + "/"
 
 
 def reached_at(host: str, bound: str) -> str | None:

@@ -76,6 +76,7 @@ class WebPage:
     The owner's key shows the camera's live picture. A guest's, which the window shows as a QR code, chooses
     garments and takes a photo now and then.
 
+    address: where it listens.
     keys: what was pressed on pages, as `runtime.screen.Window.key` gives it, for the main thread to obey.
     photo_at: when a guest took the last photo (monotonic clock, seconds), for the window to say so; with a
     self-timer, when it will be taken.
@@ -89,10 +90,12 @@ class WebPage:
         notices: Notices,
         guests: bool = True,
         folder: Path | None = None,
+        public: str | None = None,
     ) -> None:
         """key: the owner's, a new one where it is None. guests: whether there are any.
 
         folder: where garments that the owner adds are kept; none can be added where it is None.
+        public: the URL under which a server before this one passes it on, with a slash at its end.
         Raises InputError where nothing can be served.
         """
         try:
@@ -109,6 +112,7 @@ class WebPage:
         self._guests = GuestKeys()
         self._wardrobe = wardrobe
         self._folder = folder
+        self._public = public
         self._notices = notices
         self._shown: Shown | None = None
         self._number = 0  # of what is shown
@@ -129,27 +133,35 @@ class WebPage:
                 reason = os.strerror(error.errno)
             raise InputError(f"cannot serve on {address.host}:{address.port}: {reason}") from error
         bound, port = self._server.sockets[0].getsockname()[:2]
-        self._address, self._bound = Address(address.host, int(port)), str(bound)
+        self.address, self._bound = Address(address.host, int(port)), str(bound)
 
     @property
     def url(self) -> str:
         """The owner's page, as others open it where they can."""
         here = "::1" if ":" in self._bound else LOOPBACK
-        return self._page_of(self._key, reached_at(self._address.host, self._bound) or here)
+        return (self._root or self._root_at(here)) + f"{self._key}/"
 
     @property
     def is_shared(self) -> bool:
         """Whether others than this machine can open it."""
-        return reached_at(self._address.host, self._bound) is not None
+        return self._root is not None
 
     @property
     def guest_url(self) -> str | None:
         """The page for those before the mirror; None without guests, or where they could not open it."""
-        host = reached_at(self._address.host, self._bound) if self._have_guests else None
-        return None if host is None else self._page_of(self._guests.current(), host)
+        root = self._root if self._have_guests else None
+        return None if root is None else root + f"{self._guests.current()}/"
 
-    def _page_of(self, key: str, host: str) -> str:
-        return f"http://{f'[{host}]' if ':' in host else host}:{self._address.port}/{key}/"
+    @property
+    def _root(self) -> str | None:
+        """Where others find this server just now; None where they cannot."""
+        if self._public is not None:
+            return self._public
+        host = reached_at(self.address.host, self._bound)
+        return None if host is None else self._root_at(host)
+
+    def _root_at(self, host: str) -> str:
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.address.port}/"
 
     @property
     def countdown(self) -> int | None:
@@ -214,7 +226,9 @@ class WebPage:
         def connected(transport: asyncio.Transport) -> None:
             others = [peer(each.transport) for each in requests.connections]
             own = others.count(peer(transport))
-            if len(others) >= CONNECTIONS or (own >= FROM_ONE and not is_loopback(peer(transport))):
+            # A server before this one speaks for many.
+            for_many = self._public is not None or is_loopback(peer(transport))
+            if len(others) >= CONNECTIONS or (own >= FROM_ONE and not for_many):
                 transport.abort()
                 return
             handler = requests()

@@ -36,7 +36,7 @@ from runtime.options import parse_args
 from runtime.pipeline import Result
 from runtime.sources import Camera
 from runtime.wardrobe import Wardrobe
-from runtime.web_address import Address, is_loopback, parse_address, reached_at
+from runtime.web_address import Address, is_loopback, parse_address, parse_public, reached_at
 from runtime.web_keys import GUEST_S, GuestKeys, check_key
 from runtime.web_page import KEYS, LARGEST_PHOTO, PHOTO_S, STALE_S, WebPage, pressed
 
@@ -627,6 +627,49 @@ def test_the_code_follows_the_network(shared: WebPage, monkeypatch: pytest.Monke
         assert address is None or shared.guest_url.startswith(f"http://{here}:")  # type: ignore[union-attr]
 
 
+def test_a_server_before_it_is_what_phones_open(wardrobe: Wardrobe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as one that speaks HTTPS. Codes lead there, and many connections come from it."""
+    monkeypatch.setattr(web_page, "is_loopback", lambda _: False)  # it may be another machine
+    public = parse_public("https://mirror.example/try-on")
+    served = WebPage(LOCAL, "the-owners-own", wardrobe, Notices(), public=public)
+    try:
+        assert served.url == "https://mirror.example/try-on/the-owners-own/"
+        assert served.is_shared
+        assert served.guest_url is not None
+        assert served.guest_url.startswith("https://mirror.example/try-on/")
+        place = ("127.0.0.1", served.address.port)
+        many = [socket.create_connection(place, timeout=10) for _ in range(web_page.FROM_ONE + 3)]
+        for key in (served.url.split("/")[-2], served.guest_url.split("/")[-2]):
+            assert ask(f"http://127.0.0.1:{served.address.port}/{key}/state")[0] == 200
+        assert not ended(many)
+        for one in many:
+            one.close()
+    finally:
+        served.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "public"),
+    [
+        ("https://mirror.example", "https://mirror.example/"),
+        ("http://10.0.0.3:8080/a/b//", "http://10.0.0.3:8080/a/b/"),
+        ("https://[2001:db8::7]/", "https://[2001:db8::7]/"),
+    ],
+)
+def test_public_addresses(text: str, public: str) -> None:
+    assert parse_public(text) == public
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "mirror.example", "ftp://mirror.example", "https://", "https://a:b/", "https://a/?b", "https://a b/",
+     "https://a/#b", "https://me@a/", "https://[::1/", "https://ä.example/"],
+)  # fmt: skip
+def test_what_is_no_public_address(text: str) -> None:
+    with pytest.raises(ArgumentTypeError, match="is not an address such as https"):
+        parse_public(text)
+
+
 @pytest.mark.parametrize(
     "text", ["", "box", "box:", ":8000", "box:70000", "1:2:3", "[::1", "-1", "box:8000/x"]
 )
@@ -711,6 +754,8 @@ def test_flags_that_belong_together() -> None:
         (["--aspect", "9/16"], "is not WIDTH:HEIGHT"),
         (["--web-key", "abcdefgh"], "--web-key belongs to --web"),
         (["--web", "8000", "--web-key", "abc"], "8 to 64 letters"),
+        (["--web-url", "https://mirror.example"], "--web-url belongs to --web"),
+        (["--web", "8000", "--web-url", "mirror.example"], "is not an address such as https"),
         (["--web", "everywhere"], "is not PORT"),
     ):
         with pytest.raises(InputError, match=message):
