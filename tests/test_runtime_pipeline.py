@@ -5,7 +5,6 @@ import os
 import shutil
 import threading
 import time
-from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,26 +12,22 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import engines
 from engines.program import InputError
 from runtime import pipeline as pipeline_module
 from runtime import wardrobe as wardrobe_module
-from runtime.colours import anchor_colours
 from runtime.dresser import Dresser, Fitted, fit
-from runtime.framing import DETECTION_INTERVAL, MODES, FaceFinder, Framing, OneEuro, box, person_box
+from runtime.framing import DETECTION_INTERVAL, FaceFinder, Framing
 from runtime.garment import prepare
-from runtime.matte import fade_inner_edges, matte, show_through
 from runtime.notices import QUIET_S, Notices
 from runtime.pipeline import Pipeline, Result
 from runtime.slot import Closed, Slot
 from runtime.smoothing import Smoothing
 from runtime.sources import Frame, Source, SourceLost
 from runtime.stats import Stats
-from runtime.view import View, parse_aspect
+from runtime.view import View
 from runtime.wardrobe import Wardrobe, in_order
 
 Pixels = NDArray[np.uint8]
@@ -500,84 +495,6 @@ def test_going_back_from_a_broken_garment_ends_its_notice(session: engines.Sessi
         wardrobe.close()
 
 
-@pytest.mark.parametrize(("width", "height"), [(1280, 720), (720, 1280), (640, 480), (31, 999)])
-def test_crops_have_the_aspect_and_the_middle(width: int, height: int) -> None:
-    for around in (False, True):
-        x, y, wide, tall = box(width, height, 0.75, around)
-        assert wide / tall == pytest.approx(0.75)
-        assert (x + wide / 2, y + tall / 2) == pytest.approx((width / 2, height / 2))
-        assert around == (wide >= width and tall >= height)
-
-
-def test_person_box_stays_inside_and_holds_the_face() -> None:
-    face = (10.0, 20.0, 60.0, 60.0)
-    x, y, wide, tall = person_box(face, (1280, 720), 0.75)
-    assert x >= 0
-    assert y >= 0
-    assert x + wide <= 1280
-    assert y + tall <= 720
-    assert x <= face[0]
-    assert face[0] + face[2] <= x + wide
-    # A face too near for a crop below it: the largest box there is.
-    assert person_box((500.0, 300.0, 300.0, 300.0), (1280, 720), 0.75)[3] == 720
-
-
-def test_one_euro_calms_noise_and_follows_motion() -> None:
-    rng = np.random.default_rng(0)
-    still = OneEuro()
-    noise = rng.normal(0, 2, (200, 1))
-    calm = np.array([still(value + 100, unit=500) for value in noise])
-    assert calm[50:].std() < 0.4 * noise.std()
-    moving = OneEuro()
-    path = np.arange(100.0)[:, None] * 20
-    followed = np.array([moving(value, unit=500) for value in path])
-    assert np.abs(followed - path)[-1] < 200  # ten frames' way
-
-
-def test_smoothing_acts_at_rest_and_not_in_motion() -> None:
-    rng = np.random.default_rng(0)
-    person = rng.uniform(-1, 1, (1, 3, HEIGHT, WIDTH)).astype(np.float32)
-    plane = rng.uniform(0, 1, (1, 1, HEIGHT, WIDTH)).astype(np.float32)
-    smoothing = Smoothing()
-    (first,) = smoothing(person, plane)
-    np.testing.assert_array_equal(first, plane)
-    (rest,) = smoothing(person, 1 - plane)
-    np.testing.assert_allclose(rest, 0.6 * plane + 0.4 * (1 - plane), atol=1e-6)
-    (motion,) = smoothing(-person, plane)
-    np.testing.assert_allclose(motion, plane, atol=1e-6)
-    smoothing.reset()
-    (fresh,) = smoothing(-person, 1 - plane)
-    np.testing.assert_array_equal(fresh, 1 - plane)
-
-
-def test_smoothing_forgets_a_frame_that_overflowed() -> None:
-    person, plane = np.zeros((1, 3, HEIGHT, WIDTH), np.float32), np.ones((1, 1, HEIGHT, WIDTH), np.float32)
-    smoothing = Smoothing()
-    for bad in (np.nan, np.inf):
-        smoothing.reset()
-        smoothing(person, plane * np.float32(bad))
-        (after,) = smoothing(person, plane)
-        np.testing.assert_array_equal(after, plane)
-        assert after.dtype == np.float32
-
-
-def test_framing_starts_again_with_frames_of_another_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a folder of photos: the face is looked for at once, and nowhere near the one before."""
-    searched: list[tuple[tuple[int, ...], bool]] = []
-
-    def find(finder: FaceFinder, image: Pixels) -> tuple[float, float, float, float]:
-        searched.append((image.shape, finder._last is None))
-        finder._last = (0.6 * image.shape[1], 20.0, 60.0, 60.0)
-        return finder._last
-
-    monkeypatch.setattr(FaceFinder, "__call__", find)
-    framing = Framing("auto", WIDTH / HEIGHT)
-    for shape, scene in (((480, 1280, 3), 0), ((480, 1280, 3), 0), ((480, 400, 3), 0), ((480, 400, 3), 1)):
-        x, _, wide, _ = framing.crop(np.zeros(shape, np.uint8), scene)
-        assert x <= 0.6 * shape[1] <= x + wide
-    assert searched == [((480, 1280, 3), True), ((480, 400, 3), True), ((480, 400, 3), True)]
-
-
 def test_a_picture_is_dressed_the_same_whatever_came_before(session: engines.Session) -> None:
     """Another scene, as another photo of a folder: nothing is smoothed from one into the next."""
     garment = fit(session, prepare(*square_garment(), HEIGHT, WIDTH))
@@ -651,47 +568,6 @@ def test_results_of_an_empty_room_are_no_failures(session: engines.Session) -> N
     assert notices.current() == []
 
 
-@pytest.mark.parametrize(
-    ("view", "corners"),
-    [
-        (View(), "abcd"),
-        (View(90), "cadb"),
-        (View(180), "dcba"),
-        (View(270), "bdac"),
-    ],
-)
-def test_cameras_hang_as_they_like(view: View, corners: str) -> None:
-    """The picture's corners, row by row, after so many degrees clockwise."""
-    image = np.zeros((120, 200, 3), np.uint8)
-    for letter, (y, x) in zip("abcd", ((0, 0), (0, -1), (-1, 0), (-1, -1)), strict=True):
-        image[y, x] = ord(letter)
-    seen = view(image)
-    assert seen.shape == ((120, 200, 3) if view.rotate in (0, 180) else (200, 120, 3))
-    found = [seen[y, x, 0] for y, x in ((0, 0), (0, -1), (-1, 0), (-1, -1))]
-    assert "".join(map(chr, found)) == corners
-
-
-@given(st.integers(1, 300), st.integers(1, 300), st.floats(0.1, 10), st.sampled_from([0, 90, 180, 270]))
-def test_a_view_is_the_middle_in_the_aspect_asked_for(
-    height: int, width: int, aspect: float, rotate: int
-) -> None:
-    image = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
-    whole, seen = View(rotate)(image), View(rotate, aspect)(image)
-    (tall, wide), (full_tall, full_wide) = seen.shape[:2], whole.shape[:2]
-    assert seen.flags.c_contiguous
-    assert full_tall == tall or full_wide == wide, "as much as there is"
-    assert abs(wide - tall * aspect) <= max(1, aspect) or min(wide, tall) == 1
-    top, left = (full_tall - tall) // 2, (full_wide - wide) // 2
-    np.testing.assert_array_equal(seen, whole[top : top + tall, left : left + wide])
-
-
-@pytest.mark.parametrize("text", ["9:0", "0:9", "9/16", "1:20", "a:b", "", "-9:16", "nan:1"])
-def test_what_is_no_aspect(text: str) -> None:
-    with pytest.raises(ArgumentTypeError, match="is not WIDTH:HEIGHT"):
-        parse_aspect(text)
-    assert parse_aspect("9:16") == 0.5625
-
-
 @pytest.mark.parametrize(("frames", "told"), [([0, 5], True), ([0, 60], False), ([60, 0], True)])
 def test_a_black_picture_is_told_and_light_ends_that(
     session: engines.Session, frames: list[int | Exception], told: bool, monkeypatch: pytest.MonkeyPatch
@@ -715,114 +591,6 @@ def test_what_a_view_shows_is_what_is_dressed(session: engines.Session) -> None:
     assert result.image.shape == result.camera.shape == (320, 180, 3)
     assert (result.camera == 128).all()
     assert (result.image[160, 90] != 128).any()
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (3, 3), (1, 3000), (3000, 1), (240, 1)])
-@pytest.mark.parametrize("mode", MODES)
-def test_framing_takes_any_shape(shape: tuple[int, int], mode: str) -> None:
-    _, _, wide, tall = Framing(mode, WIDTH / HEIGHT).crop(np.zeros((*shape, 3), np.uint8))
-    assert wide / tall == pytest.approx(WIDTH / HEIGHT)
-    assert min(wide, tall) > 0
-
-
-def test_matte_is_zero_where_nothing_changed_and_one_where_the_garment_is() -> None:
-    person = np.zeros((1, 3, HEIGHT, WIDTH), np.float32)
-    tryon, mask = person + 0.03, np.zeros((1, 1, HEIGHT, WIDTH), np.float32)
-    assert matte(person, tryon, mask).max() == 0
-    tryon[..., 20:30, 20:30] = 1
-    mask[..., 30:50, 10:22] = 1
-    tryon[..., 54:60, 38:42] = 1  # a spot that touches no garment
-    result = matte(person, tryon, mask)
-    assert result[..., 21:29, 21:29].min() > 0.99
-    assert result[..., 30:50, 10:22].min() == 1
-    assert result[..., 50:, 34:].max() < 0.01
-    assert result[..., :8, :].max() == 0
-
-
-def test_matte_keeps_what_was_only_drawn_softer() -> None:
-    """A fine pattern of which the network gives the mean; not so on the garment and beside it."""
-    y, x = np.mgrid[:HEIGHT, :WIDTH]
-    person = np.broadcast_to(np.where((x // 2 + y // 2) % 2 > 0, 0.8, -0.8), (1, 3, HEIGHT, WIDTH))
-    person = person.astype(np.float32)
-    mask = np.zeros((1, 1, HEIGHT, WIDTH), np.float32)
-    mask[..., :20, :] = 1
-    result = matte(person, np.zeros_like(person), mask)
-    assert result[..., :21, :].min() > 0.9
-    assert result[..., 30:, 8:-8].max() < 0.05
-
-
-def test_colours_are_anchored_to_the_camera() -> None:
-    """A cast goes, under what is new as well; new things stay new, and so does what is right."""
-    rng = np.random.default_rng(3)
-    height, width = 256, 192
-    noise = rng.uniform(-0.8, 0.6, (height, width, 3))
-    person = np.asarray(cv2.GaussianBlur(noise, (0, 0), 4), np.float32)
-    new, worn = person.copy(), np.zeros((1, 1, height, width), np.float32)
-    new[100:140, 40:60] += 0.9  # skin where a sleeve was
-    worn[..., 120:220, 70:130] = 1
-
-    def planes(picture: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.ascontiguousarray(picture.transpose(2, 0, 1)[None], np.float32)
-
-    cast = np.linspace(0.05, 0.18, width, dtype=np.float32)[None, :, None] * np.array(
-        [1, -0.5, 0.3], np.float32
-    )
-    anchored = anchor_colours(planes(person), planes(new + cast), worn)
-    np.testing.assert_allclose(anchored, planes(new), atol=0.03)
-    right = anchor_colours(planes(person), planes(new), worn)
-    np.testing.assert_allclose(right, planes(new), atol=0.01)
-
-
-def test_matte_fades_at_inner_edges_alone() -> None:
-    ones = np.ones((1, 1, HEIGHT, WIDTH), np.float32)
-    # The crop touches the frame's top and bottom and lies inside it on the left and right.
-    faded = fade_inner_edges(ones, (100, 0, 360, 480), 480, 640)
-    assert (faded[..., 0] == 0).all()
-    assert (faded[..., -1] == 0).all()
-    assert (faded[..., 8:-8] == 1).all()
-    np.testing.assert_array_equal(fade_inner_edges(ones, (-1, -1, 400, 500), 480, 320), ones)
-
-
-def test_show_through_takes_the_outline_out_of_the_composite_mask() -> None:
-    y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
-    flow = np.stack([(2 * x + 1) / WIDTH - 1, (2 * y + 1) / HEIGHT - 1])[None].astype(np.float32)
-    garment = np.zeros((1, 1, HEIGHT, WIDTH), np.float32)
-    garment[..., 10:40, 10:30] = 1
-    weight = show_through(0.7 * garment, garment, flow)
-    np.testing.assert_allclose(weight[..., 9:41, 9:31], 0.7, atol=0.01)
-    assert weight[..., :2, :].max() == 0
-
-
-def test_show_through_closes_small_holes() -> None:
-    """Such as a line of an old print, or a spot; a hand stays, and what is thin and open to the outside."""
-    y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
-    flow = np.stack([(2 * x + 1) / WIDTH - 1, (2 * y + 1) / HEIGHT - 1])[None].astype(np.float32)
-    garment = np.zeros((1, 1, HEIGHT, WIDTH), np.float32)
-    garment[..., 2:62, 2:46] = 1
-    worn = garment.copy()
-    worn[..., 20:23, 12:36] = 0  # a bar
-    worn[..., 34:46, 18:28] = 0  # a hand
-    worn[..., 52:57, 4:10] = 0  # a spot, not deep inside
-    worn[..., 0:12, 18:27] = 0  # hair
-    weight = show_through(worn, garment, flow)[0, 0]
-    assert weight[20:23, 12:36].min() > 0.95
-    assert weight[38:42, 21:25].max() < 0.05
-    assert weight[52:57, 4:10].min() > 0.95
-    assert weight[4:9, 21:24].max() < 0.05
-
-
-def test_show_through_evens_out_what_wavers_and_keeps_edges_in_place() -> None:
-    """As hems do, of which a network is unsure: from pixel to pixel the mask goes up and down."""
-    y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
-    flow = np.stack([(2 * x + 1) / WIDTH - 1, (2 * y + 1) / HEIGHT - 1])[None].astype(np.float32)
-    garment = np.ones((1, 1, HEIGHT, WIDTH), np.float32)
-    wavering = np.where((x + y) % 2 > 0, 0.9, 0.5)[None, None].astype(np.float32)
-    assert np.ptp(show_through(wavering, garment, flow)[..., 5:-5, 5:-5]) < 0.01
-    edge = (y < 20)[None, None].astype(np.float32)
-    column = show_through(edge, garment, flow)[0, 0, :, 20]
-    assert column[19] > 0.6
-    assert column[20] < 0.4
-    assert column[16] > 0.99
 
 
 def test_an_engine_that_keeps_failing_is_opened_anew(
@@ -855,16 +623,3 @@ def test_an_engine_that_keeps_failing_is_opened_anew(
     assert (results[0].image == 100).all()
     assert (results[-1].image != 100).any(), "the garment is on"
     assert pipeline.notices.current() == []
-
-
-@pytest.mark.parametrize("steady", [True, False])
-def test_the_crop_follows_a_face_smoothly_or_at_once(steady: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    faces = [(100.0, 40.0, 60.0, 60.0), (160.0, 60.0, 50.0, 50.0)]
-    boxes = [person_box(face, (640, 480), 0.75) for face in faces]
-    found = iter(faces)
-    monkeypatch.setattr(FaceFinder, "__call__", lambda *_: next(found))
-    framing = Framing("auto", 0.75, steady)
-    crops = [framing.crop(np.zeros((480, 640, 3), np.uint8)) for _ in range(DETECTION_INTERVAL + 1)]
-    assert crops[0] == pytest.approx(boxes[0])
-    assert (crops[-1] == pytest.approx(boxes[1])) is not steady
-    assert boxes[0][0] < crops[-1][0] <= boxes[1][0]

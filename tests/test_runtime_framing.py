@@ -1,0 +1,156 @@
+"""What the network sees of a frame, and what calms it over time."""
+
+from argparse import ArgumentTypeError
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from runtime.framing import DETECTION_INTERVAL, MODES, FaceFinder, Framing, OneEuro, box, person_box
+from runtime.smoothing import Smoothing
+from runtime.view import View, parse_aspect
+
+Pixels = NDArray[np.uint8]
+HEIGHT, WIDTH = 64, 48  # of the network's picture
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 720), (720, 1280), (640, 480), (31, 999)])
+def test_crops_have_the_aspect_and_the_middle(width: int, height: int) -> None:
+    for around in (False, True):
+        x, y, wide, tall = box(width, height, 0.75, around)
+        assert wide / tall == pytest.approx(0.75)
+        assert (x + wide / 2, y + tall / 2) == pytest.approx((width / 2, height / 2))
+        assert around == (wide >= width and tall >= height)
+
+
+def test_person_box_stays_inside_and_holds_the_face() -> None:
+    face = (10.0, 20.0, 60.0, 60.0)
+    x, y, wide, tall = person_box(face, (1280, 720), 0.75)
+    assert x >= 0
+    assert y >= 0
+    assert x + wide <= 1280
+    assert y + tall <= 720
+    assert x <= face[0]
+    assert face[0] + face[2] <= x + wide
+    # A face too near for a crop below it: the largest box there is.
+    assert person_box((500.0, 300.0, 300.0, 300.0), (1280, 720), 0.75)[3] == 720
+
+
+def test_one_euro_calms_noise_and_follows_motion() -> None:
+    rng = np.random.default_rng(0)
+    still = OneEuro()
+    noise = rng.normal(0, 2, (200, 1))
+    calm = np.array([still(value + 100, unit=500) for value in noise])
+    assert calm[50:].std() < 0.4 * noise.std()
+    moving = OneEuro()
+    path = np.arange(100.0)[:, None] * 20
+    followed = np.array([moving(value, unit=500) for value in path])
+    assert np.abs(followed - path)[-1] < 200  # ten frames' way
+
+
+def test_smoothing_acts_at_rest_and_not_in_motion() -> None:
+    rng = np.random.default_rng(0)
+    person = rng.uniform(-1, 1, (1, 3, HEIGHT, WIDTH)).astype(np.float32)
+    plane = rng.uniform(0, 1, (1, 1, HEIGHT, WIDTH)).astype(np.float32)
+    smoothing = Smoothing()
+    (first,) = smoothing(person, plane)
+    np.testing.assert_array_equal(first, plane)
+    (rest,) = smoothing(person, 1 - plane)
+    np.testing.assert_allclose(rest, 0.6 * plane + 0.4 * (1 - plane), atol=1e-6)
+    (motion,) = smoothing(-person, plane)
+    np.testing.assert_allclose(motion, plane, atol=1e-6)
+    smoothing.reset()
+    (fresh,) = smoothing(-person, 1 - plane)
+    np.testing.assert_array_equal(fresh, 1 - plane)
+
+
+def test_smoothing_forgets_a_frame_that_overflowed() -> None:
+    person, plane = np.zeros((1, 3, HEIGHT, WIDTH), np.float32), np.ones((1, 1, HEIGHT, WIDTH), np.float32)
+    smoothing = Smoothing()
+    for bad in (np.nan, np.inf):
+        smoothing.reset()
+        smoothing(person, plane * np.float32(bad))
+        (after,) = smoothing(person, plane)
+        np.testing.assert_array_equal(after, plane)
+        assert after.dtype == np.float32
+
+
+def test_framing_starts_again_with_frames_of_another_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a folder of photos: the face is looked for at once, and nowhere near the one before."""
+    searched: list[tuple[tuple[int, ...], bool]] = []
+
+    def find(finder: FaceFinder, image: Pixels) -> tuple[float, float, float, float]:
+        searched.append((image.shape, finder._last is None))
+        finder._last = (0.6 * image.shape[1], 20.0, 60.0, 60.0)
+        return finder._last
+
+    monkeypatch.setattr(FaceFinder, "__call__", find)
+    framing = Framing("auto", WIDTH / HEIGHT)
+    for shape, scene in (((480, 1280, 3), 0), ((480, 1280, 3), 0), ((480, 400, 3), 0), ((480, 400, 3), 1)):
+        x, _, wide, _ = framing.crop(np.zeros(shape, np.uint8), scene)
+        assert x <= 0.6 * shape[1] <= x + wide
+    assert searched == [((480, 1280, 3), True), ((480, 400, 3), True), ((480, 400, 3), True)]
+
+
+@pytest.mark.parametrize(
+    ("view", "corners"),
+    [
+        (View(), "abcd"),
+        (View(90), "cadb"),
+        (View(180), "dcba"),
+        (View(270), "bdac"),
+    ],
+)
+def test_cameras_hang_as_they_like(view: View, corners: str) -> None:
+    """The picture's corners, row by row, after so many degrees clockwise."""
+    image = np.zeros((120, 200, 3), np.uint8)
+    for letter, (y, x) in zip("abcd", ((0, 0), (0, -1), (-1, 0), (-1, -1)), strict=True):
+        image[y, x] = ord(letter)
+    seen = view(image)
+    assert seen.shape == ((120, 200, 3) if view.rotate in (0, 180) else (200, 120, 3))
+    found = [seen[y, x, 0] for y, x in ((0, 0), (0, -1), (-1, 0), (-1, -1))]
+    assert "".join(map(chr, found)) == corners
+
+
+@given(st.integers(1, 300), st.integers(1, 300), st.floats(0.1, 10), st.sampled_from([0, 90, 180, 270]))
+def test_a_view_is_the_middle_in_the_aspect_asked_for(
+    height: int, width: int, aspect: float, rotate: int
+) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
+    whole, seen = View(rotate)(image), View(rotate, aspect)(image)
+    (tall, wide), (full_tall, full_wide) = seen.shape[:2], whole.shape[:2]
+    assert seen.flags.c_contiguous
+    assert full_tall == tall or full_wide == wide, "as much as there is"
+    assert abs(wide - tall * aspect) <= max(1, aspect) or min(wide, tall) == 1
+    top, left = (full_tall - tall) // 2, (full_wide - wide) // 2
+    np.testing.assert_array_equal(seen, whole[top : top + tall, left : left + wide])
+
+
+@pytest.mark.parametrize("text", ["9:0", "0:9", "9/16", "1:20", "a:b", "", "-9:16", "nan:1"])
+def test_what_is_no_aspect(text: str) -> None:
+    with pytest.raises(ArgumentTypeError, match="is not WIDTH:HEIGHT"):
+        parse_aspect(text)
+    assert parse_aspect("9:16") == 0.5625
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 3), (1, 3000), (3000, 1), (240, 1)])
+@pytest.mark.parametrize("mode", MODES)
+def test_framing_takes_any_shape(shape: tuple[int, int], mode: str) -> None:
+    _, _, wide, tall = Framing(mode, WIDTH / HEIGHT).crop(np.zeros((*shape, 3), np.uint8))
+    assert wide / tall == pytest.approx(WIDTH / HEIGHT)
+    assert min(wide, tall) > 0
+
+
+@pytest.mark.parametrize("steady", [True, False])
+def test_the_crop_follows_a_face_smoothly_or_at_once(steady: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    faces = [(100.0, 40.0, 60.0, 60.0), (160.0, 60.0, 50.0, 50.0)]
+    boxes = [person_box(face, (640, 480), 0.75) for face in faces]
+    found = iter(faces)
+    monkeypatch.setattr(FaceFinder, "__call__", lambda *_: next(found))
+    framing = Framing("auto", 0.75, steady)
+    crops = [framing.crop(np.zeros((480, 640, 3), np.uint8)) for _ in range(DETECTION_INTERVAL + 1)]
+    assert crops[0] == pytest.approx(boxes[0])
+    assert (crops[-1] == pytest.approx(boxes[1])) is not steady
+    assert boxes[0][0] < crops[-1][0] <= boxes[1][0]

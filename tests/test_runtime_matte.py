@@ -1,0 +1,110 @@
+"""Where the frame gives way, and in which colours."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.colours import anchor_colours
+from runtime.matte import fade_inner_edges, matte, show_through
+
+HEIGHT, WIDTH = 64, 48  # of the network's picture
+
+
+def test_matte_is_zero_where_nothing_changed_and_one_where_the_garment_is() -> None:
+    person = np.zeros((1, 3, HEIGHT, WIDTH), np.float32)
+    tryon, mask = person + 0.03, np.zeros((1, 1, HEIGHT, WIDTH), np.float32)
+    assert matte(person, tryon, mask).max() == 0
+    tryon[..., 20:30, 20:30] = 1
+    mask[..., 30:50, 10:22] = 1
+    tryon[..., 54:60, 38:42] = 1  # a spot that touches no garment
+    result = matte(person, tryon, mask)
+    assert result[..., 21:29, 21:29].min() > 0.99
+    assert result[..., 30:50, 10:22].min() == 1
+    assert result[..., 50:, 34:].max() < 0.01
+    assert result[..., :8, :].max() == 0
+
+
+def test_matte_keeps_what_was_only_drawn_softer() -> None:
+    """A fine pattern of which the network gives the mean; not so on the garment and beside it."""
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    person = np.broadcast_to(np.where((x // 2 + y // 2) % 2 > 0, 0.8, -0.8), (1, 3, HEIGHT, WIDTH))
+    person = person.astype(np.float32)
+    mask = np.zeros((1, 1, HEIGHT, WIDTH), np.float32)
+    mask[..., :20, :] = 1
+    result = matte(person, np.zeros_like(person), mask)
+    assert result[..., :21, :].min() > 0.9
+    assert result[..., 30:, 8:-8].max() < 0.05
+
+
+def test_colours_are_anchored_to_the_camera() -> None:
+    """A cast goes, under what is new as well; new things stay new, and so does what is right."""
+    rng = np.random.default_rng(3)
+    height, width = 256, 192
+    noise = rng.uniform(-0.8, 0.6, (height, width, 3))
+    person = np.asarray(cv2.GaussianBlur(noise, (0, 0), 4), np.float32)
+    new, worn = person.copy(), np.zeros((1, 1, height, width), np.float32)
+    new[100:140, 40:60] += 0.9  # skin where a sleeve was
+    worn[..., 120:220, 70:130] = 1
+
+    def planes(picture: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.ascontiguousarray(picture.transpose(2, 0, 1)[None], np.float32)
+
+    cast = np.linspace(0.05, 0.18, width, dtype=np.float32)[None, :, None] * np.array(
+        [1, -0.5, 0.3], np.float32
+    )
+    anchored = anchor_colours(planes(person), planes(new + cast), worn)
+    np.testing.assert_allclose(anchored, planes(new), atol=0.03)
+    right = anchor_colours(planes(person), planes(new), worn)
+    np.testing.assert_allclose(right, planes(new), atol=0.01)
+
+
+def test_matte_fades_at_inner_edges_alone() -> None:
+    ones = np.ones((1, 1, HEIGHT, WIDTH), np.float32)
+    # The crop touches the frame's top and bottom and lies inside it on the left and right.
+    faded = fade_inner_edges(ones, (100, 0, 360, 480), 480, 640)
+    assert (faded[..., 0] == 0).all()
+    assert (faded[..., -1] == 0).all()
+    assert (faded[..., 8:-8] == 1).all()
+    np.testing.assert_array_equal(fade_inner_edges(ones, (-1, -1, 400, 500), 480, 320), ones)
+
+
+def test_show_through_takes_the_outline_out_of_the_composite_mask() -> None:
+    y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
+    flow = np.stack([(2 * x + 1) / WIDTH - 1, (2 * y + 1) / HEIGHT - 1])[None].astype(np.float32)
+    garment = np.zeros((1, 1, HEIGHT, WIDTH), np.float32)
+    garment[..., 10:40, 10:30] = 1
+    weight = show_through(0.7 * garment, garment, flow)
+    np.testing.assert_allclose(weight[..., 9:41, 9:31], 0.7, atol=0.01)
+    assert weight[..., :2, :].max() == 0
+
+
+def test_show_through_closes_small_holes() -> None:
+    """Such as a line of an old print, or a spot; a hand stays, and what is thin and open to the outside."""
+    y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
+    flow = np.stack([(2 * x + 1) / WIDTH - 1, (2 * y + 1) / HEIGHT - 1])[None].astype(np.float32)
+    garment = np.zeros((1, 1, HEIGHT, WIDTH), np.float32)
+    garment[..., 2:62, 2:46] = 1
+    worn = garment.copy()
+    worn[..., 20:23, 12:36] = 0  # a bar
+    worn[..., 34:46, 18:28] = 0  # a hand
+    worn[..., 52:57, 4:10] = 0  # a spot, not deep inside
+    worn[..., 0:12, 18:27] = 0  # hair
+    weight = show_through(worn, garment, flow)[0, 0]
+    assert weight[20:23, 12:36].min() > 0.95
+    assert weight[38:42, 21:25].max() < 0.05
+    assert weight[52:57, 4:10].min() > 0.95
+    assert weight[4:9, 21:24].max() < 0.05
+
+
+def test_show_through_evens_out_what_wavers_and_keeps_edges_in_place() -> None:
+    """As hems do, of which a network is unsure: from pixel to pixel the mask goes up and down."""
+    y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
+    flow = np.stack([(2 * x + 1) / WIDTH - 1, (2 * y + 1) / HEIGHT - 1])[None].astype(np.float32)
+    garment = np.ones((1, 1, HEIGHT, WIDTH), np.float32)
+    wavering = np.where((x + y) % 2 > 0, 0.9, 0.5)[None, None].astype(np.float32)
+    assert np.ptp(show_through(wavering, garment, flow)[..., 5:-5, 5:-5]) < 0.01
+    edge = (y < 20)[None, None].astype(np.float32)
+    column = show_through(edge, garment, flow)[0, 0, :, 20]
+    assert column[19] > 0.6
+    assert column[20] < 0.4
+    assert column[16] > 0.99
