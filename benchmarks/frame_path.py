@@ -43,7 +43,8 @@ def opencv_composite(
     crop: Crop,
     garment: Pixels,
     flow: Planes,
-    rest: Planes,
+    rendered: Planes,
+    person: Planes,
     share: Planes,
     mask: Planes,
     matte: Planes,
@@ -63,7 +64,9 @@ def opencv_composite(
     weight = on / (on + off) * cloth[..., 3:] / 255
     camera = frame[y : y + height, x : x + width]
     shown = up(share)
-    painted = (up(rest)[..., ::-1] + 1 - shown) * 127.5 + shown * camera
+    drawn, reduced = ((up(planes)[..., ::-1] + 1) * 127.5 for planes in (rendered, person))
+    painted = drawn + shown * (camera - reduced)
+    painted = np.clip(painted, np.minimum(drawn, camera), np.maximum(drawn, camera))
     dressed = painted + weight * (cloth[..., :3] - painted)
     mixed = camera + up(matte) * (dressed - camera)
     camera[:] = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
@@ -83,13 +86,13 @@ def inputs(width: int, height: int) -> tuple[Pixels, Crop, Planes, tuple[Any, ..
     x, y = np.meshgrid((2 * np.arange(columns) + 1) / columns - 1, (2 * np.arange(rows) + 1) / rows - 1)
     bend = 0.05 * np.sin(4 * y)
     flow = np.stack([x + bend, 0.9 * y])[None].astype(np.float32)
-    rest = rng.uniform(-1, 1, (1, 3, rows, columns)).astype(np.float32)
+    rendered, person = (rng.uniform(-1, 1, (1, 3, rows, columns)).astype(np.float32) for _ in range(2))
     share = rng.uniform(0, 1, (1, 1, rows, columns)).astype(np.float32)
     mask, matte = np.zeros((1, 1, rows, columns), np.float32), np.zeros((1, 1, rows, columns), np.float32)
     mask[..., 60:190, 32:160] = 1
     matte[..., 40:210, 22:170] = 1
     out = np.empty((1, 3, rows, columns), np.float32)
-    return np.asarray(frame, np.uint8), crop, out, (garment, flow, rest, share, mask, matte)
+    return np.asarray(frame, np.uint8), crop, out, (garment, flow, rendered, person, share, mask, matte)
 
 
 def milliseconds(work: Callable[[], None], repeats: int) -> list[float]:

@@ -21,7 +21,8 @@ def composite(
     crop: tuple[float, float, float, float],
     garment: Pixels,
     flow: Planes,
-    rest: Planes,
+    rendered: Planes,
+    person: Planes,
     share: Planes,
     mask: Planes,
     matte: Planes,
@@ -31,8 +32,8 @@ def composite(
     frame: [H, W, 3] BGR, changed in place; the very frame that `crop` was preprocessed from.
     garment: [h', w', 4] BGR and silhouette, 0 … 255, the photo at its own size.
     flow: [1, 2, h, w] sampling grid over the photo, x, y in [-1, 1], align_corners False.
-    rest: [1, 3, h, w] RGB and share: [1, 1, h, w] in [0, 1]; rest + share · frame is what the network
-    draws, RGB in [-1, 1] (`runtime.detail`).
+    rendered, person: [1, 3, h, w] RGB in [-1, 1], what the network draws and what it saw of the frame.
+    share: [1, 1, h, w] in [0, 1], of the frame's detail, frame - person, that is added to what is drawn.
     mask: [1, 1, h, w] in [0, 1], how much of the garment shows, within its silhouette; once it is upsampled,
     its log-odds are trebled, so that edges are as sharp as the frame.
     matte: [1, 1, h, w] in [0, 1], where the frame changes at all.

@@ -13,6 +13,12 @@ GRID = 8  # network pixels a cell: casts vary slowly
 REACH = 3.0  # cells
 DOUBT = 0.02  # share of a neighbourhood that must be the same for its cast to count fully
 
+# Of what lies around the person, such as a plain wall.
+AROUND, AROUND_REACH = 4, 1.5  # network pixels a cell; cells
+ALIKE, UNLIKE = 0.1, 0.3  # differences, in [-1, 1] units, of a wall drawn anew and of another thing
+PLAIN, VARIED = 0.002, 0.01  # variances of brightness, in [-1, 1] units squared
+FEW, ENOUGH = 0.01, 0.05  # shares of a neighbourhood that are as photographed
+
 
 def anchor_colours(person: Planes, rendered: Planes, mask: Planes) -> Planes:
     """`rendered` without the cast that it has where the person was only repainted; in [-1, 1].
@@ -34,3 +40,35 @@ def anchor_colours(person: Planes, rendered: Planes, mask: Planes) -> Planes:
     cast = (cells[:, :, :3] / (cells[:, :, 3:] + np.float32(DOUBT))).transpose(2, 0, 1)
     cast = np.stack([cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR) for plane in cast])
     return np.asarray(np.clip(rendered + cast, -1, 1), np.float32)
+
+
+def continue_wall(person: Planes, rendered: Planes, matte: Planes) -> Planes:
+    """`rendered` in the wall's own colour where it shows more of a plain wall; in [-1, 1].
+
+    Where a wide sleeve is taken away, the network draws the wall behind it a little paler or darker, which
+    shows as a rim around the arm. With b the mean of `person` around a pixel over what stays as photographed,
+    (1 - matte), and v the variance of its brightness there,
+
+        result = rendered + smooth(|rendered - b|) smooth(v) (b - rendered),
+
+    the weights being 1 where both are small, and 0 where little around the pixel stays.
+    person, rendered: [1, 3, H, W] in [-1, 1]; matte: [1, 1, H, W] in [0, 1].
+    """
+    still = cv2.erode(1 - matte[0, 0], np.ones((3, 3), np.uint8))
+    height, width = still.shape
+    brightness = person[0].mean(axis=0)
+    planes = (*(person[0] * still), still * brightness * brightness, still)
+    size = width // AROUND, height // AROUND
+    cells = cv2.merge([cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in planes])
+    cells = cv2.GaussianBlur(cells, (0, 0), AROUND_REACH)
+    share = cells[:, :, 4]
+    mean = cells[:, :, :4] / (share[:, :, None] + np.float32(1e-4))
+    variance = mean[:, :, 3] - mean[:, :, :3].mean(axis=2) ** 2
+    plain = (1 - smoothstep(PLAIN, VARIED, variance)) * smoothstep(FEW, ENOUGH, share)
+    *wall, plain = (
+        cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR)
+        for plane in (*mean[:, :, :3].transpose(2, 0, 1), plain)
+    )
+    difference = np.stack(wall) - rendered[0]
+    alike = 1 - smoothstep(ALIKE, UNLIKE, np.abs(difference).max(axis=0))
+    return np.asarray(rendered + alike * plain * difference, np.float32)

@@ -10,19 +10,20 @@ WINDOW = 7  # pixels of the network
 NOISE = 0.003  # variance of what is no detail, in [-1, 1] units squared
 
 
-def lend_detail(person: Planes, rendered: Planes) -> tuple[Planes, Planes]:
-    """`rendered` in two parts, (rest, share): rendered = rest + share · person.
+def detail_share(person: Planes, rendered: Planes) -> Planes:
+    """How much of the frame's detail suits what is drawn; [1, 1, H, W] in 0 … 1.
 
     Where the network draws what the camera sees, such as a skirt, an arm or the line between an arm and the
-    wall, `up(rest) + share · frame` is as sharp as the frame; where it draws something new, share = 0. In
-    every window, on brightness, with σ² + NOISE for each variance,
+    wall, rendered + share · (frame - person) is as sharp as the frame; where it draws something new,
+    share = 0. In every window, on brightness, with NOISE added to each variance,
 
-        share = (cov(person, rendered) / var(person)) · corr(person, rendered), within 0 … 1:
+        share = c / var(person) · c / √(var(person) var(rendered)), at most 1, with c = max(cov, 0):
 
-    the slope of the guided filter (He et al., 2010, equation 5), and less where the two are alike by chance.
+    the slope of the guided filter (He et al., 2010, equation 5) times the correlation, which is small where
+    the two are alike by chance. Within half a window of an outline that both have, some of an old sleeve's
+    pattern comes along.
 
     person, rendered: [1, 3, H, W] in [-1, 1]; person is the network's input, the frame reduced.
-    Returns [1, 3, H, W] and [1, 1, H, W].
     """
     seen, drawn = person[0].mean(axis=0), rendered[0].mean(axis=0)
     mean_seen, mean_drawn = _mean(seen), _mean(drawn)
@@ -30,7 +31,7 @@ def lend_detail(person: Planes, rendered: Planes) -> tuple[Planes, Planes]:
     variance = _mean(seen * seen) - mean_seen * mean_seen + np.float32(NOISE)
     variance_drawn = _mean(drawn * drawn) - mean_drawn * mean_drawn + np.float32(NOISE)
     share = np.minimum(covariance * covariance / (variance * np.sqrt(variance * variance_drawn)), 1)
-    return rendered - share * person, share[None, None]
+    return np.asarray(share[None, None], np.float32)
 
 
 def _mean(plane: Planes) -> Planes:

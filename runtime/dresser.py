@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from engines import Session
 from runtime import _native, cloth
-from runtime.colours import anchor_colours
-from runtime.detail import lend_detail
+from runtime.colours import anchor_colours, continue_wall
+from runtime.detail import detail_share
 from runtime.framing import Crop, Framing
 from runtime.garment import Garment
 from runtime.matte import fade_inner_edges, matte, show_through
@@ -132,7 +132,8 @@ class Dresser:
         finer = cloth.reduction(flow, mask, garment.cloths[0].shape[:2], (crop[3], crop[2]))
         self._level = cloth.level(finer, None if anew else self._level, len(garment.cloths))
         pixels = garment.cloths[self._level]
-        rest, share = lend_detail(person, rendered)
-        _native.composite(begun.image, crop, pixels, flow, rest, share, mask, changed)
+        rendered = continue_wall(person, rendered, changed)
+        share = detail_share(person, rendered)
+        _native.composite(begun.image, crop, pixels, flow, rendered, person, share, mask, changed)
         done = time.perf_counter()
         return StageTimes(begun.preprocess_ms, 1e3 * (computed - begun.began), 1e3 * (done - computed))

@@ -37,7 +37,8 @@ def composite(
     crop: Crop,
     garment: Pixels,
     flow: Planes,
-    rest: Planes,
+    rendered: Planes,
+    person: Planes,
     share: Planes,
     mask: Planes,
     matte: Planes,
@@ -68,7 +69,9 @@ def composite(
     for channel in range(3):
         cloth = bilinear(garment[..., channel].astype(np.float64), *at)
         seen = frame[..., channel][area]
-        painted = (up(rest[0, 2 - channel]) + s * (seen / 127.5 - 1) + 1) * 127.5
+        drawn, reduced = ((up(planes[0, 2 - channel]) + 1) * 127.5 for planes in (rendered, person))
+        detailed = drawn + s * (seen - reduced)
+        painted = np.clip(detailed, np.minimum(drawn, seen), np.maximum(drawn, seen))
         mixed = (1 - a) * seen + a * (m * cloth + (1 - m) * painted)
         frame[..., channel][area] = np.clip(np.rint(mixed), 0, 255)
 

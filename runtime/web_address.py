@@ -3,11 +3,11 @@
 import ipaddress
 import re
 import socket
-import urllib.parse
 from argparse import ArgumentTypeError
 from dataclasses import dataclass
 
 LOOPBACK = "127.0.0.1"
+LONGEST_URL = 100  # characters
 
 
 @dataclass(frozen=True)
@@ -30,18 +30,23 @@ def parse_address(text: str) -> Address:
 
 
 def parse_public(text: str) -> str:
-    """An http or https URL without query and fragment, for argparse; returned with a slash at its end.
+    """An http or https URL that others can open, for argparse; returned with a slash at its end.
 
-    Raises ArgumentTypeError.
+    It goes into QR codes, which are hard to read where they hold more. Raises ArgumentTypeError.
     """
+    host = r"[A-Za-z0-9]+(?:[.-]+[A-Za-z0-9]+)*|\[[0-9a-fA-F:.]+\]"
+    match = re.fullmatch(rf"https?://({host})(?::(\d{{1,5}}))?(?:/[A-Za-z0-9._~/-]*)?", text)
+    if match is None or len(text) > LONGEST_URL or not 0 < int(match[2] or 80) < 65536:
+        raise ArgumentTypeError(
+            f"{text} is not an address such as https://mirror.example/, of {LONGEST_URL} characters at most"
+        )
     try:
-        parts = urllib.parse.urlsplit(text)
-        host, _ = parts.hostname, parts.port  # which raises where the port is no number
-    except ValueError:
-        host = None
-    clean = re.fullmatch(r"[!-~]+", text) and not set(text) & set('?#"\\<>^`{|}')
-    if not host or not clean or parts.scheme not in ("http", "https") or parts.username is not None:
-        raise ArgumentTypeError(f"{text} is not an address such as https://mirror.example/")
+        own = ipaddress.ip_address(match[1].strip("[]"))
+        nobodys = own.is_loopback or own.is_unspecified
+    except ValueError:  # a name, or no address in brackets
+        nobodys = match[1].lower() == "localhost" or match[1].startswith("[")
+    if nobodys:
+        raise ArgumentTypeError(f"{text} is not an address that others can open")
     return text.rstrip("/") + "/"
 
 

@@ -190,14 +190,14 @@ class WebPage:
         self._loop.close()
 
     async def _serve(self, address: Address) -> tuple["web.AppRunner", asyncio.Server]:
-        heard: WeakSet[asyncio.BaseTransport | None] = WeakSet()  # connections that have asked for something
+        heard: WeakSet[asyncio.BaseTransport | None] = WeakSet()  # connections that knew a key
 
         @self._web.middleware
         async def guard(request: "web.Request", handler: Any) -> "web.StreamResponse":
             """Nothing is to be found without a key."""
-            heard.add(request.transport)
             if not self._owns(request) and request.match_info.get("key", "") not in self._guests:
                 raise self._web.HTTPNotFound(text="the key in this address is wrong, or has become old")
+            heard.add(request.transport)
             response: web.StreamResponse = await handler(request)
             return response
 
@@ -226,8 +226,8 @@ class WebPage:
         def connected(transport: asyncio.Transport) -> None:
             others = [peer(each.transport) for each in requests.connections]
             own = others.count(peer(transport))
-            # A server before this one speaks for many.
-            for_many = self._public is not None or is_loopback(peer(transport))
+            # A server before this one speaks for many; that of an https address must be there.
+            for_many = is_loopback(peer(transport)) or (self._public or "").startswith("https:")
             if len(others) >= CONNECTIONS or (own >= FROM_ONE and not for_many):
                 transport.abort()
                 return

@@ -81,7 +81,7 @@ def test_fine_stripes_become_even_and_stay_still() -> None:
         frame = np.zeros((480, 360, 3), np.uint8)
         flow = identity()
         flow[:, 1] += shift
-        _native.composite(frame, (0, 0, 360, 480), pixels, flow, drawn, np.zeros_like(SHOWN), SHOWN, SHOWN)
+        _native.composite(frame, (0, 0, 360, 480), pixels, flow, drawn, drawn, 0 * SHOWN, SHOWN, SHOWN)
         return frame[40:-40, 40:-40].astype(np.float64)
 
     octaves = cloth.reduction(identity(), SHOWN, (tall, wide), (480, 360))

@@ -5,16 +5,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime import _native
-from runtime.detail import lend_detail
+from runtime.detail import detail_share
 
 HEIGHT, WIDTH, TIMES = 64, 48, 4  # of the network's picture; the frame is so many times as large
+EDGE = 102  # of the frame's pixels, and between two of the network's
 FULL = np.ones((1, 1, HEIGHT, WIDTH), np.float32)
 
 
-def edge(left: int, right: int, at: float = 102.5) -> NDArray[np.uint8]:
-    """A frame with a sharp vertical edge, not between pixels of the network."""
+def edge(left: int, right: int, at: int = EDGE) -> NDArray[np.uint8]:
+    """A frame with a sharp vertical edge."""
     frame = np.full((TIMES * HEIGHT, TIMES * WIDTH, 3), left, np.uint8)
-    frame[:, int(at) :] = right
+    frame[:, at:] = right
     return frame
 
 
@@ -26,12 +27,12 @@ def reduced(frame: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 def shown(frame: NDArray[np.uint8], drawn: NDArray[np.float32]) -> NDArray[np.uint8]:
     """The frame once all of it gave way to what the network drew; without a garment."""
-    rest, share = lend_detail(reduced(frame), drawn)
+    person = reduced(frame)
     flow = np.zeros((1, 2, HEIGHT, WIDTH), np.float32)
     garment = np.zeros((4, 4, 4), np.uint8)
     result = frame.copy()
     crop = (0, 0, frame.shape[1], frame.shape[0])
-    _native.composite(result, crop, garment, flow, rest, share, 0 * FULL, FULL)
+    _native.composite(result, crop, garment, flow, drawn, person, detail_share(person, drawn), 0 * FULL, FULL)
     return result
 
 
@@ -64,12 +65,31 @@ def test_something_new_takes_nothing_from_the_frame() -> None:
     assert np.ptp(shown(np.asarray(frame, np.uint8), drawn)) <= 1
 
 
-def test_the_parts_are_what_was_drawn() -> None:
+def test_beside_a_common_outline_little_of_an_old_pattern_comes_along() -> None:
+    """A striped sleeve before a wall, plain skin in its place: nothing away from the outline."""
+    frame = edge(30, 230)
+    frame[np.arange(TIMES * HEIGHT) % 8 < 4, :EDGE] = 150
+    result = shown(frame, reduced(edge(180, 230)))[16:-16]
+    assert np.ptp(result[:, : EDGE - 4 * TIMES]) <= 2
+    assert np.ptp(result[:, EDGE - 4 * TIMES : EDGE - 4], axis=0).max() < 40  # of 120
+
+
+def test_no_line_that_neither_has() -> None:
+    """Beside an edge of the frame, of which the drawing has another beside it: a thinner arm."""
+    frame, drawn = edge(30, 230), reduced(edge(150, 230, 96))
+    line = shown(frame, drawn)[TIMES * HEIGHT // 2, :, 0].astype(int)
+    assert detail_share(reduced(frame), drawn).max() > 0.2
+    assert line.max() <= 231
+
+
+def test_shares_are_shares() -> None:
     rng = np.random.default_rng(2)
-    person, drawn = (rng.uniform(-1, 1, (1, 3, HEIGHT, WIDTH)).astype(np.float32) for _ in range(2))
-    for other in (drawn, person, -person):
-        rest, share = lend_detail(person, other)
+    person, other = (rng.uniform(-1, 1, (1, 3, HEIGHT, WIDTH)).astype(np.float32) for _ in range(2))
+    for drawn in (other, person, -person, 3 * person):
+        share = detail_share(person, drawn)
+        assert share.shape == (1, 1, HEIGHT, WIDTH)
         assert share.min() >= 0
         assert share.max() <= 1
-        np.testing.assert_allclose(rest + share * person, other, atol=1e-6)
-    assert lend_detail(person, -person)[1].max() == 0
+    assert detail_share(person, other).mean() < 0.03, "alike by chance"
+    assert detail_share(person, person).min() > 0.8
+    assert detail_share(person, -person).max() == 0

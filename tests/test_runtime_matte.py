@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.colours import anchor_colours
+from runtime.colours import anchor_colours, continue_wall
 from runtime.matte import fade_inner_edges, matte, show_through
 
 HEIGHT, WIDTH = 64, 48  # of the network's picture
@@ -58,6 +58,26 @@ def test_colours_are_anchored_to_the_camera() -> None:
     np.testing.assert_allclose(right, planes(new), atol=0.01)
 
 
+def test_more_of_a_plain_wall_has_its_colour() -> None:
+    """The rim that a wide sleeve leaves beside an arm; neither the arm nor a varied room changes."""
+    wall = np.array([0.5, 0.4, 0.3], np.float32).reshape(1, 3, 1, 1)
+    person = np.broadcast_to(wall, (1, 3, HEIGHT, WIDTH)).copy()
+    person[..., 14:34] = -0.9  # a wide sleeve
+    drawn = person.copy()
+    drawn[..., 14:34] = wall + 0.08  # paler
+    drawn[..., 20:28] = np.array([0.3, -0.1, -0.3], np.float32).reshape(1, 3, 1, 1)  # the arm
+    matte = np.zeros((1, 1, HEIGHT, WIDTH), np.float32)
+    matte[..., 13:35] = 1
+    result = continue_wall(person, drawn, matte)
+    for rim in (np.s_[..., 14:20], np.s_[..., 28:34]):
+        assert np.abs(result[rim] - wall).max() < 0.01
+    np.testing.assert_allclose(result[..., 20:28], drawn[..., 20:28], atol=1e-6)
+    np.testing.assert_allclose(result[..., :14], drawn[..., :14], atol=1e-3)
+    room = person + np.random.default_rng(0).choice([-0.3, 0.3], (1, 1, HEIGHT, WIDTH)).astype(np.float32)
+    np.testing.assert_allclose(continue_wall(room, drawn, matte), drawn, atol=0.01)
+    np.testing.assert_array_equal(continue_wall(person, drawn, np.ones_like(matte)), drawn)
+
+
 def test_matte_fades_at_inner_edges_alone() -> None:
     ones = np.ones((1, 1, HEIGHT, WIDTH), np.float32)
     # The crop touches the frame's top and bottom and lies inside it on the left and right.
@@ -88,11 +108,13 @@ def test_show_through_closes_small_holes() -> None:
     worn[..., 20:23, 12:36] = 0  # a bar
     worn[..., 34:46, 18:28] = 0  # a hand
     worn[..., 52:57, 4:10] = 0  # a spot, not deep inside
+    worn[..., 51:58, 37:44] = 0  # a little more than an eightieth
     worn[..., 0:12, 18:27] = 0  # hair
     weight = show_through(worn, garment, flow)[0, 0]
     assert weight[20:23, 12:36].min() > 0.95
     assert weight[38:42, 21:25].max() < 0.05
     assert weight[52:57, 4:10].min() > 0.95
+    assert weight[53:56, 39:42].max() < 0.1
     assert weight[4:9, 21:24].max() < 0.05
 
 

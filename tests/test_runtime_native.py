@@ -35,16 +35,14 @@ def strided(pixels: Pixels, rows: int) -> Pixels:
     return wide[:, : pixels.shape[1]]
 
 
-def network(
-    rng: np.random.Generator, height: int, width: int
-) -> tuple[Planes, Planes, Planes, Planes, Planes]:
+def network(rng: np.random.Generator, height: int, width: int) -> tuple[Planes, ...]:
     """Outputs as wild as a network's can be: a flow beyond the garment, masks with zeros and ones."""
 
     def plane(channels: int, low: float, high: float) -> Planes:
         return rng.uniform(low, high, (1, channels, height, width)).astype(np.float32)
 
     share, mask, matte = (np.clip(plane(1, -1, 2), 0, 1) for _ in range(3))
-    return plane(2, -1.5, 1.5), plane(3, -1, 1), share, mask, matte
+    return plane(2, -1.5, 1.5), plane(3, -1, 1), plane(3, -1, 1), share, mask, matte
 
 
 @settings(max_examples=150, deadline=None)
@@ -101,11 +99,15 @@ def test_pixels_without_matte_or_outside_the_crop_are_untouched() -> None:
     rng = np.random.default_rng(0)
     frame = rng.integers(0, 256, (60, 80, 3), dtype=np.uint8)
     before = frame.copy()
-    flow, rest, share, mask, matte = network(rng, 12, 9)
+    flow, rendered, person, share, mask, matte = network(rng, 12, 9)
     garment = rng.integers(0, 256, (40, 30, 4), dtype=np.uint8)
-    _native.composite(frame, (20, 10, 30, 40), garment, flow, rest, share, mask, np.zeros_like(matte))
+    _native.composite(
+        frame, (20, 10, 30, 40), garment, flow, rendered, person, share, mask, np.zeros_like(matte)
+    )
     np.testing.assert_array_equal(frame, before)
-    _native.composite(frame, (20, 10, 30, 40), garment, flow, rest, share, mask, np.ones_like(matte))
+    _native.composite(
+        frame, (20, 10, 30, 40), garment, flow, rendered, person, share, mask, np.ones_like(matte)
+    )
     changed = (frame != before).any(axis=2)
     changed[10:50, 20:50] = False
     assert not changed.any()
@@ -116,9 +118,13 @@ def test_broken_network_outputs_stay_in_bounds(bad: float) -> None:
     """A network in half precision can overflow; that must cost a wrong picture, not a crash."""
     frame = np.zeros((40, 30, 3), np.uint8)
     garment = np.full((20, 15, 4), 200, np.uint8)
-    flow, rest, share, mask = (np.full((1, channels, 8, 6), bad, np.float32) for channels in (2, 3, 1, 1))
+    flow, rendered, person, share, mask = (
+        np.full((1, channels, 8, 6), bad, np.float32) for channels in (2, 3, 3, 1, 1)
+    )
     matte = np.ones((1, 1, 8, 6), np.float32)
-    _native.composite(frame, (0, 0, 30, 40), garment, flow, rest, share, mask, matte)
+    matte[..., :4, :] = 0
+    _native.composite(frame, (0, 0, 30, 40), garment, flow, rendered, person, share, mask, matte)
+    assert not frame[:17].any()
 
 
 @pytest.mark.parametrize(
@@ -132,7 +138,7 @@ def test_broken_network_outputs_stay_in_bounds(bad: float) -> None:
         ({"flow": np.zeros((1, 2, 4, 3))}, TypeError),
         ({"flow": np.zeros((1, 3, 4, 3), np.float32)}, ValueError),
         ({"mask": np.zeros((1, 1, 4, 4), np.float32)}, ValueError),
-        ({"rest": np.zeros((1, 3, 3, 4), np.float32).transpose(0, 1, 3, 2)}, ValueError),
+        ({"rendered": np.zeros((1, 3, 3, 4), np.float32).transpose(0, 1, 3, 2)}, ValueError),
         ({"crop": (0, 0, 0, 4)}, ValueError),
         ({"crop": (np.nan, 0, 4, 4)}, ValueError),
         ({"crop": (0, 0, 1e9, 4)}, ValueError),
@@ -145,7 +151,8 @@ def test_wrong_arrays_are_refused(changes: dict[str, object], error: type[Except
         "crop": (0, 0, 8, 8),
         "garment": np.zeros((8, 8, 4), np.uint8),
         "flow": np.zeros((1, 2, 4, 3), np.float32),
-        "rest": np.zeros((1, 3, 4, 3), np.float32),
+        "rendered": np.zeros((1, 3, 4, 3), np.float32),
+        "person": np.zeros((1, 3, 4, 3), np.float32),
         "share": plane,
         "mask": plane,
         "matte": plane,

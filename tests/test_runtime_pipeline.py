@@ -167,6 +167,19 @@ def test_identity_flow_puts_the_photo_at_camera_resolution(session: engines.Sess
     assert (frame[:, :140] == 128).all()
 
 
+def test_beside_the_garment_the_frame_keeps_its_detail(session: engines.Session) -> None:
+    """Where the network draws anew what it saw, here all of the person, at its own small size."""
+    name, photo, mask = square_garment()
+    dresser = Dresser(session, Framing("centre", WIDTH / HEIGHT), None)
+    dresser.wear(fit(session, prepare(name, photo, mask, HEIGHT, WIDTH)))
+    blocks = np.random.default_rng(0).integers(0, 2, (48, 64, 3), dtype=np.uint8) * 255
+    frame = blocks.repeat(10, axis=0).repeat(10, axis=1)
+    before = frame.copy()
+    dresser.dress(frame)
+    beside = np.s_[100:117, 240:400]  # above the garment, where the matte is above 0
+    assert np.abs(frame[beside].astype(int) - before[beside]).mean() < 8
+
+
 def test_newest_frame_wins_when_the_network_is_slow(session: engines.Session) -> None:
     original = session.begin
 

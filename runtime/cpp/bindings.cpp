@@ -72,17 +72,21 @@ void preprocess(const py::array& frame, const CropTuple& crop, const py::array& 
 }
 
 void composite(const py::array& frame, const CropTuple& crop, const py::array& garment, const py::array& flow,
-               const py::array& rest, const py::array& share, const py::array& mask, const py::array& matte) {
+               const py::array& rendered, const py::array& person, const py::array& share, const py::array& mask,
+               const py::array& matte) {
     if (flow.ndim() != 4 || flow.shape(2) < 1 || flow.shape(3) < 1)
         throw py::value_error("flow must be float32 [1, 2, H, W], not " + shape_of(flow));
     const mirror::Image target = image(frame, "frame", 3), photo = image(garment, "garment", 4);
     require_writeable(frame, "frame");
     const py::ssize_t height = flow.shape(2), width = flow.shape(3);
-    const mirror::NetworkOutputs net{
-        planes(flow, "flow", 2, height, width),   planes(rest, "rest", 3, height, width),
-        planes(share, "share", 1, height, width), planes(mask, "mask", 1, height, width),
-        planes(matte, "matte", 1, height, width), static_cast<int>(height),
-        static_cast<int>(width)};
+    const mirror::NetworkOutputs net{planes(flow, "flow", 2, height, width),
+                                     planes(rendered, "rendered", 3, height, width),
+                                     planes(person, "person", 3, height, width),
+                                     planes(share, "share", 1, height, width),
+                                     planes(mask, "mask", 1, height, width),
+                                     planes(matte, "matte", 1, height, width),
+                                     static_cast<int>(height),
+                                     static_cast<int>(width)};
     const mirror::Crop box = crop_of(crop);
     // Safe without the GIL for the same reason as above; the frame belongs to one stage of the pipeline at a time.
     const py::gil_scoped_release released;
@@ -95,5 +99,5 @@ PYBIND11_MODULE(_native, module) {
     module.doc() = "The mirror's per-frame pixel work, without the GIL.";
     module.def("preprocess", &preprocess, py::arg("frame"), py::arg("crop"), py::arg("out"));
     module.def("composite", &composite, py::arg("frame"), py::arg("crop"), py::arg("garment"), py::arg("flow"),
-               py::arg("rest"), py::arg("share"), py::arg("mask"), py::arg("matte"));
+               py::arg("rendered"), py::arg("person"), py::arg("share"), py::arg("mask"), py::arg("matte"));
 }

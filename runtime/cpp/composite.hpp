@@ -7,7 +7,8 @@
 //     E(q)     = the garment's silhouette, the photo's fourth channel, sampled likewise, 0 ... 1
 //     m        = firm(up(mask)(q)) E(q)                  firm(w) = w³ / (w³ + (1 - w)³)
 //     a        = up(matte)(q)
-//     R        = up(rest)(q) + up(share)(q) frame(p)     what the network draws, as sharp as the frame allows
+//     r, s, P  = up(rendered)(q), up(share)(q), up(person)(q)
+//     R        = r + s (frame(p) - P), between r and frame(p)        what is drawn, with the frame's detail
 //     frame(p) = (1 - a) frame(p) + a (m G(q) + (1 - m) R)
 //
 // `up` is bilinear between the centres of network pixels and constant beyond the outermost ones. Upsampling the
@@ -22,9 +23,10 @@
 
 namespace mirror {
 
-// Planar float32 planes of height x width. flow: x, y in [-1, 1]; rest: R, G, B in units of [-1, 1]; the others in [0, 1].
+// Planar float32 planes of height x width. flow: x, y in [-1, 1]; rendered, person: R, G, B in [-1, 1];
+// share, mask, matte in [0, 1].
 struct NetworkOutputs {
-    const float *flow, *rest, *share, *mask, *matte;
+    const float *flow, *rendered, *person, *share, *mask, *matte;
     int height, width;
 };
 
@@ -40,10 +42,10 @@ inline Between between(double position, int inputs) {
     return {first, std::min(first + 1, inputs - 1), static_cast<float>(clamped - first)};
 }
 
-// Everything `composite` interpolates, interleaved so that one pixel is two groups of four: B, G, R of the rest, which
-// with share * 0 ... 255 make 0 ... 255, and the share; the mask, flow offset x, y in garment pixels, the matte.
-constexpr int kLanes = 8;
-enum Lane { kBlue, kGreen, kRed, kShare, kMask, kFlowX, kFlowY, kMatte };
+// Everything `composite` interpolates, interleaved so that one pixel is three groups of four: what is rendered, B, G, R in
+// 0 ... 255, and the share; the person likewise, and nothing; the mask, flow offset x, y in garment pixels, the matte.
+constexpr int kLanes = 12;
+enum Lane { kRendered = 0, kShare = 3, kPerson = 4, kNothing = 7, kMask = 8, kFlowX, kFlowY, kMatte };
 
 inline std::vector<float> interleave(const NetworkOutputs& net, int garment_height, int garment_width) {
     const std::size_t plane = static_cast<std::size_t>(net.height) * net.width;
@@ -56,11 +58,12 @@ inline std::vector<float> interleave(const NetworkOutputs& net, int garment_heig
             float* pixel = pixels.data() + i * kLanes;
             pixel[kFlowX] = (net.flow[i] - identity_x) * 0.5f * garment_width;
             pixel[kFlowY] = (net.flow[i + plane] - identity_y) * 0.5f * garment_height;
-            const float share = clamp(net.share[i], 0.0f, 1.0f), centre = 1.0f - share;
-            pixel[kBlue] = (net.rest[i + 2 * plane] + centre) * 127.5f;
-            pixel[kGreen] = (net.rest[i + plane] + centre) * 127.5f;
-            pixel[kRed] = (net.rest[i] + centre) * 127.5f;
-            pixel[kShare] = share;
+            for (int c = 0; c < 3; ++c) {
+                pixel[kRendered + c] = (net.rendered[i + (2 - c) * plane] + 1.0f) * 127.5f;
+                pixel[kPerson + c] = (net.person[i + (2 - c) * plane] + 1.0f) * 127.5f;
+            }
+            pixel[kShare] = clamp(net.share[i], 0.0f, 1.0f);
+            pixel[kNothing] = 0.0f;
             pixel[kMask] = clamp(net.mask[i], 0.0f, 1.0f);
             pixel[kMatte] = clamp(net.matte[i], 0.0f, 1.0f);
         }
@@ -70,8 +73,8 @@ inline std::vector<float> interleave(const NetworkOutputs& net, int garment_heig
 
 // Three times the log-odds of a weight in 0 ... 1.
 inline float firm(float weight) {
-    const float rest = 1.0f - weight;
-    const float on = weight * weight * weight, off = rest * rest * rest;
+    const float other = 1.0f - weight;
+    const float on = weight * weight * weight, off = other * other * other;
     return on / (on + off);
 }
 
@@ -110,14 +113,16 @@ inline void composite(const Image& frame, const Crop& crop, const Image& garment
             // Worth a branch: most of a frame is left alone, in long runs that the processor predicts.
             if (before[kMatte] <= 0.0f && after[kMatte] <= 0.0f) continue;
             const float fraction = columns[i].fraction;
-            const Lanes drawn = mix(load(before + kBlue), load(after + kBlue), fraction);
+            const Lanes drawn = mix(load(before + kRendered), load(after + kRendered), fraction);
+            const Lanes person = mix(load(before + kPerson), load(after + kPerson), fraction);
             const Lanes seen = load_three(target);
-            const Lanes rendered = add_share_of(drawn, seen);
-            float rest[4];
-            store(rest, mix(load(before + kMask), load(after + kMask), fraction));
+            // Beyond both, next to an edge of the frame, would be a line that neither has.
+            const Lanes rendered = between(add_share(drawn, seen, person), drawn, seen);
+            float placed[4];
+            store(placed, mix(load(before + kMask), load(after + kMask), fraction));
 
-            const float garment_x = clamp(identity_x[i] + rest[kFlowX - kMask], 0.0f, last_x);
-            const float garment_y = clamp(identity_y + rest[kFlowY - kMask], 0.0f, last_y);
+            const float garment_x = clamp(identity_x[i] + placed[kFlowX - kMask], 0.0f, last_x);
+            const float garment_y = clamp(identity_y + placed[kFlowY - kMask], 0.0f, last_y);
             const int x0 = static_cast<int>(garment_x), y0 = static_cast<int>(garment_y);
             const std::ptrdiff_t right_step = x0 + 1 < garment.width ? 4 : 0;
             const std::ptrdiff_t down_step = y0 + 1 < garment.height ? garment.stride : 0;
@@ -128,9 +133,9 @@ inline void composite(const Image& frame, const Crop& crop, const Image& garment
                                     mix(load(below), load(below + right_step), dx), garment_y - y0);
             float cloth_lanes[4];
             store(cloth_lanes, cloth);
-            const float weight = firm(rest[0]) * cloth_lanes[3] * (1.0f / 255.0f);
+            const float weight = firm(placed[0]) * cloth_lanes[3] * (1.0f / 255.0f);
             const Lanes dressed = mix(rendered, cloth, weight);
-            store_three(target, mix(seen, dressed, rest[kMatte - kMask]));
+            store_three(target, mix(seen, dressed, placed[kMatte - kMask]));
         }
     }
 }

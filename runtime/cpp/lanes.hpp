@@ -2,6 +2,7 @@
 // Compilers do not find this by themselves: on x86 the hand-written form made `composite` 1.7 times as fast.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 
@@ -44,9 +45,15 @@ inline Lanes mix(Lanes from, Lanes to, float weight) {
     return _mm_add_ps(from, _mm_mul_ps(_mm_set1_ps(weight), _mm_sub_ps(to, from)));
 }
 
-// lanes + lanes[3] * other
-inline Lanes add_share_of(Lanes lanes, Lanes other) {
-    return _mm_add_ps(lanes, _mm_mul_ps(_mm_shuffle_ps(lanes, lanes, _MM_SHUFFLE(3, 3, 3, 3)), other));
+// lanes + lanes[3] * (to - from)
+inline Lanes add_share(Lanes lanes, Lanes to, Lanes from) {
+    const Lanes share = _mm_shuffle_ps(lanes, lanes, _MM_SHUFFLE(3, 3, 3, 3));
+    return _mm_add_ps(lanes, _mm_mul_ps(share, _mm_sub_ps(to, from)));
+}
+
+// Kept between a and b, whichever is less.
+inline Lanes between(Lanes lanes, Lanes a, Lanes b) {
+    return _mm_min_ps(_mm_max_ps(lanes, _mm_min_ps(a, b)), _mm_max_ps(a, b));
 }
 
 #else
@@ -75,9 +82,15 @@ inline Lanes mix(Lanes from, Lanes to, float weight) {
     return from;
 }
 
-inline Lanes add_share_of(Lanes lanes, Lanes other) {
+inline Lanes add_share(Lanes lanes, Lanes to, Lanes from) {
     const float share = lanes.value[3];
-    for (int i = 0; i < 4; ++i) lanes.value[i] += share * other.value[i];
+    for (int i = 0; i < 4; ++i) lanes.value[i] += share * (to.value[i] - from.value[i]);
+    return lanes;
+}
+
+inline Lanes between(Lanes lanes, Lanes a, Lanes b) {
+    for (int i = 0; i < 4; ++i)
+        lanes.value[i] = clamp(lanes.value[i], std::min(a.value[i], b.value[i]), std::max(a.value[i], b.value[i]));
     return lanes;
 }
 

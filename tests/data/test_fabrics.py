@@ -108,7 +108,7 @@ def test_bars_lie_on_the_garment() -> None:
 
 @pytest.mark.parametrize("length", [0.08, 0.13])
 def test_short_garments_can_be_printed_too(length: float) -> None:
-    """Those of cropped tops whose neckline is low: prints and bars are for longer ones."""
+    """Of cropped tops with a low neckline: a frame of bars may be longer than their front."""
     style: dict[str, object] = {"kind": "tee", "collar": "none", "placket": "none", "seam": "set-in"}
     for seed in range(150):
         draw_garment(np.random.default_rng(seed), style, length, Stock(extras=True))
