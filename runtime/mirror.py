@@ -61,9 +61,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.stats:
         check_writable(options.stats)
     folder = options.garments
-    photos = in_order(options.garment, without_screenshots(pictures.listing(folder) if folder else []))
+    # An empty folder can be filled from the page; until then a sample is worn.
+    stand_ins: list[Path] = []
+    if options.web and bundles.GARMENTS.is_dir():
+        stand_ins = pictures.listing(bundles.GARMENTS, may_be_empty=True)[:1]
+    found = pictures.listing(folder, may_be_empty=bool(stand_ins)) if folder else []
+    photos = in_order(options.garment, without_screenshots(found))
     if not photos:
-        raise InputError(f"{folder} holds no garments, only the mirror's own pictures")
+        if not stand_ins:
+            raise InputError(f"{folder} holds no garments, only the mirror's own pictures")
+        photos = stand_ins
+        log.warning("%s holds no garments yet: %s is worn until one is added", folder, photos[0].stem)
     bundle = bundles.choose(options.bundle, options.size)
     inputs = [*photos, *sources.files(options.source), *bundle.files()]
     check_apart(filter(None, (options.record, options.stats)), filter(None, (*inputs, options.mask)))
@@ -78,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         def listing() -> list[Path]:
             found, left_out = picture_files.find(folder) if folder else ([], "")
             tell_once(left_out)
-            return in_order(options.garment, without_screenshots(found))
+            return in_order(options.garment, without_screenshots(found)) or stand_ins
 
         asked_for = options.garment is not None
         wardrobe = Wardrobe(photos, prepare, notices, asked_for, listing if folder else None)

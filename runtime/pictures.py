@@ -82,10 +82,11 @@ def write(path: Path, picture: Pixels) -> None:
         raise InputError(f"cannot write {path}: {error.strerror}") from error
 
 
-def listing(folder: Path) -> list[Path]:
-    """The picture files of a folder, by name, without hidden ones. Raises InputError where there are none.
+def listing(folder: Path, may_be_empty: bool = False) -> list[Path]:
+    """The picture files of a folder, by name, without hidden ones.
 
-    Pictures in other formats are told in the log.
+    Pictures in other formats are told in the log. Raises InputError where there is no such folder, and
+    where it holds no pictures, unless it may be empty.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder")
@@ -93,7 +94,7 @@ def listing(folder: Path) -> list[Path]:
         found, left_out = picture_files.find(folder)
     except OSError as error:
         raise InputError(f"cannot read {folder}: {error.strerror}") from error
-    if not found:
+    if not found and not may_be_empty:
         raise InputError(left_out or f"{folder} holds no pictures ({', '.join(sorted(SUFFIXES))})")
     if left_out:
         log.warning("%s", left_out)

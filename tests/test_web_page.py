@@ -35,7 +35,7 @@ from runtime.notices import Notices
 from runtime.options import parse_args
 from runtime.pipeline import Result
 from runtime.sources import Camera
-from runtime.wardrobe import Wardrobe
+from runtime.wardrobe import LOOK_S, Wardrobe
 from runtime.web_address import Address, is_loopback, parse_address, parse_public, reached_at
 from runtime.web_keys import GUEST_S, GuestKeys, check_key
 from runtime.web_page import KEYS, LARGEST_PHOTO, PHOTO_S, STALE_S, WebPage, pressed
@@ -744,6 +744,43 @@ def test_the_mirror_as_a_page(identity_bundle: Callable[..., Path], tmp_path: Pa
     assert process.returncode == 0, errors
     assert "Traceback" not in errors
     assert "in 2green" in output
+
+
+def test_an_empty_shop_is_filled_from_the_page(identity_bundle: Callable[..., Path], tmp_path: Path) -> None:
+    """A sample is worn until there is a garment, and is not among them once it is worn no more."""
+    shop = tmp_path / "shop"
+    shop.mkdir()
+    pictures.write(tmp_path / "person.jpg", np.full((180, 320, 3), 120, np.uint8))
+    flags: list[Any] = ["--source", tmp_path / "person.jpg", "--bundle", identity_bundle(), "--headless"]
+    command = [sys.executable, "-m", "runtime.mirror", *flags, "--garments", shop, "--web", "0"]
+    with subprocess.Popen(
+        [str(part) for part in command], cwd=ROOT, stdout=-1, stderr=-1, text=True
+    ) as process:
+        assert process.stderr is not None
+        lines = []
+        for line in process.stderr:
+            lines.append(line)
+            if line.startswith("page: "):
+                break
+        url = lines[-1].split()[1]
+        assert any("holds no garments yet" in line for line in lines)
+
+        def state() -> dict[str, Any]:
+            return dict(json.loads(ask(url + "state")[1]))
+
+        wait_until(lambda: state()["worn"] is not None)
+        assert len(state()["garments"]) == 1
+        time.sleep(LOOK_S + 0.5)  # the empty folder is looked at, and nothing changes
+        assert len(state()["garments"]) == 1
+        assert not state()["notices"]
+        photo = cv2.imencode(".png", shirt((40, 40, 200)))[1].tobytes()
+        assert ask(url + "garments?name=red.png", "POST", photo)[0] == 204
+        wait_until(lambda: state()["worn"] == "red")
+        wait_until(lambda: [each["name"] for each in state()["garments"]] == ["red"])
+        process.terminate()
+        process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert [path.name for path in shop.iterdir()] == ["red.png"]
 
 
 def test_flags_that_belong_together() -> None:
