@@ -1,5 +1,7 @@
 """The camera's colours for what the network repaints."""
 
+from collections.abc import Iterable, Sequence
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -32,13 +34,8 @@ def anchor_colours(person: Planes, rendered: Planes, mask: Planes) -> Planes:
     """
     difference = (person - rendered)[0]
     same = (1 - smoothstep(SAME, OTHER, np.abs(difference).max(axis=0))) * (1 - mask[0, 0])
-    height, width = same.shape
-    size = width // GRID, height // GRID
-    planes = (*(difference * same), same)  # one by one: NumPy is slower on interleaved colours
-    cells = cv2.merge([cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in planes])
-    cells = cv2.GaussianBlur(cells, (0, 0), REACH)
-    cast = (cells[:, :, :3] / (cells[:, :, 3:] + np.float32(DOUBT))).transpose(2, 0, 1)
-    cast = np.stack([cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR) for plane in cast])
+    cells = _around((*(difference * same), same), GRID, REACH)
+    cast = _enlarged(cells[:3] / (cells[3] + np.float32(DOUBT)), GRID)
     return np.asarray(np.clip(rendered + cast, -1, 1), np.float32)
 
 
@@ -54,21 +51,32 @@ def continue_wall(person: Planes, rendered: Planes, matte: Planes) -> Planes:
     the weights being 1 where both are small, and 0 where little around the pixel stays.
     person, rendered: [1, 3, H, W] in [-1, 1]; matte: [1, 1, H, W] in [0, 1].
     """
-    still = cv2.erode(1 - matte[0, 0], np.ones((3, 3), np.uint8))
-    height, width = still.shape
+    still = np.asarray(cv2.erode(1 - matte[0, 0], np.ones((3, 3), np.uint8)), np.float32)
     brightness = person[0].mean(axis=0)
     planes = (*(person[0] * still), still * brightness * brightness, still)
-    size = width // AROUND, height // AROUND
-    cells = cv2.merge([cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in planes])
-    cells = cv2.GaussianBlur(cells, (0, 0), AROUND_REACH)
-    share = cells[:, :, 4]
-    mean = cells[:, :, :4] / (share[:, :, None] + np.float32(1e-4))
-    variance = mean[:, :, 3] - mean[:, :, :3].mean(axis=2) ** 2
+    *sums, share = _around(planes, AROUND, AROUND_REACH)
+    *mean, mean_square = np.stack(sums) / (share + np.float32(1e-4))
+    variance = mean_square - np.mean(mean, axis=0) ** 2
     plain = (1 - smoothstep(PLAIN, VARIED, variance)) * smoothstep(FEW, ENOUGH, share)
-    *wall, plain = (
-        cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR)
-        for plane in (*mean[:, :, :3].transpose(2, 0, 1), plain)
-    )
+    *wall, plain = _enlarged((*mean, plain), AROUND)
     difference = np.stack(wall) - rendered[0]
     alike = 1 - smoothstep(ALIKE, UNLIKE, np.abs(difference).max(axis=0))
     return np.asarray(rendered + alike * plain * difference, np.float32)
+
+
+def _around(planes: Sequence[Planes], grid: int, reach: float) -> Planes:
+    """Blurred means of planes [H, W] in cells of `grid` pixels: [N, H / grid, W / grid]; reach: in cells.
+
+    Planes go one by one, since NumPy is slower on interleaved colours.
+    """
+    height, width = planes[0].shape
+    size = width // grid, height // grid
+    cells = cv2.merge([cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in planes])
+    return np.asarray(cv2.GaussianBlur(cells, (0, 0), reach), np.float32).transpose(2, 0, 1)
+
+
+def _enlarged(cells: Iterable[Planes], grid: int) -> Planes:
+    """Planes of cells, each `grid` times as large; bilinear."""
+    return np.stack(
+        [cv2.resize(plane, None, fx=grid, fy=grid, interpolation=cv2.INTER_LINEAR) for plane in cells]
+    )

@@ -713,6 +713,27 @@ def test_closing_ends_at_once_also_with_somebody_watching(wardrobe: Wardrobe) ->
     assert not served._thread.is_alive()
 
 
+@contextlib.contextmanager
+def running(bundle: Path, shop: Path, folder: Path) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
+    """The program without a window, its owner's page, and what it has said before it names that."""
+    pictures.write(folder / "person.jpg", np.full((180, 320, 3), 120, np.uint8))
+    flags: list[Any] = ["--source", folder / "person.jpg", "--bundle", bundle, "--headless"]
+    command = [sys.executable, "-m", "runtime.mirror", *flags, "--garments", shop, "--web", "0"]
+    with subprocess.Popen(
+        [str(part) for part in command], cwd=ROOT, stdout=-1, stderr=-1, text=True
+    ) as process:
+        assert process.stderr is not None
+        said = ""
+        for line in process.stderr:
+            if line.startswith("page: "):
+                break
+            said += line
+        try:
+            yield process, line.split()[1], said
+        finally:
+            process.kill()  # where a test fails; it has ended otherwise
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="ends by a POSIX signal")
 def test_the_mirror_as_a_page(identity_bundle: Callable[..., Path], tmp_path: Path) -> None:
     """The program itself, without a window: choose a garment on the page, and its picture shows it."""
@@ -722,14 +743,7 @@ def test_the_mirror_as_a_page(identity_bundle: Callable[..., Path], tmp_path: Pa
         photo = np.full((240, 180, 3), 250, np.uint8)
         photo[60:180, 45:135] = colour
         pictures.write(shop / f"{name}.png", photo)
-    pictures.write(tmp_path / "person.jpg", np.full((180, 320, 3), 120, np.uint8))
-    flags: list[Any] = ["--source", tmp_path / "person.jpg", "--bundle", identity_bundle(), "--headless"]
-    command = [sys.executable, "-m", "runtime.mirror", *flags, "--garments", shop, "--web", "0"]
-    with subprocess.Popen(
-        [str(part) for part in command], cwd=ROOT, stdout=-1, stderr=-1, text=True
-    ) as process:
-        assert process.stderr is not None
-        url = next(line.split()[1] for line in process.stderr if line.startswith("page: "))
+    with running(identity_bundle(), shop, tmp_path) as (process, url, _):
 
         def middle() -> list[int]:
             status, body = ask(url + "photo.jpg")
@@ -746,24 +760,13 @@ def test_the_mirror_as_a_page(identity_bundle: Callable[..., Path], tmp_path: Pa
     assert "in 2green" in output
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="ends by a POSIX signal")
 def test_an_empty_shop_is_filled_from_the_page(identity_bundle: Callable[..., Path], tmp_path: Path) -> None:
     """A sample is worn until there is a garment, and is not among them once it is worn no more."""
     shop = tmp_path / "shop"
     shop.mkdir()
-    pictures.write(tmp_path / "person.jpg", np.full((180, 320, 3), 120, np.uint8))
-    flags: list[Any] = ["--source", tmp_path / "person.jpg", "--bundle", identity_bundle(), "--headless"]
-    command = [sys.executable, "-m", "runtime.mirror", *flags, "--garments", shop, "--web", "0"]
-    with subprocess.Popen(
-        [str(part) for part in command], cwd=ROOT, stdout=-1, stderr=-1, text=True
-    ) as process:
-        assert process.stderr is not None
-        lines = []
-        for line in process.stderr:
-            lines.append(line)
-            if line.startswith("page: "):
-                break
-        url = lines[-1].split()[1]
-        assert any("holds no garments yet" in line for line in lines)
+    with running(identity_bundle(), shop, tmp_path) as (process, url, said):
+        assert "holds no garments yet" in said
 
         def state() -> dict[str, Any]:
             return dict(json.loads(ask(url + "state")[1]))

@@ -219,10 +219,8 @@ def add_bars(canvas: Canvas, rng: Generator, length: float, ground: F32) -> None
     colour = _ink(rng, ground)
     kind = rng.random()
     if kind < 0.2:  # a frame
-        wide, tall = (
-            int(rng.uniform(0.14, 0.3) / TEXEL),
-            int(rng.uniform(0.08, max(0.09, 0.6 * length)) / TEXEL),
-        )
+        wide = int(rng.uniform(0.14, 0.3) / TEXEL)
+        tall = int(rng.uniform(0.08, max(0.09, 0.6 * length)) / TEXEL)
         frame = np.full((tall, wide), 255, np.uint8)
         inner = frame[thick:-thick, thick:-thick]
         inner[:] = 0
