@@ -37,20 +37,11 @@ def batched_correlation(garment: Tensor, person: Tensor, radius: int = 3, slope:
     around = around.reshape(-1, down, across, seen, channels)
     blocks = (garment / channels).reshape(-1, channels, down, rows, across, columns)
     blocks = blocks.permute(0, 2, 4, 1, 3, 5).reshape(-1, down, across, channels, rows * columns)
-    product = torch.matmul(around, blocks).transpose(-1, -2)
-    product = product.reshape(-1, down, across, rows * columns * seen)
+    product = torch.matmul(around, blocks).reshape(-1, down, across, seen * rows * columns)
 
-    # Pixel (r, t) of a block wants displacement (dy, dx) from position (r + dy, t + dx) of what it
-    # sees: numbers along diagonals. Read in rows that are longer by as much as a step along r, and then along
-    # t, moves the position, each diagonal becomes a column.
-    product = _strided(product, rows, columns * seen, columns * seen + wide)
-    product = _strided(product, columns, seen, seen + 1)
-    product = product[..., : window * wide].reshape(-1, down, across, rows, columns, window, wide)
-    product = product[..., :window].permute(0, 1, 3, 2, 4, 5, 6).reshape(-1, height, width, window * window)
-    return F.leaky_relu(product.permute(0, 3, 1, 2), slope)
-
-
-def _strided(values: Tensor, count: int, size: int, stride: int) -> Tensor:
-    """[..., count · size] -> [..., count, size], entry i from i · stride on; zeros beyond the end."""
-    padded = F.pad(values, [0, count * stride - values.shape[-1]])
-    return padded.reshape(-1, *values.shape[1:-1], count, stride)[..., :size]
+    # Pixel (r, t) of a block wants displacement (dy, dx) from position (r + dy, t + dx) of what it sees.
+    r, t, dy, dx = torch.meshgrid(*map(torch.arange, (rows, columns, window, window)), indexing="ij")
+    wanted = (((r + dy) * wide + t + dx) * rows + r) * columns + t
+    product = product[..., wanted.flatten().to(person.device)]
+    product = product.reshape(-1, down, across, rows, columns * window**2).permute(0, 1, 3, 2, 4)
+    return F.leaky_relu(product.reshape(-1, height, width, window**2).permute(0, 3, 1, 2), slope)
