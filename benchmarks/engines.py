@@ -202,6 +202,7 @@ def measure(
                 torch_programs=for_gpu,
                 fused=for_gpu,
                 calibration=calibration if precision == "int8" else (),
+                example=measured,  # a trained network strays on random pictures
             )
             if for_gpu:
                 build_plans(bundle)
