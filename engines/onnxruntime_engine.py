@@ -1,7 +1,6 @@
 """ONNX Runtime on the CPU: runs every portable graph anywhere; the reference for other engines."""
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 
 import onnxruntime as ort
 
@@ -25,14 +24,9 @@ class OnnxRuntimeEngine(HostEngine):
         try:
             # The last option also changes the floating-point mode of the thread that makes the session, for
             # good: not the caller's, whose own numbers may be small.
-            with ThreadPoolExecutor(1) as thread:
-                task = thread.submit(
-                    ort.InferenceSession,
-                    str(bundle.path(graph)),
-                    options,
-                    providers=["CPUExecutionProvider"],
-                )
-                self._session: ort.InferenceSession | None = task.result()
+            self._session: ort.InferenceSession | None = self._thread.submit(
+                ort.InferenceSession, str(bundle.path(graph)), options, providers=["CPUExecutionProvider"]
+            ).result()
         except Exception as error:  # ONNX Runtime's own exception classes share no public base
             raise EngineError(f"ONNX Runtime cannot load {bundle.path(graph)}: {error}") from error
 

@@ -1,7 +1,6 @@
 """OpenVINO on the CPU: the faster of the CPU engines where it is installed."""
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import openvino as ov
@@ -29,8 +28,7 @@ class OpenVinoEngine(HostEngine):
         try:
             # Compiling replaces its thread's alternative signal stack by one that dies with the model;
             # on the main thread the next signal that Python handles would then crash the process.
-            with ThreadPoolExecutor(1) as thread:
-                compiled = thread.submit(_compile, str(bundle.path(graph))).result()
+            compiled = self._thread.submit(_compile, str(bundle.path(graph))).result()
             self._request: ov.InferRequest | None = compiled.create_infer_request()
         except Exception as error:  # OpenVINO raises plain RuntimeErrors of many kinds
             raise EngineError(f"OpenVINO cannot load {bundle.path(graph)}: {error}") from error

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -43,21 +44,21 @@ class Engine(ABC):
         """Keep these inputs for all following runs (a GPU engine copies them to the device once)."""
 
     @abstractmethod
+    def begin(self, feeds: Mapping[str, Array]) -> Callable[[], dict[str, Array]]:
+        """Begin a run, and compute while the caller does other things.
+
+        The function returned waits for what `run` returns, and is called once. Inputs bound before it hold
+        for this run, later ones for later runs. An engine with `in_flight` above 1 copies beside the
+        computation of another run.
+        """
+
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Compute all outputs from the bound inputs and `feeds`, which go first.
 
         The returned arrays are the caller's own. Raises ValueError where an input is missing, unknown,
         or of another shape or dtype than its spec.
         """
-
-    def begin(self, feeds: Mapping[str, Array]) -> Callable[[], dict[str, Array]]:
-        """Begin a run; the function returned waits for the results and is called once.
-
-        Inputs bound before it hold for this run, later ones for later runs. Here the run ends at once; an
-        engine with `in_flight` above 1 computes meanwhile, and copies beside the computation of another run.
-        """
-        results = self.run(feeds)
-        return lambda: results
+        return self.begin(feeds)()
 
     @abstractmethod
     def close(self) -> None:
@@ -88,12 +89,16 @@ class Engine(ABC):
 
 
 class HostEngine(Engine):
-    """An engine whose inputs stay in host memory: what the CPU backends share."""
+    """An engine whose inputs stay in host memory: what the CPU backends share.
+
+    `_thread`: where its runs compute, one after the other, and where a library's own state of a thread stays.
+    """
 
     def __init__(self, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
         self.inputs = inputs
         self.outputs = outputs
         self._bound: dict[str, Array] = {}
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
 
     @abstractmethod
     def infer(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -103,15 +108,16 @@ class HostEngine(Engine):
         self.check(feeds)
         self._bound = {**self._bound, **{name: np.ascontiguousarray(value) for name, value in feeds.items()}}
 
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    def begin(self, feeds: Mapping[str, Array]) -> Callable[[], dict[str, Array]]:
         self.require_open()
         self.check(feeds)
         merged = {**self._bound, **feeds}
         self.require(merged)
-        return self.infer(merged)
+        return self._thread.submit(self.infer, merged).result
 
     def close(self) -> None:
         self._closed = True
+        self._thread.shutdown()
 
 
 @dataclass(kw_only=True)
@@ -125,7 +131,7 @@ R = TypeVar("R", bound=Run)
 
 
 class PipelinedEngine(Engine, Generic[R]):
-    """An engine that computes while the caller does other things: what the GPU backends share."""
+    """An engine that computes on a device with several runs in flight: what the GPU backends share."""
 
     _runs: Sequence[R]
     _bound: Mapping[str, Any]
@@ -137,9 +143,6 @@ class PipelinedEngine(Engine, Generic[R]):
     @abstractmethod
     def wait(self, run: R) -> dict[str, Array]:
         """Wait for a run's results; they are the caller's own. Where it fails, the run's memory is free."""
-
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        return self.begin(feeds)()
 
     def begin(self, feeds: Mapping[str, Array]) -> Callable[[], dict[str, Array]]:
         self.require_open()

@@ -43,16 +43,29 @@ def fit(session: Session, garment: Garment) -> Fitted:
 
 @dataclass
 class Begun:
-    """A picture whose try-on is under way, in the garment worn when it was begun."""
+    """A picture whose try-on is under way, in the garment worn when it was begun.
+
+    anew: nobody was there before, so nothing of the pictures before holds in it.
+    """
 
     image: Pixels
     scene: int
     crop: Crop
     person: NDArray[np.float32]
     garment: Garment
+    anew: bool
     collect: Callable[[], dict[str, NDArray[np.float32]]]
     preprocess_ms: float
     began: float  # time.perf_counter
+    outputs: dict[str, NDArray[np.float32]] | None = None  # once they are there
+    network_ms: float = 0.0
+
+    def wait(self) -> dict[str, NDArray[np.float32]]:
+        """What the network computed, once it has. Raises what the engine raises."""
+        if self.outputs is None:
+            self.outputs = self.collect()
+            self.network_ms = 1e3 * (time.perf_counter() - self.began)
+        return self.outputs
 
 
 class Dresser:
@@ -67,6 +80,7 @@ class Dresser:
         self._framing = framing
         self._smoothing = smoothing
         self._garment: Garment | None = None
+        self._rested = False  # since the last picture begun
         self._shown: Garment | None = None  # of the last picture finished
         self._scene = 0  # likewise
         self._level: int | None = None  # of the cloth, likewise
@@ -104,25 +118,27 @@ class Dresser:
         started = time.perf_counter()
         crop = self._framing.crop(image, scene)
         if self._idle_s is not None and self._framing.alone_s > self._idle_s:
-            self._shown = None  # so that smoothing begins anew
+            self._rested = True
             return None
         person = np.empty((1, 3, self._session.bundle.height, self._session.bundle.width), np.float32)
         _native.preprocess(image, crop, person)
         prepared = time.perf_counter()
         collect = self._session.begin(person)
-        return Begun(image, scene, crop, person, self._garment, collect, 1e3 * (prepared - started), prepared)
+        preprocess_ms = 1e3 * (prepared - started)
+        anew, self._rested = self._rested, False
+        return Begun(image, scene, crop, person, self._garment, anew, collect, preprocess_ms, prepared)
 
     def finish(self, begun: Begun) -> StageTimes:
         """Draw the try-on into a begun picture, in the order in which they were begun."""
         person, garment, crop = begun.person, begun.garment, begun.crop
-        outputs = begun.collect()
+        outputs = begun.wait()
         computed = time.perf_counter()
         flow, worn = outputs["flow"], outputs["composite_mask"]
         rendered = anchor_colours(person, outputs["rendered"], worn)
         tryon = outputs["tryon"] + (1 - worn) * (rendered - outputs["rendered"])
         mask = show_through(worn, garment.mask, flow)
         changed = matte(person, tryon, worn)
-        anew = garment is not self._shown or begun.scene != self._scene
+        anew = begun.anew or garment is not self._shown or begun.scene != self._scene
         if self._smoothing:
             if anew:
                 self._smoothing.reset()
@@ -136,4 +152,4 @@ class Dresser:
         share = detail_share(person, rendered)
         _native.composite(begun.image, crop, pixels, flow, rendered, person, share, mask, changed)
         done = time.perf_counter()
-        return StageTimes(begun.preprocess_ms, 1e3 * (computed - begun.began), 1e3 * (done - computed))
+        return StageTimes(begun.preprocess_ms, begun.network_ms, 1e3 * (done - computed))

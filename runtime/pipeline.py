@@ -5,7 +5,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,7 +146,8 @@ class Pipeline:
             leave(frame)
 
     def _try_on(self) -> None:
-        """Frames one by one; where the engine allows, one that waits is begun before the last is finished."""
+        """Frames in their order. One that waits is begun before the last is drawn, or where the engine takes
+        several at a time, before the last is computed."""
         leave = self.results.put_when_free if self._lossless else self.results.put
         underway: deque[_Underway] = deque()
         while True:
@@ -155,9 +156,17 @@ class Pipeline:
                 frame = self._frames.get()
                 assert frame is not None  # without a timeout
                 underway.append(self._begin(frame))
-            while len(underway) <= self._dresser.ahead and (frame := self._waiting()) is not None:
-                underway.append(self._begin(frame))
-            leave(self._finish(underway.popleft()))
+            self._begin_waiting(underway)
+            computed = self._computed(underway.popleft())
+            if not underway:
+                self._begin_waiting(underway)  # lest the engine rests while this one is drawn
+            leave(self._finish(computed))
+
+    def _begin_waiting(self, underway: deque["_Underway"]) -> None:
+        """Give the engine frames that wait, as many as it takes; one at a time while it fails."""
+        most = self._dresser.ahead if self._failing_since is None else -1
+        while len(underway) <= most and (frame := self._waiting()) is not None:
+            underway.append(self._begin(frame))
 
     def _waiting(self) -> Frame | None:
         """The frame that waits, if one does."""
@@ -177,6 +186,16 @@ class Pipeline:
         except Exception as error:  # whatever an engine raises: the plain camera is shown, and it goes on
             self._failed(error)
             return _Underway(frame, camera, self._garment, None, failed=True)
+
+    def _computed(self, underway: "_Underway") -> "_Underway":
+        """The same once the network is done with it."""
+        try:
+            if underway.begun is not None:
+                underway.begun.wait()
+        except Exception as error:
+            self._failed(error)
+            return replace(underway, begun=None, failed=True)
+        return underway
 
     def _finish(self, underway: "_Underway") -> Result:
         frame, times, failed = underway.frame, None, underway.failed

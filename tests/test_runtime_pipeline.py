@@ -213,13 +213,23 @@ def test_a_camera_that_vanishes_is_reported_and_comes_back(session: engines.Sess
     assert pipeline.notices.current() == []
 
 
-def test_an_engine_error_shows_the_plain_camera_and_passes(session: engines.Session) -> None:
+@pytest.mark.parametrize("late", [False, True])
+def test_an_engine_error_shows_the_plain_camera_and_passes(session: engines.Session, late: bool) -> None:
+    """late: it comes with the results, not when they are asked for."""
     original, calls = session.begin, itertools.count()
 
     def flaky(person: NDArray[np.float32]) -> Collect:
-        if next(calls) == 1:
+        number, collect = next(calls), original(person)
+
+        def failing() -> dict[str, NDArray[np.float32]]:
+            collect()
             raise engines.EngineError("device lost")
-        return original(person)
+
+        if number != 1:
+            return collect
+        if not late:
+            failing()
+        return failing
 
     session.begin = flaky  # type: ignore[method-assign]
     pipeline = pipeline_of(session, Script([10, 20, 30]), lossless=True)
@@ -229,6 +239,47 @@ def test_an_engine_error_shows_the_plain_camera_and_passes(session: engines.Sess
     assert (results[1].image == 20).all()
     assert (results[2].image != 30).any()
     assert pipeline.notices.current() == []
+
+
+def test_the_engine_computes_while_a_picture_is_drawn(
+    session: engines.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each that waits is begun before the one before it is drawn."""
+    source = Script([10, 20, 30, 40])
+    happened: list[str] = []
+    begin, finish = session.begin, Dresser.finish
+    waits = [threading.Event() for _ in range(5)]
+    reads, read = itertools.count(), source.read
+
+    def reading() -> Frame | None:
+        number = next(reads)
+        if number:
+            waits[number - 1].set()  # those before have been left for the engine
+        return read()
+
+    def beginning(person: NDArray[np.float32]) -> Collect:
+        number, collect = sum(what == "begun" for what in happened), begin(person)
+        happened.append("begun")
+
+        def collecting() -> dict[str, NDArray[np.float32]]:
+            waits[min(number + 1, 3)].wait(5)
+            return collect()
+
+        return collecting
+
+    def finishing(self: Dresser, begun: Any) -> Any:
+        happened.append("drawn")
+        return finish(self, begun)
+
+    monkeypatch.setattr(source, "read", reading)
+    monkeypatch.setattr(session, "begin", beginning)
+    monkeypatch.setattr(Dresser, "finish", finishing)
+    pipeline = pipeline_of(session, source, lossless=True)
+    pipeline.start()
+    assert [result.index for result in drain(pipeline)] == [0, 1, 2, 3]
+    assert happened[:1] + happened[-1:] == ["begun", "drawn"]
+    for number, place in enumerate(k for k, what in enumerate(happened) if what == "drawn"):
+        assert happened[:place].count("begun") >= min(number + 2, 4), happened
 
 
 def test_a_picture_wears_what_was_worn_when_it_was_begun(session: engines.Session) -> None:
@@ -543,25 +594,38 @@ def test_while_nobody_is_there_pictures_stay_as_they_are(
         FaceFinder, "__call__", lambda _, image: (150.0, 30.0, 30.0, 30.0) if image[0, 0, 0] == 77 else None
     )
     garment = fit(session, prepare(*square_garment(), HEIGHT, WIDTH))
-    dresser = Dresser(session, Framing("auto", WIDTH / HEIGHT), Smoothing(), idle_s=5.0)
+    smoothing = Smoothing()
+    resets: list[float] = []
+    forget = smoothing.reset
+
+    def counted() -> None:
+        resets.append(now)
+        forget()
+
+    monkeypatch.setattr(smoothing, "reset", counted)
+    dresser = Dresser(session, Framing("auto", WIDTH / HEIGHT), smoothing, idle_s=5.0)
     dresser.wear(garment)
 
     somebody, nobody = (np.full((240, 320, 3), value, np.uint8) for value in (77, 90))
     first = somebody.copy()
     assert dresser.dress(first) is not None
     assert (first != somebody).any()
-    for moment in (1.0, 5.0):
-        now = moment
-        assert dresser.dress(nobody.copy()) is not None, "turned away for a moment"
+    now = 1.0
+    assert dresser.dress(nobody.copy()) is not None, "turned away for a moment"
+    now = 5.0
+    turned = dresser.begin(nobody.copy())
+    assert turned is not None
     now = 5.1
     left = nobody.copy()
     assert dresser.dress(left) is None
     np.testing.assert_array_equal(left, nobody)
+    dresser.finish(turned)  # drawn while the engine had the next one already
     for _ in range(DETECTION_INTERVAL):  # one of which looks for a face
         back = somebody.copy()
         dressed = dresser.dress(back)
     assert dressed is not None
     np.testing.assert_array_equal(back, first)
+    assert resets == [0.0, 5.1]
 
 
 def test_results_of_an_empty_room_are_no_failures(session: engines.Session) -> None:
@@ -606,15 +670,20 @@ def test_what_a_view_shows_is_what_is_dressed(session: engines.Session) -> None:
     assert (result.image[160, 90] != 128).any()
 
 
+@pytest.mark.parametrize("busy", [False, True])
 def test_an_engine_that_keeps_failing_is_opened_anew(
-    session: engines.Session, monkeypatch: pytest.MonkeyPatch
+    session: engines.Session, monkeypatch: pytest.MonkeyPatch, busy: bool
 ) -> None:
-    """The camera is shown meanwhile; the garment comes back on; a first try that fails is not the last."""
+    """The camera is shown meanwhile; the garment comes back on; a first try that fails is not the last.
+
+    busy: the failure takes longer than the next frame, which then always waits.
+    """
     monkeypatch.setattr(pipeline_module, "FAILING_S", 0.2)
     monkeypatch.setattr(pipeline_module, "REOPEN_S", 0.2)
     begin, tries = session.begin, []
 
     def broken(_: Any) -> Any:
+        time.sleep(0.03 * busy)
         raise RuntimeError("the GPU has fallen off the bus")
 
     def reopen() -> None:
