@@ -56,6 +56,20 @@ def lazy() -> types.ModuleType:
     return _beside("lazy_gpu")
 
 
+@pytest.fixture(scope="session")
+def clips() -> types.ModuleType:
+    """Makes and reads clips of a scene known by heart."""
+    return _beside("clips")
+
+
+@pytest.fixture(scope="session")
+def files(clips: types.ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of a clip, two pictures of a person and a garment with its mask; only to be read."""
+    folder = tmp_path_factory.mktemp("files")
+    clips.write_files(folder)
+    return folder
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     marked = [item for item in items if "gpu" in item.keywords]
     if marked and not _cuda():
@@ -162,11 +176,7 @@ def bundle16(lite: "RMGN", tmp_path_factory: pytest.TempPathFactory) -> Path:
 def identity_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Makes bundles whose network lays the garment where it lies in its photo: `make(height, width)`."""
     pytest.importorskip("onnx", reason="making a bundle needs onnx (pip install 'rmgn[export]')")
-    spec = importlib.util.spec_from_file_location("identity_bundle", HERE / "identity_bundle.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = _beside("identity_bundle")
 
     def make(height: int = 64, width: int = 48, shift: float = 0.0) -> Path:
         folder = tmp_path_factory.mktemp("bundle")

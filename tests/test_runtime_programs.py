@@ -19,23 +19,15 @@ import pytest
 from numpy.typing import NDArray
 
 from engines.program import InputError
-from runtime import bundles, mirror, pictures, recording, screen, sources, tryon
+from runtime import bundles, mirror, pictures, screen, tryon
 from runtime.options import parse_args
 from runtime.pairs import pair_up
 from runtime.pipeline import Pipeline, Result
-from runtime.recording import CODECS, LONGEST_GAP_S, Recorder
-from runtime.sources import (
-    Camera,
-    Source,
-    SourceLost,
-    Stills,
-    VideoFile,
-    open_source,
-)
+from runtime.recording import Recorder
+from runtime.sources import Source, Stills
 
 Pixels = NDArray[np.uint8]
 ROOT = Path(__file__).parent.parent
-FRAMES = 24
 MIRROR = ("-m", "runtime.mirror")
 TRYON = ("-m", "runtime.tryon")
 
@@ -43,35 +35,6 @@ TRYON = ("-m", "runtime.tryon")
 @pytest.fixture(scope="module")
 def bundle(identity_bundle: Callable[..., Path]) -> Path:
     return identity_bundle(64, 48)
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clip, two pictures of a person and a garment with its mask."""
-    folder = tmp_path_factory.mktemp("files")
-    write_clip(folder / "clip.mp4", FRAMES)
-    photo = np.full((240, 180, 3), 250, np.uint8)
-    photo[60:180, 45:135] = (40, 40, 200)
-    pictures.write(folder / "shirt.png", photo)
-    pictures.write(folder / "shirt_mask.png", np.where(photo[..., 1] < 100, 255, 0).astype(np.uint8))
-    (folder / "people").mkdir()
-    for number in range(2):
-        pictures.write(folder / "people" / f"person{number}.png", scene(number * 7))
-    return folder
-
-
-def scene(number: int) -> Pixels:
-    """A grey picture with a bar that moves."""
-    picture = np.full((180, 320, 3), 120, np.uint8)
-    picture[:, 5 * number : 5 * number + 20] = 30
-    return picture
-
-
-def write_clip(path: Path, frames: int) -> None:
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 12, (320, 180))
-    for number in range(frames):
-        writer.write(scene(number))
-    writer.release()
 
 
 def run(*arguments: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -82,19 +45,9 @@ def run(*arguments: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess
     return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=cwd, env=environment)
 
 
-def decode(path: Path) -> list[Pixels]:
-    capture = cv2.VideoCapture(str(path))
-    frames: list[Pixels] = []
-    while True:
-        got, frame = capture.read()
-        if not got:
-            return frames
-        frames.append(np.asarray(frame, np.uint8))
-
-
 @pytest.mark.parametrize("program", [MIRROR, (ROOT / "runtime" / "mirror.py",)])
 def test_a_clip_becomes_a_video(
-    program: tuple[str | Path, ...], files: Path, bundle: Path, tmp_path: Path
+    clips: Any, program: tuple[str | Path, ...], files: Path, bundle: Path, tmp_path: Path
 ) -> None:
     out, stats_file = tmp_path / "out.mp4", tmp_path / "stats.json"
     flags = (
@@ -108,27 +61,29 @@ def test_a_clip_becomes_a_video(
     )
     done = run(*program, *flags, "--record", out, "--stats", stats_file)
     assert done.returncode == 0, done.stderr
-    assert f"{FRAMES} frames, {FRAMES} in shirt, " in done.stdout
+    assert f"{clips.FRAMES} frames, {clips.FRAMES} in shirt, " in done.stdout
     assert str(out) in done.stdout
     assert "p99" in done.stdout
-    frames = decode(out)
-    assert len(frames) == FRAMES
+    frames = clips.decode(out)
+    assert len(frames) == clips.FRAMES
     # The garment lies in the middle of the centred crop; the frame's sides are the camera's own.
     for number, frame in enumerate(frames):
         blue, green, red = frame[90, 160].astype(int)
         assert red > 150
         assert max(blue, green) < 90
-        assert np.abs(frame[:, 300:].astype(int) - scene(number)[:, 300:]).mean() < 8
+        assert np.abs(frame[:, 300:].astype(int) - clips.scene(number)[:, 300:]).mean() < 8
     stats = json.loads(stats_file.read_text())
-    assert stats["frames"] == FRAMES
+    assert stats["frames"] == clips.FRAMES
     assert (stats["dropped"], stats["failed"]) == (0, 0)
-    assert stats["garments"] == {"shirt": FRAMES}
+    assert stats["garments"] == {"shirt": clips.FRAMES}
     assert stats["engine"]
     assert set(stats["latency_ms"]) == {"preprocess", "network", "composite", "total"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mp4", "stats.json"]
 
 
-def test_frames_limits_and_pictures_end_after_one_round(files: Path, bundle: Path, tmp_path: Path) -> None:
+def test_frames_limits_and_pictures_end_after_one_round(
+    clips: Any, files: Path, bundle: Path, tmp_path: Path
+) -> None:
     flags = (
         "--garment",
         files / "shirt.png",
@@ -144,7 +99,7 @@ def test_frames_limits_and_pictures_end_after_one_round(files: Path, bundle: Pat
     done = run(*MIRROR, "--source", files / "people", *flags, "--record", tmp_path / "out.avi")
     assert "2 frames" in done.stdout
     # Recorded, it is a slide show at a rate that players can show.
-    shown = decode(tmp_path / "out.avi")
+    shown = clips.decode(tmp_path / "out.avi")
     rate = cv2.VideoCapture(str(tmp_path / "out.avi")).get(cv2.CAP_PROP_FPS)
     assert rate >= 10
     assert len(shown) / rate == pytest.approx(2 * Stills.SECONDS_EACH)
@@ -160,7 +115,7 @@ def test_frames_limits_and_pictures_end_after_one_round(files: Path, bundle: Pat
     ids=["Ctrl-C", "terminated", "Ctrl-C by the impatient"],
 )
 def test_an_interrupted_recording_is_whole(
-    signals: list[signal.Signals], files: Path, bundle: Path, tmp_path: Path
+    clips: Any, signals: list[signal.Signals], files: Path, bundle: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out.mp4"
     flags = (
@@ -187,7 +142,7 @@ def test_an_interrupted_recording_is_whole(
     assert process.returncode == 0, errors
     assert "Traceback" not in errors
     assert str(out) in output
-    assert 0 < len(decode(out)) < FRAMES + 2
+    assert 0 < len(clips.decode(out)) < clips.FRAMES + 2
     assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
 
 
@@ -284,11 +239,13 @@ def test_many_photos(files: Path, bundle: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
-def test_many_photos_are_checked_before_any_is_made(files: Path, bundle: Path, tmp_path: Path) -> None:
+def test_many_photos_are_checked_before_any_is_made(
+    clips: Any, files: Path, bundle: Path, tmp_path: Path
+) -> None:
     people = tmp_path / "people"
     people.mkdir()
     for name in ("one.png", "one.jpg"):
-        pictures.write(people / name, scene(0))
+        pictures.write(people / name, clips.scene(0))
     pairs = tmp_path / "pairs.txt"
     pairs.write_text("one.png shirt.png\ntwo.png shirt.png\n")
     for flags, message in (
@@ -378,119 +335,15 @@ def test_nothing_read_is_overwritten(
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
 
 
-def test_a_result_without_a_picture_suffix_is_refused(files: Path, tmp_path: Path) -> None:
+def test_a_result_without_a_picture_suffix_is_refused(clips: Any, files: Path, tmp_path: Path) -> None:
     """Before a bundle is looked for: it may have been meant as a folder."""
     inputs = ["--person", str(files / "people" / "person0.png"), "--garment", str(files / "shirt.png")]
     for name in ("results", "out.txt"):
         with pytest.raises(InputError, match=f"{name} has no picture suffix such as"):
             tryon.main([*inputs, "--bundle", "no/such", "--out", str(tmp_path / name)])
         with pytest.raises(InputError, match="has no picture suffix"):
-            pictures.write(tmp_path / name, scene(0))
+            pictures.write(tmp_path / name, clips.scene(0))
     assert not list(tmp_path.iterdir())
-
-
-def test_video_files_are_read_whole_or_at_their_pace(files: Path) -> None:
-    clip = files / "clip.mp4"
-    every = open_source(str(clip), realtime=False)
-    assert isinstance(every, VideoFile)
-    assert (every.length, every.fps) == (FRAMES, 12)
-    assert [frame.index for frame in iter(every.read, None)] == list(range(FRAMES))
-    paced = open_source(str(clip), realtime=True)
-    started = time.monotonic()
-    assert paced.read() is not None
-    time.sleep(0.5)  # a slow reader: six frames are filmed meanwhile
-    late = paced.read()
-    assert late is not None
-    assert 4 <= late.index <= 7
-    while (frame := paced.read()) is not None:
-        last = frame.index
-    assert last == FRAMES - 1
-    assert time.monotonic() - started > 0.9 * FRAMES / 12
-
-
-def test_a_video_decoded_slower_than_its_pace_goes_on(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Skipping gains nothing there: most of its frames are shown, with no standstill that grows."""
-    paced = open_source(str(files / "clip.mp4"), realtime=True)
-    assert isinstance(paced, VideoFile)
-    paced.fps = 100.0
-    decode = paced._decode
-
-    def slowly() -> Pixels | None:
-        time.sleep(0.013)
-        return decode()
-
-    monkeypatch.setattr(paced, "_decode", slowly)
-    shown = [frame.index for frame in iter(paced.read, None)]
-    assert len(shown) > FRAMES / 2
-    assert max(np.diff(shown)) <= 2
-
-
-def test_a_damaged_video_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    writer = Recorder(tmp_path / "whole.avi", 25, live=False)
-    for shade in range(50):
-        writer.add(np.full((64, 64, 3), shade, np.uint8))
-    whole = writer.finish()
-    assert whole is not None
-    (tmp_path / "cut.avi").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-    for name, told in (("whole.avi", 0), ("cut.avi", 1)):
-        caplog.clear()
-        source = open_source(str(tmp_path / name), realtime=False)
-        frames = len(list(iter(source.read, None)))
-        assert (frames == 50) == (told == 0)
-        assert len(caplog.messages) == told
-    assert f"ends after {frames} of 50 frames" in caplog.text
-
-
-def test_pictures_go_round_on_a_screen_and_once_without(files: Path) -> None:
-    once = open_source(str(files / "people"), realtime=False)
-    assert isinstance(once, Stills)
-    assert once.length == 2
-    assert len(list(iter(once.read, None))) == 2
-    show = open_source(str(files / "people" / "person0.png"), realtime=True)
-    assert [frame.index for frame in (show.read(), show.read(), show.read()) if frame] == [0, 1, 2]
-
-
-def test_broken_pictures_are_left_out(
-    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Each once, or in a slide show, where one that vanishes is no longer shown."""
-    for name in ("1.png", "3.png"):
-        shutil.copy(files / "people" / "person0.png", tmp_path / name)
-    for name in ("0.png", "2.png"):
-        (tmp_path / name).write_bytes(b"no picture")
-    monkeypatch.setattr(Stills, "RATE", 100.0)
-    monkeypatch.setattr(Stills, "SECONDS_EACH", 0.01)
-    once, show = (open_source(str(tmp_path), realtime) for realtime in (False, True))
-    assert [frame.index for frame in iter(once.read, None)] == [0, 1]
-    assert sum("0.png is not a picture" in line for line in caplog.messages) == 2
-    for index in range(8):
-        if index == 4:
-            (tmp_path / "3.png").unlink()
-        if index == 6:
-            (tmp_path / "1.png").unlink()
-        frame = show.read()
-        assert frame is not None
-        assert frame.index == index
-    for name in ("1.png", "3.png"):
-        (tmp_path / name).write_bytes(b"no picture")
-    with pytest.raises(InputError, match=r"0\.png is not a picture"):
-        open_source(str(tmp_path), realtime=False)
-
-
-def test_a_camera_is_opened_again_after_it_was_lost(files: Path, tmp_path: Path) -> None:
-    """A clip that ends and is taken away stands for a camera pulled out: OpenCV opens both by address."""
-    clip = tmp_path / "clip.mp4"
-    clip.write_bytes((files / "clip.mp4").read_bytes())
-    camera = Camera(str(clip))
-    for index in range(FRAMES):
-        assert camera.read().index == index
-    moved = clip.rename(tmp_path / "away.mp4")
-    for _ in range(2):
-        with pytest.raises(SourceLost, match="is gone, trying again"):
-            camera.read()
-    moved.rename(clip)
-    assert camera.read().index == FRAMES
-    camera.close()
 
 
 def test_the_default_bundle(
@@ -537,99 +390,6 @@ def test_the_default_garments(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         parse_args(["--camera", "0"])
 
 
-@pytest.mark.parametrize(
-    "address",
-    [
-        "rtsp://user:secret@127.0.0.1:9/stream",
-        "rtsp://user:p@secret@127.0.0.1:9/stream",
-        "RTSP://user:secret@127.0.0.1:9/stream",
-        "rtsp://user:p/secret@127.0.0.1:9/stream",
-        "http://127.0.0.1:9/secret/stream?mirror=0",
-        "http://127.0.0.1:9?password=secret",
-    ],
-)
-def test_secrets_in_addresses_are_not_shown(address: str) -> None:
-    with pytest.raises(InputError, match=r"^(rtsp|RTSP|http)://127.0.0.1:9 cannot be opened") as failure:
-        open_source(address, realtime=True)
-    assert "secret" not in str(failure.value)
-
-
-def test_live_recordings_keep_the_time(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path / "out.mp4", fps=10, live=True)
-    for at in (0.0, 0.02, 0.5, 1.0):  # two frames at once, then gaps
-        recorder.add(np.zeros((33, 47, 3), np.uint8), at)
-    assert list(tmp_path.iterdir()) != [tmp_path / "out.mp4"]
-    assert recorder.finish() == tmp_path / "out.mp4"
-    assert recorder.finish() is None
-    assert len(decode(tmp_path / "out.mp4")) == 11
-
-
-def test_recordings_leave_out_what_a_camera_was_away_for(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path / "out.mp4", fps=10, live=True)
-    for at in (0.0, 0.1, 3600.0, 3600.1):
-        recorder.add(np.zeros((32, 48, 3), np.uint8), at)
-    recorder.finish()
-    assert len(decode(tmp_path / "out.mp4")) == 2 + round(LONGEST_GAP_S * 10) + 2
-
-
-def test_a_recording_whose_folder_vanished_is_told(tmp_path: Path) -> None:
-    folder = tmp_path / "stick"
-    folder.mkdir()
-    recorder = Recorder(folder / "out.mp4", fps=10, live=False)
-    recorder.add(np.zeros((32, 48, 3), np.uint8))
-    shutil.rmtree(folder)
-    with pytest.raises(InputError, match=r"cannot write .*out\.mp4"):
-        recorder.finish()
-    assert recorder.finish() is None
-
-
-@pytest.mark.parametrize("suffix", CODECS)
-def test_a_recording_that_is_not_whole_leaves_the_older_one(suffix: str, tmp_path: Path) -> None:
-    """A limit on the size of files stands for a full disk: OpenCV reports neither."""
-    resource = pytest.importorskip("resource")
-    out = tmp_path / f"out{suffix}"
-    recorder = Recorder(out, fps=10, live=False)
-    recorder.add(scene(0))
-    assert recorder.finish() == out
-    older = out.read_bytes()
-    recorder = Recorder(out, fps=10, live=False)
-    handler, limits = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
-    try:
-        noise = np.random.default_rng(0)
-        for _ in range(40):
-            recorder.add(noise.integers(0, 256, (96, 128, 3), np.uint8))
-        with pytest.raises(InputError, match=r"cannot write .* whole: is its disk full"):
-            recorder.finish()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, handler)
-    assert out.read_bytes() == older
-    assert list(tmp_path.iterdir()) == [out]
-
-
-def test_a_recording_ends_before_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recorder = Recorder(tmp_path / "out.mp4", fps=10, live=False)
-    recorder.add(scene(0))
-    monkeypatch.setattr(recording, "RESERVE_BYTES", 1 << 60)
-    with pytest.raises(InputError, match="ends here"):
-        recorder.add(scene(1))
-    assert recorder.finish() == tmp_path / "out.mp4"
-    assert len(decode(tmp_path / "out.mp4")) == 1
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="no colons in file names there")
-@pytest.mark.parametrize("name", ["2026T12:30.mp4", "50% größer %03d.mp4"])
-def test_videos_of_any_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """FFmpeg would take a colon for the end of a protocol, and %03d for a series of pictures."""
-    monkeypatch.chdir(tmp_path)
-    recorder = Recorder(Path(name), fps=12, live=False)
-    recorder.add(scene(0))
-    assert recorder.finish() == Path(name)
-    assert [path.name for path in tmp_path.iterdir()] == [name]
-    assert open_source(name, realtime=False).read() is not None
-
-
 class ScriptedWindow:
     """Stands in for the screen alone: keeps what it is shown, and presses a key after every third view."""
 
@@ -654,7 +414,7 @@ class ScriptedWindow:
 
 
 def test_the_window_and_its_keys(
-    files: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    clips: Any, files: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Next garment, compare and back, screenshot, record and stop, quit."""
     shop = tmp_path / "shop"
@@ -699,11 +459,11 @@ def test_the_window_and_its_keys(
     (recording,) = here.glob("mirror-*.mp4")
     assert len(list(here.iterdir())) == 2
     assert (pictures.read(screenshot)[150, :20] == 30).all(), "not mirrored"
-    assert decode(recording)
+    assert clips.decode(recording)
 
 
 def test_a_disk_that_fills_ends_the_recording_and_keeps_it(
-    files: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    clips: Any, files: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Asked for on the command line it ends the program, begun by a key it does not."""
     monkeypatch.chdir(tmp_path)
@@ -712,14 +472,14 @@ def test_a_disk_that_fills_ends_the_recording_and_keeps_it(
     common = ["--garment", str(files / "shirt.png"), "--bundle", str(bundle), "--source"]
     with pytest.raises(InputError, match=r"out\.mp4 ends here"):
         mirror.main([*common, str(files / "clip.mp4"), "--headless", "--record", "out.mp4"])
-    assert len(decode(tmp_path / "out.mp4")) == 2
+    assert len(clips.decode(tmp_path / "out.mp4")) == 2
 
     free = iter([1 << 40, 0])
     window = ScriptedWindow("rccccq")
     monkeypatch.setattr(screen, "Window", lambda _: window)
     mirror.main([*common, str(files / "people" / "person0.png")])
     (recording,) = tmp_path.glob("mirror-*.mp4")
-    assert decode(recording)
+    assert clips.decode(recording)
 
 
 def mirror_without_a_camera(*arguments: object) -> mirror.Mirror:
@@ -729,7 +489,9 @@ def mirror_without_a_camera(*arguments: object) -> mirror.Mirror:
     return mirror.Mirror(options, source, nothing, nothing, None, None, lossless=True)  # type: ignore[arg-type]
 
 
-def test_every_recording_begun_is_kept(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_recording_begun_is_kept(
+    clips: Any, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The one asked for begins after one of a key; an interruption while it is checked loses neither."""
     monkeypatch.chdir(tmp_path)
     mine = mirror_without_a_camera("--garment", files / "shirt.png", "--record", "asked.mp4")
@@ -749,7 +511,7 @@ def test_every_recording_begun_is_kept(files: Path, tmp_path: Path, monkeypatch:
         mine._stop_recording()
     assert [path.name for path in mine._recorded][1:] == ["asked.mp4"]
     for path in mine._recorded:
-        assert len(decode(path)) == 1
+        assert len(clips.decode(path)) == 1
     assert len(list(tmp_path.iterdir())) == 2
 
 
@@ -796,101 +558,6 @@ def test_signals_break_off_nothing(files: Path, bundle: Path, monkeypatch: pytes
     assert len(gone_on) == 4
     assert {thread.name for thread in threading.enumerate()}.isdisjoint({"capture", "try-on", "wardrobe"})
     assert [signal.getsignal(each) for each in mirror.INTERRUPTIONS] == before
-
-
-@pytest.mark.parametrize("fps", [75.123, 89.913, 119.873, 503.217, 29.97, 23.976])
-@pytest.mark.parametrize("suffix", CODECS)
-def test_any_rate_can_be_recorded(fps: float, suffix: str, tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path / f"out{suffix}", fps, live=False)
-    for shade in range(5):
-        recorder.add(np.full((64, 64, 3), shade, np.uint8))
-    path = recorder.finish()
-    assert path is not None
-    assert cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FPS) == pytest.approx(fps, rel=1e-3)
-
-
-def test_a_camera_that_gives_no_picture_is_lost_and_no_more(
-    files: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """OpenCV raises where a camera's buffer is empty: the recording goes on once it is back."""
-    camera = Camera(str(files / "clip.mp4"))
-
-    class Empty:
-        def grab(self) -> bool:
-            return True
-
-        def retrieve(self) -> Any:
-            cv2.imdecode(np.zeros(0, np.uint8), cv2.IMREAD_COLOR)
-
-        def release(self) -> None:
-            pass
-
-    monkeypatch.setattr(camera, "_capture", Empty())
-    with pytest.raises(SourceLost):
-        camera.read()
-    assert camera.read().image.shape == (180, 320, 3)
-
-
-@pytest.fixture
-def devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Cameras as Linux lists them: each has a second device, which gives no pictures."""
-    folder = tmp_path / "devices"
-    for number, index, name in (
-        (0, 0, "HD Webcam"),
-        (1, 1, "HD Webcam"),
-        (12, 0, "Logitech BRIO"),
-        (3, 0, "USB HD"),
-    ):
-        device = folder / f"video{number}"
-        device.mkdir(parents=True)
-        (device / "index").write_text(f"{index}\n")
-        (device / "name").write_text(f"{name}\n")
-    (folder / "video5").mkdir()  # pulled out while it is read
-    monkeypatch.setattr(sources, "DEVICES", folder)
-    return folder
-
-
-def test_cameras_go_by_name_too(devices: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert sources.cameras() == {0: "HD Webcam", 3: "USB HD", 12: "Logitech BRIO"}
-    there_are = r"; there is 0 \(HD Webcam\); there is 3 \(USB HD\); there is 12 \(Logitech BRIO\)$"
-    for text, message in (
-        ("brio", "camera brio cannot be opened: .*"),
-        ("97", "camera 97 cannot be opened: .*"),
-        ("hd", "there are several cameras called hd"),
-        ("kodak", "there is no camera, file or folder kodak"),
-    ):
-        with pytest.raises(InputError, match=message + there_are):
-            open_source(parse_args(["--camera", text]).source, realtime=True)
-    monkeypatch.setattr(sources, "DEVICES", devices / "absent")
-    assert sources.cameras() == {}
-
-
-def test_a_camera_that_comes_back_under_another_index_is_found(
-    devices: Path, files: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A clip stands for the camera: at its end it is gone, and then it is plugged in elsewhere."""
-    opened: list[int] = []
-    capture = cv2.VideoCapture
-
-    def open_clip(address: int | str, *_: Any) -> cv2.VideoCapture:
-        opened.append(int(address))
-        return capture(str(files / "clip.mp4"))
-
-    monkeypatch.setattr(cv2, "VideoCapture", open_clip)
-    camera = open_source("BRIO", realtime=True)
-    for _ in range(FRAMES):
-        camera.read()
-    (devices / "video12").rename(devices / "away")
-    for _ in range(2):  # another camera may have its index now
-        with pytest.raises(SourceLost, match="camera BRIO is gone"):
-            camera.read()
-    (devices / "away").rename(devices / "video2")
-    before = time.monotonic()
-    frame = camera.read()
-    assert frame is not None
-    assert before <= frame.captured_at <= time.monotonic()
-    camera.close()
-    assert opened == [12, 2]
 
 
 def test_a_window_without_a_picture_says_why() -> None:

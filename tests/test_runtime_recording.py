@@ -1,0 +1,105 @@
+"""Recordings keep the time and are whole or not there, whatever their name and rate."""
+
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from engines.program import InputError
+from runtime import recording
+from runtime.recording import CODECS, LONGEST_GAP_S, Recorder
+from runtime.sources import open_source
+
+
+def test_live_recordings_keep_the_time(clips: Any, tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path / "out.mp4", fps=10, live=True)
+    for at in (0.0, 0.02, 0.5, 1.0):  # two frames at once, then gaps
+        recorder.add(np.zeros((33, 47, 3), np.uint8), at)
+    assert list(tmp_path.iterdir()) != [tmp_path / "out.mp4"]
+    assert recorder.finish() == tmp_path / "out.mp4"
+    assert recorder.finish() is None
+    assert len(clips.decode(tmp_path / "out.mp4")) == 11
+
+
+def test_recordings_leave_out_what_a_camera_was_away_for(clips: Any, tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path / "out.mp4", fps=10, live=True)
+    for at in (0.0, 0.1, 3600.0, 3600.1):
+        recorder.add(np.zeros((32, 48, 3), np.uint8), at)
+    recorder.finish()
+    assert len(clips.decode(tmp_path / "out.mp4")) == 2 + round(LONGEST_GAP_S * 10) + 2
+
+
+def test_a_recording_ends_before_the_disk_is_full(
+    clips: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder(tmp_path / "out.mp4", fps=10, live=False)
+    recorder.add(clips.scene(0))
+    monkeypatch.setattr(recording, "RESERVE_BYTES", 1 << 60)
+    with pytest.raises(InputError, match="ends here"):
+        recorder.add(clips.scene(1))
+    assert recorder.finish() == tmp_path / "out.mp4"
+    assert len(clips.decode(tmp_path / "out.mp4")) == 1
+
+
+def test_a_recording_whose_folder_vanished_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "stick"
+    folder.mkdir()
+    recorder = Recorder(folder / "out.mp4", fps=10, live=False)
+    recorder.add(np.zeros((32, 48, 3), np.uint8))
+    shutil.rmtree(folder)
+    with pytest.raises(InputError, match=r"cannot write .*out\.mp4"):
+        recorder.finish()
+    assert recorder.finish() is None
+
+
+@pytest.mark.parametrize("suffix", CODECS)
+def test_a_recording_that_is_not_whole_leaves_the_older_one(clips: Any, suffix: str, tmp_path: Path) -> None:
+    """A limit on the size of files stands for a full disk: OpenCV reports neither."""
+    resource = pytest.importorskip("resource")
+    out = tmp_path / f"out{suffix}"
+    recorder = Recorder(out, fps=10, live=False)
+    recorder.add(clips.scene(0))
+    assert recorder.finish() == out
+    older = out.read_bytes()
+    recorder = Recorder(out, fps=10, live=False)
+    handler, limits = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        noise = np.random.default_rng(0)
+        for _ in range(40):
+            recorder.add(noise.integers(0, 256, (96, 128, 3), np.uint8))
+        with pytest.raises(InputError, match=r"cannot write .* whole: is its disk full"):
+            recorder.finish()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert out.read_bytes() == older
+    assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize("fps", [75.123, 89.913, 119.873, 503.217, 29.97, 23.976])
+@pytest.mark.parametrize("suffix", CODECS)
+def test_any_rate_can_be_recorded(fps: float, suffix: str, tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path / f"out{suffix}", fps, live=False)
+    for shade in range(5):
+        recorder.add(np.full((64, 64, 3), shade, np.uint8))
+    path = recorder.finish()
+    assert path is not None
+    assert cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FPS) == pytest.approx(fps, rel=1e-3)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no colons in file names there")
+@pytest.mark.parametrize("name", ["2026T12:30.mp4", "50% größer %03d.mp4"])
+def test_videos_of_any_name(clips: Any, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FFmpeg would take a colon for the end of a protocol, and %03d for a series of pictures."""
+    monkeypatch.chdir(tmp_path)
+    recorder = Recorder(Path(name), fps=12, live=False)
+    recorder.add(clips.scene(0))
+    assert recorder.finish() == Path(name)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert open_source(name, realtime=False).read() is not None

@@ -1,0 +1,226 @@
+"""Cameras, videos and pictures: at their pace or every frame, lost and found again."""
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from engines.program import InputError
+from runtime import sources
+from runtime.options import parse_args
+from runtime.recording import Recorder
+from runtime.sources import Camera, SourceLost, Stills, VideoFile, open_source
+
+Pixels = NDArray[np.uint8]
+
+
+def test_video_files_are_read_whole_or_at_their_pace(clips: Any, files: Path) -> None:
+    clip = files / "clip.mp4"
+    every = open_source(str(clip), realtime=False)
+    assert isinstance(every, VideoFile)
+    assert (every.length, every.fps) == (clips.FRAMES, 12)
+    assert [frame.index for frame in iter(every.read, None)] == list(range(clips.FRAMES))
+    paced = open_source(str(clip), realtime=True)
+    started = time.monotonic()
+    assert paced.read() is not None
+    time.sleep(0.5)  # a slow reader: six frames are filmed meanwhile
+    late = paced.read()
+    assert late is not None
+    assert 4 <= late.index <= 7
+    while (frame := paced.read()) is not None:
+        last = frame.index
+    assert last == clips.FRAMES - 1
+    assert time.monotonic() - started > 0.9 * clips.FRAMES / 12
+
+
+def test_a_video_decoded_slower_than_its_pace_goes_on(
+    clips: Any, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Skipping gains nothing there: most of its frames are shown, with no standstill that grows."""
+    paced = open_source(str(files / "clip.mp4"), realtime=True)
+    assert isinstance(paced, VideoFile)
+    paced.fps = 100.0
+    decode = paced._decode
+
+    def slowly() -> Pixels | None:
+        time.sleep(0.013)
+        return decode()
+
+    monkeypatch.setattr(paced, "_decode", slowly)
+    shown = [frame.index for frame in iter(paced.read, None)]
+    assert len(shown) > clips.FRAMES / 2
+    assert max(np.diff(shown)) <= 2
+
+
+def test_a_damaged_video_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    writer = Recorder(tmp_path / "whole.avi", 25, live=False)
+    for shade in range(50):
+        writer.add(np.full((64, 64, 3), shade, np.uint8))
+    whole = writer.finish()
+    assert whole is not None
+    (tmp_path / "cut.avi").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    for name, told in (("whole.avi", 0), ("cut.avi", 1)):
+        caplog.clear()
+        source = open_source(str(tmp_path / name), realtime=False)
+        frames = len(list(iter(source.read, None)))
+        assert (frames == 50) == (told == 0)
+        assert len(caplog.messages) == told
+    assert f"ends after {frames} of 50 frames" in caplog.text
+
+
+def test_pictures_go_round_on_a_screen_and_once_without(files: Path) -> None:
+    once = open_source(str(files / "people"), realtime=False)
+    assert isinstance(once, Stills)
+    assert once.length == 2
+    assert len(list(iter(once.read, None))) == 2
+    show = open_source(str(files / "people" / "person0.png"), realtime=True)
+    assert [frame.index for frame in (show.read(), show.read(), show.read()) if frame] == [0, 1, 2]
+
+
+def test_broken_pictures_are_left_out(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each once, or in a slide show, where one that vanishes is no longer shown."""
+    for name in ("1.png", "3.png"):
+        shutil.copy(files / "people" / "person0.png", tmp_path / name)
+    for name in ("0.png", "2.png"):
+        (tmp_path / name).write_bytes(b"no picture")
+    monkeypatch.setattr(Stills, "RATE", 100.0)
+    monkeypatch.setattr(Stills, "SECONDS_EACH", 0.01)
+    once, show = (open_source(str(tmp_path), realtime) for realtime in (False, True))
+    assert [frame.index for frame in iter(once.read, None)] == [0, 1]
+    assert sum("0.png is not a picture" in line for line in caplog.messages) == 2
+    for index in range(8):
+        if index == 4:
+            (tmp_path / "3.png").unlink()
+        if index == 6:
+            (tmp_path / "1.png").unlink()
+        frame = show.read()
+        assert frame is not None
+        assert frame.index == index
+    for name in ("1.png", "3.png"):
+        (tmp_path / name).write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"0\.png is not a picture"):
+        open_source(str(tmp_path), realtime=False)
+
+
+def test_a_camera_is_opened_again_after_it_was_lost(clips: Any, files: Path, tmp_path: Path) -> None:
+    """A clip that ends and is taken away stands for a camera pulled out: OpenCV opens both by address."""
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes((files / "clip.mp4").read_bytes())
+    camera = Camera(str(clip))
+    for index in range(clips.FRAMES):
+        assert camera.read().index == index
+    moved = clip.rename(tmp_path / "away.mp4")
+    for _ in range(2):
+        with pytest.raises(SourceLost, match="is gone, trying again"):
+            camera.read()
+    moved.rename(clip)
+    assert camera.read().index == clips.FRAMES
+    camera.close()
+
+
+def test_a_camera_that_gives_no_picture_is_lost_and_no_more(
+    files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenCV raises where a camera's buffer is empty: the recording goes on once it is back."""
+    camera = Camera(str(files / "clip.mp4"))
+
+    class Empty:
+        def grab(self) -> bool:
+            return True
+
+        def retrieve(self) -> Any:
+            cv2.imdecode(np.zeros(0, np.uint8), cv2.IMREAD_COLOR)
+
+        def release(self) -> None:
+            pass
+
+    monkeypatch.setattr(camera, "_capture", Empty())
+    with pytest.raises(SourceLost):
+        camera.read()
+    assert camera.read().image.shape == (180, 320, 3)
+
+
+@pytest.fixture
+def devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Cameras as Linux lists them: each has a second device, which gives no pictures."""
+    folder = tmp_path / "devices"
+    for number, index, name in (
+        (0, 0, "HD Webcam"),
+        (1, 1, "HD Webcam"),
+        (12, 0, "Logitech BRIO"),
+        (3, 0, "USB HD"),
+    ):
+        device = folder / f"video{number}"
+        device.mkdir(parents=True)
+        (device / "index").write_text(f"{index}\n")
+        (device / "name").write_text(f"{name}\n")
+    (folder / "video5").mkdir()  # pulled out while it is read
+    monkeypatch.setattr(sources, "DEVICES", folder)
+    return folder
+
+
+def test_cameras_go_by_name_too(devices: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sources.cameras() == {0: "HD Webcam", 3: "USB HD", 12: "Logitech BRIO"}
+    there_are = r"; there is 0 \(HD Webcam\); there is 3 \(USB HD\); there is 12 \(Logitech BRIO\)$"
+    for text, message in (
+        ("brio", "camera brio cannot be opened: .*"),
+        ("97", "camera 97 cannot be opened: .*"),
+        ("hd", "there are several cameras called hd"),
+        ("kodak", "there is no camera, file or folder kodak"),
+    ):
+        with pytest.raises(InputError, match=message + there_are):
+            open_source(parse_args(["--camera", text]).source, realtime=True)
+    monkeypatch.setattr(sources, "DEVICES", devices / "absent")
+    assert sources.cameras() == {}
+
+
+def test_a_camera_that_comes_back_under_another_index_is_found(
+    clips: Any, devices: Path, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clip stands for the camera: at its end it is gone, and then it is plugged in elsewhere."""
+    opened: list[int] = []
+    capture = cv2.VideoCapture
+
+    def open_clip(address: int | str, *_: Any) -> cv2.VideoCapture:
+        opened.append(int(address))
+        return capture(str(files / "clip.mp4"))
+
+    monkeypatch.setattr(cv2, "VideoCapture", open_clip)
+    camera = open_source("BRIO", realtime=True)
+    for _ in range(clips.FRAMES):
+        camera.read()
+    (devices / "video12").rename(devices / "away")
+    for _ in range(2):  # another camera may have its index now
+        with pytest.raises(SourceLost, match="camera BRIO is gone"):
+            camera.read()
+    (devices / "away").rename(devices / "video2")
+    before = time.monotonic()
+    frame = camera.read()
+    assert frame is not None
+    assert before <= frame.captured_at <= time.monotonic()
+    camera.close()
+    assert opened == [12, 2]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "rtsp://user:secret@127.0.0.1:9/stream",
+        "rtsp://user:p@secret@127.0.0.1:9/stream",
+        "RTSP://user:secret@127.0.0.1:9/stream",
+        "rtsp://user:p/secret@127.0.0.1:9/stream",
+        "http://127.0.0.1:9/secret/stream?mirror=0",
+        "http://127.0.0.1:9?password=secret",
+    ],
+)
+def test_secrets_in_addresses_are_not_shown(address: str) -> None:
+    with pytest.raises(InputError, match=r"^(rtsp|RTSP|http)://127.0.0.1:9 cannot be opened") as failure:
+        open_source(address, realtime=True)
+    assert "secret" not in str(failure.value)
