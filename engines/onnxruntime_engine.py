@@ -22,8 +22,8 @@ class OnnxRuntimeEngine(HostEngine):
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.set_denormal_as_zero", "1")
         try:
-            # The last option also changes the floating-point mode of the thread that makes the session, for
-            # good: not the caller's, whose own numbers may be small.
+            # The last option also changes the floating-point mode of the thread that makes a process's first
+            # session, for good: not the caller's, whose own numbers may be small.
             self._session: ort.InferenceSession | None = self._thread.submit(
                 ort.InferenceSession, str(bundle.path(graph)), options, providers=["CPUExecutionProvider"]
             ).result()

@@ -1,5 +1,6 @@
 """What every engine offers, so that no caller needs to know which backend it holds."""
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +36,7 @@ class Engine(ABC):
 
     backend: str
     in_flight = 1  # how many runs may be begun before the first one's results are collected
+    run_ms = 0.0  # how long the run took whose results were collected last
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     _closed = False
@@ -48,8 +50,8 @@ class Engine(ABC):
         """Begin a run, and compute while the caller does other things.
 
         The function returned waits for what `run` returns, and is called once. Inputs bound before it hold
-        for this run, later ones for later runs. An engine with `in_flight` above 1 copies beside the
-        computation of another run.
+        for this run, later ones for later runs; `feeds` stay as they are until the results are there. An
+        engine with `in_flight` above 1 copies beside the computation of another run.
         """
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -113,7 +115,17 @@ class HostEngine(Engine):
         self.check(feeds)
         merged = {**self._bound, **feeds}
         self.require(merged)
-        return self._thread.submit(self.infer, merged).result
+        run = self._thread.submit(self._timed, merged)
+
+        def collect() -> dict[str, Array]:
+            results, self.run_ms = run.result()
+            return results
+
+        return collect
+
+    def _timed(self, feeds: Mapping[str, Array]) -> tuple[dict[str, Array], float]:
+        started = time.perf_counter()
+        return self.infer(feeds), 1e3 * (time.perf_counter() - started)
 
     def close(self) -> None:
         self._closed = True
@@ -151,15 +163,18 @@ class PipelinedEngine(Engine, Generic[R]):
         run = next((run for run in self._runs if not run.busy), None)
         if run is None:
             raise EngineError(f"{self.in_flight} runs are under way: collect the results of one first")
+        began = time.perf_counter()
         self.launch(run, feeds)
         run.busy = True
-        return lambda: self._collect(run)
+        return lambda: self._collect(run, began)
 
-    def _collect(self, run: R) -> dict[str, Array]:
+    def _collect(self, run: R, began: float) -> dict[str, Array]:
         self.require_open()
         if not run.busy:
             raise EngineError("the results of this run have been collected already")
         try:
-            return self.wait(run)
+            results = self.wait(run)
+            self.run_ms = 1e3 * (time.perf_counter() - began)  # with its wait for the run before
+            return results
         finally:
             run.busy = False

@@ -45,7 +45,7 @@ def fit(session: Session, garment: Garment) -> Fitted:
 class Begun:
     """A picture whose try-on is under way, in the garment worn when it was begun.
 
-    anew: nobody was there before, so nothing of the pictures before holds in it.
+    rest: how often nobody had been there before. Nothing of the pictures before a rest holds after it.
     """
 
     image: Pixels
@@ -53,19 +53,11 @@ class Begun:
     crop: Crop
     person: NDArray[np.float32]
     garment: Garment
-    anew: bool
+    rest: int
     collect: Callable[[], dict[str, NDArray[np.float32]]]
     preprocess_ms: float
-    began: float  # time.perf_counter
     outputs: dict[str, NDArray[np.float32]] | None = None  # once they are there
     network_ms: float = 0.0
-
-    def wait(self) -> dict[str, NDArray[np.float32]]:
-        """What the network computed, once it has. Raises what the engine raises."""
-        if self.outputs is None:
-            self.outputs = self.collect()
-            self.network_ms = 1e3 * (time.perf_counter() - self.began)
-        return self.outputs
 
 
 class Dresser:
@@ -80,14 +72,14 @@ class Dresser:
         self._framing = framing
         self._smoothing = smoothing
         self._garment: Garment | None = None
-        self._rested = False  # since the last picture begun
+        self._rests = 0
         self._shown: Garment | None = None  # of the last picture finished
-        self._scene = 0  # likewise
+        self._when = (0, 0)  # its scene and rest
         self._level: int | None = None  # of the cloth, likewise
 
     @property
     def ahead(self) -> int:
-        """How many further pictures may be begun before the first is finished; 0 where that gains nothing."""
+        """How many further pictures may be begun before the first is computed; 0 where that gains nothing."""
         return self._session.tryon.in_flight - 1
 
     def wear(self, fitted: Fitted) -> None:
@@ -108,7 +100,7 @@ class Dresser:
         return None if begun is None else self.finish(begun)
 
     def begin(self, image: Pixels, scene: int = 0) -> Begun | None:
-        """Give a picture to the network; on a GPU that computes beside what comes next on this thread.
+        """Give a picture to the network, which computes beside what comes next on this thread.
 
         None where nobody has been there for long. scene: another one than of the picture before has nothing
         in common with it.
@@ -118,32 +110,38 @@ class Dresser:
         started = time.perf_counter()
         crop = self._framing.crop(image, scene)
         if self._idle_s is not None and self._framing.alone_s > self._idle_s:
-            self._rested = True
+            self._rests += 1
             return None
         person = np.empty((1, 3, self._session.bundle.height, self._session.bundle.width), np.float32)
         _native.preprocess(image, crop, person)
-        prepared = time.perf_counter()
+        preprocess_ms = 1e3 * (time.perf_counter() - started)
         collect = self._session.begin(person)
-        preprocess_ms = 1e3 * (prepared - started)
-        anew, self._rested = self._rested, False
-        return Begun(image, scene, crop, person, self._garment, anew, collect, preprocess_ms, prepared)
+        return Begun(image, scene, crop, person, self._garment, self._rests, collect, preprocess_ms)
+
+    def wait(self, begun: Begun) -> dict[str, NDArray[np.float32]]:
+        """What the network computed of a begun picture, once it has. Raises what the engine raises."""
+        if begun.outputs is None:
+            begun.outputs = begun.collect()
+            begun.network_ms = self._session.tryon.run_ms
+        return begun.outputs
 
     def finish(self, begun: Begun) -> StageTimes:
         """Draw the try-on into a begun picture, in the order in which they were begun."""
         person, garment, crop = begun.person, begun.garment, begun.crop
-        outputs = begun.wait()
+        outputs = self.wait(begun)
         computed = time.perf_counter()
         flow, worn = outputs["flow"], outputs["composite_mask"]
         rendered = anchor_colours(person, outputs["rendered"], worn)
         tryon = outputs["tryon"] + (1 - worn) * (rendered - outputs["rendered"])
         mask = show_through(worn, garment.mask, flow)
         changed = matte(person, tryon, worn)
-        anew = begun.anew or garment is not self._shown or begun.scene != self._scene
+        when = (begun.scene, begun.rest)
+        anew = garment is not self._shown or when != self._when
         if self._smoothing:
             if anew:
                 self._smoothing.reset()
             flow, mask, changed = self._smoothing(person, flow, mask, changed)
-        self._shown, self._scene = garment, begun.scene
+        self._shown, self._when = garment, when
         changed = fade_inner_edges(changed, crop, *begun.image.shape[:2])
         finer = cloth.reduction(flow, mask, garment.cloths[0].shape[:2], (crop[3], crop[2]))
         self._level = cloth.level(finer, None if anew else self._level, len(garment.cloths))

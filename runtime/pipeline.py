@@ -184,21 +184,22 @@ class Pipeline:
                 self._garment, self._fitted = self._fitted.garment, None
             return _Underway(frame, camera, self._garment, self._dresser.begin(frame.image, frame.scene))
         except Exception as error:  # whatever an engine raises: the plain camera is shown, and it goes on
-            self._failed(error)
-            return _Underway(frame, camera, self._garment, None, failed=True)
+            return _Underway(frame, camera, self._garment, None, error)
 
     def _computed(self, underway: "_Underway") -> "_Underway":
-        """The same once the network is done with it."""
+        """The same once the network is done with it. What went wrong is told now, in the frames' order."""
         try:
+            if underway.error is not None:
+                raise underway.error
             if underway.begun is not None:
-                underway.begun.wait()
+                self._dresser.wait(underway.begun)
         except Exception as error:
             self._failed(error)
-            return replace(underway, begun=None, failed=True)
+            return replace(underway, begun=None, error=error)
         return underway
 
     def _finish(self, underway: "_Underway") -> Result:
-        frame, times, failed = underway.frame, None, underway.failed
+        frame, times, failed = underway.frame, None, underway.error is not None
         try:
             if underway.begun is not None:
                 times = self._dresser.finish(underway.begun)
@@ -250,4 +251,4 @@ class _Underway:
     camera: Pixels
     garment: Garment | None
     begun: Begun | None
-    failed: bool = False
+    error: Exception | None = None
