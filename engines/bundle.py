@@ -94,6 +94,9 @@ def load(folder: str | Path) -> Bundle:
     """Read and verify a bundle. Raises EngineError naming what is missing, foreign or damaged."""
     folder = Path(folder)
     manifest = folder / MANIFEST
+    if not folder.is_dir():
+        what = "is a file, not the folder of a bundle" if folder.exists() else "does not exist"
+        raise EngineError(f"{folder} {what}. Make a bundle with `python export/build_engine.py --out DIR`.")
     if not manifest.is_file():
         raise EngineError(
             f"{folder} is not a bundle: it has no {MANIFEST}. "
@@ -138,7 +141,7 @@ def load(folder: str | Path) -> Bundle:
 def _verify(folder: Path, part: Graph | Part) -> None:
     path = folder / part.file
     if path.parent != folder or not path.is_file():
-        raise EngineError(f"{folder / MANIFEST} names {part.file}, which is not in the bundle.")
+        raise EngineError(f"{folder / MANIFEST} names {part.file}, which is missing; export it again.")
     if sha256(path) != part.sha256:
         raise EngineError(
             f"{path} is not the file that {MANIFEST} describes: its SHA-256 differs. "

@@ -16,6 +16,7 @@ RINGING = 16  # pixels of the photo: the blocks in which JPEG keeps colour
 EDGE_FRACTION = 0.4  # near the half-way point between background and garment, less for blurred edges
 SMOOTHING = 0.003  # of the height: the outline's steps, not its folds
 LEAST_AREA = 0.01
+ADVICE = "photograph it on a plain one of another colour, or give a mask, such as a PNG's transparency"
 
 
 def plain_background_mask(photo: Pixels) -> Pixels:
@@ -30,7 +31,7 @@ def plain_background_mask(photo: Pixels) -> Pixels:
     small = np.asarray(cv2.resize(photo, size, interpolation=cv2.INTER_AREA), np.uint8)
     distance, noise = background_distance(small)
     if noise > 8:
-        raise InputError("the background is not plain enough to find the garment; give its mask as well")
+        raise InputError(f"the background is not plain enough to find the garment; {ADVICE}")
     threshold = max(LEAST_CONTRAST, NOISE_MARGIN * noise)
     ringing = max(1, round(RINGING * scale))
     nearby = cv2.dilate(distance, square(ringing + 1))
@@ -43,7 +44,7 @@ def plain_background_mask(photo: Pixels) -> Pixels:
     silhouette = fill_outline((certain > 0) | (pale > 0))
     area = np.count_nonzero(silhouette) / silhouette.size
     if area < LEAST_AREA:
-        raise InputError("no garment stands out from the background; give its mask as well")
+        raise InputError(f"no garment stands out from the background; {ADVICE}")
     enlarged = cv2.resize(silhouette, (width, height), interpolation=cv2.INTER_LINEAR)
     enlarged = cv2.GaussianBlur(enlarged, (0, 0), SMOOTHING * height)
     return np.where(enlarged > 127, 255, 0).astype(np.uint8)

@@ -14,6 +14,7 @@ from engines.whole_file import write_whole
 
 Pixels = NDArray[np.uint8]
 SUFFIXES = picture_files.SUFFIXES
+MOST_GREY = 0.2  # of a mask's pixels: outlines of fine lace, smoothed
 
 log = logging.getLogger(__name__)
 
@@ -64,8 +65,12 @@ def shrunk(picture: Pixels, side: int) -> Pixels:
 
 
 def read_mask(path: Path) -> Pixels:
-    """A mask as uint8 [H, W], 255 inside and 0 outside. Raises InputError."""
-    return np.where(read(path).max(axis=2) >= 128, 255, 0).astype(np.uint8)
+    """A mask as uint8 [H, W], 255 inside and 0 outside. Raises InputError, also where it looks like none."""
+    levels = read(path).max(axis=2)
+    between = np.count_nonzero((levels > 40) & (levels < 215)) / levels.size
+    if between > MOST_GREY:
+        raise InputError(f"{path} is no mask: that is white on the garment, and black elsewhere")
+    return np.where(levels >= 128, 255, 0).astype(np.uint8)
 
 
 def write(path: Path, picture: Pixels) -> None:

@@ -59,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     pairs = pair_up(args.person, args.garment, args.pairs)
     if many and args.out.exists() and not args.out.is_dir():
         raise InputError(f"{args.out} is a file; many results need a folder")
+    if many and args.out.suffix.lower() in pictures.SUFFIXES and not args.out.is_dir():
+        raise InputError(f"{args.out} has a picture's name; many results need a folder")
     if args.mask is not None and args.mask.is_file() and args.garment.is_dir():
         raise InputError(
             f"--mask {args.mask} is one garment's; for a folder of garments give a folder of masks"

@@ -47,6 +47,7 @@ class Wardrobe:
         """
         self._entries = {number: Entry(path, first_version(path)) for number, path in enumerate(paths)}
         self._next = len(paths)  # number
+        self._broken: set[int] = set()
         self._prepare = prepare
         self._notices = notices
         self._listing = listing
@@ -68,6 +69,7 @@ class Wardrobe:
                 return number, self._prepare(entry.path)
             except InputError as error:
                 failures.append(error)
+                self._broken.add(number)
                 if tries > 1:
                     log.warning("left out: %s", error)
         raise failures[0]
@@ -83,14 +85,31 @@ class Wardrobe:
         return {number: entry.path for number, entry in self._entries.items()}
 
     @property
+    def on_offer(self) -> Mapping[int, Path]:
+        """`paths` without those that were found broken; mended, a file is another garment."""
+        with self._changed:
+            return {n: entry.path for n, entry in self._entries.items() if n not in self._broken}
+
+    @property
     def wanted(self) -> int:
         """The number of the garment asked for last."""
         return self._wanted
 
+    @property
+    def chosen(self) -> int:
+        """The number of the garment asked for last, or of the one worn where that is broken."""
+        with self._changed:
+            return self._worn if self._wanted in self._broken else self._wanted
+
+    def set_broken(self, number: int) -> None:
+        """Offer a garment no more, whose photo cannot be used."""
+        with self._changed:
+            self._broken.add(number)
+
     def select(self, step: int) -> None:
         """Ask for the garment `step` places after the one asked for last; goes round at the ends."""
         with self._changed:
-            numbers = list(self._entries)
+            numbers = [n for n in self._entries if n == self._wanted or n not in self._broken]
             self._wanted = numbers[(numbers.index(self._wanted) + step) % len(numbers)]
             self._changed.notify_all()
 
@@ -181,6 +200,8 @@ class Wardrobe:
             except Exception as error:  # whatever a decoder or an engine raises: the garment before stays on
                 self._notices.set("garment", str(error))
                 with self._changed:
+                    if isinstance(error, InputError):  # the photo's own fault
+                        self._broken.add(wanted)
                     # The file may be mended: it is tried until another is wanted.
                     self._changed.wait_for(
                         lambda: self._closed.is_set() or self._wanted != wanted,  # noqa: B023
@@ -191,6 +212,7 @@ class Wardrobe:
                 continue
             self._notices.clear("garment")
             with self._changed:
+                self._broken.discard(wanted)
                 self._worn, self._ready = wanted, fitted
 
 

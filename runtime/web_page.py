@@ -1,6 +1,7 @@
 """The mirror in a browser: its picture, and a remote control for phones. Needs the extra `web`."""
 
 import asyncio
+import errno
 import importlib.resources
 import logging
 import math
@@ -131,6 +132,8 @@ class WebPage:
             reason = "there is no such host"
             if isinstance(error, OSError) and not isinstance(error, socket.gaierror) and error.errno:
                 reason = os.strerror(error.errno)
+                if error.errno == errno.EADDRINUSE:
+                    reason += "; choose another port, or end what uses it, such as another mirror"
             raise InputError(f"cannot serve on {address.host}:{address.port}: {reason}") from error
         bound, port = self._server.sockets[0].getsockname()[:2]
         self.address, self._bound = Address(address.host, int(port)), str(bound)
@@ -204,6 +207,7 @@ class WebPage:
         app = self._web.Application(middlewares=[guard], client_max_size=LARGEST_PHOTO)
         app.add_routes(
             [
+                self._web.get("/{key}", self._without_slash),
                 self._web.get("/{key}/", self._page),
                 self._web.get("/{key}/state", self._state),
                 self._web.get("/{key}/stream", self._stream, allow_head=False),
@@ -248,6 +252,10 @@ class WebPage:
     def _owns(self, request: "web.Request") -> bool:
         return secrets.compare_digest(request.match_info.get("key", "").encode(), self._key.encode())
 
+    async def _without_slash(self, request: "web.Request") -> "web.Response":
+        """As somebody types the address. Relative: a server before this one may put a path before it."""
+        raise self._web.HTTPFound(f"{request.match_info['key']}/", headers=HEADERS)
+
     async def _page(self, _request: "web.Request") -> "web.Response":
         page = (importlib.resources.files("runtime") / "page.html").read_text("utf-8")
         return self._web.Response(text=page, content_type="text/html", headers=HEADERS)
@@ -258,9 +266,9 @@ class WebPage:
             "owner": owns,
             "adds": owns and self._folder is not None,
             "garments": [
-                {"number": number, "name": path.stem} for number, path in self._wardrobe.paths.items()
+                {"number": number, "name": path.stem} for number, path in self._wardrobe.on_offer.items()
             ],
-            "wanted": self._wardrobe.wanted,
+            "wanted": self._wardrobe.chosen,
             "worn": shown.result.garment.name if shown and shown.result.garment else None,
             "fps": round(shown.rate, 1) if shown else None,
             "latency_ms": round(shown.result.latency_ms) if shown else None,
@@ -336,6 +344,7 @@ class WebPage:
                         number: made
                     }
                 except InputError as error:
+                    self._wardrobe.set_broken(number)
                     raise self._web.HTTPNotFound(text="this garment's photo cannot be read") from error
         return self._web.Response(body=self._thumbnails[number], content_type="image/jpeg", headers=HEADERS)
 

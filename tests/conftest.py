@@ -62,9 +62,9 @@ def clips() -> types.ModuleType:
     return _beside("clips")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def files(clips: types.ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of a clip, two pictures of a person and a garment with its mask; only to be read."""
+    """A folder of a clip, two pictures of a person and a garment with its mask."""
     folder = tmp_path_factory.mktemp("files")
     clips.write_files(folder)
     return folder

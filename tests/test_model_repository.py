@@ -160,5 +160,5 @@ def test_command(bundle32: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     script = [sys.executable, str(ROOT / "export/model_repository.py"), "--bundle", "none", "--out", "x"]
     done = subprocess.run(script, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: none is not a bundle")
+    assert done.stderr.startswith("error: none does not exist")
     assert json.loads((bundle32 / "bundle.json").read_text())["opset"] == 17

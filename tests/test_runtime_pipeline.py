@@ -347,6 +347,8 @@ def test_garments_change_in_the_background_and_broken_ones_are_told(session: eng
         time.sleep(0.01)
     assert notices.current() == ["broken is not a picture"]
     assert wardrobe.take() is None
+    assert list(wardrobe.on_offer.values()) == [Path("first")]
+    assert (wardrobe.wanted, wardrobe.chosen) == (1, 0)
     broken.clear()  # the file is mended
     second = None
     while second is None and time.monotonic() < deadline:
@@ -355,7 +357,24 @@ def test_garments_change_in_the_background_and_broken_ones_are_told(session: eng
     assert second is not None
     assert second.garment.name == "broken"
     assert notices.current() == []
+    assert (wardrobe.on_offer, wardrobe.chosen) == (wardrobe.paths, 1)
     wardrobe.close()
+
+
+def test_a_broken_garment_is_passed_over() -> None:
+    def prepare_named(path: Path) -> Fitted:
+        if path.name == "broken":
+            raise InputError("broken is not a picture")
+        return Fitted(prepare(path.name, *square_garment()[1:], HEIGHT, WIDTH), {})
+
+    wardrobe = Wardrobe([Path("broken"), Path("a"), Path("b")], prepare_named, Notices(), asked_for=False)
+    assert list(wardrobe.on_offer) == [1, 2]
+    for step, wanted in ((1, 2), (1, 1), (-1, 2)):
+        wardrobe.select(step)
+        assert wardrobe.wanted == wanted
+    wardrobe.set_broken(2)  # found by its thumbnail
+    wardrobe.select(1)
+    assert wardrobe.wanted == 1
 
 
 def test_garments_come_change_and_go_while_the_mirror_runs(tmp_path: Path) -> None:

@@ -158,8 +158,11 @@ def test_an_interrupted_recording_is_whole(
         ({"--garment": "FILES/people"}, "people is a folder; give it as --garments"),
         ({"--garment": "no.png"}, "no.png does not exist"),
         ({"--garment": "FILES/shirt.txt"}, "not a picture"),
-        ({"--mask": "FILES/people/person0.png"}, "pixels, but its photo"),
+        ({"--mask": "FILES/people/person0.png"}, "person0.png is no mask: that is white on the garment"),
+        ({"--mask": "FILES/small_mask.png"}, "pixels, but its photo"),
         ({"--bundle": "FILES/people"}, "has no bundle.json"),
+        ({"--bundle": "FILES/clip.mp4"}, "clip.mp4 is a file, not the folder of a bundle"),
+        ({"--bundle": "no/such"}, "no/such does not exist"),
         ({"--bundle": "FILES/foreign"}, "format version 99"),
         ({"--bundle": "FILES/damaged"}, "SHA-256 differs"),
         ({"--engine": "steam"}, "argument --engine: invalid choice: 'steam'"),
@@ -178,6 +181,7 @@ def test_bad_input_is_one_sentence(
 ) -> None:
     for name in ("shirt.txt", "broken.png"):
         (files / name).write_text("no picture")
+    pictures.write(files / "small_mask.png", np.full((64, 48), 255, np.uint8))
     for name in ("foreign", "damaged"):
         (files / name).mkdir(exist_ok=True)
         for path in bundle.iterdir():
@@ -253,11 +257,12 @@ def test_many_photos_are_checked_before_any_is_made(
         (("--garment", files, "--mask", files / "shirt_mask.png"), "give a folder of masks"),
         (("--garment", files, "--pairs", pairs), "two.png does not exist"),
         (("--garment", files, "--engine", "steam"), "invalid choice: 'steam' (choose from"),
+        (("--garment", files, "--out", tmp_path / "out.png"), "out.png has a picture's name; many results"),
     ):
-        arguments = ("--person", people, *flags, "--bundle", bundle, "--out", tmp_path / "out")
+        arguments = ("--person", people, "--bundle", bundle, "--out", tmp_path / "out", *flags)
         with pytest.raises(InputError, match=re.escape(message)):
             tryon.main([str(argument) for argument in arguments])
-    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.glob("out*"))
 
 
 def test_of_many_photos_broken_ones_are_left_out(

@@ -170,8 +170,20 @@ def test_what_is_not_there(page: WebPage) -> None:
     status, body = ask(page.url + "garments/2.jpg")
     assert status == 404
     assert body == b"this garment's photo cannot be read", "without the names of folders"
+    on_offer = json.loads(ask(page.url + "state")[1])["garments"]
+    assert [garment["name"] for garment in on_offer] == ["1red", "2green"], "a broken one is offered no more"
     assert ask(page.url + "garments/" + "9" * 5000 + ".jpg")[0] in (404, 414, 400)
     assert ask(page.url + "photo.jpg")[0] == 404
+
+
+def test_an_address_without_its_last_slash_leads_to_the_page(page: WebPage, shared: WebPage) -> None:
+    for each in (page, shared):
+        assert ask(each.url.rstrip("/")) == ask(each.url)
+    connection = http.client.HTTPConnection(page.url.split("/")[2], timeout=10)
+    with contextlib.closing(connection):
+        connection.request("GET", page.url.removeprefix("http://" + page.url.split("/")[2]).rstrip("/"))
+        where = connection.getresponse().headers["Location"]
+    assert where == page.url.split("/")[3] + "/", "relative: it holds below a path, too"
 
 
 def test_garments_are_shown_small_and_on_white(page: WebPage) -> None:
@@ -692,7 +704,9 @@ def test_where_nothing_can_be_served(wardrobe: Wardrobe, monkeypatch: pytest.Mon
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(InputError, match=f"cannot serve on 127.0.0.1:{port}: Address already in use$"):
+        with pytest.raises(
+            InputError, match=f"cannot serve on 127.0.0.1:{port}: Address already in use; choose another"
+        ):
             WebPage(Address("127.0.0.1", port), None, wardrobe, Notices())
     with pytest.raises(InputError, match=r"cannot serve on a\.\.b:80: there is no such host"):
         WebPage(Address("a..b", 80), None, wardrobe, Notices())

@@ -172,13 +172,20 @@ def digests(folder: Path) -> dict[str, str]:
 def write_checksums(folder: Path, file: Path) -> None:
     """One line a sample, as `sha256sum` writes and reads it: 64 hexadecimal digits, two spaces, the name."""
     text = "".join(f"{digest}  {name}\n" for name, digest in digests(folder).items())
-    write_whole(file, text.encode())
+    try:
+        write_whole(file, text.encode())
+    except OSError as error:
+        raise InputError(f"cannot write {file}: {error.strerror}") from error
 
 
 def checksum_problems(folder: Path, file: Path) -> Iterator[str]:
     """How a folder of layers differs from the checksums in a file; `ValueError` if that holds others."""
     wanted = {}
-    for number, line in enumerate(file.read_text().splitlines(), 1):
+    try:
+        lines = file.read_text().splitlines()
+    except OSError as error:
+        raise InputError(f"cannot read the checksums {file}: {error.strerror}") from error
+    for number, line in enumerate(lines, 1):
         match = re.fullmatch(r"([0-9a-f]{64}) [ *]([0-9]+\.zip)", line)
         if match is None:
             raise ValueError(f"{file}, line {number}: not a checksum and a name: {line[:80]!r}")

@@ -113,7 +113,10 @@ def generate(order: Order, workers: int = 1, progress: bool = True) -> Counter[s
 
 def _claim(out: Path, order: Order | ClipOrder) -> None:
     """Note what a folder holds; `ValueError` if it already holds another order's samples."""
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {out}: {error.strerror}") from error
     note = out / "order.json"
     wanted = {k: v for k, v in asdict(order).items() if k not in ("out", "count", "assets")}
     wanted = {**json.loads(json.dumps(wanted)), "assets": order.assets is not None}
@@ -214,9 +217,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--video", action="store_true", help="clips of one moving person each instead of single samples"
     )
-    parser.add_argument("--seconds", type=float, default=5.0, help="length of a clip (5)")
-    parser.add_argument("--fps", type=float, default=25.0, help="frames a second of a clip (25)")
+    parser.add_argument("--seconds", type=float, help="length of a clip (5)")
+    parser.add_argument("--fps", type=float, help="frames a second of a clip (25)")
     args = parser.parse_args(argv)
+    for name, value in (("seconds", 5.0), ("fps", 25.0)):
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+        elif not args.video:
+            parser.error(f"--{name} is of clips: give --video as well")
     if args.count < 1 or args.count > 1_000_000:
         parser.error(f"--count must be between 1 and 1000000, not {args.count}")
     if args.workers < 1:

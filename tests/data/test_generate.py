@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -206,6 +207,8 @@ def test_fewer_rays_show_the_same_sample(layers_folder: Path, tmp_path: Path) ->
         (["--subpixels", "4"], "--subpixels"),
         (["--hard", "1.5"], "--hard"),
         (["--hard", "0.5", "--video"], "--video"),
+        (["--seconds", "2"], "--seconds is of clips: give --video as well"),
+        (["--out", f"{__file__}/x"], "cannot make the folder"),
         (["--workers", "0"], "--workers"),
         (["--seed", "-1"], "--seed"),
         (["--assets", "/no/such/folder"], "--assets"),
@@ -383,6 +386,10 @@ def test_checksums_know_the_very_set(
     expected = hashlib.sha256((copy / "000001.zip").read_bytes()).hexdigest()
     assert lines[1] == f"{expected}  000001.zip"
     assert check.main([str(copy), "--checksums", str(file)]) == 0
+    for flag, path in (("--checksums", tmp_path / "none"), ("--write-checksums", tmp_path / "none" / "x")):
+        capsys.readouterr()
+        assert check.main([str(copy), flag, str(path)]) == 2
+        assert re.match(rf"error: cannot \w+ (the checksums )?{path}: No such file", capsys.readouterr().err)
     sample = layers.load(copy / "000000.zip")
     sample.worn[0].depth[0, 0] += 4
     layers.save(copy / "000000.zip", sample)
@@ -396,7 +403,6 @@ def test_checksums_know_the_very_set(
     file.write_text("no checksum\n")
     assert check.main([str(copy), "--checksums", str(file)]) == 2
     assert "line 1" in capsys.readouterr().err
-    assert check.main([str(copy), "--checksums", str(tmp_path / "none")]) == 2
 
 
 def test_eval_looks_are_fixed(layers_folder: Path, tmp_path: Path) -> None:
