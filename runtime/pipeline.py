@@ -163,9 +163,10 @@ class Pipeline:
             leave(self._finish(computed))
 
     def _begin_waiting(self, underway: deque["_Underway"]) -> None:
-        """Give the engine frames that wait, as many as it takes; one at a time while it fails."""
-        most = self._dresser.ahead if self._failing_since is None else -1
-        while len(underway) <= most and (frame := self._waiting()) is not None:
+        """Give the engine frames that wait, as many as it takes; none ahead while it fails."""
+        if self._failing_since is not None:  # nothing may be under way when it is opened anew
+            return
+        while len(underway) <= self._dresser.ahead and (frame := self._waiting()) is not None:
             underway.append(self._begin(frame))
 
     def _waiting(self) -> Frame | None:

@@ -87,8 +87,7 @@ class Wardrobe:
     @property
     def on_offer(self) -> Mapping[int, Path]:
         """`paths` without those that were found broken; mended, a file is another garment."""
-        with self._changed:
-            return {n: entry.path for n, entry in self._entries.items() if n not in self._broken}
+        return {number: path for number, path in self.paths.items() if number not in self._broken}
 
     @property
     def wanted(self) -> int:

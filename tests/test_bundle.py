@@ -137,10 +137,7 @@ def escape(folder: Path) -> None:
         (damage_reference, "reference.npz is no reference"),
         (lambda folder: (folder / "reference.npz").unlink(), "names reference.npz, which is missing"),
         (damage_field, "bundle.json is damaged"),
-        (
-            lambda folder: (folder / "tryon.onnx").unlink(),
-            "names tryon.onnx, which is missing",
-        ),
+        (lambda folder: (folder / "tryon.onnx").unlink(), "names tryon.onnx, which is missing"),
         (lambda folder: (folder / "tryon.onnx").write_bytes(b"?"), "tryon.onnx .* its SHA-256 differs"),
         (escape, "which is missing; export it again"),
     ],
