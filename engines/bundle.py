@@ -96,11 +96,10 @@ def load(folder: str | Path) -> Bundle:
     manifest = folder / MANIFEST
     if not folder.is_dir():
         what = "is a file, not the folder of a bundle" if folder.exists() else "does not exist"
-        raise EngineError(f"{folder} {what}. Make a bundle with `python export/build_engine.py --out DIR`.")
+        raise EngineError(f"{folder} {what}. Make a bundle with `rmgn export --out DIR`.")
     if not manifest.is_file():
         raise EngineError(
-            f"{folder} is not a bundle: it has no {MANIFEST}. "
-            "Make one with `python export/build_engine.py --out DIR`."
+            f"{folder} is not a bundle: it has no {MANIFEST}. Make one with `rmgn export --out DIR`."
         )
     try:
         content = json.loads(manifest.read_text(encoding="utf-8"))

@@ -146,7 +146,7 @@ def open(bundle: str | Path | Bundle, backend: str = "auto", verify: bool = True
     loaded = bundle if isinstance(bundle, Bundle) else load(bundle)
     sessions: list[Session] = []
     skipped: list[str] = []
-    for name in BACKENDS if backend == "auto" else [backend]:
+    for name in _candidates(loaded) if backend == "auto" else [backend]:
         try:
             sessions.append(_open_one(loaded, name, verify))
         except ImportError as error:
@@ -166,8 +166,17 @@ def open(bundle: str | Path | Bundle, backend: str = "auto", verify: bool = True
     return session
 
 
+def _candidates(bundle: Bundle) -> list[str]:
+    """Backends that the bundle has graphs for: few have torch programs, which nobody misses in the rest."""
+    return [name for name in BACKENDS if name != "torch" or _has_programs(bundle)]
+
+
+def _has_programs(bundle: Bundle) -> bool:
+    return "garment.torch" in bundle.graphs
+
+
 def _open_one(bundle: Bundle, name: str, verify: bool) -> Session:
-    if name == "torch" and "garment.torch" not in bundle.graphs:
+    if name == "torch" and not _has_programs(bundle):
         # Said before PyTorch is imported, which takes a second and 400 MB.
         raise EngineError(f"{bundle.folder} holds no torch programs; export it again with --torch")
     module = cast(_Backend, importlib.import_module(BACKENDS[name]))

@@ -172,10 +172,10 @@ def command(argv: Sequence[str] | None) -> int:
     args = parse_args(argv)
     kept = True
     model = load(args.checkpoint)
+    bundles = [engines.load_bundle(folder) for folder in args.bundles]
     print("| bundle | precision | engine | output | max | mean | PSNR dB | flow px |")
     print("|---|---|---|---|---|---|---|---|")
-    for folder in args.bundles:
-        bundle = engines.load_bundle(folder)
+    for folder, bundle in zip(args.bundles, bundles, strict=True):
         size = bundle.height, bundle.width
         samples = [s for source in args.samples for s in read_samples(source, *size, args.count)]
         if not args.samples:

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 def read_samples(folder: Path, height: int, width: int, count: int) -> list[Sample]:
     """Up to `count` samples at height x width, spread evenly over the folder, in garments of others.
 
-    folder: layers made by `python -m rmgn.data.generate`, or folders of pictures `person/`, `garment/` and
+    folder: layers made by `rmgn generate`, or folders of pictures `person/`, `garment/` and
     `garment_mask/` (or `mask/`) in which garment and mask share names, as `--as pictures` writes them.
     The log tells what is left out. Raises EngineError where it holds neither, or a picture cannot be read.
     """

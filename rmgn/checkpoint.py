@@ -87,7 +87,7 @@ def _opened(path: Path) -> Iterator[Any]:
     except SafetensorError as error:
         raise CheckpointError(
             f"{path} is not a safetensors file ({error}). Released .pth files are converted with "
-            "`python -m rmgn.convert --warp warp.pth --generator gen.pth --out rmgn.safetensors`."
+            "`rmgn convert --warp warp.pth --generator gen.pth --out rmgn.safetensors`."
         ) from error
 
 

@@ -101,9 +101,7 @@ def _require_files(folder: Path, entries: Sequence[Entry], exchanged: bool) -> N
     missing = [file for file in files if not file.is_file()]
     if missing:
         more = f", nor {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise DataError(
-            f"{missing[0]}: no such file{more}; python -m rmgn.data.check {folder} lists what is wrong"
-        )
+        raise DataError(f"{missing[0]}: no such file{more}; `rmgn check {folder}` lists what is wrong")
 
 
 def _photographed(s: Sample, setting: Setting, questions: tuple[Question, ...]) -> Trial:

@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 
 from rmgn.contenders import Copy
-from rmgn.scores import MEASURES, Scores, few_pictures, text_of, value_of
+from rmgn.scores import FID_PICTURES, KID_PICTURES, MEASURES, Scores, compared_pictures, text_of, value_of
 from rmgn.trials import Setting
 
 # Table 1 of the paper: FID by data set and method, at 256×192 and 512×384.
@@ -42,7 +42,10 @@ def markdown(
             "FID and KID compare the unpaired try-ons with the photos of the same people; leaving the person "
             "unchanged gives these photos themselves, and so the best values by definition."
         )
-        if few_pictures(scores):
+        count = compared_pictures(scores)
+        if count < KID_PICTURES:
+            notes.append(f"Of {count} people, both say little: take {KID_PICTURES} or more.")
+        elif count < FID_PICTURES:
             notes.append("FID depends on the number of pictures, and this one is small: read KID.")
     notes.append("± is half a 95% confidence interval over people.")
     parts.append("\n".join(notes))

@@ -54,6 +54,7 @@ MEASURES = {
     "KID-lite0": Measure("KID-lite0 ×10³ ↓", "down", 2, 1000),
 }
 FID_PICTURES = 2048  # below as many as InceptionV3 has features FID's covariances are not of full rank
+KID_PICTURES = 50  # below, KID too says more of these people than of the try-ons
 
 
 @dataclass(frozen=True)
@@ -238,10 +239,10 @@ class Scorer:
         return self.scores
 
 
-def few_pictures(scores: Sequence[Scores]) -> bool:
-    """Whether the smaller of the two sets that FID compares, try-ons and photos, has too few for it."""
+def compared_pictures(scores: Sequence[Scores]) -> int:
+    """Pictures in the smaller of the two sets that FID and KID compare, try-ons and photos."""
     asked = [row.question for row in scores[0].rows if row.setting == "unpaired"]
-    return min(len(asked), len({question.person for question in asked})) < FID_PICTURES
+    return min(len(asked), len({question.person for question in asked}))
 
 
 def value_of(s: Scores, measure: str) -> float | None:

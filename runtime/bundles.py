@@ -36,9 +36,7 @@ def choose(folder: Path | None, size: tuple[int, int] | None) -> Bundle:
     if not folders:
         if folder:
             return engines.load_bundle(folder)  # says what is missing
-        raise InputError(
-            "there is no bundle in models/ or bundles/; build one with `python export/build_engine.py`"
-        )
+        raise InputError("there is no bundle in models/ or bundles/; build one with `rmgn export`")
     if size is None:
         return engines.load_bundle(folders[0])
     sizes = {path: read_size(path) for path in folders}
@@ -49,8 +47,8 @@ def choose(folder: Path | None, size: tuple[int, int] | None) -> Bundle:
     wanted = f"{size[0]}x{size[1]}"
     there_is = ", ".join(f"{height}x{width}" for height, width in sorted(set(sizes.values())))
     raise InputError(
-        f"no bundle in {searched} is of size {wanted}; there is {there_is}. Build one with `python "
-        f"export/build_engine.py --size {wanted} --checkpoint FILE`, or name its folder with --bundle"
+        f"no bundle in {searched} is of size {wanted}; there is {there_is}. Build one with `rmgn "
+        f"export --size {wanted} --checkpoint FILE`, or name its folder with --bundle"
     )
 
 

@@ -165,6 +165,14 @@ def test_auto_says_what_it_took_and_what_it_skipped(bundle32: Path, monkeypatch:
         )
 
 
+def test_programs_of_torch_are_missed_only_where_they_are_asked_for() -> None:
+    shipped = Path(__file__).parent.parent / "models" / "lite-256"
+    with engines.open(shipped) as session:
+        assert "torch" not in session.reason
+    with pytest.raises(EngineError, match="holds no torch programs; export it again with --torch"):
+        engines.open(shipped, "torch")
+
+
 @pytest.mark.parametrize("raised", [OSError("no such DLL"), RuntimeError("no such instruction")])
 def test_broken_libraries_are_skipped(
     bundle32: Path, identity_bundle: Any, raised: Exception, monkeypatch: pytest.MonkeyPatch

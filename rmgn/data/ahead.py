@@ -69,9 +69,7 @@ def read_settings(folder: Path) -> Settings:
     settings = _read_note(folder)
     missing = next((n for n in range(len(settings)) if not path(folder, n).is_file()), None)
     if missing is not None:
-        raise ValueError(
-            f"{path(folder, missing)} is missing: go on with the `python -m rmgn.data.ahead` of before"
-        )
+        raise ValueError(f"{path(folder, missing)} is missing: go on with the `rmgn dress-ahead` of before")
     return settings
 
 
@@ -143,7 +141,7 @@ def read(file: Path) -> Batch:
         return load_file(file)
     except SafetensorError as error:
         raise ValueError(
-            f"{file} is damaged ({error}): delete it and go on with `python -m rmgn.data.ahead`"
+            f"{file} is damaged ({error}): delete it and go on with `rmgn dress-ahead`"
         ) from error
 
 

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from engines.bundle import sha256
 from engines.program import InputError, Parser, run
-from engines.whole_file import write_whole
+from engines.whole_file import check_writable, write_whole
 from rmgn.data import read
 from rmgn.data.datasets import recognise
 from rmgn.data.folder_check import check_folder
@@ -172,10 +172,7 @@ def digests(folder: Path) -> dict[str, str]:
 def write_checksums(folder: Path, file: Path) -> None:
     """One line a sample, as `sha256sum` writes and reads it: 64 hexadecimal digits, two spaces, the name."""
     text = "".join(f"{digest}  {name}\n" for name, digest in digests(folder).items())
-    try:
-        write_whole(file, text.encode())
-    except OSError as error:
-        raise InputError(f"cannot write {file}: {error.strerror}") from error
+    write_whole(file, text.encode())
 
 
 def checksum_problems(folder: Path, file: Path) -> Iterator[str]:
@@ -247,6 +244,8 @@ def _check(folder: Path, checksums: Path | None, new_checksums: Path | None) -> 
         raise InputError(f"checksums are of layers; {folder} holds none")
     if not pictures and not samples:
         return _check_layout(folder)
+    if new_checksums:
+        check_writable(new_checksums)  # now rather than after the last sample
     problems = list(check_pictures(folder) if pictures else check_layers(folder))
     if checksums:
         problems += checksum_problems(folder, checksums)
@@ -256,6 +255,8 @@ def _check(folder: Path, checksums: Path | None, new_checksums: Path | None) -> 
         print(problem)
     count = len(picture_numbers(folder)) if pictures else len(samples)
     print(f"{count} samples, {len(problems)} problems")
+    if not pictures and not (folder / MANIFEST).is_file():
+        print(f"without {MANIFEST}, which `rmgn generate` writes at its end, exchanged samples pass unseen")
     return 1 if problems else 0
 
 

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from engines.bundle import sha256
 from engines.program import InputError, Parser, run
-from engines.whole_file import whole_file, write_whole
+from engines.whole_file import check_folder, whole_file, write_whole
 from rmgn.data.people import layers
 
 if TYPE_CHECKING:
@@ -113,10 +113,7 @@ def generate(order: Order, workers: int = 1, progress: bool = True) -> Counter[s
 
 def _claim(out: Path, order: Order | ClipOrder) -> None:
     """Note what a folder holds; `ValueError` if it already holds another order's samples."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot make the folder {out}: {error.strerror}") from error
+    out.mkdir(parents=True, exist_ok=True)
     note = out / "order.json"
     wanted = {k: v for k, v in asdict(order).items() if k not in ("out", "count", "assets")}
     wanted = {**json.loads(json.dumps(wanted)), "assets": order.assets is not None}
@@ -244,8 +241,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error(f"--seed must not be negative, not {args.seed}")
     if args.assets is not None and not args.assets.is_dir():
         parser.error(f"no such folder: --assets {args.assets}")
-    if args.out.exists() and not args.out.is_dir():
-        parser.error(f"--out {args.out} is a file")
+    check_folder(args.out)
     return args
 
 

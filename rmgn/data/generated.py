@@ -110,7 +110,7 @@ class GeneratedPeople(Dataset[Batch]):
     ) -> None:
         self.files = layers.files(folder)
         if not self.files:
-            raise ValueError(f"no layers in {folder}: make some with `python -m rmgn.data.generate`")
+            raise ValueError(f"no layers in {folder}: make some with `rmgn generate`")
         if split not in SPLITS:
             raise ValueError(f"split must be one of {SPLITS}, not {split!r}")
         self._seed, self._flip, self._assets, self._split = seed, flip, assets, split

@@ -195,7 +195,7 @@ class ClipFrames(Dataset[Batch]):
     def __init__(self, folder: Path, seed: int = 0, assets: Path | None = None) -> None:
         note = folder / "clip.json"
         if not note.is_file():
-            raise ValueError(f"no clip in {folder}: make one with `python -m rmgn.data.generate --video`")
+            raise ValueError(f"no clip in {folder}: make one with `rmgn generate --video`")
         clip = json.loads(note.read_text())
         self.fps = float(clip["fps"])
         self.files = [folder / layers.file_name(k) for k in range(int(clip["frames"]))]

