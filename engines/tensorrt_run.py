@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -208,34 +208,45 @@ class TensorRtEngine(PipelinedEngine[_Run]):
     def close(self) -> None:
         if self._closed:
             return
-        with self._device.current():
-            self._finish()
-            self._release()
-        self._device.close()
+        try:
+            with self._device.current():
+                try:
+                    self._finish()  # fails where the GPU has failed, which is no reason to keep its memory
+                finally:
+                    self._release()
+        finally:
+            self._device.close()
 
     def _finish(self) -> None:
         for stream in self._streams:
             self._device.synchronize(stream)
 
     def _release(self) -> None:
-        """Context before its cache, before engine, before runtime, as TensorRT asks for; then all memory."""
+        """Context before its cache, before engine, before runtime, as TensorRT asks for; then all memory.
+
+        All of it also where the GPU, failing, refuses to take one thing back.
+        """
         self._closed = True
         device = self._device
-        if self._recorded is not None:
-            device.forget(self._recorded)
+        with ExitStack() as last:  # the last one in it is the first to go
+            for stream in self._streams:
+                last.callback(device.destroy, stream)
+            for array in self._bound.values():
+                last.callback(device.unpin, array)
+            for pointer in self._pointers.values():
+                last.callback(device.free, pointer)
+            for run in self._runs:
+                for event in (run.uploaded, run.computed, run.downloaded):
+                    last.callback(device.drop, event)
+                for array in run.staged.values():
+                    last.callback(device.unpin, array)
+                for pointer in run.pointers.values():
+                    last.callback(device.free, pointer)
+            last.callback(self._forget_network)
+            if self._recorded is not None:
+                last.callback(device.forget, self._recorded)
+        self._pointers, self._bound, self._runs, self._streams = {}, {}, [], []
+
+    def _forget_network(self) -> None:
         for name in ("_recorded", "_context", "_config", "_cache", "_engine", "_runtime"):
             setattr(self, name, None)
-        for run in self._runs:
-            for pointer in run.pointers.values():
-                device.free(pointer)
-            for array in run.staged.values():
-                device.unpin(array)
-            for event in (run.uploaded, run.computed, run.downloaded):
-                device.drop(event)
-        for pointer in self._pointers.values():
-            device.free(pointer)
-        for array in self._bound.values():
-            device.unpin(array)
-        for stream in self._streams:
-            device.destroy(stream)
-        self._pointers, self._bound, self._runs, self._streams = {}, {}, [], []

@@ -100,6 +100,8 @@ class TorchCudaEngine(PipelinedEngine[_Run]):
         if self._closed:
             return
         self._closed = True
-        self._stream.synchronize()
-        for name in ("_graph", "_module", "_inputs", "_bound", "_results", "_runs"):
-            setattr(self, name, None)
+        try:
+            self._stream.synchronize()
+        finally:  # also where the GPU has failed
+            for name in ("_graph", "_module", "_inputs", "_bound", "_results", "_runs"):
+                setattr(self, name, None)

@@ -37,14 +37,15 @@ def write_whole(path: Path, data: bytes) -> None:
 
 def check_writable(path: Path) -> None:
     """Raise InputError where no file can be written to `path`."""
-    probe = partial_path(path)
     try:
         if path.is_dir():
             raise InputError(f"{path} is a folder, not a file to write")
         if not path.parent.is_dir():
             raise InputError(f"cannot write {path}: there is no folder {path.parent}")
-        probe.touch()
-        probe.unlink()
+        with suppress(FileNotFoundError):  # only looked at: another program may be writing it
+            partial_path(path).lstat()  # a name too long is none
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from error
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from urllib.parse import quote
 
 import cv2
 import numpy as np
@@ -125,7 +126,7 @@ def write_page(
             values = entry.values[n - 2] if 2 <= n < 2 + len(entry.values) else {}
             said = " · ".join(f"{k} {v:.3g}" for k, v in values.items() if v == v)
             cells.append(
-                f'<td><img loading="lazy" src="{html.escape(name)}" alt=""><small>{said}</small></td>'
+                f'<td><img loading="lazy" src="{html.escape(quote(name))}" alt=""><small>{said}</small></td>'
             )
         flat = {
             f"{c}: {k}": v for c, own in zip(contenders, entry.values, strict=False) for k, v in own.items()

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kernels import instance_norm, mask_fusion
-from kernels.mask_fusion import blend, denormalise
+from kernels.mask_fusion import blend, denormalise, fuse_with_mask
 from rmgn.config import ModelConfig
 
 
@@ -70,13 +70,13 @@ class MaskFusion(nn.Module):
             return mask_fusion(
                 h, affine_person, affine_garment, self.mask.weight, self.mask.bias, self.residual
             )
+        if self.mask is None:
+            mask = torch.full_like(h[:, :1], 0.5)
+            return fuse_with_mask(h, affine_person, affine_garment, mask, self.residual), mask
         n = instance_norm(h)
         h_person = denormalise(n, *affine_person, self.residual)
         h_garment = denormalise(n, *affine_garment, self.residual)
-        if self.mask is None:
-            mask = torch.full_like(h[:, :1], 0.5)
-        else:
-            mask = torch.sigmoid(self.mask(torch.cat([h_person, h_garment], dim=1)))
+        mask = torch.sigmoid(self.mask(torch.cat([h_person, h_garment], dim=1)))
         return blend(h_person, h_garment, mask), mask
 
 

@@ -1,7 +1,8 @@
 """Training losses: pure functions of tensors, each with its equation.
 
 Pictures are [B, C, H, W] in [-1, 1], masks [B, 1, H, W] in [0, 1], flows sampling grids [B, 2, H, W]
-(see kernels.flow_warp), offsets [B, 2, h, w] in pixels of their level. All return a scalar mean.
+(see kernels.flow_warp), offsets [B, 4, h, w] of both flow heads in pixels of their level. What is called a
+loss returns a scalar mean.
 """
 
 from collections.abc import Sequence

@@ -46,14 +46,17 @@ class Framing:
             self._find_face.forget()
         self._frame = 0
         self._last_seen = -PATIENCE
-        self._face_at = time.monotonic()
+        self._face_at, self._alone_s = time.monotonic(), 0.0
         self._target: Crop | None = None
         self._filter = OneEuro()
 
     @property
     def alone_s(self) -> float:
-        """For how long no face has been seen, in seconds; since the beginning where none ever was."""
-        return time.monotonic() - self._face_at
+        """For how long no face was seen when it was last looked for, in seconds.
+
+        Since the beginning where none ever was; 0 where the last look found one, however long ago that was.
+        """
+        return self._alone_s
 
     def crop(self, image: Pixels, scene: int = 0) -> Crop:
         """The box (x, y, width, height) of this frame, in continuous pixels; may reach outside the frame.
@@ -72,6 +75,7 @@ class Framing:
                 self._target = person_box(face, (width, height), self._aspect)
                 self._last_seen = self._frame
                 self._face_at = time.monotonic()
+            self._alone_s = time.monotonic() - self._face_at
         self._frame += 1
         if self._target is None or self._frame - self._last_seen > PATIENCE:
             self._target = box(width, height, self._aspect, around=False)

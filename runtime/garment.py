@@ -82,8 +82,8 @@ def on_white(picture: Pixels) -> Pixels:
     """The picture without its transparency, laid on white; uint8 [H, W, 3]."""
     if picture.shape[2] == 3:
         return picture
-    alpha = picture[..., 3:] / 255
-    return np.rint(picture[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
+    alpha = picture[..., 3:].astype(np.uint16)  # whole numbers: photos of 24 megapixels come here
+    return ((picture[..., :3] * alpha + (255 * (255 - alpha) + 127)) // 255).astype(np.uint8)
 
 
 def letterbox(photo: Pixels, silhouette: Pixels, aspect: float) -> tuple[Pixels, Pixels]:

@@ -8,6 +8,7 @@ from engines.picture_files import SUFFIXES
 from engines.program import InputError
 from engines.whole_file import whole_file
 from runtime import garment
+from runtime.pictures import SCREENSHOT
 
 LONGEST_NAME = 120  # bytes, with room for a number and the suffix in what file systems take
 DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)", re.IGNORECASE)  # no names for files on Windows
@@ -25,6 +26,8 @@ def keep(data: bytes, name: str, folder: Path) -> Path:
             f"{name or 'a file without a name'} is not a picture that is known here: send JPEG or PNG"
         )
     stem = plain_name(Path(name).stem)
+    if SCREENSHOT.fullmatch(stem):  # or it would pass for the mirror's own picture
+        stem = f"garment-{stem}"
     path, count = folder / f"{stem}{suffix}", 1
     while path.exists():
         count += 1

@@ -15,7 +15,6 @@ docs/mirror.md explains everything else.
 import functools
 import json
 import logging
-import re
 import signal
 import sys
 import time
@@ -49,7 +48,8 @@ log = logging.getLogger(__name__)
 
 DEFAULT_FPS = 30.0
 REDRAW_S = 0.2  # for notices while no frame comes
-INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM)
+# Ctrl-C, a service that is stopped, a terminal that is closed: each ends in order, and recordings are whole.
+INTERRUPTIONS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 PATIENCE_S = 1.0  # before the window says that it waits for the first one
 
 
@@ -320,7 +320,7 @@ def tell_once(sentence: str) -> None:
 
 def without_screenshots(photos: Iterable[Path]) -> list[Path]:
     """The working folder may be that of the garments, and no visitor is to become one."""
-    return [photo for photo in photos if not re.fullmatch(r"mirror-\d{8}-\d{6}(-\d+)?", photo.stem)]
+    return [photo for photo in photos if not pictures.SCREENSHOT.fullmatch(photo.stem)]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Read and write picture files, with errors that say what is wrong."""
 
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,22 +15,28 @@ from engines.whole_file import write_whole
 
 Pixels = NDArray[np.uint8]
 SUFFIXES = picture_files.SUFFIXES
+SCREENSHOT = re.compile(r"mirror-\d{8}-\d{6}(-\d+)?")  # stems of the mirror's own pictures, never a garment
 MOST_GREY = 0.2  # of a mask's pixels: outlines of fine lace, smoothed
 
 log = logging.getLogger(__name__)
 
 
+class UnreachableError(InputError):
+    """A file cannot be got at, as on a network drive that is away; nothing is known of what it holds."""
+
+
 def read(path: Path, alpha: bool = False) -> Pixels:
     """A picture as uint8 [H, W, 3] BGR; with `alpha`, [H, W, 4] where the file has transparency.
 
-    The camera's orientation tag is obeyed. Raises InputError for a missing file or one that is no picture.
+    The camera's orientation tag is obeyed. Raises UnreachableError for a missing file or one that cannot be
+    read, another InputError for one that is no picture.
     """
     try:
         if not path.is_file():
-            raise InputError(f"{path} does not exist" if not path.exists() else f"{path} is not a file")
+            raise UnreachableError(f"{path} does not exist" if not path.exists() else f"{path} is not a file")
         data = np.fromfile(path, np.uint8)
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
+        raise UnreachableError(f"cannot read {path}: {error.strerror}") from error
     try:
         picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     except cv2.error as error:  # OpenCV refuses more pixels than CV_IO_MAX_IMAGE_PIXELS
@@ -42,7 +49,9 @@ def read(path: Path, alpha: bool = False) -> Pixels:
         if raw is not None and raw.ndim == 3 and raw.shape[2] == 4:
             depth = 257 if raw.dtype == np.uint16 else 1
             for turned in _turns((raw // depth).astype(np.uint8)):
-                if turned.shape[:2] == picture.shape[:2] and np.allclose(turned[..., :3], picture, atol=1):
+                if turned.shape[:2] != picture.shape[:2]:
+                    continue
+                if cv2.absdiff(np.ascontiguousarray(turned[..., :3]), picture).max() <= 1:
                     return np.dstack([picture, turned[..., 3]])
             raise InputError(f"{path}: its transparency does not lie on its colours; save it as a plain PNG")
     return np.asarray(picture, np.uint8)

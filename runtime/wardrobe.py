@@ -10,12 +10,13 @@ from typing import NamedTuple
 from engines.program import InputError
 from runtime.dresser import Fitted
 from runtime.notices import Notices
+from runtime.pictures import UnreachableError
 
 log = logging.getLogger(__name__)
 
 RETRY_S = 1.0
 LOOK_S = 2.0  # between looks at what is in the folder
-CLOSING_S = 1.0
+CLOSING_S = 5.0
 
 
 class Entry(NamedTuple):
@@ -56,9 +57,9 @@ class Wardrobe:
         self._changed = threading.Condition()
         self._looking = threading.Lock()
         self._closed = threading.Event()
-        self._threads = [threading.Thread(target=self._work, name="wardrobe")]
+        # Daemons: photos may lie on a network drive that hangs, and the end does not wait for it.
+        self._threads = [threading.Thread(target=self._work, name="wardrobe", daemon=True)]
         if listing is not None:
-            # A folder may lie on a network drive that hangs: neither garments nor the end wait for it.
             self._threads.append(threading.Thread(target=self._look, name="garments' folder", daemon=True))
 
     def _first(self, tries: int) -> tuple[int, Fitted | None]:
@@ -69,7 +70,7 @@ class Wardrobe:
                 return number, self._prepare(entry.path)
             except InputError as error:
                 failures.append(error)
-                self._broken.add(number)
+                self._note_broken(number, error)
                 if tries > 1:
                     log.warning("left out: %s", error)
         raise failures[0]
@@ -100,9 +101,13 @@ class Wardrobe:
         with self._changed:
             return self._worn if self._wanted in self._broken else self._wanted
 
-    def set_broken(self, number: int) -> None:
-        """Offer a garment no more, whose photo cannot be used."""
+    def set_broken(self, number: int, error: Exception) -> None:
+        """Offer a garment no more, whose photo could not be used, where that is the photo's own fault."""
         with self._changed:
+            self._note_broken(number, error)
+
+    def _note_broken(self, number: int, error: Exception) -> None:
+        if isinstance(error, InputError) and not isinstance(error, UnreachableError):
             self._broken.add(number)
 
     def select(self, step: int) -> None:
@@ -170,13 +175,13 @@ class Wardrobe:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Stop and join the threads."""
+        """Stop and join the threads, unless they hang."""
         self._closed.set()
         with self._changed:
             self._changed.notify_all()
         for thread in self._threads:
             if thread.is_alive():
-                thread.join(CLOSING_S if thread.daemon else None)
+                thread.join(CLOSING_S)
 
     def _look(self) -> None:
         while not self._closed.wait(LOOK_S):
@@ -199,8 +204,7 @@ class Wardrobe:
             except Exception as error:  # whatever a decoder or an engine raises: the garment before stays on
                 self._notices.set("garment", str(error))
                 with self._changed:
-                    if isinstance(error, InputError):  # the photo's own fault
-                        self._broken.add(wanted)
+                    self._note_broken(wanted, error)
                     # The file may be mended: it is tried until another is wanted.
                     self._changed.wait_for(
                         lambda: self._closed.is_set() or self._wanted != wanted,  # noqa: B023

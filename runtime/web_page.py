@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ STALE_S = 3.0  # a picture older than that is the past, and nobody's business
 # At a time; more are refused, so that files and cameras have descriptors left, and nobody takes every place.
 CONNECTIONS, FROM_ONE = 100, 16
 SILENT_S = 10.0  # a connection that has asked for nothing is ended after that
+IDLE_S = 30.0  # and one that asks for nothing more after that: a phone that has gone says no goodbye
 CLOSING_S = 5.0
 LARGEST_PHOTO = 32 << 20  # bytes of a photo that is added
 THUMBNAIL = 240  # pixels, the longer side
@@ -218,7 +220,7 @@ class WebPage:
                 self._web.post(f"/{{key}}/keys/{{name:{'|'.join(KEYS)}}}", self._press),
             ]
         )
-        runner = self._web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
+        runner = self._web.AppRunner(app, access_log=None, shutdown_timeout=0.5, keepalive_timeout=IDLE_S)
         await runner.setup()
         requests = runner.server
         assert requests is not None  # since it is set up
@@ -338,13 +340,13 @@ class WebPage:
         async with self._reading:
             if number not in self._thumbnails:
                 try:
-                    made = await asyncio.to_thread(thumbnail, path)
+                    made = await in_daemon(thumbnail, path)
                     paths = self._wardrobe.paths  # of those that are gone, none are kept
                     self._thumbnails = {k: v for k, v in self._thumbnails.items() if k in paths} | {
                         number: made
                     }
                 except InputError as error:
-                    self._wardrobe.set_broken(number)
+                    self._wardrobe.set_broken(number, error)
                     raise self._web.HTTPNotFound(text="this garment's photo cannot be read") from error
         return self._web.Response(body=self._thumbnails[number], content_type="image/jpeg", headers=HEADERS)
 
@@ -368,12 +370,12 @@ class WebPage:
             raise self._web.HTTPBadRequest from error
         try:
             async with self._reading:
-                path = await asyncio.to_thread(incoming.keep, data, request.query.get("name", ""), folder)
+                path = await in_daemon(incoming.keep, data, request.query.get("name", ""), folder)
         except InputError as error:
             raise self._web.HTTPBadRequest(text=str(error)) from error
         except OSError as error:
             raise self._web.HTTPInsufficientStorage(text=f"cannot be kept: {error.strerror}") from error
-        await asyncio.to_thread(self._wardrobe.choose_new, path)
+        await in_daemon(self._wardrobe.choose_new, path)
         return self._web.Response(status=204)
 
     async def _press(self, request: "web.Request") -> "web.Response":
@@ -411,6 +413,24 @@ class WebPage:
                 jpeg = await asyncio.to_thread(lambda: encode(shown.picture(mirrored), 80))
                 self._encoded[mirrored] = (number, jpeg)
             return self._encoded[mirrored]
+
+
+async def in_daemon(work: Callable[..., T], *args: Any) -> T:
+    """As `asyncio.to_thread`, in a thread for which the program's end does not wait.
+
+    For files: a network drive may hang.
+    """
+    done: Future[T] = Future()
+    done.set_running_or_notify_cancel()  # who asked may go meanwhile; the work is then done for nobody
+
+    def run() -> None:
+        try:
+            done.set_result(work(*args))
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="page's files", daemon=True).start()
+    return await asyncio.wrap_future(done)
 
 
 class Door(asyncio.Protocol):

@@ -83,11 +83,20 @@ def test_paper_preset_has_the_published_size() -> None:
         TINY,
         paper_formulas(TINY),
         dataclasses.replace(TINY, generator="pfafn"),
+        dataclasses.replace(TINY, regional_mask=False),
         dataclasses.replace(TINY, composite=False, pixel_rule="corners"),
         dataclasses.replace(TINY, preserve=True),
         dataclasses.replace(TINY, composite=False, preserve=True),
     ],
-    ids=["release", "paper formulas", "pfafn", "no composite", "preserves", "preserves alone"],
+    ids=[
+        "release",
+        "paper formulas",
+        "pfafn",
+        "no regional masks",
+        "no composite",
+        "preserves",
+        "preserves alone",
+    ],
 )
 def test_any_size_any_batch_any_variant(config: ModelConfig, size: tuple[int, int]) -> None:
     """A batch gives what its samples give alone, and a cached pyramid what a computed one gives."""

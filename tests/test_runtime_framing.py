@@ -1,5 +1,6 @@
 """What the network sees of a frame, and what calms it over time."""
 
+import time
 from argparse import ArgumentTypeError
 
 import numpy as np
@@ -48,6 +49,23 @@ def test_one_euro_calms_noise_and_follows_motion() -> None:
     path = np.arange(100.0)[:, None] * 20
     followed = np.array([moving(value, unit=500) for value in path])
     assert np.abs(followed - path)[-1] < 200  # ten frames' way
+
+
+def test_nobody_is_alone_between_two_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slowly frames come: who was there when a face was last looked for is there."""
+    now, there = 0.0, True
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(FaceFinder, "__call__", lambda *_: (100.0, 50.0, 40.0, 40.0) if there else None)
+    framing = Framing("auto", WIDTH / HEIGHT)
+    alone = []
+    for frame in range(4 * DETECTION_INTERVAL):
+        there, now = frame < 2 * DETECTION_INTERVAL, 0.5 * frame
+        framing.crop(np.zeros((240, 320, 3), np.uint8))
+        alone.append(framing.alone_s)
+    last = 0.5 * DETECTION_INTERVAL  # when the last look found somebody
+    looks = [0.5 * n * DETECTION_INTERVAL - last for n in (2, 3)]
+    expected = [0.0] * 2 * DETECTION_INTERVAL + [s for s in looks for _ in range(DETECTION_INTERVAL)]
+    assert alone == expected
 
 
 def test_smoothing_acts_at_rest_and_not_in_motion() -> None:

@@ -125,6 +125,14 @@ def test_transparency_is_the_mask(tmp_path: Path) -> None:
     assert (worn.photo[mask == 0] == 255).all()
 
 
+def test_transparency_is_laid_on_white() -> None:
+    levels = np.arange(256, dtype=np.uint8)
+    picture = np.dstack([*3 * [np.repeat(levels[:, None], 256, 1)], np.repeat(levels[None], 256, 0)])
+    share = levels / 255
+    wanted = np.rint(levels[:, None] * share + 255 * (1 - share))
+    np.testing.assert_array_equal(garment.on_white(picture), np.dstack(3 * [wanted]))
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_transparency_turns_with_the_colours(orientation: int, tmp_path: Path) -> None:
     """As a phone's cut-out with an orientation tag, here in a PNG's eXIf chunk."""

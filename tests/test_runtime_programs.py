@@ -111,8 +111,8 @@ def test_frames_limits_and_pictures_end_after_one_round(
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize(
     "signals",
-    [[signal.SIGINT], [signal.SIGTERM], [signal.SIGINT, signal.SIGINT]],
-    ids=["Ctrl-C", "terminated", "Ctrl-C by the impatient"],
+    [[signal.SIGINT], [signal.SIGTERM], [getattr(signal, "SIGHUP", 0)], [signal.SIGINT, signal.SIGINT]],
+    ids=["Ctrl-C", "terminated", "its terminal closed", "Ctrl-C by the impatient"],
 )
 def test_an_interrupted_recording_is_whole(
     clips: Any, signals: list[signal.Signals], files: Path, bundle: Path, tmp_path: Path

@@ -179,6 +179,29 @@ def test_closing_gives_back_what_is_under_way(lazy: Any, bundle: engines.Bundle)
     assert [left(device) for device in devices] == [NOTHING] * 2
 
 
+def test_closing_gives_back_all_that_a_failed_gpu_takes(
+    lazy: Any, bundle: engines.Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, devices = lazy.open_session(bundle)
+    inputs = pictures(bundle, 8)
+    ours.wear(ours.encode(inputs["garment"], inputs["garment_mask"]))
+
+    def fail(*_: Any) -> None:
+        raise EngineError("an illegal address was met")
+
+    for device in devices:
+        monkeypatch.setattr(device, "synchronize", fail)
+        monkeypatch.setattr(device, "destroy", fail)
+    with pytest.raises(EngineError, match="illegal address"):
+        ours.close()
+    for device in devices:
+        assert not device.memory
+        assert not device.arrays
+        assert not device.events
+        assert device.closed
+    ours.close()  # nothing is given back twice
+
+
 def test_what_tensorrt_rtx_compiled_is_kept(lazy: Any, bundle: engines.Bundle) -> None:
     inputs = pictures(bundle, 4)
     for kept in (b"compiled", b"compiledcompiled"):

@@ -369,6 +369,15 @@ def test_names_of_photos_are_plain(sent: str, kept: str) -> None:
     assert incoming.plain_name(Path(sent).name) == kept
 
 
+def test_a_photo_that_the_mirror_took_may_be_a_garment(tmp_path: Path) -> None:
+    """It comes back under the name that the page gave it, which the mirror passes over in its folder."""
+    photo = np.full((80, 60, 3), 255, np.uint8)
+    photo[20:60, 15:45] = (40, 40, 200)
+    data = cv2.imencode(".png", photo)[1].tobytes()
+    kept = incoming.keep(data, "mirror-20260101-101500.png", tmp_path)
+    assert mirror.without_screenshots(pictures.listing(tmp_path)) == [kept]
+
+
 def test_a_self_timer_counts_down_and_takes_what_is_shown_then(shared: WebPage) -> None:
     """One at a time; the window and every page show the seconds left, and guests wait after it as ever."""
     guest = shared.guest_url
@@ -487,6 +496,42 @@ def test_one_stranger_does_not_take_every_place(page: WebPage, monkeypatch: pyte
     assert ask(page.url + "state")[0] == 200
     for one in silent:
         one.close()
+
+
+def test_who_has_gone_without_a_word_keeps_no_place(
+    wardrobe: Wardrobe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A phone that asked, and then left the network."""
+    monkeypatch.setattr(web_page, "IDLE_S", 1.0)
+    with contextlib.closing(WebPage(LOCAL, None, wardrobe, Notices())) as page:
+        connection = http.client.HTTPConnection(page.url.split("/")[2], timeout=10)
+        for _ in range(3):
+            connection.request("GET", f"/{page.url.split('/')[3]}/state")
+            assert connection.getresponse().read()
+            assert not ended([connection.sock])
+            time.sleep(0.4)
+        wait_until(lambda: bool(ended([connection.sock])))
+        connection.close()
+
+
+def test_a_drive_that_hangs_does_not_hold_up_the_end(page: WebPage, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, back = threading.Event(), threading.Event()
+
+    def hang(_: Path) -> bytes:
+        asked.set()
+        assert back.wait(60)
+        return b""
+
+    monkeypatch.setattr(web_page, "thumbnail", hang)
+    with socket.create_connection((LOCAL.host, page.address.port)) as phone:
+        phone.sendall(f"GET /{page.url.split('/')[3]}/garments/0.jpg HTTP/1.1\r\nHost: here\r\n\r\n".encode())
+        assert asked.wait(10)
+        begun = time.monotonic()
+        page.close()
+        assert time.monotonic() - begun < web_page.CLOSING_S
+    waited_for = [each for each in threading.enumerate() if not each.daemon]
+    assert waited_for == [threading.main_thread()]
+    back.set()
 
 
 def ended(connections: list[socket.socket]) -> list[socket.socket]:

@@ -70,3 +70,7 @@ def test_where_nothing_can_be_written_is_told_before(tmp_path: Path) -> None:
         check_folder(Path("/proc/a"))
     check_writable(tmp_path / "a.txt")
     assert list(tmp_path.iterdir()) == [file]
+    with whole_file(tmp_path / "a.txt") as partial:
+        partial.write_text("half")
+        check_writable(tmp_path / "a.txt")  # by a second program
+        assert partial.read_text() == "half"

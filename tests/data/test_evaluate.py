@@ -1,10 +1,12 @@
 """Evaluation from layers to report: the same numbers whatever the batch, and every kind of contender."""
 
 import dataclasses
+import html
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import unquote
 
 import cv2
 import numpy as np
@@ -20,6 +22,7 @@ from kernels import flow_warp
 from rmgn import PRESETS, RMGN, checkpoint
 from rmgn.contenders import Network, Paste, box, load_network
 from rmgn.evaluate import main, open_contenders, parse_args
+from rmgn.gallery import Entry, write_page
 from rmgn.generated_trials import GeneratedTrials
 from rmgn.open_trials import open_trials
 from rmgn.trials import Question, Setting, Trial
@@ -207,7 +210,17 @@ def test_report_of_all_contenders(layers_folder: Path, weights: Path, bundle32: 
 
 
 def _links(page: str) -> list[str]:
-    return [part.split('"')[0] for part in page.split('src="')[1:]]
+    return [unquote(html.unescape(part.split('"')[0])) for part in page.split('src="')[1:]]
+
+
+def test_pages_find_pictures_of_any_name(tmp_path: Path) -> None:
+    picture = np.zeros((4, 3, 3), np.uint8)
+    file = tmp_path / "index.html"
+    write_page(file, "Try-on", "", [Entry("50% #1?&", "paired", [picture] * 2)], ["person", "garment"], [])
+    page = file.read_text()
+    assert all((tmp_path / name).is_file() for name in _links(page))
+    assert len(_links(page)) == 2
+    assert not any(mark in part.split('"')[0] for part in page.split('src="')[1:] for mark in "#?&")
 
 
 @pytest.mark.parametrize("baseline_first", [True, False])

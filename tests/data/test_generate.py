@@ -292,7 +292,7 @@ def test_damaged_layers_are_named(
     assert main(["--out", str(folder), *arguments]) == 2
     assert "000001.zip is damaged" in capsys.readouterr().err
     assert main(["--out", str(folder / "000001.zip" / "below"), *arguments]) == 2
-    assert "Not a directory" in capsys.readouterr().err
+    assert "000001.zip is a file" in capsys.readouterr().err
 
 
 def test_the_order_of_a_folder_is_written_once(
