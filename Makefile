@@ -34,8 +34,9 @@ demo: $(VENV)/.demo
 	$(BIN)/python runtime/mirror.py --source models/clip.mp4 --headless --record demo/mirror.mp4 \
 	    --stats demo/stats.json
 
+# In the files' order: in that of their numbers of tests, the longest test would come last and alone.
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -m "slow or not slow" -n $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest -m "slow or not slow" -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

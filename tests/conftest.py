@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import signal
 import types
 import zlib
 from collections.abc import Callable
@@ -34,6 +35,10 @@ def _cuda() -> bool:
 if not _cuda():
     # The kernels then run in Triton's interpreter, which must be known before Triton is imported.
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As in the background of a script, and then in every program that a test starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 HERE = Path(__file__).parent
 REFERENCE = HERE / "reference"
