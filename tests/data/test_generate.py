@@ -170,6 +170,9 @@ def test_hard_samples_are_what_they_say(tmp_path: Path) -> None:
         short, long = sorted(pair, key=lambda style: -style.hem)
         if short.hem > waist >= long.hem + 0.03 and not (short.tuck or long.tuck):
             covered.append(short)
+    necks = [{style.neck if style.sleeve else "straps" for style in pair} for _, pair in pairs]
+    assert sum("crew" in pair and bool(pair & {"square", "scoop"}) for pair in necks) > 15
+    assert sum(pair == {"straps", "off"} for pair in necks) > 8
     assert len(covered) > 50
     assert sum(short.hem > 0.24 for short in covered) > 15, "bustiers over high waists"
     assert sum(bool(short.opening) for short in covered) < 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from numpy.random import Generator
@@ -80,22 +81,25 @@ def _pick(rng: Generator, chances: dict[str, float]) -> str:
 
 
 def draw_hard_pair(rng: Generator, feminine: bool, waist: float) -> tuple[Style, Style]:
-    """What try-on gets wrong first: long sleeves, open collars, midriffs that one of two tops leaves bare.
+    """What try-on gets wrong first: long sleeves, open collars, skin that one of two tops leaves bare.
 
     Half of the sleeves are long. Of most women one garment, a or b, ends above the waistband and the other
-    falls over it, so that bare skin and the skirt's top are to disappear, or to be drawn.
+    falls over it, so that bare skin and the skirt's top are to disappear, or to be drawn. Of many one has a
+    low and wide neck, or straps, and the other reaches the neck, or leaves the shoulders bare.
     waist: height of the waistband's top above the hip joint, metres.
     """
     cropped = int(rng.integers(2)) if feminine and rng.random() < 0.65 else None
+    necks = _draw_neck_pair(rng) if feminine else None
     styles = []
     for k in range(2):
         tuck = cropped is None and bool(rng.random() < 0.3)
-        long = rng.random() < 0.5
-        while ((style := draw_style(rng, feminine, tuck)).sleeve > _LONG) != long or (
-            k == cropped and style.opening
+        is_asked = necks[k] if necks else _is_any
+        long = is_asked is not _has_straps and rng.random() < 0.5
+        while not is_asked(style := draw_style(rng, feminine, tuck)) or (
+            (style.sleeve > _LONG) != long or (k == cropped and style.opening)
         ):
             pass
-        if style.collar == "fold" and not style.opening and rng.random() < 0.7:
+        if necks is None and style.collar == "fold" and not style.opening and rng.random() < 0.7:
             style = _unbuttoned(rng, style)
         if k == cropped:
             style = replace(style, hem=float(rng.uniform(max(0.14, waist + 0.01), 0.32)), tail=0.0)
@@ -103,6 +107,35 @@ def draw_hard_pair(rng: Generator, feminine: bool, waist: float) -> tuple[Style,
             style = replace(style, hem=min(style.hem, waist - float(rng.uniform(0.03, 0.15))))
         styles.append(style)
     return styles[0], styles[1]
+
+
+def _draw_neck_pair(rng: Generator) -> tuple[Callable[[Style], bool], Callable[[Style], bool]] | None:
+    """What the necks of garments a and b are to be, where that is not left to chance."""
+    kind = rng.random()
+    if kind > 0.4:
+        return None
+    pair = (_is_low, _is_high) if kind < 0.25 else (_has_straps, _is_off)
+    return pair if rng.random() < 0.5 else pair[::-1]
+
+
+def _is_any(_: Style) -> bool:
+    return True
+
+
+def _is_low(style: Style) -> bool:
+    return style.neck in ("square", "scoop") and style.neck_depth > 0.08 and style.sleeve > 0
+
+
+def _is_high(style: Style) -> bool:
+    return style.neck == "crew" and style.collar in ("none", "turtle") and not style.opening
+
+
+def _has_straps(style: Style) -> bool:
+    return style.kind in ("camisole", "tank") and style.neck not in ("crew", "one")
+
+
+def _is_off(style: Style) -> bool:
+    return style.neck == "off"
 
 
 def _unbuttoned(rng: Generator, style: Style) -> Style:
