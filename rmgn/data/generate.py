@@ -204,7 +204,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--hard", type=float, default=0.0, metavar="SHARE",
-        help="share of samples with elbows out, long sleeves, bare midriffs and low necks to cover, bold skirts (0)",
+        help="share of samples with elbows out, long sleeves, skin to cover, bold skirts (0)",
     )  # fmt: skip
     parser.add_argument(
         "--subpixels", type=int, default=Order.subpixels, metavar="N",
