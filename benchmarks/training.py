@@ -22,9 +22,10 @@ from torch.optim.swa_utils import AveragedModel
 
 from benchmarks.common import line, machine
 from rmgn.batches import open_source
+from rmgn.checkpoint import CheckpointError
 from rmgn.data.sample import Sample
-from rmgn.task import first_model, load_teacher, make_optimizer, make_task
-from rmgn.trainer import training_feed
+from rmgn.task import TrainingError, first_model, load_teacher, make_optimizer, make_task
+from rmgn.trainer import set_batch_norms, training_feed
 from rmgn.training_config import STAGES, load_config
 
 T = TypeVar("T")
@@ -65,7 +66,10 @@ def main() -> int:
     try:
         config = load_config(args.config, overrides | {"held_out": 1})
         source = open_source(args.data, config)
-    except ValueError as error:
+        model = first_model(config, None)
+        teacher, _ = load_teacher(config, args.teacher)
+        task = make_task(model, config, teacher)
+    except (ValueError, OSError, TrainingError, CheckpointError) as error:
         print(f"benchmarks.training: {error}", file=sys.stderr)
         return 2
 
@@ -75,14 +79,12 @@ def main() -> int:
     print(f"{args.config}, {config.stage}, {config.preset}, {size}, batch {config.batch}")
     print(f"on {device.type}, {torch.get_num_threads()} threads: {line(machine('torch'))}")
 
-    model = first_model(config, None)
     average = AveragedModel(model).to(device)
-    teacher, _ = load_teacher(config, args.teacher)
     if teacher is not None:
         teacher.to(device)
-    task = make_task(model, config, teacher)
     optimizer = make_optimizer(task.stage, config)
     stage, optimizer = accelerator.prepare(task.stage.train(), optimizer)
+    set_batch_norms(stage, learning=config.batch_statistics > 0)
 
     def step(watch: Stopwatch, feed: Iterator[Sample]) -> None:
         sample = watch.time("data", lambda: next(feed))
@@ -94,6 +96,8 @@ def main() -> int:
             watch.time("backward", partial(accelerator.backward, terms["total"]))
 
         def update() -> None:
+            if config.clip:
+                accelerator.clip_grad_norm_(stage.parameters(), config.clip)
             optimizer.step()
             optimizer.zero_grad()
             average.update_parameters(model)

@@ -6,7 +6,9 @@
 
 import argparse
 import logging
+import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -55,6 +57,8 @@ def run(
     do where it runs out.
     """
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    if signal.getsignal(signal.SIGINT) is end_at_once:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return program(argv) or 0
     except KeyboardInterrupt as error:  # its text, if any, says how to go on
@@ -67,6 +71,12 @@ def run(
             raise
         print(f"error: {sentence or told(error)}", file=sys.stderr)
         return EXIT_BAD_INPUT
+
+
+def end_at_once(_signal: int, _frame: object) -> None:
+    """Ctrl-C while a program is still imported: nothing is begun yet, and Python's imports may hang on it."""
+    os.write(2, b"interrupted\n")
+    os._exit(EXIT_INTERRUPTED)
 
 
 def told(error: BaseException) -> str:

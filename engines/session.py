@@ -149,7 +149,7 @@ def open(bundle: str | Path | Bundle, backend: str = "auto", verify: bool = True
     for name in _candidates(loaded) if backend == "auto" else [backend]:
         try:
             sessions.append(_open_one(loaded, name, verify))
-        except ImportError as error:
+        except ModuleNotFoundError as error:
             extra = f" (pip install 'rmgn[{EXTRAS[name]}]')" if EXTRAS[name] else ""
             skipped.append(f"{name}: {error.name or error} is not installed{extra}")
         except Exception as error:  # whatever a broken library raises: the others may work

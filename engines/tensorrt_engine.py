@@ -197,7 +197,7 @@ def check_device(bundle: Bundle, graph: str, library: str, here: tuple[int, int]
 
 
 def _again(bundle: Bundle) -> str:
-    return f"build it again with `python -m engines.build_plans {bundle.folder}`"
+    return f"build it again with `rmgn build-plans {bundle.folder}`"
 
 
 def _import(library: str) -> types.ModuleType | None:

@@ -1,7 +1,7 @@
 """Files that appear whole or not at all, and whether they can be written, told before any work is done."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -60,3 +60,22 @@ def check_folder(folder: Path) -> None:
             pass
     except OSError as error:
         raise InputError(f"cannot write into {folder}: {error.strerror}") from error
+
+
+def check_apart(targets: Iterable[Path], inputs: Iterable[Path]) -> None:
+    """Raise InputError where a target is one of the files read, under whatever name, or another target."""
+    targets = list(targets)
+    if len({path.absolute() for path in targets}) < len(targets):
+        raise InputError(f"{targets[0]} would be written twice; give each its own name")
+    read = {file for _, file in _present(inputs)}
+    for path, file in _present(targets):
+        if file in read:
+            raise InputError(f"{path} is read here and would be overwritten; write to another name")
+
+
+def _present(paths: Iterable[Path]) -> Iterator[tuple[Path, tuple[int, int]]]:
+    """Those of the paths that are there, and what `Path.samefile` knows each by."""
+    for path in paths:
+        with suppress(OSError):  # such as an address; what should be there is told where it is opened
+            about = path.stat()
+            yield path, (about.st_dev, about.st_ino)

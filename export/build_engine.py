@@ -165,7 +165,7 @@ def build(args: argparse.Namespace, console: Console) -> Bundle:
     megabytes = sum(path.stat().st_size for path in graphs) / 1e6
     say(
         f"{out}: {bundle.precision}, {megabytes:.1f} MB of graphs. "
-        f"Try it: python runtime/mirror.py --camera 0 --bundle {out}"
+        f"Try it: rmgn mirror --camera 0 --bundle {out}"
     )
     return bundle
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -31,7 +32,7 @@ class Source(Protocol):
     """A data set as training reads it: parts are loaded by workers and made a batch in the main process."""
 
     per_item: int  # samples that one item gives
-    names: list[str]  # of what is read, in its order: a run goes on with the same alone
+    reads: list[str]  # digests of what is read, in its order: a run goes on with what has one of them alone
 
     def __len__(self) -> int: ...
 
@@ -97,12 +98,21 @@ class GeneratedSource:
 
 
 class LayersSource(GeneratedSource):
-    """Generated layers, dressed anew each epoch."""
+    """Generated layers, dressed anew each epoch.
 
-    def __init__(self, people: GeneratedPeople, others: int = 1, augment: Augment | None = None) -> None:
+    digests: what tells these layers and their surroundings from others; their names alone did formerly.
+    """
+
+    def __init__(
+        self,
+        people: GeneratedPeople,
+        others: int = 1,
+        augment: Augment | None = None,
+        digests: Sequence[str] = (),
+    ) -> None:
         super().__init__(others, augment)
         self.people = people
-        self.names = [file.name for file in people.files]
+        self.reads = [*digests, _digest(file.name for file in people.files)]
 
     def __len__(self) -> int:
         return len(self.people)
@@ -131,7 +141,7 @@ class DressedSource(GeneratedSource):
     def __init__(self, folder: Path, others: int = 1, augment: Augment | None = None) -> None:
         super().__init__(others, augment)
         self.folder, self.settings = folder, ahead.read_settings(folder)
-        self.names = [f"{self.settings.files} {self.settings.seed}"]
+        self.reads = [_digest([f"{self.settings.files} {self.settings.seed}"])]
 
     def __len__(self) -> int:
         return len(self.settings)
@@ -158,7 +168,7 @@ class FolderSource:
 
     def __init__(self, dataset: FolderDataset) -> None:
         self.dataset = dataset
-        self.names = [f"{entry.person_name} {entry.garment_name}" for entry in dataset.entries]
+        self.reads = [_digest(f"{entry.person_name} {entry.garment_name}" for entry in dataset.entries)]
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -198,7 +208,8 @@ def open_source(
         wanted, augment = max(1, others), PLACES_ALONE if config.augment else None
         if not is_dressed:
             people = GeneratedPeople(folder, config.seed, assets=assets, size=size)
-            return LayersSource(people, wanted, augment)
+            # With the manifest's checksums and, as long as generation runs, without.
+            return LayersSource(people, wanted, augment, ahead.digests(folder, people.files, assets)[:2])
         source = DressedSource(folder, wanted, augment)
         for name in ("height", "width", "held_out"):
             have, want = getattr(source.settings, name), getattr(config, name)
@@ -218,6 +229,10 @@ def open_source(
         held_out=config.held_out,
     )
     return FolderSource(cast(FolderDataset, dataset))
+
+
+def _digest(names: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()
 
 
 def _others(values: Tensor, count: int) -> Tensor:

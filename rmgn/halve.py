@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engines.program import Parser, run
+from engines.whole_file import check_apart, check_writable
 from rmgn import checkpoint
 
 
@@ -43,6 +44,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def command(argv: Sequence[str] | None) -> None:
     args = parse_args(argv)
+    check_apart([args.out], [args.checkpoint])
+    check_writable(args.out)
     model = checkpoint.load(args.checkpoint)
     notes = checkpoint.read_notes(args.checkpoint) | dict(args.note)
     checkpoint.save(model, args.out, notes, half=True)

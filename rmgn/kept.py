@@ -56,5 +56,5 @@ def require_folders(names: Sequence[str]) -> None:
                 if found[folder] == name
                 else f"too similar names, {found[folder]} and {name}"
             )
-            raise DataError(f"two contenders have {both}: give each a --name of its own")
+            raise DataError(f"two contenders have {both}: give each a --name of its own, a baseline once")
         found[folder] = name

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import hashlib
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -55,7 +54,7 @@ class Trainer:
         self.optimizer = make_optimizer(self.task.stage, config)
         self.step, self.best = 0, math.inf
         # What tells these samples and first weights from others, for runs that go on.
-        self.reads = hashlib.sha256("\n".join(source.names).encode()).hexdigest()
+        self.reads = source.reads
         self.begins = sha256(init) if init and init.is_file() else None
         resumed = self.folder.newest()
         if resumed is not None:
@@ -175,7 +174,8 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else {},
             "samples": len(self.source),
-            "reads": self.reads,
+            "reads": self.reads[0],
+            "processes": self.accelerator.num_processes,
             "begins": self.begins,
             "adapters": self.adapters.state_dict(),
             "teacher": self.taught_by,
@@ -193,10 +193,16 @@ class Trainer:
                 f"{out} was begun with {state['samples']} samples and --data has {count}: others would "
                 "be held out. Choose another --out, with --init to go on from these weights"
             )
-        if state.get("reads", self.reads) != self.reads:
+        if state.get("reads", self.reads[0]) not in self.reads:
             raise TrainingError(
-                f"{out} was begun with other samples than those of --data, so others would be held out. "
-                "Choose another --out, with --init to go on from these weights"
+                f"{out} was begun with other samples than those of --data, or with other --assets, so others "
+                "would be held out. Choose another --out, with --init to go on from these weights"
+            )
+        processes = self.accelerator.num_processes
+        if state.get("processes", processes) != processes:
+            raise TrainingError(
+                f"{out} was begun with {state['processes']} processes, and a step is of all their samples: "
+                f"go on with as many, not {processes}"
             )
         if self.begins is not None and state.get("begins", self.begins) != self.begins:
             raise TrainingError(f"{out} did not begin with {init}; choose another --out, or leave --init out")

@@ -107,6 +107,8 @@ class Dresser:
         """
         if self._garment is None:
             raise RuntimeError("no garment is worn yet")
+        if image.ndim != 3:
+            raise ValueError(f"a frame must be uint8 [H, W, 3], not {image.dtype} {image.shape}")
         started = time.perf_counter()
         crop = self._framing.crop(image, scene)
         if self._idle_s is not None and self._framing.alone_s > self._idle_s:

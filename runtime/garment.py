@@ -17,6 +17,7 @@ Planes = NDArray[np.float32]
 
 # More detail than any camera crop shows; a phone photo at full size would only slow the sampling down.
 LARGEST_SIDE = 2048
+SMALLEST_SIDE = 64  # of a photo's longer side: below, nothing is to be seen of what it shows
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,12 @@ def load(photo: Path, mask: Path | None, height: int, width: int) -> Garment:
 def read(photo: Path, mask: Path | None) -> tuple[Pixels, Pixels]:
     """A shop photo, uint8 [h, w, 3] BGR, and its silhouette, uint8 [h, w], 255 on the garment.
 
-    Without a mask file the photo's transparency is the mask, and without that the plain background tells.
-    Raises InputError saying what is wrong with which file.
+    Without a mask file the photo's transparency is the mask, and without that the plain background tells,
+    of a photo reduced to LARGEST_SIDE. Raises InputError saying what is wrong with which file.
     """
     picture = pictures.read(photo, alpha=True)
+    if max(picture.shape[:2]) < SMALLEST_SIDE:
+        raise InputError(f"{photo} is too small to be worn: {picture.shape[1]}x{picture.shape[0]} pixels")
     if mask is not None:
         silhouette = pictures.read_mask(mask)
         if silhouette.shape != picture.shape[:2]:
@@ -58,8 +61,10 @@ def read(photo: Path, mask: Path | None) -> tuple[Pixels, Pixels]:
     elif picture.shape[2] == 4 and picture[..., 3].min() < 128:
         silhouette = np.where(picture[..., 3] >= 128, 255, 0).astype(np.uint8)
     else:
+        full = max(picture.shape[:2])
+        picture = pictures.shrunk(np.ascontiguousarray(picture[..., :3]), LARGEST_SIDE)
         try:
-            silhouette = plain_background_mask(np.ascontiguousarray(picture[..., :3]))
+            silhouette = plain_background_mask(picture, max(picture.shape[:2]) / full)
         except InputError as error:
             raise InputError(f"{photo}: {error}") from error
     if not silhouette.any():

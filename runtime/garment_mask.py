@@ -19,11 +19,12 @@ LEAST_AREA = 0.01
 ADVICE = "photograph it on a plain one of another colour, or give a mask, such as a PNG's transparency"
 
 
-def plain_background_mask(photo: Pixels) -> Pixels:
+def plain_background_mask(photo: Pixels, reduced: float = 1.0) -> Pixels:
     """255 where the garment is, 0 on the background; uint8 [H, W].
 
     photo: [H, W, 3] BGR; the background is nearly uniform and makes up most of the border; a gradient and
-    noise are allowed for. Raises InputError where no garment stands out or the background is not plain.
+    noise are allowed for. reduced: the share of its size that is left of the photo, and of JPEG's blocks.
+    Raises InputError where no garment stands out or the background is not plain.
     """
     height, width = photo.shape[:2]
     scale = min(1.0, WORKING_HEIGHT / height)
@@ -33,7 +34,7 @@ def plain_background_mask(photo: Pixels) -> Pixels:
     if noise > 8:
         raise InputError(f"the background is not plain enough to find the garment; {ADVICE}")
     threshold = max(LEAST_CONTRAST, NOISE_MARGIN * noise)
-    ringing = max(1, round(RINGING * scale))
+    ringing = max(1, round(RINGING * reduced * scale))
     nearby = cv2.dilate(distance, square(ringing + 1))
     everything = fill_outline(distance > threshold)
     certain = fill_outline(distance > np.maximum(threshold, EDGE_FRACTION * nearby))

@@ -27,7 +27,7 @@ from tqdm import tqdm
 import engines
 from engines import picture_files
 from engines.program import InputError
-from engines.whole_file import check_writable, write_whole
+from engines.whole_file import check_apart, check_writable, write_whole
 from runtime import bundles, garment, pictures, screen, sources
 from runtime.dresser import Dresser, Fitted, fit
 from runtime.failure import run
@@ -40,7 +40,6 @@ from runtime.slot import Closed
 from runtime.smoothing import Smoothing
 from runtime.sources import Camera, Source, open_source
 from runtime.stats import Stats
-from runtime.targets import check_apart
 from runtime.wardrobe import Wardrobe, in_order
 from runtime.web_page import PHOTO_S, WebPage, pressed
 

@@ -35,6 +35,12 @@ class Notices:
             if self._told.pop(subject, None) is not None:
                 log.warning("%s: working again", subject)
 
+    def drop(self, subject: str) -> None:
+        """What was wrong with `subject` matters no more, although nothing was mended."""
+        with self._lock:
+            self._messages.pop(subject, None)
+            self._told.pop(subject, None)
+
     def current(self) -> list[str]:
         """All messages that hold."""
         with self._lock:

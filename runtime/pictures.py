@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from engines import picture_files
 from engines.program import InputError
-from engines.whole_file import write_whole
+from engines.whole_file import check_writable, write_whole
 
 Pixels = NDArray[np.uint8]
 SUFFIXES = picture_files.SUFFIXES
@@ -42,7 +42,7 @@ def read(path: Path, alpha: bool = False) -> Pixels:
     except cv2.error as error:  # OpenCV refuses more pixels than CV_IO_MAX_IMAGE_PIXELS
         raise InputError(f"{path} is too large a picture for OpenCV") from error
     if picture is None:
-        raise InputError(f"{path} is not a picture that OpenCV can read; save it as JPEG or PNG")
+        raise InputError(f"{path} {_unread(data.tobytes()[:12])}")
     if alpha:
         # IMREAD_UNCHANGED ignores the orientation tag, so it is asked for the transparency alone.
         raw = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
@@ -55,6 +55,17 @@ def read(path: Path, alpha: bool = False) -> Pixels:
                     return np.dstack([picture, turned[..., 3]])
             raise InputError(f"{path}: its transparency does not lie on its colours; save it as a plain PNG")
     return np.asarray(picture, np.uint8)
+
+
+def _unread(begin: bytes) -> str:
+    """What is wrong with a file that is no picture here, by its first bytes."""
+    if not begin:
+        return "is empty"
+    if begin.startswith((b"\xff\xd8", b"\x89PNG")):
+        return "is cut short or damaged; copy it again"
+    if begin[4:8] == b"ftyp" and begin[8:11] in (b"hei", b"hev", b"mif", b"msf"):
+        return "is a HEIC photo, whatever its name; export it as JPEG"
+    return "is not a picture that OpenCV can read; save it as JPEG or PNG"
 
 
 def _turns(raw: Pixels) -> Iterator[Pixels]:
@@ -94,6 +105,13 @@ def write(path: Path, picture: Pixels) -> None:
         write_whole(path, data.tobytes())
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from error
+
+
+def check_picture(path: Path) -> None:
+    """Raise InputError where no picture can be written to `path`."""
+    if not cv2.haveImageWriter(path.name):
+        raise InputError(f"{path} has no picture suffix such as .png or .jpg")
+    check_writable(path)
 
 
 def listing(folder: Path, may_be_empty: bool = False) -> list[Path]:

@@ -1,13 +1,15 @@
 """The command `rmgn`: every program by a short name. `rmgn train …` is `python -m rmgn.train …`."""
 
 import runpy
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib.metadata import version
 from typing import NamedTuple
 
-from engines.program import EXIT_BAD_INPUT, EXIT_INTERRUPTED, Parser
+from engines.program import EXIT_BAD_INPUT, Parser, end_at_once
 
 OURS = frozenset({"rmgn", "kernels", "export", "engines", "runtime"})
 
@@ -76,6 +78,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     program = PROGRAMS[name]
     sys.argv = [name, *rest]
     Parser.command = f"rmgn {name}"
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, end_at_once)  # until `engines.program.run`, behind the imports
     try:
         runpy.run_module(program.module, run_name="__main__", alter_sys=True)
     except ModuleNotFoundError as error:
@@ -87,9 +92,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return EXIT_BAD_INPUT
-    except KeyboardInterrupt:  # while it is imported, which can take seconds
-        print("interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
+    finally:
+        if signal.getsignal(signal.SIGINT) is end_at_once:
+            signal.signal(signal.SIGINT, before)
     return 0
 
 

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.program import Parser
+from engines.whole_file import check_apart
 from runtime import garment, pictures
 from runtime.failure import run
-from runtime.targets import check_apart, check_picture
 
 Pixels = NDArray[np.uint8]
 
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--mask", type=Path, metavar="FILE", help="its mask, otherwise found")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="picture to write")
     args = parser.parse_args(argv)
-    check_picture(args.out)
+    pictures.check_picture(args.out)
     check_apart([args.out], filter(None, (args.garment, args.mask)))
     pictures.write(args.out, chequered(*garment.read(args.garment, args.mask)))
     print(args.out)

@@ -24,13 +24,13 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 import engines
 from engines.program import InputError, Parser
 from engines.sizes import parse_size
+from engines.whole_file import check_apart
 from runtime import bundles, pictures
 from runtime.dresser import Dresser, Fitted, fit
 from runtime.failure import run
 from runtime.framing import MODES, Framing
 from runtime.garment import load
 from runtime.pairs import Pair, check_names, find_masks, pair_up, result_name
-from runtime.targets import check_apart, check_picture
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if many:
         check_names(pairs)
     else:
-        check_picture(args.out)
+        pictures.check_picture(args.out)
     masks = find_masks({garment for _, garment in pairs}, args.mask)
     results = {pair: args.out / result_name(*pair) if many else args.out for pair in pairs}
     check_apart(results.values(), {*chain(*pairs), *filter(None, (*masks.values(), args.pairs))})
@@ -104,6 +104,7 @@ def dressed(
     InputError.
     """
     told: set[str] = set()
+    faceless: set[Path] = set()
 
     def tell(error: InputError) -> None:
         if not leave_out:
@@ -130,9 +131,13 @@ def dressed(
             tell(error)
             continue
         # A framing of its own, since one photo is not the next frame of another.
-        dresser = Dresser(session, Framing(framing, width / height), None)
+        seen = Framing(framing, width / height)
+        dresser = Dresser(session, seen, None)
         dresser.wear(fitted)
         dresser.dress(photo)
+        if framing == "auto" and not seen.found_face and person not in faceless:
+            faceless.add(person)
+            log.warning("%s: no face found, so its middle was dressed", person)
         yield (person, garment), photo
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ from runtime.pictures import UnreachableError
 log = logging.getLogger(__name__)
 
 RETRY_S = 1.0
+GIVE_UP_S = 10.0  # until a garment that cannot be used is wanted no more
 LOOK_S = 2.0  # between looks at what is in the folder
 CLOSING_S = 5.0
 
@@ -193,6 +195,7 @@ class Wardrobe:
                 self._notices.clear("garments' folder")
 
     def _work(self) -> None:
+        failed, since = -1, 0.0  # the garment that could not be used, and when that was found
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._closed.is_set() or self._wanted != self._worn)
@@ -203,16 +206,22 @@ class Wardrobe:
                 fitted = self._prepare(path)
             except Exception as error:  # whatever a decoder or an engine raises: the garment before stays on
                 self._notices.set("garment", str(error))
+                if wanted != failed:
+                    failed, since = wanted, time.monotonic()
                 with self._changed:
                     self._note_broken(wanted, error)
-                    # The file may be mended: it is tried until another is wanted.
+                    # The file may be mended: it is tried until another is wanted, or for a while.
                     self._changed.wait_for(
                         lambda: self._closed.is_set() or self._wanted != wanted,  # noqa: B023
                         RETRY_S,
                     )
+                    lost = isinstance(error, InputError) and time.monotonic() - since > GIVE_UP_S
+                    if lost and self._wanted == wanted and self._worn in self._entries:
+                        self._wanted = self._worn
                     if self._wanted == self._worn:
-                        self._notices.clear("garment")
+                        self._notices.drop("garment")
                 continue
+            failed = -1
             self._notices.clear("garment")
             with self._changed:
                 self._broken.discard(wanted)

@@ -84,6 +84,9 @@ def test_a_halved_checkpoint_makes_smaller_float32_graphs(lite: RMGN, tmp_path: 
     checkpoint.save(lite, whole, {"step": "7"})
     assert halve.main([f"--checkpoint={whole}", f"--out={halved}", "--note", "licence=Apache-2.0"]) == 0
     assert halved.stat().st_size < 0.55 * whole.stat().st_size
+    before = whole.read_bytes()
+    assert halve.main([f"--checkpoint={whole}", f"--out={whole}"]) == 2
+    assert whole.read_bytes() == before, "its other half would be lost"
     sizes = []
     for file in (whole, halved):
         assert build_engine.main(["--checkpoint", str(file), "--size", "64x64", "--out", str(out)]) == 0

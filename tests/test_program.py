@@ -149,6 +149,18 @@ def test_ctrl_c_is_one_line(module: str) -> None:
     assert (process.returncode, said) == (130, "interrupted\n")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
+def test_ctrl_c_while_a_program_is_imported_is_one_line() -> None:
+    code = (
+        "import os, runpy, signal\nfrom runtime import programs\nrun_module = runpy.run_module\n"
+        "def interrupted(*words, **more):\n    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return run_module(*words, **more)\n"
+        "runpy.run_module = interrupted\nprograms.main(['check', 'nowhere'])\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (130, "", "interrupted\n")
+
+
 @pytest.mark.parametrize(
     ("command", "usage"),
     [

@@ -125,6 +125,19 @@ def test_transparency_is_the_mask(tmp_path: Path) -> None:
     assert (worn.photo[mask == 0] == 255).all()
 
 
+def test_large_photos_are_reduced_before_their_mask_is_looked_for(tmp_path: Path) -> None:
+    mask = cv2.resize(shirt(), None, fx=12, fy=12, interpolation=cv2.INTER_NEAREST)
+    photo = np.full((*mask.shape, 3), 245, np.uint8)
+    photo[mask > 0] = (60, 90, 160)
+    pictures.write(tmp_path / "shirt.jpg", photo)
+    assert max(photo.shape) > garment.LARGEST_SIDE
+    reduced, silhouette = garment.read(tmp_path / "shirt.jpg", None)
+    assert reduced.shape[:2] == silhouette.shape
+    assert max(silhouette.shape) == garment.LARGEST_SIDE
+    wanted = cv2.resize(mask, silhouette.shape[::-1], interpolation=cv2.INTER_AREA) > 127
+    assert np.mean((silhouette > 0) != wanted) < 0.004
+
+
 def test_transparency_is_laid_on_white() -> None:
     levels = np.arange(256, dtype=np.uint8)
     picture = np.dstack([*3 * [np.repeat(levels[:, None], 256, 1)], np.repeat(levels[None], 256, 0)])
@@ -164,7 +177,7 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
     pictures.write(blank, np.zeros((80, 60, 3), np.uint8))
     for bad, message in [
         (text, "not a picture"),
-        (empty, "not a picture"),
+        (empty, "is empty"),
         (tmp_path / "no.png", "does not exist"),
     ]:
         with pytest.raises(InputError, match=message):

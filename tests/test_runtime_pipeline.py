@@ -378,6 +378,38 @@ def test_a_broken_garment_is_passed_over() -> None:
     assert wardrobe.wanted == 1
 
 
+def test_a_garment_that_cannot_be_used_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Deleted while it was wanted, it is nobody's trouble for ever; nothing is said to work again."""
+    monkeypatch.setattr(wardrobe_module, "GIVE_UP_S", 0.5)
+    monkeypatch.setattr(wardrobe_module, "RETRY_S", 0.1)
+    for name in "ab":
+        pictures.write(tmp_path / f"{name}.png", square_garment()[1])
+    notices = Notices()
+    wardrobe = Wardrobe(
+        pictures.listing(tmp_path), lambda photo: Fitted(load(photo, None, HEIGHT, WIDTH), {}), notices,
+        listing=lambda: pictures.listing(tmp_path),
+    )  # fmt: skip
+    (tmp_path / "b.png").unlink()
+    wardrobe.start()
+    try:
+        wardrobe.select(1)
+        deadline = time.monotonic() + 5
+        while not notices.current() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert "b.png does not exist" in notices.current()[0]
+        while notices.current() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert notices.current() == []
+        assert wardrobe.wanted == 0
+        assert "working again" not in caplog.text
+        wardrobe.look_again()
+        assert list(wardrobe.on_offer) == [0]
+    finally:
+        wardrobe.close()
+
+
 def test_garments_out_of_reach_are_not_broken(tmp_path: Path) -> None:
     """Their network drive was away for a while, and somebody paged through them meanwhile."""
     drive, away = tmp_path / "drive", tmp_path / "away"

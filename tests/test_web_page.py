@@ -330,11 +330,15 @@ def test_what_cannot_be_worn_is_not_kept(open_shop: tuple[WebPage, Wardrobe], sh
     before = sorted(shop.iterdir())
     photo = cv2.imencode(".jpg", shirt((40, 200, 40)))[1].tobytes()
     blank = cv2.imencode(".png", np.full((240, 180, 3), 250, np.uint8))[1].tobytes()
+    tiny = cv2.imencode(".png", cv2.resize(shirt((40, 200, 40)), (40, 60)))[1].tobytes()
     for name, data, status, said in (
         ("a.heic", photo, 400, "a.heic is not a picture that is known here: send JPEG or PNG"),
         ("", photo, 400, "a file without a name is not a picture"),
         ("a.jpg", b"no picture", 400, "a.jpg is not a picture that OpenCV can read"),
-        ("a.jpg", b"", 400, "a.jpg is not a picture that OpenCV can read"),
+        ("a.jpg", b"", 400, "a.jpg is empty"),
+        ("a.jpg", photo[:300], 400, "a.jpg is cut short or damaged; copy it again"),
+        ("a.jpg", b"\0\0\0\x18ftypheic" + photo, 400, "a.jpg is a HEIC photo, whatever its name"),
+        ("a.png", tiny, 400, "a.png is too small to be worn: 40x60 pixels"),
         ("a.png", blank, 400, "a.png"),
         ("a.jpg", bytes(LARGEST_PHOTO + 1), 413, "the photo is larger than 32 MB: send a smaller one"),
     ):

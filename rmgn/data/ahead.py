@@ -80,7 +80,7 @@ def _read_note(folder: Path) -> Settings:
         raise ValueError(f"{folder / SETTINGS} is damaged or of another version: dress anew") from error
 
 
-def _digests(data: Path, files: Sequence[Path], root: Path | None) -> list[str]:
+def digests(data: Path, files: Sequence[Path], root: Path | None) -> list[str]:
     """What tells layers and surroundings from others, then the less that a folder may have been begun with.
 
     Bytes count by the SHA-256 in the manifest, where there is one, so that nothing is read for it.
@@ -187,13 +187,13 @@ def dress_ahead(
         raise ValueError(
             f"{data} has {len(people)} samples: --held-out must be between 1 and {len(people) - 1}"
         )
-    digests = _digests(data, people.files, assets)
-    settings = Settings(len(people), passes, held_out, seed, *size, digests[0], assets is not None)
+    known_as = digests(data, people.files, assets)
+    settings = Settings(len(people), passes, held_out, seed, *size, known_as[0], assets is not None)
     out.mkdir(parents=True, exist_ok=True)
     note = out / SETTINGS
     if note.is_file():
         begun = asdict(_read_note(out))
-        if begun["files"] in digests:
+        if begun["files"] in known_as:
             settings = replace(settings, files=begun["files"])
         changed = [name for name, value in asdict(settings).items() if begun[name] != value]
         if changed:

@@ -98,7 +98,10 @@ class FolderDataset(TryOnDataset):
         known: dict[str, Tensor] = {}
         if entry.parse:
             known["parse"] = read.parse(entry.parse, self.size, self.layout.labels)
-            known["worn_mask"] = mask_of(known["parse"], [Label.UPPER])
+            garment = known["parse"]
+            if self.layout.worn is not None:
+                garment = read.parse(entry.parse, self.size, self.layout.worn)
+            known["worn_mask"] = mask_of(garment, [Label.UPPER])
         if entry.keypoints:
             own = self.layout.point_size or read.picture_size(entry.person)
             known["keypoints"] = read.keypoints(entry.keypoints, own, self.size)

@@ -197,7 +197,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--size", choices=sorted(SIZES), default="256x192", help="height x width")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (one a core)")
     parser.add_argument("--assets", type=Path, help="folder with makehuman/ and hdri/ (see docs/data.md)")
     parser.add_argument(
         "--split", choices=("train", "eval"), default="train", help="eval: what training never sees"

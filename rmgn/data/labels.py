@@ -103,3 +103,5 @@ _GENERATED = {
     "right arm": Label.RIGHT_ARM,
 }
 GENERATED = _table({number: _GENERATED[name] for name, number in LAYER_LABELS.items()})
+# Without the plain top under an open one, which is UPPER to whoever describes the person.
+GENERATED_GARMENT = _table({LAYER_LABELS["garment"]: Label.UPPER})

@@ -51,6 +51,7 @@ class Layout(ABC):
     name: ClassVar[str]
     known_by: ClassVar[str]  # what a folder of this layout contains, for messages
     labels: ClassVar[Table]
+    worn: ClassVar[Table | None] = None  # what of the parse map is the garment, where it is not all UPPER
     point_size: ClassVar[tuple[int, int] | None] = None  # (height, width) of key points if not the picture's
 
     def __init__(self, home: Path) -> None:

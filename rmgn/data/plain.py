@@ -51,6 +51,7 @@ class Generated(Layout):
 
     name = "generated pictures"
     known_by = "person/, garment/, flow/ and keypoints/"
+    worn = labels.GENERATED_GARMENT
     labels = labels.GENERATED
 
     @classmethod

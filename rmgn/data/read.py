@@ -9,8 +9,6 @@ from __future__ import annotations
 import functools
 import io
 import json
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +40,12 @@ def _bytes(path: Path) -> bytes:
         raise ValueError(f"{path}: {error.strerror}") from error
 
 
+def _named(path: Path, what: str, error: Exception) -> ValueError:
+    """An error of whatever reads a file, as one that names it; one that does already stays as it is."""
+    said = str(error)
+    return ValueError(said if said.startswith(str(path)) else f"{path}: {what}: {said}")
+
+
 def picture(path: Path) -> U8:
     """A picture as it is: [H, W, 3] RGB."""
     decoded = cv2.imdecode(np.frombuffer(_bytes(path) or b"\0", np.uint8), cv2.IMREAD_COLOR)
@@ -57,8 +61,8 @@ def picture_size(path: Path) -> Size:
     try:
         with Image.open(io.BytesIO(_bytes(path))) as opened:
             return opened.height, opened.width
-    except OSError as error:
-        raise ValueError(f"{path}: not a picture, or damaged") from error
+    except Exception as error:  # whatever a decoder raises, also for a header of absurd numbers
+        raise _named(path, "not a picture, or damaged", error) from error
 
 
 def rgb(path: Path, size: Size) -> Tensor:
@@ -95,8 +99,8 @@ def numbers(path: Path) -> U8:
     try:
         with Image.open(io.BytesIO(_bytes(path))) as opened:
             values = np.asarray(opened)
-    except OSError as error:
-        raise ValueError(f"{path}: not a picture, or damaged") from error
+    except Exception as error:
+        raise _named(path, "not a picture, or damaged", error) from error
     if values.ndim == 3:
         if (values[:, :, :3] != values[:, :, :1]).any():
             raise ValueError(f"{path}: a coloured picture instead of one number a pixel")
@@ -125,10 +129,8 @@ def dense_parts(path: Path) -> U8:
             parts = parts.reshape(parts.shape[-2:])
             if not np.isfinite(parts).all():
                 raise ValueError("not all of it are numbers")
-        except (ValueError, TypeError, EOFError) as error:
-            if str(error).startswith(str(path)):
-                raise
-            raise ValueError(f"{path}: not a NumPy array of body parts: {error}") from error
+        except Exception as error:  # NumPy evaluates the header, of which damage makes anything
+            raise _named(path, "not a NumPy array of body parts", error) from error
     else:
         pixels = picture(path)
         blue = pixels[:, :, 2]
@@ -190,10 +192,8 @@ def points(path: Path) -> F32:
         elif isinstance(content, dict):
             content = content["keypoints"]
         table = np.asarray(content, np.float32)
-    except (ValueError, KeyError, TypeError) as error:
-        if str(error).startswith(str(path)):
-            raise
-        raise ValueError(f"{path}: not a file of key points: {error}") from error
+    except Exception as error:
+        raise _named(path, "not a file of key points", error) from error
     if table.ndim != 2 or len(table) not in (17, POINTS, 25) or table.shape[1] < 3:
         raise ValueError(f"{path}: key points of shape {table.shape}; expected 17, 18 or 25 of x, y, score")
     if not np.isfinite(table).all():
@@ -237,10 +237,8 @@ def flow_arrays(path: Path) -> tuple[F32, npt.NDArray[np.bool_]]:
     try:
         with np.load(io.BytesIO(_bytes(path)), allow_pickle=False) as file:
             flow, visible = file["flow"].astype(np.float32), file["visible"].astype(bool)
-    except (ValueError, KeyError, OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-        if str(error).startswith(str(path)):
-            raise
-        raise ValueError(f"{path}: not a file of flow: {error}") from error
+    except Exception as error:  # of an archive, of NumPy's headers in it
+        raise _named(path, "not a file of flow", error) from error
     if flow.ndim != 3 or flow.shape != (2, *visible.shape):
         raise ValueError(f"{path}: flow {flow.shape} and visible {visible.shape} do not belong together")
     return flow, visible

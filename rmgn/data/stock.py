@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from rmgn.data.people.assets import assets
+from rmgn.data.people.assets import FEW, assets
 from rmgn.data.people.light import read_surroundings
 
 U8 = npt.NDArray[np.uint8]
@@ -43,7 +43,7 @@ class Stock:
 
 def part(items: Sequence[T], split: str) -> Sequence[T]:
     """Every fourth item is held back for `eval`, the others are for `train`; all of them if there are few."""
-    if len(items) < 4:
+    if len(items) < FEW:
         return items
     return [item for k, item in enumerate(items) if (k % 4 == 3) == (split == "eval")]
 

@@ -170,7 +170,7 @@ def make_clip(order: ClipOrder, workers: int = 1, progress: bool = True) -> dict
     out = Path(order.out)
     out.mkdir(parents=True, exist_ok=True)
     note = out / "clip.json"
-    if note.exists():
+    if note.exists() and all((out / layers.file_name(k)).exists() for k in range(order.frames)):
         return dict(json.loads(note.read_text()))
     with processes(workers) as executor:
         cloths = list(each(executor, _simulate, [(order, side) for side in (0, 1)]))

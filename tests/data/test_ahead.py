@@ -11,7 +11,7 @@ import torch
 
 from rmgn import PRESETS, RMGN, checkpoint
 from rmgn.batches import DressedSource, LayersSource, open_source
-from rmgn.data.ahead import SETTINGS, Settings, _digests, dress_ahead, main, path, read_settings
+from rmgn.data.ahead import SETTINGS, Settings, digests, dress_ahead, main, path, read_settings
 from rmgn.data.generated import GeneratedPeople
 from rmgn.data.people.assets import assets
 from rmgn.train import main as train
@@ -125,12 +125,12 @@ def test_layers_of_an_equal_listing_are_told_apart(
     assert main(arguments) == 0
     room = tmp_path / "assets" / "hdri" / "room.exr"
     room.parent.mkdir(parents=True)
-    digests = set()
+    found = set()
     for content in (b"morning", b"evening sun"):
         room.write_bytes(content)
         assets.cache_clear()
-        digests.add(_digests(data, sorted(data.glob("*.zip")), tmp_path / "assets")[0])
-    assert len(digests | {read_settings(out).files}) == 3, "surroundings count too"
+        found.add(digests(data, sorted(data.glob("*.zip")), tmp_path / "assets")[0])
+    assert len(found | {read_settings(out).files}) == 3, "surroundings count too"
     lines = [json.loads(line) for line in manifest.read_text().splitlines()]
     lines[1]["sha256"] = 64 * "0"
     manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))

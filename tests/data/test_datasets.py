@@ -18,6 +18,7 @@ from engines.pair_lists import read_pairs
 from rmgn.data import check, read, sample
 from rmgn.data.augment import Augment
 from rmgn.data.datasets import FolderDataset, TryOnDataset, open_dataset
+from rmgn.data.people.layers import LABELS
 from rmgn.data.sample import Label, Sample, collate, dense_one_hot, mask_of, pose_maps
 
 Published = Callable[[str], Path]
@@ -185,6 +186,20 @@ def test_mpv_keeps_front_views_and_a_list_chooses_among_them(published: Publishe
     chosen.write_text("nobody.jpg\n")
     with pytest.raises(ValueError, match="names no person"):
         open_dataset(folder, subset=chosen)
+
+
+def test_a_top_under_an_open_one_is_no_garment(pictures_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(pictures_folder, tmp_path / "pictures")
+    file = next((folder / "parse").glob("*"))
+    numbers = read.numbers(file)
+    numbers[:, :96][numbers[:, :96] == LABELS["garment"]] = LABELS["inner"]
+    cv2.imwrite(str(file), numbers)
+    data = open_dataset(folder, "test")
+    got = data[[name for name, _ in _names(data)].index(f"{file.stem}.jpg")]
+    upper, worn = mask_of(known(got.parse), [Label.UPPER])[0], known(got.worn_mask)[0]
+    assert upper[:, :96].any()
+    assert not worn[:, :96].any()
+    assert torch.equal(worn[:, 96:], upper[:, 96:])
 
 
 def test_generated_sets_know_the_answer(layers_folder: Path, pictures_folder: Path) -> None:

@@ -240,7 +240,10 @@ def test_assets_are_counted_and_must_be_some(tmp_path: Path, capsys: pytest.Capt
     announce(root)
     said, warned = capsys.readouterr()
     assert said == "assets: 2 hair styles, 1 surroundings\n"
-    assert warned == f"warning: no skins, eyebrows, eyelashes in {root}: they are drawn instead\n"
+    assert warned.splitlines() == [
+        f"warning: no skins, eyebrows, eyelashes in {root}: they are drawn instead",
+        "warning: fewer than 4 surroundings: training and evaluation share them",
+    ]
     announce(None)
     assert capsys.readouterr() == ("", "")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rmgn.data import read
 from rmgn.data.check import sample_problems
 from rmgn.data.people import layers
 from rmgn.data.people.layers import Shop, Worn
@@ -53,6 +54,27 @@ def test_damage_and_foreign_versions_are_refused(sample: layers.Sample, tmp_path
     with pytest.raises(ValueError, match="version 99"):
         layers.load(path)
     assert sample.meta["version"] == layers.VERSION
+
+
+def test_no_damage_is_more_than_one_sentence(sample: layers.Sample, tmp_path: Path) -> None:
+    """Whatever bit of a file has turned: it reads, or a ValueError names it."""
+    path, flow = tmp_path / "x.zip", tmp_path / "x.npz"
+    layers.save(path, sample)
+    np.savez_compressed(flow, flow=np.zeros((2, 8, 6), np.float16), visible=np.ones((8, 6), bool))
+    rng = np.random.default_rng(0)
+    for file, load in ((path, layers.load), (flow, read.flow_arrays)):
+        sound = file.read_bytes()
+        for _ in range(150):
+            damaged = bytearray(sound)
+            damaged[rng.integers(min(300, len(sound)))] ^= 1 << rng.integers(8)
+            damaged[-rng.integers(1, 400)] ^= 1 << rng.integers(8)
+            file.write_bytes(damaged)
+            said = str(file)
+            try:
+                load(file)
+            except ValueError as error:
+                said = str(error)
+            assert str(file) in said
 
 
 def test_both_garments_share_body_pose_and_camera(sample: layers.Sample) -> None:

@@ -1,6 +1,7 @@
 """Training on generated pairs: resumable to the bit, and refusing what cannot work."""
 
 import dataclasses
+import hashlib
 import itertools
 import json
 import os
@@ -306,10 +307,23 @@ def test_a_run_refuses_other_settings_and_samples(
     (more / "000000.zip").unlink()  # as many as before, of which another is held out
     assert main([*base, "--data", str(more), "--steps", "2"]) == 2
     assert "was begun with other samples than those of" in capsys.readouterr().err
+    (more / "000099.zip").rename(more / "000000.zip")
+    entries = [json.loads(line) for line in (more / "manifest.jsonl").read_text().splitlines()]
+    entries[1]["sha256"] = 64 * "0"  # other people of the same names and sizes
+    (more / "manifest.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    assert main([*base, "--data", str(more), "--steps", "2"]) == 2
+    assert "was begun with other samples than those of" in capsys.readouterr().err
+    (more / "manifest.jsonl").write_bytes((layers_folder / "manifest.jsonl").read_bytes())
     checkpoint.save(checkpoint.load(out / "last.safetensors"), tmp_path / "other.safetensors")
     assert main([*base, "--steps", "2"]) == 0
     assert main([*base, "--init", str(tmp_path / "other.safetensors"), "--steps", "3"]) == 2
     assert "did not begin with" in capsys.readouterr().err
+    assert main([*base, "--data", str(more), "--steps", "3"]) == 0, "the same people at another place"
+    (file,) = out.glob("steps/00000003/state.pt")
+    state = torch.load(file, weights_only=True)
+    torch.save({**state, "processes": 8}, file)
+    assert main([*base, "--steps", "4"]) == 2
+    assert "was begun with 8 processes" in capsys.readouterr().err
 
 
 def test_a_run_of_an_older_version_goes_on(layers_folder: Path, settings: Path, tmp_path: Path) -> None:
@@ -322,7 +336,9 @@ def test_a_run_of_an_older_version_goes_on(layers_folder: Path, settings: Path, 
     state = torch.load(file, weights_only=True)
     for name in ("fakes", "augment", "epochs", "warmup"):
         del state["config"][name]
-    del state["adapters"], state["teacher"]
+    del state["adapters"], state["teacher"], state["processes"]
+    names = "\n".join(file.name for file in sorted(layers_folder.glob("*.zip")))
+    state["reads"] = hashlib.sha256(names.encode()).hexdigest()
     torch.save(state, file)
     assert main([*base, "2"]) == 0
     assert (out / "steps" / "00000002").is_dir()
@@ -561,3 +577,5 @@ def test_the_benchmark_of_a_step_runs(layers_folder: Path, settings: Path) -> No
     assert "samples a second" in ran.stdout
     wrong = subprocess.run([*command[:-1], "nowhere"], capture_output=True, text=True, check=False)
     assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1), wrong.stderr
+    lacking = subprocess.run([*command, "--teacher", "nowhere"], capture_output=True, text=True, check=False)
+    assert (lacking.returncode, lacking.stderr.count("\n")) == (2, 1), lacking.stderr

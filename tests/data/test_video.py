@@ -161,6 +161,9 @@ def test_a_lost_frame_is_made_again_exactly(clip: Path, tmp_path: Path) -> None:
     assert make_clip(order(tmp_path), progress=False)["frames"] == FRAMES
     for k in range(FRAMES):
         assert (tmp_path / f"{k:06d}.zip").read_bytes() == (clip / f"{k:06d}.zip").read_bytes()
+    (tmp_path / kept.name).unlink()  # of a clip that is finished
+    make_clip(order(tmp_path), progress=False)
+    assert (tmp_path / kept.name).read_bytes() == kept.read_bytes()
 
 
 @pytest.mark.slow

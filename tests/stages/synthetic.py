@@ -67,7 +67,7 @@ class Synthetic:
     per_item = 1
 
     def __init__(self) -> None:
-        self.names = [str(k) for k in range(10)]
+        self.reads = ["synthetic"]
 
     def __len__(self) -> int:
         return 10

@@ -166,6 +166,9 @@ def assets(root: Path | None) -> Assets:
     return Assets(root)
 
 
+FEW = 4  # of which no part is held back for evaluation
+
+
 def announce(root: Path | None) -> None:
     """Print once what an assets folder offers, and a warning where a kind is missing; nothing for None."""
     if root is None:
@@ -175,3 +178,5 @@ def announce(root: Path | None) -> None:
     missing = [kind for kind, count in kinds.items() if not count]
     if missing:
         print(f"warning: no {', '.join(missing)} in {root}: they are drawn instead", file=sys.stderr)
+    if 0 < kinds["surroundings"] < FEW:
+        print(f"warning: fewer than {FEW} surroundings: training and evaluation share them", file=sys.stderr)

@@ -30,9 +30,6 @@ from rmgn.data.people.wear import Wearer
 LONG = ("long", "long01", "bob01", "bob02", "braid01", "ponytail01")
 
 
-_DRAWN = ("sleek", "cropped", "bald", "curls")  # beside the styles of the assets
-
-
 @dataclass(frozen=True)
 class HeadStyle:
     """Names of assets where there are any, and how the hair differs from them; metres."""

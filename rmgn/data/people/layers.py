@@ -159,5 +159,9 @@ def load(path: Path) -> Sample:
             worn = [Worn(**{f.name: plane(f"{s}/{f.name}") for f in fields(Worn)}) for s in "ab"]
             shop = [Shop(**{f.name: plane(f"{s}/shop_{f.name}") for f in fields(Shop)}) for s in "ab"]
             return Sample((worn[0], worn[1]), (shop[0], shop[1]), plane("parts"), meta)
-    except (zipfile.BadZipFile, KeyError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is not a layers file: {error}") from error
+    except OSError:
+        raise
+    except Exception as error:  # whatever an archive, its JSON or its pictures raise
+        said = str(error)
+        named = said if said.startswith(str(path)) else f"{path} is not a layers file: {said}"
+        raise ValueError(f"{named}; delete it, and the command that made it makes it anew") from error
