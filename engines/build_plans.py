@@ -59,15 +59,22 @@ def build_plans(
     built, failed = [], []
     for library in [tensorrt_engine.RTX] if targets else tensorrt_engine.installed():
         made = []
-        for graph in GRAPHS:
-            try:
-                _build(bundle, graph, library, targets, watch)
-            except EngineError as error:
-                if targets:  # asked for by name
-                    raise
-                failed.append(f"{library}: no engine for {graph}: {error}")
-            else:
-                made.append(graph)
+        try:
+            for graph in GRAPHS:
+                try:
+                    _build(bundle, graph, library, targets, watch)
+                except EngineError as error:
+                    if targets:  # asked for by name
+                        raise
+                    failed.append(f"{library}: no engine for {graph}: {error}")
+                else:
+                    made.append(graph)
+        except BaseException:  # such as Ctrl-C: one plan alone is of no use
+            paths = [tensorrt_engine.plan_path(bundle, graph, library) for graph in GRAPHS]
+            if not all(path.is_file() for path in paths):
+                for graph in GRAPHS:
+                    tensorrt_engine.remove_plan(bundle, graph, library)
+            raise
         checked = ", not run here"
         if len(made) == len(GRAPHS) and _runs_here(bundle, library):
             try:

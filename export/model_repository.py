@@ -29,6 +29,13 @@ ENSEMBLE = "rmgn"
 QUEUE_DELAY_US = 2000  # how long a request waits for others: an eighth of a frame at 60 frames a second
 
 
+def _check_plan(bundle: Bundle, graph: str) -> None:
+    try:
+        tensorrt_engine.read_manifest(bundle, graph, "tensorrt")
+    except EngineError as error:
+        raise EngineError(f"{error}, on the server's GPU and with TensorRT itself, not -RTX") from error
+
+
 def write_repository(
     bundle: Bundle, out: Path, plan: bool = False, max_batch: int = 8, instances: int = 1, kind: str = "AUTO"
 ) -> Path:
@@ -49,7 +56,7 @@ def write_repository(
             version = work / name / "1"
             version.mkdir(parents=True)
             if plan:
-                tensorrt_engine.read_manifest(bundle, graph, "tensorrt")
+                _check_plan(bundle, graph)
                 shutil.copy(tensorrt_engine.plan_path(bundle, graph, "tensorrt"), version / "model.plan")
             else:
                 model = batched(bundle, graph) if batch else onnx.load(bundle.path(graph))

@@ -239,6 +239,29 @@ def test_plans_of_a_bundle_that_is_there(tmp_path: Path, capsys: pytest.CaptureF
     tensorrt_engine.read_manifest(bundle, "tryon", tensorrt_engine.RTX)  # the older plan is still whole
 
 
+@pytest.mark.parametrize("older", [False, True])
+def test_interrupted_half_way_no_plan_stands_alone(
+    older: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = engines.load_bundle(ROOT / "models" / "lite-256-fp16")
+    monkeypatch.setattr(
+        tensorrt_engine, "plan_path", lambda _, graph, library: tmp_path / f"{graph}.{library}.plan"
+    )
+
+    def build(_: engines.Bundle, graph: str, library: str, *__: object) -> None:
+        if graph == "tryon":
+            raise KeyboardInterrupt
+        (tmp_path / f"{graph}.{library}.plan").write_bytes(b"new")
+
+    monkeypatch.setattr(tensorrt_engine, "build_plan", build)
+    names = sorted(f"{graph}.{tensorrt_engine.RTX}.plan" for graph in build_plans.GRAPHS)
+    for name in names if older else []:
+        (tmp_path / name).write_bytes(b"older")
+    with pytest.raises(KeyboardInterrupt):
+        build_plans.build_plans(bundle, [(8, 9)], build_plans._bar)
+    assert sorted(path.name for path in tmp_path.iterdir()) == (names if older else [])
+
+
 def test_plans_need_a_bundle_and_a_library(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
