@@ -42,7 +42,7 @@ def read(path: Path, alpha: bool = False) -> Pixels:
     except cv2.error as error:  # OpenCV refuses more pixels than CV_IO_MAX_IMAGE_PIXELS
         raise InputError(f"{path} is too large a picture for OpenCV") from error
     if picture is None:
-        raise InputError(f"{path} {_unread(data.tobytes()[:12])}")
+        raise InputError(f"{path} {_unread(data[:12].tobytes())}")
     if alpha:
         # IMREAD_UNCHANGED ignores the orientation tag, so it is asked for the transparency alone.
         raw = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
