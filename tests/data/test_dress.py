@@ -142,7 +142,7 @@ def test_jpeg_is_gentle_when_weak_and_blocky_when_strong() -> None:
 
 
 def test_a_folder_without_layers_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"rmgn\.data\.generate"):
+    with pytest.raises(ValueError, match="make some with `rmgn generate`"):
         GeneratedPeople(tmp_path)
 
 
