@@ -22,9 +22,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from benchmarks.common import line, machine
 from rmgn.batches import open_source
-from rmgn.checkpoint import CheckpointError
 from rmgn.data.sample import Sample
-from rmgn.task import TrainingError, first_model, load_teacher, make_optimizer, make_task
+from rmgn.task import first_model, load_teacher, make_optimizer, make_task
 from rmgn.trainer import set_batch_norms, training_feed
 from rmgn.training_config import STAGES, load_config
 
@@ -69,7 +68,7 @@ def main() -> int:
         model = first_model(config, None)
         teacher, _ = load_teacher(config, args.teacher)
         task = make_task(model, config, teacher)
-    except (ValueError, OSError, TrainingError, CheckpointError) as error:
+    except (ValueError, OSError) as error:
         print(f"benchmarks.training: {error}", file=sys.stderr)
         return 2
 

@@ -59,22 +59,16 @@ def build_plans(
     built, failed = [], []
     for library in [tensorrt_engine.RTX] if targets else tensorrt_engine.installed():
         made = []
-        try:
-            for graph in GRAPHS:
-                try:
-                    _build(bundle, graph, library, targets, watch)
-                except EngineError as error:
-                    if targets:  # asked for by name
-                        raise
-                    failed.append(f"{library}: no engine for {graph}: {error}")
-                else:
-                    made.append(graph)
-        except BaseException:  # such as Ctrl-C: one plan alone is of no use
-            paths = [tensorrt_engine.plan_path(bundle, graph, library) for graph in GRAPHS]
-            if not all(path.is_file() for path in paths):
-                for graph in GRAPHS:
-                    tensorrt_engine.remove_plan(bundle, graph, library)
-            raise
+        for graph in GRAPHS:
+            try:
+                _build(bundle, graph, library, targets, watch)
+            except BaseException as error:
+                if targets or not isinstance(error, EngineError):  # asked for by name; Ctrl-C or so
+                    _remove_half(bundle, library)
+                    raise
+                failed.append(f"{library}: no engine for {graph}: {error}")
+            else:
+                made.append(graph)
         checked = ", not run here"
         if len(made) == len(GRAPHS) and _runs_here(bundle, library):
             try:
@@ -123,9 +117,19 @@ def _verify(bundle: Bundle, library: str, watch: Watch) -> None:
             _build(bundle, "tryon", library, None, watch, fuse=False)
             _run_reference(bundle, library)
     except EngineError:
-        for graph in GRAPHS:
-            tensorrt_engine.remove_plan(bundle, graph, library)
+        _remove(bundle, library)
         raise
+
+
+def _remove_half(bundle: Bundle, library: str) -> None:
+    """Delete a plan that stands alone, which is of no use."""
+    if not all(tensorrt_engine.plan_path(bundle, graph, library).is_file() for graph in GRAPHS):
+        _remove(bundle, library)
+
+
+def _remove(bundle: Bundle, library: str) -> None:
+    for graph in GRAPHS:
+        tensorrt_engine.remove_plan(bundle, graph, library)
 
 
 def _run_reference(bundle: Bundle, library: str) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -112,7 +111,7 @@ class LayersSource(GeneratedSource):
     ) -> None:
         super().__init__(others, augment)
         self.people = people
-        self.reads = [*digests, _digest(file.name for file in people.files)]
+        self.reads = [*digests, ahead.digest(file.name for file in people.files)]
 
     def __len__(self) -> int:
         return len(self.people)
@@ -141,7 +140,7 @@ class DressedSource(GeneratedSource):
     def __init__(self, folder: Path, others: int = 1, augment: Augment | None = None) -> None:
         super().__init__(others, augment)
         self.folder, self.settings = folder, ahead.read_settings(folder)
-        self.reads = [_digest([f"{self.settings.files} {self.settings.seed}"])]
+        self.reads = [ahead.digest([f"{self.settings.files} {self.settings.seed}"])]
 
     def __len__(self) -> int:
         return len(self.settings)
@@ -168,7 +167,7 @@ class FolderSource:
 
     def __init__(self, dataset: FolderDataset) -> None:
         self.dataset = dataset
-        self.reads = [_digest(f"{entry.person_name} {entry.garment_name}" for entry in dataset.entries)]
+        self.reads = [ahead.digest(f"{entry.person_name} {entry.garment_name}" for entry in dataset.entries)]
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -229,10 +228,6 @@ def open_source(
         held_out=config.held_out,
     )
     return FolderSource(cast(FolderDataset, dataset))
-
-
-def _digest(names: Iterable[str]) -> str:
-    return hashlib.sha256("\n".join(names).encode()).hexdigest()
 
 
 def _others(values: Tensor, count: int) -> Tensor:

@@ -47,7 +47,6 @@ class Framing:
         self._frame = 0
         self._last_seen = -PATIENCE
         self._face_at, self._alone_s = time.monotonic(), 0.0
-        self._found_any = False
         self._target: Crop | None = None
         self._filter = OneEuro()
 
@@ -62,7 +61,7 @@ class Framing:
     @property
     def found_face(self) -> bool:
         """Whether a face was seen in this scene, where one was looked for."""
-        return self._found_any
+        return self._last_seen >= 0
 
     def crop(self, image: Pixels, scene: int = 0) -> Crop:
         """The box (x, y, width, height) of this frame, in continuous pixels; may reach outside the frame.
@@ -81,7 +80,6 @@ class Framing:
                 self._target = person_box(face, (width, height), self._aspect)
                 self._last_seen = self._frame
                 self._face_at = time.monotonic()
-                self._found_any = True
             self._alone_s = time.monotonic() - self._face_at
         self._frame += 1
         if self._target is None or self._frame - self._last_seen > PATIENCE:

@@ -104,14 +104,16 @@ def dressed(
     InputError.
     """
     told: set[str] = set()
-    faceless: set[Path] = set()
+
+    def warn(sentence: str) -> None:
+        if sentence not in told:
+            log.warning("%s", sentence)
+            told.add(sentence)
 
     def tell(error: InputError) -> None:
         if not leave_out:
             raise error
-        if str(error) not in told:
-            log.warning("left out: %s", error)
-            told.add(str(error))
+        warn(f"left out: {error}")
 
     height, width = session.bundle.height, session.bundle.width
     worn: Path | None = None
@@ -135,9 +137,8 @@ def dressed(
         dresser = Dresser(session, seen, None)
         dresser.wear(fitted)
         dresser.dress(photo)
-        if framing == "auto" and not seen.found_face and person not in faceless:
-            faceless.add(person)
-            log.warning("%s: no face found, so its middle was dressed", person)
+        if framing == "auto" and not seen.found_face:
+            warn(f"{person}: no face found, so its middle was dressed")
         yield (person, garment), photo
 
 

@@ -378,19 +378,33 @@ def test_a_broken_garment_is_passed_over() -> None:
     assert wardrobe.wanted == 1
 
 
+def fill(folder: Path, names: str) -> None:
+    """Write a garment's photo by each letter."""
+    for name in names:
+        pictures.write(folder / f"{name}.png", square_garment()[1])
+
+
+def wardrobe_of(folder: Path, notices: Notices) -> Wardrobe:
+    """Of the photos in a folder, as the mirror loads them, which it looks at again."""
+
+    def fitted(photo: Path) -> Fitted:
+        return Fitted(load(photo, None, HEIGHT, WIDTH), {})
+
+    def listing() -> list[Path]:
+        return pictures.listing(folder)
+
+    return Wardrobe(listing(), fitted, notices, listing=listing)
+
+
 def test_a_garment_that_cannot_be_used_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Deleted while it was wanted, it is nobody's trouble for ever; nothing is said to work again."""
     monkeypatch.setattr(wardrobe_module, "GIVE_UP_S", 0.5)
     monkeypatch.setattr(wardrobe_module, "RETRY_S", 0.1)
-    for name in "ab":
-        pictures.write(tmp_path / f"{name}.png", square_garment()[1])
+    fill(tmp_path, "ab")
     notices = Notices()
-    wardrobe = Wardrobe(
-        pictures.listing(tmp_path), lambda photo: Fitted(load(photo, None, HEIGHT, WIDTH), {}), notices,
-        listing=lambda: pictures.listing(tmp_path),
-    )  # fmt: skip
+    wardrobe = wardrobe_of(tmp_path, notices)
     (tmp_path / "b.png").unlink()
     wardrobe.start()
     try:
@@ -414,13 +428,9 @@ def test_garments_out_of_reach_are_not_broken(tmp_path: Path) -> None:
     """Their network drive was away for a while, and somebody paged through them meanwhile."""
     drive, away = tmp_path / "drive", tmp_path / "away"
     drive.mkdir()
-    for name in "abc":
-        pictures.write(drive / f"{name}.png", square_garment()[1])
+    fill(drive, "abc")
     notices = Notices()
-    wardrobe = Wardrobe(
-        pictures.listing(drive), lambda photo: Fitted(load(photo, None, HEIGHT, WIDTH), {}), notices,
-        listing=lambda: pictures.listing(drive),
-    )  # fmt: skip
+    wardrobe = wardrobe_of(drive, notices)
     wardrobe.start()
     try:
         drive.rename(away)

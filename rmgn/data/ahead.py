@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -89,15 +89,16 @@ def digests(data: Path, files: Sequence[Path], root: Path | None) -> list[str]:
     names, around = _names(files), _names(known_assets(root).surroundings)
     known = [listed[file.name] for file in files if file.name in listed]
     whole = known if len(known) == len(files) else []
-    return [_digest([*names, *whole, *around]), _digest([*names, *around]), _digest(names)]
+    return [digest(lines)[:16] for lines in ([*names, *whole, *around], [*names, *around], names)]
 
 
 def _names(files: Sequence[Path]) -> list[str]:
     return [f"{file.name} {file.stat().st_size}" for file in files]
 
 
-def _digest(lines: Sequence[str]) -> str:
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+def digest(lines: Iterable[str]) -> str:
+    """SHA-256 of lines of text, in hexadecimal."""
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def path(folder: Path, number: int) -> Path:

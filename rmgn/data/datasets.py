@@ -97,11 +97,9 @@ class FolderDataset(TryOnDataset):
     def _truth(self, entry: Entry) -> dict[str, Tensor]:
         known: dict[str, Tensor] = {}
         if entry.parse:
-            known["parse"] = read.parse(entry.parse, self.size, self.layout.labels)
-            garment = known["parse"]
-            if self.layout.worn is not None:
-                garment = read.parse(entry.parse, self.size, self.layout.worn)
-            known["worn_mask"] = mask_of(garment, [Label.UPPER])
+            tables = [table for table in (self.layout.labels, self.layout.worn) if table is not None]
+            maps = read.parse(entry.parse, self.size, *tables)
+            known["parse"], known["worn_mask"] = maps[0], mask_of(maps[-1], [Label.UPPER])
         if entry.keypoints:
             own = self.layout.point_size or read.picture_size(entry.person)
             known["keypoints"] = read.keypoints(entry.keypoints, own, self.size)

@@ -40,12 +40,6 @@ def _bytes(path: Path) -> bytes:
         raise ValueError(f"{path}: {error.strerror}") from error
 
 
-def _named(path: Path, what: str, error: Exception) -> ValueError:
-    """An error of whatever reads a file, as one that names it; one that does already stays as it is."""
-    said = str(error)
-    return ValueError(said if said.startswith(str(path)) else f"{path}: {what}: {said}")
-
-
 def picture(path: Path) -> U8:
     """A picture as it is: [H, W, 3] RGB."""
     decoded = cv2.imdecode(np.frombuffer(_bytes(path) or b"\0", np.uint8), cv2.IMREAD_COLOR)
@@ -58,11 +52,12 @@ def picture_size(path: Path) -> Size:
     """Height and width of a picture, from its header alone."""
     from PIL import Image  # not at the top: exports read pictures alone, and need no Pillow
 
+    data = _bytes(path)
     try:
-        with Image.open(io.BytesIO(_bytes(path))) as opened:
+        with Image.open(io.BytesIO(data)) as opened:
             return opened.height, opened.width
     except Exception as error:  # whatever a decoder raises, also for a header of absurd numbers
-        raise _named(path, "not a picture, or damaged", error) from error
+        raise ValueError(f"{path}: not a picture, or damaged") from error
 
 
 def rgb(path: Path, size: Size) -> Tensor:
@@ -96,11 +91,12 @@ def numbers(path: Path) -> U8:
     """A map of numbers, such as labels: [H, W]. A palette's colours are for looking at and are left aside."""
     from PIL import Image  # see `picture_size`
 
+    data = _bytes(path)
     try:
-        with Image.open(io.BytesIO(_bytes(path))) as opened:
+        with Image.open(io.BytesIO(data)) as opened:
             values = np.asarray(opened)
     except Exception as error:
-        raise _named(path, "not a picture, or damaged", error) from error
+        raise ValueError(f"{path}: not a picture, or damaged") from error
     if values.ndim == 3:
         if (values[:, :, :3] != values[:, :, :1]).any():
             raise ValueError(f"{path}: a coloured picture instead of one number a pixel")
@@ -110,11 +106,13 @@ def numbers(path: Path) -> U8:
     return values.astype(np.uint8)
 
 
-def parse(path: Path, size: Size, table: Table) -> Tensor:
-    """A parse map as uint8 [H, W] of `Label`s; numbers that the table does not know become accessories."""
-    labels = table[_nearest(path, numbers(path), size)]
-    labels[labels == UNKNOWN] = Label.ACCESSORY
-    return torch.from_numpy(labels)
+def parse(path: Path, size: Size, *tables: Table) -> list[Tensor]:
+    """A parse map by each table: uint8 [H, W] of `Label`s; numbers that it does not know are accessories."""
+    found = _nearest(path, numbers(path), size)
+    maps = [table[found] for table in tables]
+    for labels in maps:
+        labels[labels == UNKNOWN] = Label.ACCESSORY
+    return [torch.from_numpy(labels) for labels in maps]
 
 
 def dense_parts(path: Path) -> U8:
@@ -124,13 +122,14 @@ def dense_parts(path: Path) -> U8:
     as OpenCV writes them) and detectron2's rendering `dp_segm` at alpha 1 (parula colours on black).
     """
     if path.suffix == ".npy":
+        data = _bytes(path)
         try:
-            parts = np.load(io.BytesIO(_bytes(path)), allow_pickle=False)
+            parts = np.load(io.BytesIO(data), allow_pickle=False)
             parts = parts.reshape(parts.shape[-2:])
             if not np.isfinite(parts).all():
                 raise ValueError("not all of it are numbers")
         except Exception as error:  # NumPy evaluates the header, of which damage makes anything
-            raise _named(path, "not a NumPy array of body parts", error) from error
+            raise ValueError(f"{path}: not a NumPy array of body parts: {error}") from error
     else:
         pixels = picture(path)
         blue = pixels[:, :, 2]
@@ -185,15 +184,16 @@ def points(path: Path) -> F32:
     Understood are OpenPose's JSON with 18 or 25 points (nobody in it: no point seen), DressCode's, and COCO's
     17 points as a plain list.
     """
+    data = _bytes(path)
     try:
-        content: Any = json.loads(_bytes(path))
+        content: Any = json.loads(data)
         if isinstance(content, dict) and "people" in content:
             content = _openpose(content["people"])
         elif isinstance(content, dict):
             content = content["keypoints"]
         table = np.asarray(content, np.float32)
     except Exception as error:
-        raise _named(path, "not a file of key points", error) from error
+        raise ValueError(f"{path}: not a file of key points: {error}") from error
     if table.ndim != 2 or len(table) not in (17, POINTS, 25) or table.shape[1] < 3:
         raise ValueError(f"{path}: key points of shape {table.shape}; expected 17, 18 or 25 of x, y, score")
     if not np.isfinite(table).all():
@@ -234,11 +234,12 @@ def keypoints(path: Path, own: Size, size: Size) -> Tensor:
 
 def flow_arrays(path: Path) -> tuple[F32, npt.NDArray[np.bool_]]:
     """True flow as the file has it: grid [2, H, W] and where it is visible [H, W]."""
+    data = _bytes(path)
     try:
-        with np.load(io.BytesIO(_bytes(path)), allow_pickle=False) as file:
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
             flow, visible = file["flow"].astype(np.float32), file["visible"].astype(bool)
     except Exception as error:  # of an archive, of NumPy's headers in it
-        raise _named(path, "not a file of flow", error) from error
+        raise ValueError(f"{path}: not a file of flow: {error}") from error
     if flow.ndim != 3 or flow.shape != (2, *visible.shape):
         raise ValueError(f"{path}: flow {flow.shape} and visible {visible.shape} do not belong together")
     return flow, visible

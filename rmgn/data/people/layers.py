@@ -147,8 +147,9 @@ def save(path: Path, sample: Sample) -> None:
 
 def load(path: Path) -> Sample:
     """Read a sample; `ValueError` if the file is damaged or of another version."""
+    data = path.read_bytes()
     try:
-        with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
             meta = json.loads(archive.read("meta.json"))
             if meta.get("version") != VERSION:
                 raise ValueError(f"{path}: layers of version {meta.get('version')}, expected {VERSION}")
@@ -159,8 +160,6 @@ def load(path: Path) -> Sample:
             worn = [Worn(**{f.name: plane(f"{s}/{f.name}") for f in fields(Worn)}) for s in "ab"]
             shop = [Shop(**{f.name: plane(f"{s}/shop_{f.name}") for f in fields(Shop)}) for s in "ab"]
             return Sample((worn[0], worn[1]), (shop[0], shop[1]), plane("parts"), meta)
-    except OSError:
-        raise
     except Exception as error:  # whatever an archive, its JSON or its pictures raise
         said = str(error)
         named = said if said.startswith(str(path)) else f"{path} is not a layers file: {said}"

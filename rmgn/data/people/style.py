@@ -89,17 +89,16 @@ def draw_hard_pair(rng: Generator, feminine: bool, waist: float) -> tuple[Style,
     waist: height of the waistband's top above the hip joint, metres.
     """
     cropped = int(rng.integers(2)) if feminine and rng.random() < 0.65 else None
-    necks = _draw_neck_pair(rng) if feminine else None
+    necks = _draw_neck_pair(rng) if feminine else (_is_any, _is_any)
     styles = []
-    for k in range(2):
+    for k, is_asked in enumerate(necks):
         tuck = cropped is None and bool(rng.random() < 0.3)
-        is_asked = necks[k] if necks else _is_any
         long = is_asked is not _has_straps and rng.random() < 0.5
         while not is_asked(style := draw_style(rng, feminine, tuck)) or (
             (style.sleeve > _LONG) != long or (k == cropped and style.opening)
         ):
             pass
-        if necks is None and style.collar == "fold" and not style.opening and rng.random() < 0.7:
+        if is_asked is _is_any and style.collar == "fold" and not style.opening and rng.random() < 0.7:
             style = _unbuttoned(rng, style)
         if k == cropped:
             style = replace(style, hem=float(rng.uniform(max(0.14, waist + 0.01), 0.32)), tail=0.0)
@@ -109,11 +108,11 @@ def draw_hard_pair(rng: Generator, feminine: bool, waist: float) -> tuple[Style,
     return styles[0], styles[1]
 
 
-def _draw_neck_pair(rng: Generator) -> tuple[Callable[[Style], bool], Callable[[Style], bool]] | None:
-    """What the necks of garments a and b are to be, where that is not left to chance."""
+def _draw_neck_pair(rng: Generator) -> tuple[Callable[[Style], bool], Callable[[Style], bool]]:
+    """What the necks of garments a and b are to be."""
     kind = rng.random()
     if kind > 0.4:
-        return None
+        return _is_any, _is_any
     pair = (_is_low, _is_high) if kind < 0.25 else (_has_straps, _is_off)
     return pair if rng.random() < 0.5 else pair[::-1]
 
