@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -21,6 +22,8 @@ LARGEST_FACE = 0.3  # of the frame's height: nearer than that nothing is left to
 
 DETECTION_HEIGHT = 240  # pixels
 DETECTION_INTERVAL = 8  # frames
+EVERYWHERE = 5  # how many of these go by until the whole frame is searched, though a face is known
+RIVAL = 1.33  # times as large as the face known, another one takes over
 PATIENCE = 40  # frames without a face until the crop goes back to the middle
 
 
@@ -136,11 +139,13 @@ def person_box(face: Crop, frame: tuple[int, int], aspect: float) -> Crop:
 
 
 class FaceFinder:
-    """Finds the largest face; where it found one before, it looks around there first, which is quick."""
+    """Finds the largest face. While it knows one it looks around there, which is quick, and now and then
+    everywhere, for somebody who came nearer."""
 
     def __init__(self) -> None:
         self._cascade = cv2.CascadeClassifier(str(Path(haarcascades) / "haarcascade_frontalface_default.xml"))
         self._last: Crop | None = None
+        self._looks = 0
 
     def forget(self) -> None:
         """Search the whole of the next frame."""
@@ -154,14 +159,24 @@ class FaceFinder:
         gray = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)
         left, top = 0, 0
         least, most = 20, round(LARGEST_FACE * gray.shape[0])
-        if self._last is not None:
-            x, y, width, height = (round(value * scale) for value in self._last)
+        known = None if self._last is None else [round(value * scale) for value in self._last]
+        self._looks += 1
+        if known is not None and self._looks % EVERYWHERE:
+            x, y, width, height = known
             left, top = max(0, x - width), max(0, y - height)
             gray = gray[top : y + 2 * height, left : x + 2 * width]
             least, most = round(0.75 * height), round(1.33 * height)
         faces = self._cascade.detectMultiScale(gray, 1.1, 6, minSize=(least, least), maxSize=(most, most))
+        found = [(left + int(x), top + int(y), int(width), int(height)) for x, y, width, height in faces]
         self._last = None
-        if len(faces):
-            x, y, width, height = (int(value) for value in max(faces, key=lambda face: int(face[3])))
-            self._last = ((left + x) / scale, (top + y) / scale, width / scale, height / scale)
+        if found:
+            x, y, width, height = max(found, key=lambda face: face[3] * (RIVAL if _same(face, known) else 1))
+            self._last = (x / scale, y / scale, width / scale, height / scale)
         return self._last
+
+
+def _same(face: Sequence[float], known: Sequence[float] | None) -> bool:
+    """Whether the middle of a face's box lies in the box of the one known."""
+    if known is None:
+        return False
+    return all(0 <= face[k] + face[k + 2] / 2 - known[k] <= known[k + 2] for k in (0, 1))

@@ -15,6 +15,7 @@ docs/mirror.md explains everything else.
 import functools
 import json
 import logging
+import os
 import signal
 import sys
 import time
@@ -115,6 +116,9 @@ def main(argv: Sequence[str] | None = None) -> None:
                 print(screen.code_for_terminal(page.url), file=sys.stderr, flush=True)
         mirror.run()
         mirror.report({"engine": session.backend, "reason": session.reason, "bundle": str(bundle.folder)})
+        if pipeline.hangs:  # nor would the engine's library end, while a thread is in it
+            sys.stdout.flush()
+            os._exit(0)
 
 
 class Mirror:
@@ -143,11 +147,13 @@ class Mirror:
         self._to_record = options.record  # until it is begun
         self._compare = False
         self._interrupted = False
+        self._terminals: list[int] = []  # of standard output and error, those that are one
         self._drawn_at = time.monotonic() + PATIENCE_S
         self._last: Result | None = None
 
     def run(self) -> None:
         """Run until the source ends, enough frames are done, or the user quits."""
+        self._terminals = [stream for stream in (1, 2) if os.isatty(stream)]
         handlers = {each: signal.getsignal(each) for each in INTERRUPTIONS}
         for each, handler in handlers.items():
             if handler is not signal.SIG_IGN:  # as of Ctrl-C in the background of a script
@@ -171,20 +177,22 @@ class Mirror:
         except Closed:
             pass  # the end of the source
         finally:
-            self._pipeline.stop()
-            if self._window:
-                self._window.close()
             try:
-                self._stop_recording()
+                self._stop_recording()  # before what may not answer
             finally:
+                self._pipeline.stop()
+                if self._window:
+                    self._window.close()
                 if self._page:
                     self._page.close()
                 for each, handler in handlers.items():
                     signal.signal(each, handler)
 
     def report(self, about: dict[str, Any]) -> None:
-        """Print what was measured; write --stats."""
+        """Write --stats; print what was measured."""
         stats = {**about, **self._stats.report(), "dropped": self._pipeline.dropped}
+        if self._options.stats:
+            write_whole(self._options.stats, (json.dumps(stats, indent=2) + "\n").encode())
         worn = "".join(f", {frames} in {name}" for name, frames in stats["garments"].items())
         rate = f"{stats['fps']:.1f} frames per second"
         print(f"{stats['frames']} frames{worn}, {rate}, {stats['dropped']} dropped")
@@ -193,8 +201,6 @@ class Mirror:
             print(f"{name}: " + ", ".join(f"{percentile} {ms:.1f} ms" for percentile, ms in values.items()))
         for path in self._recorded:
             print(f"video: {path}")
-        if self._options.stats:
-            write_whole(self._options.stats, (json.dumps(stats, indent=2) + "\n").encode())
         if stats["frames"] and stats["failed"] == stats["frames"]:
             raise engines.EngineError(
                 "no frame could be dressed: " + "; ".join(self._pipeline.notices.current())
@@ -204,9 +210,14 @@ class Mirror:
         enough = self._options.frames is not None and self._stats.frames >= self._options.frames
         return enough or self._interrupted
 
-    def _interrupt(self, _signal: int, _frame: object) -> None:
+    def _interrupt(self, number: int, _frame: object) -> None:
         # A flag, since the exception of a second Ctrl-C could leave threads running, and half a recording.
         self._interrupted = True
+        if number == getattr(signal, "SIGHUP", None):  # what is written to a closed terminal fails
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            for stream in self._terminals:
+                os.dup2(nowhere, stream)
+            os.close(nowhere)
 
     def _take(self, result: Result) -> None:
         self._stats.add(result)

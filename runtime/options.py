@@ -49,7 +49,7 @@ def parse_args(argv: Sequence[str] | None, description: str | None = None) -> Op
     sources.add_argument(
         "--source",
         metavar="WHAT",
-        help="camera, video, picture, folder of pictures, RTSP or HTTP address",
+        help="camera, video, picture, folder of pictures, live stream (RTSP or HTTP)",
     )
     parser.add_argument(
         "--garment",

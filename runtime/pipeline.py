@@ -1,5 +1,6 @@
 """Capture and try-on, each in its own thread, over slots that hold one frame."""
 
+import functools
 import logging
 import threading
 import time
@@ -24,6 +25,7 @@ Pixels = NDArray[np.uint8]
 
 RETRY_S = 0.5
 FAILING_S, REOPEN_S = 3.0, 10.0  # of an engine, until it is opened anew; between two tries
+CLOSING_S = 12.0  # for threads to end, of which a stream takes up to ten to be opened and give up
 DARK = 12  # of 255: as bright as the brightest spot of a covered lens gets
 
 
@@ -76,9 +78,12 @@ class Pipeline:
         self._failure: BaseException | None = None
         self._failing_since: float | None = None
         self._reopened = -REOPEN_S
+        # Daemons, since a driver or a network drive may never return from a call.
+        capture = functools.partial(self._guard, self._capture, self._frames)
+        try_on = functools.partial(self._guard, self._try_on, self.results)
         self._threads = [
-            threading.Thread(target=self._guard, args=(self._capture, self._frames), name="capture"),
-            threading.Thread(target=self._guard, args=(self._try_on, self.results), name="try-on"),
+            threading.Thread(target=capture, name="capture", daemon=True),
+            threading.Thread(target=try_on, name="try-on", daemon=True),
         ]
 
     @property
@@ -105,15 +110,24 @@ class Pipeline:
             raise
 
     def stop(self) -> None:
-        """Stop and join all threads; close the source. Stopping twice is harmless."""
+        """Stop and join all threads that do not hang; close the source. Stopping twice is harmless."""
         self._stopping.set()
         self._frames.close()
         self.results.close()
+        latest = time.monotonic() + CLOSING_S
         for thread in self._threads:
             if thread.is_alive():
-                thread.join()
+                thread.join(max(0.0, latest - time.monotonic()))
         self._wardrobe.close()
-        self._source.close()
+        if self.hangs:
+            log.warning("%s does not answer: the end does not wait for it", " and ".join(self.hangs))
+        if "capture" not in self.hangs:
+            self._source.close()
+
+    @property
+    def hangs(self) -> list[str]:
+        """Names of the threads that have not ended although they were stopped."""
+        return [thread.name for thread in self._threads if self._stopping.is_set() and thread.is_alive()]
 
     def _guard(self, work: Callable[[], None], output: Slot[Frame] | Slot[Result]) -> None:
         """Run a thread's work; however it ends, the next stage learns of it at once."""
@@ -204,7 +218,7 @@ class Pipeline:
         try:
             if underway.begun is not None:
                 times = self._dresser.finish(underway.begun)
-            if not failed:
+            if times is not None:  # where nobody was there, the engine has shown nothing
                 self._failing_since = None
                 self.notices.clear("try-on")
         except Exception as error:
@@ -240,6 +254,7 @@ class Pipeline:
         try:
             self._dresser.reopen()
             log.warning("try-on failed for %.0f s: the engine was opened anew", now - self._failing_since)
+            self._failing_since = None  # nor is it opened again before it has failed again
         except Exception as error:  # whatever a library raises: the camera is shown, and it is tried again
             self._failed(error)
 

@@ -13,8 +13,8 @@ from engines.whole_file import check_writable, partial_path
 
 Pixels = NDArray[np.uint8]
 
-# A camera that was away longer leaves a cut, not an hour of one picture, which would take minutes to write.
-LONGEST_GAP_S = 10.0
+# A camera that was away longer leaves a cut: what fills a gap is written in one go, which takes its time.
+LONGEST_GAP_S = 2.0
 RESERVE_BYTES = 64 << 20  # of the disk; a recording ends before, while its index can still be written
 CODECS = {".mp4": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
 
@@ -38,6 +38,7 @@ class Recorder:
         self._size = (0, 0)
         self._started = 0.0
         self._written = 0
+        self._last: Pixels | None = None  # as recorded
 
     def add(self, image: Pixels, at: float | None = None) -> None:
         """Write a frame, uint8 [H, W, 3] BGR, taken `at` this time of the monotonic clock.
@@ -62,9 +63,11 @@ class Recorder:
         if self._free_bytes() < RESERVE_BYTES:
             raise InputError(f"{self.path} ends here: its disk has less than {RESERVE_BYTES >> 20} MB free")
         fitted = fit_inside(image, self._size)
-        for _ in range(copies):
-            self._writer.write(fitted)
+        before = fitted if self._last is None or not self._live else self._last
+        for k in range(copies):
+            self._writer.write(fitted if k == copies - 1 else before)
         self._written += copies
+        self._last = fitted
 
     def finish(self) -> Path | None:
         """Close the video and give it its name; None where it has no frame. Finishing twice is harmless.

@@ -64,10 +64,8 @@ class Window:
 
 def mirrored(result: Result, compare: bool) -> Pixels:
     """The dressed picture as mirrors show it, uint8 [H, W, 3] BGR; `compare` puts the camera's beside it."""
-    canvas = result.image[:, ::-1]
-    if compare:
-        canvas = np.hstack([result.camera[:, ::-1], canvas])
-    return np.ascontiguousarray(canvas)
+    pictures = [result.camera, result.image] if compare else [result.image]
+    return np.hstack([cv2.flip(picture, 1) for picture in pictures]).astype(np.uint8, copy=False)
 
 
 def view(

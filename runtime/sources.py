@@ -22,6 +22,7 @@ Pixels = NDArray[np.uint8]
 log = logging.getLogger(__name__)
 
 DEVICES = Path("/sys/class/video4linux")  # where Linux lists cameras
+BROKEN = 5  # pictures in a row until a camera counts as gone
 
 
 @dataclass
@@ -77,6 +78,8 @@ class Camera(Source):
         self._capture = self._open()
         if self._capture is None:
             raise InputError(f"{self.name} cannot be opened: it is missing, in use, or not allowed{listed()}")
+        # How many an address holds that is no camera's but a film's.
+        self.frames = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)) if isinstance(address, str) else 0
 
     @property
     def measured_fps(self) -> float | None:
@@ -92,21 +95,27 @@ class Camera(Source):
                 self._capture = self._open()
             if self._capture is None:
                 raise SourceLost(f"{self.name} is gone, trying again")
-            try:
-                got = self._capture.grab()
-                taken = time.monotonic()  # what the camera compressed is decoded after that
-                got, image = self._capture.retrieve() if got else (False, None)
-            except cv2.error:  # as of an empty buffer where a picture should be
-                got = False
-            if not got:
+            frame = self._picture(self._capture)
+            if frame is None:
                 self._capture.release()
                 self._capture = None
                 self._times.clear()
                 raise SourceLost(f"{self.name} is gone, trying again")
-        frame = Frame(np.asarray(image, np.uint8), self._index, taken)
         self._index += 1
         self._times.append(frame.captured_at)
         return frame
+
+    def _picture(self, capture: cv2.VideoCapture) -> Frame | None:
+        """The next picture that can be decoded; None where none comes, or only broken ones."""
+        for _ in range(BROKEN):
+            with suppress(cv2.error):  # as of an empty buffer where a picture should be
+                if not capture.grab():
+                    return None
+                taken = time.monotonic()  # what the camera compressed is decoded after that
+                got, image = capture.retrieve()
+                if got and image is not None and image.size:
+                    return Frame(np.asarray(image, np.uint8), self._index, taken)
+        return None
 
     def close(self) -> None:
         with self._lock:
@@ -295,8 +304,18 @@ def listed() -> str:
     return "".join(f"; there is {index} ({name})" for index, name in cameras().items())
 
 
+def _stream(address: str) -> Camera:
+    camera = Camera(address)
+    if camera.frames > 0:  # read as fast as they come, again and again
+        camera.close()
+        raise InputError(
+            f"{camera.name} sends a film of {camera.frames} frames, no live stream: give it as a file"
+        )
+    return camera
+
+
 def open_source(text: str, realtime: bool) -> Source:
-    """Open a camera by index or by name, an RTSP or HTTP address, a video, a picture, or a folder of them.
+    """Open a camera by index or name, a live stream (RTSP or HTTP), a video, a picture, or a folder of them.
 
     realtime: files play at their own pace, as for a screen, instead of as fast as their frames are taken.
     Raises InputError.
@@ -306,7 +325,7 @@ def open_source(text: str, realtime: bool) -> Source:
     if re.fullmatch(r"-\d+", text):
         raise InputError(f"there is no camera {text}: cameras are numbered from 0")
     if re.match(r"(rtsp|rtsps|http|https)://", text, re.IGNORECASE):
-        return Camera(text)
+        return _stream(text)
     path = Path(text)
     if path.is_dir():
         return Stills(pictures.listing(path), realtime)

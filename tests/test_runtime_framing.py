@@ -2,18 +2,30 @@
 
 import time
 from argparse import ArgumentTypeError
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from runtime.framing import DETECTION_INTERVAL, MODES, FaceFinder, Framing, OneEuro, box, person_box
+from runtime.framing import (
+    DETECTION_INTERVAL,
+    EVERYWHERE,
+    MODES,
+    FaceFinder,
+    Framing,
+    OneEuro,
+    box,
+    person_box,
+)
 from runtime.smoothing import Smoothing
 from runtime.view import View, parse_aspect
 
 Pixels = NDArray[np.uint8]
+ROOT = Path(__file__).parents[1]
 HEIGHT, WIDTH = 64, 48  # of the network's picture
 
 
@@ -110,6 +122,37 @@ def test_framing_starts_again_with_frames_of_another_size(monkeypatch: pytest.Mo
         x, _, wide, _ = framing.crop(np.zeros(shape, np.uint8), scene)
         assert x <= 0.6 * shape[1] <= x + wide
     assert searched == [((480, 1280, 3), True), ((480, 400, 3), True), ((480, 400, 3), True)]
+
+
+def test_somebody_who_comes_nearer_takes_over() -> None:
+    """The face known is kept beside another of its size, and given up for one that is a third larger."""
+    video = cv2.VideoCapture(str(ROOT / "demo" / "mirror.mp4"))
+    person = np.asarray(video.read()[1], np.uint8)
+    video.release()
+    face = FaceFinder()(person)
+    assert face is not None
+    x, y, wide, tall = (round(value) for value in face)
+    head = person[max(0, y - tall // 2) : y + 2 * tall, max(0, x - wide // 2) : x + 2 * wide]
+
+    def scene(*sides: int) -> Pixels:
+        picture = np.full((480, 900, 3), 128, np.uint8)
+        for number, side in enumerate(sides):
+            left = 30 + 300 * number
+            picture[60 : 60 + side, left : left + side] = cv2.resize(head, (side, side))
+        return picture
+
+    finder = FaceFinder()
+
+    def column(picture: Pixels) -> int | None:
+        """Which of the people is followed once the frame was searched everywhere."""
+        for _ in range(EVERYWHERE):
+            found = finder(picture)
+        return None if found is None else int(found[0]) // 300
+
+    assert column(scene(160)) == 0
+    assert column(scene(160, 175)) == 0
+    assert column(scene(160, 260)) == 1
+    assert column(scene(220, 260)) == 1
 
 
 @pytest.mark.parametrize(

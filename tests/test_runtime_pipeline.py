@@ -328,6 +328,34 @@ def test_stopping_early_leaves_no_thread(session: engines.Session) -> None:
     ]
 
 
+def test_what_never_answers_holds_up_no_end(
+    session: engines.Session, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A driver, or a file on a network drive that is gone, which no signal wakes."""
+    monkeypatch.setattr(pipeline_module, "CLOSING_S", 0.2)
+    answer = threading.Event()
+
+    class Hanging(Script):
+        def read(self) -> Frame | None:
+            answer.wait()
+            return super().read()
+
+    source = Hanging([5] * 10)
+    pipeline = pipeline_of(session, source, lossless=False)
+    pipeline.start()
+    assert pipeline.next(0.1) is None
+    pipeline.stop()
+    assert pipeline.hangs == ["capture"]
+    assert "capture does not answer" in caplog.text
+    assert not source.closed, "which would wait for the call"
+    answer.set()
+    deadline = time.monotonic() + 5
+    while pipeline.hangs and time.monotonic() < deadline:
+        time.sleep(0.01)
+    pipeline.stop()
+    assert source.closed
+
+
 def test_garments_change_in_the_background_and_broken_ones_are_told(session: engines.Session) -> None:
     broken = threading.Event()
     broken.set()
@@ -833,6 +861,29 @@ def test_what_a_view_shows_is_what_is_dressed(session: engines.Session) -> None:
     assert result.image.shape == result.camera.shape == (320, 180, 3)
     assert (result.camera == 128).all()
     assert (result.image[160, 90] != 128).any()
+
+
+def test_an_engine_that_fails_is_not_well_because_nobody_is_there(
+    session: engines.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its message stays and it is opened anew, though not again and again all night."""
+    monkeypatch.setattr(pipeline_module, "FAILING_S", 0.2)
+    monkeypatch.setattr(pipeline_module, "REOPEN_S", 0.2)
+    reopened: list[float] = []
+
+    def broken(_: Any) -> Any:
+        raise RuntimeError("the GPU has fallen off the bus")
+
+    monkeypatch.setattr(session, "begin", broken)
+    monkeypatch.setattr(session, "reopen", lambda: reopened.append(time.monotonic()))
+    pipeline = pipeline_of(session, Script([100] * 60, wait_s=0.02), lossless=True)
+    begin, count = pipeline._dresser.begin, itertools.count()
+    monkeypatch.setattr(pipeline._dresser, "begin", lambda *frame: begin(*frame) if next(count) < 3 else None)
+    pipeline.start()
+    results = drain(pipeline)
+    assert [result.failed for result in results] == 3 * [True] + 57 * [False]
+    assert pipeline.notices.current() == ["try-on failed: the GPU has fallen off the bus"]
+    assert len(reopened) == 1
 
 
 @pytest.mark.parametrize("busy", [False, True])

@@ -146,6 +146,29 @@ def test_an_interrupted_recording_is_whole(
     assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX terminals")
+def test_a_terminal_that_closes_costs_nothing(clips: Any, files: Path, bundle: Path, tmp_path: Path) -> None:
+    """Neither the recording nor what was measured, though nothing can be written to it any more."""
+    out, stats = tmp_path / "out.mp4", tmp_path / "stats.json"
+    wanted = ["--garment", files / "shirt.png", "--bundle", bundle, "--record", out, "--stats", stats]
+    command = [sys.executable, *MIRROR, "--source", files / "clip.mp4", "--headless", "--realtime", *wanted]
+    terminal, programs = os.openpty()
+    with subprocess.Popen(
+        [str(part) for part in command], cwd=ROOT, stdin=programs, stdout=programs, stderr=programs
+    ) as process:
+        os.close(programs)
+        deadline = time.monotonic() + 30
+        while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.5)
+        os.close(terminal)
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(30) == 0
+    assert json.loads(stats.read_text())["frames"] > 0
+    assert 0 < len(clips.decode(out)) < clips.FRAMES + 2
+    assert {path.name for path in tmp_path.iterdir()} == {"out.mp4", "stats.json"}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

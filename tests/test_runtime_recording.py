@@ -18,12 +18,14 @@ from runtime.sources import open_source
 
 def test_live_recordings_keep_the_time(clips: Any, tmp_path: Path) -> None:
     recorder = Recorder(tmp_path / "out.mp4", fps=10, live=True)
-    for at in (0.0, 0.02, 0.5, 1.0):  # two frames at once, then gaps
-        recorder.add(np.zeros((33, 47, 3), np.uint8), at)
+    for at, grey in ((0.0, 0), (0.02, 100), (0.5, 150), (1.0, 250)):  # two frames at once, then gaps
+        recorder.add(np.full((33, 47, 3), grey, np.uint8), at)
     assert list(tmp_path.iterdir()) != [tmp_path / "out.mp4"]
     assert recorder.finish() == tmp_path / "out.mp4"
     assert recorder.finish() is None
-    assert len(clips.decode(tmp_path / "out.mp4")) == 11
+    shown = [round(float(frame.mean()), -1) for frame in clips.decode(tmp_path / "out.mp4")]
+    # A gap holds what was seen before it, not what is seen after it.
+    assert shown == [0] + 4 * [100] + 5 * [150] + [250]
 
 
 def test_recordings_leave_out_what_a_camera_was_away_for(clips: Any, tmp_path: Path) -> None:

@@ -1,7 +1,11 @@
 """Cameras, videos and pictures: at their pace or every frame, lost and found again."""
 
+import functools
 import shutil
+import sys
+import threading
 import time
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +149,42 @@ def test_a_camera_that_gives_no_picture_is_lost_and_no_more(
     with pytest.raises(SourceLost):
         camera.read()
     assert camera.read().image.shape == (180, 320, 3)
+
+
+def test_one_broken_picture_is_passed_over(clips: Any, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rather than opening a camera again, which takes seconds."""
+    camera = Camera(str(files / "clip.mp4"))
+
+    class Flawed:
+        def __init__(self, capture: Any) -> None:
+            self.grabbed, self.grab_next, self.retrieve_next = 0, capture.grab, capture.retrieve
+
+        def grab(self) -> bool:
+            self.grabbed += 1
+            return bool(self.grab_next())
+
+        def retrieve(self) -> Any:
+            if self.grabbed % 3 == 1:
+                cv2.imdecode(np.zeros(0, np.uint8), cv2.IMREAD_COLOR)
+            return (True, None) if self.grabbed % 3 == 2 else self.retrieve_next()
+
+    monkeypatch.setattr(camera, "_capture", Flawed(camera._capture))
+    seen = [camera.read() for _ in range(3)]
+    assert [frame.index for frame in seen] == [0, 1, 2]
+    whole = clips.decode(files / "clip.mp4")
+    for frame, expected in zip(seen, whole[2::3], strict=False):
+        np.testing.assert_array_equal(frame.image, expected)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="FFmpeg's proxies of a test machine")
+def test_a_film_from_a_server_is_no_stream(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=files)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(InputError, match=r"http://127\.0\.0\.1:\d+ sends a film of \d+ frames"):
+            open_source(f"http://127.0.0.1:{server.server_port}/clip.mp4", realtime=True)
+        server.shutdown()
 
 
 @pytest.fixture

@@ -18,6 +18,9 @@ namespace {
 
 // Beyond this a crop is a mistake, and filter taps would fill the memory.
 constexpr double kLargestCrop = 1 << 16;
+constexpr py::ssize_t kLargestSide = 1 << 16;  // of a picture: further on, int overflows
+
+bool is_side(py::ssize_t side) { return side > 0 && side <= kLargestSide; }
 
 std::string shape_of(const py::array& array) {
     return py::str(array.attr("dtype")).cast<std::string>() + " of shape " +
@@ -28,7 +31,8 @@ mirror::Image image(const py::array& array, const char* name, int channels) {
     const std::string wanted =
         std::string(name) + " must be uint8 [H, W, " + std::to_string(channels) + "] with contiguous rows, not ";
     if (!py::isinstance<py::array_t<std::uint8_t>>(array)) throw py::type_error(wanted + shape_of(array));
-    const bool fits = array.ndim() == 3 && array.shape(0) > 0 && array.shape(1) > 0 && array.shape(2) == channels;
+    const bool fits = array.ndim() == 3 && is_side(array.shape(0)) && is_side(array.shape(1)) &&
+                      array.shape(2) == channels;
     if (!fits || array.strides(2) != 1 || array.strides(1) != channels)
         throw py::value_error(wanted + shape_of(array));
     return {static_cast<std::uint8_t*>(const_cast<void*>(array.data())), static_cast<int>(array.shape(0)),
@@ -36,12 +40,14 @@ mirror::Image image(const py::array& array, const char* name, int channels) {
 }
 
 const float* planes(const py::array& array, const char* name, int channels, py::ssize_t height, py::ssize_t width) {
-    const std::string wanted = std::string(name) + " must be C-contiguous float32 [1, " + std::to_string(channels) +
-                               ", " + std::to_string(height) + ", " + std::to_string(width) + "], not ";
+    const std::string wanted = std::string(name) + " must be aligned, C-contiguous float32 [1, " +
+                               std::to_string(channels) + ", " + std::to_string(height) + ", " +
+                               std::to_string(width) + "], not ";
     if (!py::isinstance<py::array_t<float>>(array)) throw py::type_error(wanted + shape_of(array));
     const bool fits = array.ndim() == 4 && array.shape(0) == 1 && array.shape(1) == channels &&
                       array.shape(2) == height && array.shape(3) == width;
-    if (!fits || !(array.flags() & py::array::c_style)) throw py::value_error(wanted + shape_of(array));
+    const int flat = py::array::c_style | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+    if (!fits || (array.flags() & flat) != flat) throw py::value_error(wanted + shape_of(array));
     return static_cast<const float*>(array.data());
 }
 
@@ -59,7 +65,7 @@ mirror::Crop crop_of(const CropTuple& crop) {
 }
 
 void preprocess(const py::array& frame, const CropTuple& crop, const py::array& out) {
-    if (out.ndim() != 4 || out.shape(2) < 1 || out.shape(3) < 1)
+    if (out.ndim() != 4 || !is_side(out.shape(2)) || !is_side(out.shape(3)))
         throw py::value_error("out must be float32 [1, 3, H, W], not " + shape_of(out));
     const mirror::Image source = image(frame, "frame", 3);
     float* target = const_cast<float*>(planes(out, "out", 3, out.shape(2), out.shape(3)));
@@ -74,7 +80,7 @@ void preprocess(const py::array& frame, const CropTuple& crop, const py::array& 
 void composite(const py::array& frame, const CropTuple& crop, const py::array& garment, const py::array& flow,
                const py::array& rendered, const py::array& person, const py::array& share, const py::array& mask,
                const py::array& matte) {
-    if (flow.ndim() != 4 || flow.shape(2) < 1 || flow.shape(3) < 1)
+    if (flow.ndim() != 4 || !is_side(flow.shape(2)) || !is_side(flow.shape(3)))
         throw py::value_error("flow must be float32 [1, 2, H, W], not " + shape_of(flow));
     const mirror::Image target = image(frame, "frame", 3), photo = image(garment, "garment", 4);
     require_writeable(frame, "frame");
