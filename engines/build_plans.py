@@ -74,6 +74,8 @@ def build_plans(
             try:
                 _verify(bundle, library, watch)
             except EngineError as error:
+                if targets:
+                    raise EngineError(f"{library}: both plans removed: {error}") from error
                 failed.append(f"{library}: both plans removed: {error}")
                 continue
             checked = ", computes the reference"

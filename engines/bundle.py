@@ -12,6 +12,7 @@ from engines.protocol import EngineError, TensorSpec
 FORMAT_VERSION = 1
 MANIFEST = "bundle.json"
 LAST_OPSET = 19
+PRECISIONS = ("float32", "float16", "int8")
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,8 @@ def load(folder: str | Path) -> Bundle:
         if content.get("reference"):
             content["reference"] = Part(**content["reference"])
         bundle = Bundle(folder=folder, **content)
+        if type(bundle.opset) is not int or bundle.precision not in PRECISIONS:
+            raise ValueError(f"opset {bundle.opset!r}, precision {bundle.precision!r}")
         missing = {"garment", "tryon"} - set(bundle.graphs)
         if not missing:
             _check_shapes(bundle)

@@ -108,12 +108,15 @@ class HostEngine(Engine):
 
     def bind(self, feeds: Mapping[str, Array]) -> None:
         self.check(feeds)
-        self._bound = {**self._bound, **{name: np.ascontiguousarray(value) for name, value in feeds.items()}}
+        copies = {
+            name: np.array(value, order="C") for name, value in feeds.items()
+        }  # the caller's may change
+        self._bound = {**self._bound, **copies}
 
     def begin(self, feeds: Mapping[str, Array]) -> Callable[[], dict[str, Array]]:
         self.require_open()
         self.check(feeds)
-        merged = {**self._bound, **feeds}
+        merged = {**self._bound, **{name: np.ascontiguousarray(value) for name, value in feeds.items()}}
         self.require(merged)
         run = self._thread.submit(self._timed, merged)
 

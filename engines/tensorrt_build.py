@@ -142,7 +142,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         numbers = [(int(major), int(minor)) for major, minor in targets]
         build(library, Path(onnx), Path(plan), numbers, "--fused" in argv)
-    except BuildError as error:
+    except (BuildError, OSError) as error:  # what it asks for; a full disk
         print(json.dumps({"error": str(error)}), flush=True)
         return 1
     return 0

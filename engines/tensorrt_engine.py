@@ -4,9 +4,11 @@ A plan is a file of machine code for certain GPUs, built by one version of one l
 It lies in the bundle's folder `plans/` beside a manifest that says so, and is never loaded on trust.
 """
 
+import functools
 import importlib
 import json
 import logging
+import signal
 import subprocess
 import sys
 import types
@@ -205,6 +207,14 @@ def _import(library: str) -> types.ModuleType | None:
         return importlib.import_module(library)
     except ImportError:
         return None
+    except OSError as error:  # installed, without the libraries that it loads
+        _tell_once(f"{library} is installed, but cannot be used: {error}")
+        return None
+
+
+@functools.cache
+def _tell_once(sentence: str) -> None:
+    log.warning("%s", sentence)
 
 
 def _build(
@@ -219,7 +229,7 @@ def _build(
     targets = ",".join(f"{major}.{minor}" for major, minor in capabilities)
     command = [sys.executable, "-m", "engines.tensorrt_build", library, str(onnx), str(plan)]
     command += ["--fused"] * fused + [targets] * bool(targets)
-    failure = f"{library} ended while building {onnx}"
+    failure = ""
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         try:
@@ -235,7 +245,11 @@ def _build(
             child.kill()  # else it would go on to write the plan
             raise
     if child.returncode:
-        raise EngineError(failure)
+        raise EngineError(failure or f"{library} ended while building {onnx}, {_end(child.returncode)}")
+
+
+def _end(code: int) -> str:
+    return f"with exit code {code}" if code > 0 else f"by {signal.Signals(-code).name}"
 
 
 def _message(line: str) -> list[Any] | str | None:

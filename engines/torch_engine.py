@@ -3,6 +3,7 @@
 On an NVIDIA GPU where there is one; `--torch --fused` makes the program for it that calls the Triton kernels.
 """
 
+import logging
 from collections.abc import Mapping
 
 import torch
@@ -12,6 +13,8 @@ from engines.bundle import Bundle
 from engines.protocol import Array, Engine, EngineError, HostEngine, TensorSpec
 from engines.torch_cuda import TorchCudaEngine
 from kernels import triton_runtime  # kernels also registers the operators that a fused program calls
+
+log = logging.getLogger(__name__)
 
 
 class TorchEngine(HostEngine):
@@ -42,21 +45,31 @@ def open_engine(bundle: Bundle, graph: str) -> Engine:
     `engines.open` has seen that the bundle holds programs.
     """
     name = f"{graph}.torch"
-    on_gpu = torch.cuda.is_available()
-    if on_gpu and triton_runtime.AVAILABLE and f"{name}.fused" in bundle.graphs:
-        name += ".fused"
+    if not torch.cuda.is_available():
+        specs = bundle.graphs[name]
+        return TorchEngine(_load(bundle, name), specs.inputs, specs.outputs)
+    if triton_runtime.AVAILABLE and f"{name}.fused" in bundle.graphs:
+        try:
+            return _on_gpu(bundle, f"{name}.fused")
+        except EngineError as error:  # as where Triton finds no C compiler to launch its kernels with
+            log.warning("%s; PyTorch's own operators take their place", error)
+    return _on_gpu(bundle, name)
+
+
+def _load(bundle: Bundle, name: str) -> ExportedProgram:
     try:
-        program = torch.export.load(bundle.path(name))
+        return torch.export.load(bundle.path(name))
     except Exception as error:  # whatever torch raises for a program of another version
         raise EngineError(
             f"PyTorch {torch.__version__} cannot load {bundle.path(name)} ({error}); export the bundle again"
         ) from error
-    specs = bundle.graphs[name]
-    if not on_gpu:
-        return TorchEngine(program, specs.inputs, specs.outputs)
+
+
+def _on_gpu(bundle: Bundle, name: str) -> Engine:
+    program, specs = _load(bundle, name), bundle.graphs[name]
     try:
         return TorchCudaEngine(program, specs.inputs, specs.outputs)
-    except RuntimeError as error:  # too little memory, a GPU that this build of PyTorch does not know, …
+    except Exception as error:  # too little memory, a GPU that this build of PyTorch does not know, …
         raise EngineError(
             f"PyTorch {torch.__version__} cannot run {bundle.path(name)} on "
             f"{torch.cuda.get_device_name()}: {error}"

@@ -33,6 +33,7 @@ from rmgn.config import parse_size
 CHECKED = 2  # given samples that engines are compared with PyTorch on
 LITE_256 = SHIPPED / "training" / "lite-256.safetensors"
 SIZE = (256, 192)  # where neither --size nor the checkpoint says another
+CALIBRATION_SAMPLES = 32
 FEW = 16  # samples below which INT8 is calibrated on chance
 
 
@@ -58,7 +59,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="pictures to calibrate INT8 with: layers, or folders person, garment, garment_mask",
     )
     parser.add_argument(
-        "--calibration-samples", type=int, default=32, metavar="N", help="how many of them (32)"
+        "--calibration-samples", type=int, metavar="N", help=f"how many of them ({CALIBRATION_SAMPLES})"
     )
     parser.add_argument(
         "--samples",
@@ -94,6 +95,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("--int8 and --calibration DIR belong together")
     if args.int8 and (args.fp16 or args.fused):
         parser.error("--int8 goes with neither --fp16 nor --fused: build two bundles")
+    if args.int8 and args.compute_capability:
+        parser.error("--compute-capability is of TensorRT-RTX engines, which --int8 builds none of")
+    if args.calibration_samples is not None and not args.int8:
+        parser.error("--calibration-samples goes with --int8")
+    if args.calibration_samples is None:
+        args.calibration_samples = CALIBRATION_SAMPLES
     if args.calibration_samples < 1:
         parser.error("--calibration-samples must be at least 1")
     if not args.checkpoint and not args.preset:

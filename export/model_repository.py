@@ -165,10 +165,15 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--bundle", type=Path, required=True, metavar="DIR", help="bundle to serve")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the repository")
     parser.add_argument("--plan", action="store_true", help="serve the bundle's TensorRT plans")
-    parser.add_argument("--max-batch", type=int, default=8, metavar="N", help="most pictures at once (8)")
+    parser.add_argument(
+        "--max-batch", type=int, metavar="N", help="most pictures at once, of ONNX graphs (8)"
+    )
     parser.add_argument("--instances", type=int, default=1, metavar="N", help="of each model (1)")
-    parser.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto", help="for ONNX graphs")
+    parser.add_argument("--device", choices=("auto", "cpu", "gpu"), help="for ONNX graphs (auto)")
     args = parser.parse_args(argv)
+    if args.plan and (args.max_batch is not None or args.device is not None):
+        parser.error("--plan serves pictures one by one on a GPU: leave --max-batch and --device out")
+    args.max_batch = 8 if args.max_batch is None else args.max_batch
     if args.max_batch < 1 or args.instances < 1:
         parser.error("--max-batch and --instances count from 1")
     return args
@@ -177,7 +182,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def command(argv: Sequence[str] | None) -> None:
     args = parse_args(argv)
     bundle = load_bundle(args.bundle)
-    kind = args.device.upper()
+    kind = (args.device or "auto").upper()
     out = write_repository(bundle, args.out, args.plan, args.max_batch, args.instances, kind)
     print(f"{out}: {', '.join([*NAMES.values(), ENSEMBLE])}. Serve: tritonserver --model-repository {out}")
 

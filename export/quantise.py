@@ -105,8 +105,25 @@ def quantise(
         )  # fmt: skip
         with _quiet():
             quantiser.quantize_model()
-        onnx.save(quantiser.model.model, str(path))
+        quantised = quantiser.model.model
+        _keep_others_exact(quantised, set(taken))
+        onnx.save(quantised, str(path))
     return choices
+
+
+def _keep_others_exact(model: onnx.ModelProto, taken: set[str]) -> None:
+    """Give nodes that were not quantised the tensor itself where they got the 8-bit input of one that was."""
+    rounding = ("QuantizeLinear", "DequantizeLinear")
+    whole = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == rounding[0]}
+    rounded = {
+        node.output[0]: whole[node.input[0]]
+        for node in model.graph.node
+        if node.op_type == rounding[1] and node.input[0] in whole
+    }
+    for node in model.graph.node:
+        if node.op_type not in rounding and node.name not in taken:
+            for index, name in enumerate(node.input):
+                node.input[index] = rounded.get(name, name)
 
 
 def candidates(model: onnx.ModelProto) -> list[Layer]:

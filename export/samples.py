@@ -26,6 +26,8 @@ def read_samples(folder: Path, height: int, width: int, count: int) -> list[Samp
     `garment_mask/` (or `mask/`) in which garment and mask share names, as `--as pictures` writes them.
     The log tells what is left out. Raises EngineError where it holds neither, or a picture cannot be read.
     """
+    if not folder.is_dir():
+        raise EngineError(f"{folder} {'is no folder' if folder.exists() else 'does not exist'}")
     if layers.present(folder):
         return list(_layers(folder, height, width, count))
     masks = next((folder / name for name in MASKS if (folder / name).is_dir()), None)

@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import importlib.metadata
+import io
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -132,8 +133,9 @@ def _put_in_place(new: Path, out: Path, replaced: Path) -> None:
     """Give the folder `new` the name `out`; an older bundle of that name goes to `replaced`."""
     if out.exists():
         _keep_foreign(out, new)
-        out.rename(replaced)
     try:
+        if out.exists():
+            out.rename(replaced)
         new.rename(out)
     except BaseException:
         if replaced.exists():
@@ -144,7 +146,10 @@ def _put_in_place(new: Path, out: Path, replaced: Path) -> None:
 def _program(module: nn.Module, feeds: Mapping[str, Tensor], path: Path, like: Graph) -> Graph:
     """Write a torch program; it has the inputs and outputs of the graph `like`."""
     with torch.no_grad():  # else it holds the form of γ and β that is for training, see rmgn.generator.affine
-        torch.export.save(torch.export.export(module, tuple(feeds.values())), path)
+        program = torch.export.export(module, tuple(feeds.values()))
+    whole = io.BytesIO()  # on a full disk PyTorch's own writer of files ends the process
+    torch.export.save(program, whole)
+    path.write_bytes(whole.getbuffer())
     return dataclasses.replace(like, file=path.name, sha256=sha256(path))
 
 
@@ -194,6 +199,8 @@ def _int8(module: nn.Module, path: Path, feeds: Sequence[Mapping[str, Tensor]]) 
 
 def check_out(out: Path) -> None:
     """Raise EngineError unless `out` is free, an empty folder, or a bundle to replace."""
+    if out.name in ("", ".."):
+        raise EngineError(f"--out {out} has no name: a bundle is a folder that is replaced as a whole")
     if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file()):
         raise EngineError(f"{out} exists and is not a bundle; it is left alone. Choose another --out.")
 
@@ -206,7 +213,10 @@ def _keep_foreign(old: Path, new: Path) -> None:
         own = {path.name for pattern in ("*.onnx", "*.pt2", reference.FILE) for path in old.glob(pattern)}
     for path in old.iterdir():
         if path.name not in own | {MANIFEST, "plans"}:
-            (shutil.copytree if path.is_dir() else shutil.copy2)(path, new / path.name)
+            if path.is_dir() and not path.is_symlink():
+                shutil.copytree(path, new / path.name, symlinks=True)
+            else:
+                shutil.copy2(path, new / path.name, follow_symlinks=False)
 
 
 def _describe(path: Path, module: nn.Module, feeds: Mapping[str, Tensor], outputs: tuple[str, ...]) -> Graph:

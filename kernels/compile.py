@@ -281,7 +281,11 @@ def command(argv: Sequence[str] | None) -> int:
         raise UsageError("Triton is not installed (pip install triton)")
     if INTERPRETED:
         raise UsageError("unset TRITON_INTERPRET; the interpreter does not compile")
-    compiled = compile_all(args.compute_capability, args.out)
+    try:
+        compiled = compile_all(args.compute_capability, args.out)
+    except triton.runtime.errors.PTXASError as error:
+        reason = re.search(r"fatal\s*:\s*(.*)", str(error))
+        raise UsageError(f"Triton's assembler refuses: {reason[1] if reason else error}") from error
     spilling = [kernel for kernel in compiled if kernel.spilled]
     for kernel in spilling:
         print(f"{kernel.kernel} spills {kernel.spilled} bytes on sm_{kernel.sm}", file=sys.stderr)

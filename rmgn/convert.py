@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from engines.program import Parser, run
+from engines.whole_file import check_apart
 from rmgn import checkpoint
 from rmgn.checkpoint import CheckpointError
 from rmgn.config import ModelConfig
@@ -131,7 +132,7 @@ def read_state(path: str | Path) -> State:
     """Read a foreign state dict (.pth, never executing code from it, or .safetensors)."""
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"{path} does not exist")
+        raise CheckpointError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}")
     try:
         content: Any = (
             load_file(path)
@@ -146,7 +147,9 @@ def read_state(path: str | Path) -> State:
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
     except Exception as error:  # damaged files make torch's readers stumble in every way
-        raise CheckpointError(f"{path} is not a PyTorch checkpoint, or is cut short: {error}") from error
+        raise CheckpointError(
+            f"{path} is not a PyTorch checkpoint, or is cut short: {error or 'it is empty'}"
+        ) from error
     for wrapper in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
@@ -242,6 +245,7 @@ def command(argv: Sequence[str] | None) -> None:
     args = parse_args(argv)
     if args.out.is_dir() or args.out.suffix != ".safetensors":
         raise CheckpointError(f"--out {args.out} is not the name of a file that ends in .safetensors")
+    check_apart([args.out], [args.warp, args.generator])
     model = released(read_state(args.warp), read_state(args.generator))
     source = {"source": f"released weights: {args.warp.name}, {args.generator.name}"}
     checkpoint.save(model, args.out, source)

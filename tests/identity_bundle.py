@@ -69,7 +69,7 @@ def write_identity_bundle(folder: Path, height: int = 64, width: int = 48, shift
         "garment": save(folder / "garment.onnx", levels, garment, pyramid, sizes),
         "tryon": save(folder / "tryon.onnx", nodes, (person, *garment, *pyramid), outputs, constants),
     }
-    bundle = Bundle(folder, {"preset": "identity"}, height, width, "fp32", 17, graphs)
+    bundle = Bundle(folder, {"preset": "identity"}, height, width, "float32", 17, graphs)
     (folder / MANIFEST).write_text(bundle.to_json(), encoding="utf-8")
     return folder
 

@@ -1,6 +1,7 @@
 """The export command as a user runs it."""
 
 import dataclasses
+import importlib
 import json
 import shutil
 import subprocess
@@ -145,6 +146,19 @@ def test_mistakes_are_one_sentence(arguments: list[str], message: str, tmp_path:
     assert message in result.stderr
     assert "Traceback" not in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_a_library_that_lacks_its_own_libraries_is_none(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(name: str) -> None:
+        raise OSError(f"libnvinfer.so.10 of {name}: cannot open shared object file")
+
+    monkeypatch.setattr(importlib, "import_module", broken)
+    assert tensorrt_engine.installed() == tensorrt_engine.installed() == []
+    told = [message for message in caplog.messages if message.startswith("tensorrt is installed, but")]
+    assert len(told) == 1
+    assert "cannot open shared object file" in told[0]
 
 
 def test_an_engine_that_computes_something_else_fails_the_build(

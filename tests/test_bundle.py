@@ -70,12 +70,40 @@ def test_rewriting_replaces_a_bundle_and_nothing_else(lite: RMGN, copy: Path, tm
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"], "no temporary folder is left"
 
+    for here in (Path(), Path("..")):
+        with pytest.raises(EngineError, match="has no name"):
+            write_bundle(lite, here, 64, 64)
     precious = tmp_path / "photos"
     precious.mkdir()
     (precious / "me.jpg").touch()
     with pytest.raises(EngineError, match="is not a bundle; it is left alone"):
         write_bundle(lite, precious, 64, 64)
     assert (precious / "me.jpg").exists()
+
+
+def test_interrupted_while_it_is_replaced_the_older_bundle_stays(
+    lite: RMGN, copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And whatever else lies in its folder, links as links."""
+    (tmp_path / "data").mkdir()
+    for name, target in (("data", "data"), ("lost", "nowhere")):
+        (copy / name).symlink_to(tmp_path / target, target_is_directory=True)
+    before = sorted(path.name for path in copy.iterdir())
+    rename, renamed = Path.rename, []
+
+    def interrupted(path: Path, target: Path) -> Path:
+        result = rename(path, target)
+        renamed.append(path)
+        if len(renamed) == 1:
+            raise KeyboardInterrupt
+        return result
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_bundle(lite, copy, 64, 64)
+    assert sorted(path.name for path in copy.iterdir()) == before
+    assert write_bundle(lite, copy, 64, 64).height == 64
+    assert [(copy / name).is_symlink() for name in ("data", "lost")] == [True, True]
 
 
 def damage_version(folder: Path) -> None:
@@ -86,6 +114,16 @@ def damage_version(folder: Path) -> None:
 def damage_opset(folder: Path) -> None:
     content = json.loads((folder / "bundle.json").read_text())
     (folder / "bundle.json").write_text(json.dumps({**content, "opset": 20}))
+
+
+def damage_type(folder: Path) -> None:
+    content = json.loads((folder / "bundle.json").read_text())
+    (folder / "bundle.json").write_text(json.dumps({**content, "opset": "17"}))
+
+
+def damage_precision(folder: Path) -> None:
+    content = json.loads((folder / "bundle.json").read_text())
+    (folder / "bundle.json").write_text(json.dumps({**content, "precision": "bfloat16"}))
 
 
 def damage_reference(folder: Path) -> None:
@@ -134,6 +172,8 @@ def escape(folder: Path) -> None:
         (name_no_file, "which is missing; export it again"),
         (damage_version, "has format version 99, this program reads version 1"),
         (damage_opset, "has graphs of opset 20; from 20 on TensorRT samples the nearest pixel"),
+        (damage_type, "bundle.json is damaged .opset '17'"),
+        (damage_precision, "bundle.json is damaged .*precision 'bfloat16'"),
         (damage_reference, "reference.npz is no reference"),
         (lambda folder: (folder / "reference.npz").unlink(), "names reference.npz, which is missing"),
         (damage_field, "bundle.json is damaged"),
@@ -150,6 +190,8 @@ def escape(folder: Path) -> None:
         "no file",
         "version",
         "opset",
+        "type",
+        "precision",
         "reference",
         "no reference",
         "field",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from rmgn import checkpoint, convert
 from rmgn.checkpoint import CheckpointError
@@ -29,6 +30,14 @@ def test_command_converts_data_parallel_checkpoints(
     generator = released_state("rmgn_generator")
     torch.save({f"module.{k}": v for k, v in warp.items()}, tmp_path / "warp.pth")
     torch.save({"state_dict": generator}, tmp_path / "gen.pth")
+    own = tmp_path / "gen.safetensors"
+    save_file(generator, own)
+    before = own.read_bytes()
+    arguments = ["--warp", tmp_path / "warp.pth", "--generator", own, "--out", own]
+    assert convert.main([str(a) for a in arguments]) == 2
+    assert "gen.safetensors" in capsys.readouterr().err
+    assert own.read_bytes() == before
+
     out = tmp_path / "rmgn.safetensors"
     arguments = ["--warp", tmp_path / "warp.pth", "--generator", tmp_path / "gen.pth", "--out", out]
     assert convert.main([str(a) for a in arguments]) == 0
@@ -95,12 +104,13 @@ class Payload:
     [
         (b"no checkpoint", "is not a PyTorch checkpoint, or is cut short|holds more than tensors"),
         (None, "does not exist"),
+        (b"", "is cut short: (it is empty|.*[^ ])"),
         (b"\x80\x02}q\x00X\x05\x00", "is not a PyTorch checkpoint, or is cut short"),
         ([1, 2], "holds no state dict"),
         ({0: torch.zeros(1)}, "holds no state dict"),
         (Payload(), "is not loaded, since that could run code"),
     ],
-    ids=["text", "absent", "cut pickle", "no dict", "numbered", "code"],
+    ids=["text", "absent", "empty", "cut pickle", "no dict", "numbered", "code"],
 )
 def test_bad_files_leave_one_sentence_and_no_output(
     content: object, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

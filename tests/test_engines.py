@@ -14,14 +14,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.export import ExportedProgram
 
 import engines
-from engines import EngineError, tensorrt_engine
+from engines import EngineError, tensorrt_engine, torch_engine
+from engines.protocol import HostEngine
 from engines.reference import LIMITS
 from engines.tensorrt_engine import build_plan, check_device, installed, plan_path, read_manifest
 from export.graphs import sample_inputs
 from export.parity import compare, reference, report, run_engine
 from export.write_bundle import write_bundle
+from kernels import triton_runtime
 from rmgn import PRESETS, RMGN
 
 RUNNING = ["onnxruntime", "openvino", "torch"]
@@ -118,6 +121,29 @@ def test_programs_for_gpus_call_the_kernels(lite: RMGN, tmp_path: Path, half: bo
     assert all(row.psnr > psnr for row in compare("torch", expected, results))
 
 
+def test_where_triton_cannot_launch_pytorchs_operators_run(
+    bundle32: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As without a C compiler. The CPU stands in for the GPU."""
+    bundle = engines.load_bundle(bundle32)
+    bundle = replace(bundle, graphs={**bundle.graphs, "tryon.torch.fused": bundle.graphs["tryon.torch"]})
+    tried = []
+
+    def on_gpu(program: ExportedProgram, *specs: Any) -> HostEngine:
+        tried.append(program)
+        if len(tried) == 1:
+            raise RuntimeError("Failed to find C compiler")
+        return torch_engine.TorchEngine(program, *specs)
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+    monkeypatch.setattr(triton_runtime, "AVAILABLE", True)
+    monkeypatch.setattr(torch_engine, "TorchCudaEngine", on_gpu)
+    torch_engine.open_engine(bundle, "tryon").close()
+    assert len(tried) == 2
+    assert "Failed to find C compiler; PyTorch's own operators take their place" in caplog.text
+
+
 @pytest.mark.gpu
 def test_torch_on_a_gpu_keeps_two_runs_apart(bundle32: Path) -> None:
     """Results are collected in any order; what a run is fed in the place of a bound input is its own."""
@@ -149,6 +175,12 @@ def test_worn_garment_stays_until_the_next(bundle32: Path, backend: str) -> None
         again = session.run(first["person"])["tryon"]
         session.wear(worn[1])
         other = session.run(first["person"])["tryon"]
+        for value in worn[1].values():
+            value[:] = 0  # the caller's again
+        bgr = first["person"][:, ::-1]  # a view, read backwards
+        turned = session.run(bgr)["tryon"]
+        np.testing.assert_array_equal(turned, session.run(bgr.copy())["tryon"])
+        np.testing.assert_array_equal(session.run(first["person"])["tryon"], other)
     np.testing.assert_array_equal(before, again)
     np.testing.assert_array_equal(before, kept, err_msg="results belong to the caller")
     assert np.abs(other - before).max() > 0.05
@@ -428,6 +460,8 @@ def test_a_graph_that_tensorrt_cannot_read_is_an_error_of_ours(
         build_plan(bundle, "tryon", "tensorrt_rtx", [(8, 9)])
     assert "tensorrt_rtx: " in capfd.readouterr().err
     assert not list(plan_path(bundle, "tryon", "tensorrt_rtx").parent.iterdir())
+    with pytest.raises(EngineError, match=r"Is a directory: .*plans"):
+        tensorrt_engine._build("tensorrt_rtx", bundle.path("garment"), tmp_path / "plans", [(8, 9)], None)
 
 
 def test_a_fused_graph_that_does_not_build_gives_way_to_the_portable_one(

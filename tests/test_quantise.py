@@ -7,15 +7,22 @@ from pathlib import Path
 import cv2
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 import engines
 from engines.program import InputError
+from engines.reference import flow_error
 from export import build_engine
-from export.quantise import Budget, Choice, Damage, Layer, choose
+from export import quantise as quantisation
+from export.graphs import TRYON_OUTPUTS, TryOnGraph, prepare, sample_inputs
+from export.onnx_export import export_onnx
+from export.quantise import Budget, Choice, Damage, Layer, _calibrate, _Measure, choose, quantise
+from export.write_bundle import _tryon_feeds
 from rmgn import PRESETS, RMGN, checkpoint
 
 
@@ -92,6 +99,40 @@ def test_int8_bundle(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert sum(node.op_type == "QuantizeLinear" for node in graph.node) > 30
 
 
+def test_the_graph_is_what_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Convolutions that were not taken, and all that is none, compute from float32 as before.
+
+    Here two groups are taken whose inputs others read too; with many, each library's rounding adds its own.
+    """
+
+    def take(choices: Sequence[Choice], *_: object) -> list[Choice]:
+        return [dataclasses.replace(choice, taken="pyramid.lateral" in choice.group) for choice in choices]
+
+    inner = prepare(checkpoint.load(build_engine.LITE_256), half=False)
+    module, path = TryOnGraph(inner), tmp_path / "tryon.onnx"
+    feeds = _tryon_feeds(inner, sample_inputs(64, 64))
+    export_onnx(module, feeds, TRYON_OUTPUTS, path)
+    numbers = {name: value.numpy() for name, value in feeds.items()}
+    measure = _Measure(module, _calibrate(path, [feeds]), [feeds], TRYON_OUTPUTS)
+    plain = ort.SessionOptions()
+    plain.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+
+    def run() -> dict[str, NDArray[np.float32]]:
+        session = ort.InferenceSession(str(path), plain, providers=["CPUExecutionProvider"])
+        return dict(zip(TRYON_OUTPUTS, session.run(None, numbers), strict=True))
+
+    before = run()
+    monkeypatch.setattr(quantisation, "_Measure", lambda *_: lambda _: Damage(0.0, 0.0))
+    monkeypatch.setattr(quantisation, "choose", take)
+    choices = quantise(module, path, [feeds], Budget(), TRYON_OUTPUTS)
+    after = run()
+    predicted = measure([layer for choice in choices if choice.taken for layer in choice.layers])
+    assert predicted.squared_error > 1e-8
+    squared_error = float(((after["tryon"] - before["tryon"]) ** 2).mean())
+    assert squared_error == pytest.approx(predicted.squared_error, rel=0.01)
+    assert flow_error(after["flow"], before["flow"]) == pytest.approx(predicted.flow_pixels, rel=0.01)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -100,6 +141,8 @@ def test_int8_bundle(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["--int8", "--calibration", "x", "--fp16"], "build two bundles"),
         (["--int8", "--calibration", "x", "--fused"], "build two bundles"),
         (["--int8", "--calibration", "x", "--calibration-samples", "0"], "must be at least 1"),
+        (["--calibration-samples", "5"], "--calibration-samples goes with --int8"),
+        (["--int8", "--calibration", "x", "--compute-capability", "8.6"], "which --int8 builds none of"),
     ],
 )
 def test_options_that_do_not_go_together(arguments: list[str], message: str) -> None:
@@ -111,6 +154,9 @@ def test_folder_without_pictures_is_named(tmp_path: Path, capsys: pytest.Capture
     arguments = ["--int8", "--calibration", str(tmp_path), "--out", str(tmp_path / "bundle")]
     assert build_engine.main(arguments) == 2
     assert "holds neither layers (*.zip of rmgn.data.generate) nor the folders" in capsys.readouterr().err
+    arguments[2] = str(tmp_path / "nowhere")
+    assert build_engine.main(arguments) == 2
+    assert "nowhere does not exist" in capsys.readouterr().err
     assert not (tmp_path / "bundle").exists()
 
 

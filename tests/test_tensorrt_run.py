@@ -313,6 +313,11 @@ def test_plans_that_compute_something_else_are_removed(
     def watch(_: str) -> Iterator[Any]:
         yield lambda *_: None
 
+    if "portable" in wrong:
+        monkeypatch.setattr(tensorrt_engine, "RTX", "tensorrt")
+        with pytest.raises(EngineError, match="tensorrt: both plans removed: its results are not"):
+            build_plans.build_plans(bundle, [(8, 6)], watch)  # asked for by name
+        built.clear()
     made, failed = build_plans.build_plans(bundle, None, watch)
     assert built == [("garment", False), ("tryon", True), *([("tryon", False)] if wrong else [])]
     plans = sorted(path.name for path in (bundle.folder / "plans").iterdir())

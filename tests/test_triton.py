@@ -367,6 +367,11 @@ def test_compile_refuses_what_it_cannot(tmp_path: Path) -> None:
         assert message in done.stderr
     (tmp_path / "taken").touch()
     compiling = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    old = [*command, "--compute-capability", "3.5"]
+    done = subprocess.run(old, env=compiling, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "error: Triton's assembler refuses: " in done.stderr
+    assert "sm_35" in done.stderr
     command[-1] = str(tmp_path / "taken")
     done = subprocess.run(command, env=compiling, capture_output=True, text=True, check=False)
     assert done.returncode == 2
