@@ -215,6 +215,10 @@ def open_source(
             if have != want:
                 raise ValueError(f"{folder} was dressed with {name} {have}, the configuration has {want}")
         return source
+    if assets is not None:
+        raise ValueError(
+            f"{folder}: photos have surroundings of their own, --assets are for generated layers"
+        )
     if config.reuse > 1:
         raise ValueError(f"reuse is for generated people, whose looks are drawn; {folder} holds photos")
     augment = Augment() if config.augment else None

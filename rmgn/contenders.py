@@ -17,7 +17,7 @@ from kernels import flow_warp
 from kernels.flow_warp import identity_flow
 from rmgn import checkpoint
 from rmgn.config import ModelConfig
-from rmgn.data.read import rgb
+from rmgn.data.read import picture_size, rgb
 from rmgn.model import RMGN
 from rmgn.trials import DataError, Question, Setting, Trial
 
@@ -132,11 +132,14 @@ class Results:
         if not folder.is_dir():
             raise DataError(f"--results {folder} is not a folder")
         self.name, self.source, self.sha256 = name, str(folder), None
+        self._whole = True  # until a picture was resized, which is told once
         self._files: dict[tuple[Setting, str], Path] = {}
         answered: dict[Path, str] = {}  # the trial that a file is for
         missing: list[Question] = []
         for setting, question in ((s, q) for s, asked in questions.items() for q in asked):
-            stems = (f"{setting}/{question.name}", question.name, question.subject)
+            wearer = Path(question.person).stem
+            known = dict.fromkeys((question.name, question.subject, wearer))
+            stems = [*(f"{setting}/{name}" for name in known), *known]
             files = [folder / f"{stem}{suffix}" for stem in stems for suffix in ENDS]
             file = next((file for file in files if file.is_file()), None)
             if file is None:
@@ -156,7 +159,16 @@ class Results:
 
     def __call__(self, trial: Trial) -> Answer:
         size = trial.person.shape[-2], trial.person.shape[-1]
-        pictures = [rgb(self._files[trial.setting, name], size) for name in trial.names]
+        files = [self._files[trial.setting, name] for name in trial.names]
+        height, width = picture_size(files[0])
+        if self._whole and (height, width) != size:
+            tqdm.write(
+                f"{self.source} holds pictures of {height}x{width}: they are measured at "
+                f"{size[0]}x{size[1]} (--size)",
+                file=sys.stderr,
+            )
+            self._whole = False
+        pictures = [rgb(file, size) for file in files]
         return Answer(torch.stack(pictures).to(trial.person.device))
 
 

@@ -32,7 +32,7 @@ from rmgn.config import PRESETS, parse_size
 from rmgn.contenders import Answer, Contender
 from rmgn.data.files import to_bgr
 from rmgn.gallery import Entry, contact_sheet, write_page, write_picture, write_text
-from rmgn.kept import Kept, require_folders
+from rmgn.kept import Kept, require_empty, require_folders
 from rmgn.open_trials import open_trials
 from rmgn.perceptual import EfficientNetLite0
 from rmgn.report import markdown, trials_csv
@@ -69,6 +69,7 @@ def evaluate(
     shown: how many of each setting go into the gallery. keep: write every picture too, see `Kept`.
     arguments: what was asked for, to be told in report.json.
     """
+    require_empty(out)
     kept = Kept(out, [rival.name for rival in rivals]) if keep else None
     entries: dict[Setting, list[Entry]] = {setting: [] for setting in trials.questions}
     counts: dict[Setting, int] = dict.fromkeys(trials.questions, 0)
@@ -121,6 +122,8 @@ def _entries(
 
 
 def _write_pictures(out: Path, data: str, entries: dict[Setting, list[Entry]], rivals: Sequence[str]) -> None:
+    for older in [*out.glob("sheet*.jpg"), *out.glob("pictures/*aired_*.jpg")]:
+        older.unlink()
     for setting, shown in entries.items():
         if shown:
             titles = ["person", "garment", *rivals, *(["truth"] if setting == "paired" else [])]
@@ -200,8 +203,9 @@ class _AddEntrant(argparse.Action):
         else:
             kind = str(option).removeprefix("--")
             path = Path(values)
-            # A run's best.safetensors is known by the run.
-            stem = path.parent.name if kind == "checkpoint" and path.stem in ("best", "last") else path.stem
+            stem = path.stem if kind == "checkpoint" else path.name
+            if kind == "checkpoint" and stem in ("best", "last"):  # known by the run
+                stem = path.parent.name
             entrants = [*entrants, Entrant(kind, values, stem or path.name)]
         namespace.entrants = entrants
 
@@ -273,6 +277,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def command(argv: Sequence[str] | None) -> None:
     args = parse_args(argv)
     check_folder(args.out)  # now rather than after the last trial
+    require_empty(args.out)
     cv2.setNumThreads(1)
     rivals: list[Contender] = []
     try:

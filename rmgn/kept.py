@@ -18,16 +18,11 @@ INPUTS, RESULTS = "inputs", "results"
 class Kept:
     """Writes OUT/results/CONTENDER/SETTING/NAME.png and OUT/inputs/{person,garment}/SETTING/NAME.png.
 
-    folders: where each contender's results are, below `out`. Raises DataError where an older evaluation's
-    pictures are, which would lie among the new ones.
+    folders: where each contender's results are, below `out`. Raises DataError as `require_empty` does.
     """
 
     def __init__(self, out: Path, names: Sequence[str]) -> None:
-        for folder in (out / RESULTS, out / INPUTS):
-            if folder.is_dir() and any(folder.iterdir()):
-                raise DataError(
-                    f"{folder} has pictures of an older evaluation: delete it, or choose another --out"
-                )
+        require_empty(out)
         self.out = out
         self.folders = {name: f"{RESULTS}/{plain(name)}" for name in names}
 
@@ -38,6 +33,15 @@ class Kept:
         for folder, pictures in folders.items():
             for name, picture in zip(trial.names, pictures, strict=True):
                 write_picture(self.out / folder / trial.setting / f"{name}.png", to_bgr(picture))
+
+
+def require_empty(out: Path) -> None:
+    """Raise DataError where an older evaluation's pictures are: they would pass for those of a new one."""
+    for folder in (out / RESULTS, out / INPUTS):
+        if folder.is_dir() and any(folder.iterdir()):
+            raise DataError(
+                f"{folder} has pictures of an older evaluation: delete it, or choose another --out"
+            )
 
 
 def plain(name: str) -> str:

@@ -35,6 +35,8 @@ def open_trials(
         return GeneratedTrials(
             folder, known, batch=batch, assets=assets, first=first, last=last, workers=workers, size=size
         )
+    if assets is not None:
+        raise DataError(f"{folder}: photos have surroundings of their own, --assets are for generated layers")
     known = settings or ("unpaired",)
     return FolderTrials(
         folder, known, batch=batch, pairs=pairs, first=first, last=last, workers=workers, size=size

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -29,6 +30,21 @@ from rmgn.training_config import TrainConfig
 from rmgn.validation import pictures, validate
 
 
+def has_accelerator() -> bool:
+    """Whether PyTorch has a GPU or the like here. Without one, several processes have to be told so."""
+    return torch.cuda.is_available() or torch.backends.mps.is_available()
+
+
+def check_processes(working: int) -> None:
+    """Raise TrainingError where more processes were launched than work together."""
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched != working:
+        raise TrainingError(
+            f"{launched} processes were launched and {working} would train, each on its own: "
+            "see several GPUs or machines in docs/training.md"
+        )
+
+
 class Trainer:
     """Trains what `config` describes on `source`; goes on where the run folder `out` has a checkpoint.
 
@@ -39,7 +55,8 @@ class Trainer:
     def __init__(
         self, config: TrainConfig, source: Source, out: Path, init: Path | None, teacher_file: Path | None
     ) -> None:
-        self.accelerator = Accelerator(mixed_precision=config.precision)
+        self.accelerator = Accelerator(mixed_precision=config.precision, cpu=not has_accelerator())
+        check_processes(self.accelerator.num_processes)
         samples_an_epoch = (len(source) - config.held_out) * source.per_item
         self.config = config = config.in_steps(samples_an_epoch, self.accelerator.num_processes)
         self.source, self.out = source, out
@@ -88,6 +105,9 @@ class Trainer:
             )
         if self.is_main:
             self.writer = SummaryWriter(str(self.out / "tensorboard"), purge_step=self.step + 1)
+        if accelerator.num_processes > 1 and self.is_main:
+            samples = config.batch * config.accumulate * accelerator.num_processes
+            print(f"{accelerator.num_processes} processes, {samples} samples per step")
         bar = tqdm(total=config.steps, initial=self.step, unit="step", disable=not self.is_main)
         feed = training_feed(self.source, config, self.step, workers, accelerator)
         speed = Speedometer(config.batch * config.accumulate * accelerator.num_processes, accelerator.device)
@@ -121,6 +141,7 @@ class Trainer:
         bar.close()
         if self.writer:
             self.writer.close()
+        accelerator.wait_for_everyone()  # until what was written last is there for all
 
     def _take_step(self, samples: list[Sample]) -> Losses:
         """One step of the optimizer on these batches; returns their mean losses."""

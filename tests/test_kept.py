@@ -69,11 +69,13 @@ def test_a_study_takes_what_its_evaluation_kept(photos: Path, tmp_path: Path) ->
         assert np.array_equal(person, answer)
     assert write_study(out, "A B", ["unchanged"], tmp_path / "study", 9, "unpaired", seed=0) == 2
 
-    with pytest.raises(DataError, match="results has pictures of an older evaluation: delete it, or choose"):
-        run(photos, out, keep=True)
-    run(photos, out, keep=False)
+    for keep in (True, False):
+        with pytest.raises(DataError, match="results has pictures of an older evaluation: delete it, or"):
+            run(photos, out, keep)
+    without = tmp_path / "without"
+    run(photos, without, keep=False)
     with pytest.raises(StudyError, match=r"no pictures of A B: evaluate A B with --keep"):
-        write_study(out, "A B", ["unchanged"], tmp_path / "other", 9, "unpaired", seed=0)
+        write_study(without, "A B", ["unchanged"], tmp_path / "other", 9, "unpaired", seed=0)
 
 
 def test_contenders_have_folders_of_their_own() -> None:

@@ -248,6 +248,10 @@ _LOOK = {"train": "train", "test": "eval"}
 def _chosen(pairs: Pairs, subset: Path) -> Pairs:
     names = {line[0] for line in read_columns(subset, 1)}
     entries = [entry for entry in pairs.entries if entry.person_name in names]
-    if not entries:
-        raise ValueError(f"{subset}: names no person here, such as {pairs.entries[0].person_name}")
+    unknown = sorted(names - {entry.person_name for entry in entries})
+    if unknown:
+        raise ValueError(
+            f"{subset}: {len(unknown)} of {len(names)} persons are not in this split, such as {unknown[0]}; "
+            f"one of it is {pairs.entries[0].person_name}"
+        )
     return pairs._replace(entries=entries)

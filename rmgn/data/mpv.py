@@ -69,6 +69,10 @@ class Mpv(Layout):
             dense=expected(self.home, ["all_densepose"], f"{name}_IUV.png", f"{name}.png", f"{name}.npy"),
         )
 
+    def subject(self, person: str) -> str:
+        """Who is on a picture: its folder, which holds all views of one person in one garment."""
+        return Path(person).parent.name or super().subject(person)
+
     def paired(self, split: str) -> list[Names]:
         worn: dict[str, str] = {}
         for row in self._rows():

@@ -59,8 +59,8 @@ class Viton(Layout):
 
     def paired(self, split: str) -> list[Names]:
         folder = self._folder(split)
-        listed = _list(folder, "train_pairs.txt" if split == "train" else "test_pairs_same.txt")
-        if listed:
+        listed = folder / ("train_pairs.txt" if split == "train" else "test_pairs_same.txt")
+        if listed.is_file():
             return read_pairs(listed)
         named = _by_name(folder / f"{split}_img")
         if split == "train":
@@ -111,8 +111,9 @@ class RmgnRelease(Layout):
 
 
 def _list(folder: Path, *names: str) -> Path | None:
-    places = [place / name for name in names for place in (folder, folder.parent)]
-    return next((p for p in places if p.is_file()), None)
+    # PF-AFN's code has its list beside the folder, where other data sets may have theirs.
+    places = (folder, folder.parent) if folder.name in _HOMES else (folder,)
+    return next((p for place in places for name in names if (p := place / name).is_file()), None)
 
 
 def _by_name(persons: Path) -> list[Names]:

@@ -49,7 +49,7 @@ class VitonHD(Layout):
         listed = self.home / f"{split}_pairs.txt"
         there = listed.is_file()
         persons = [p for p, _ in read_pairs(listed)] if there else pictures(self.home / split / "image")
-        return [(person, person) for person in persons]
+        return [(person, person) for person in dict.fromkeys(persons)]  # a list may name each several times
 
     def unpaired(self, split: str) -> list[Names]:
         listed = self.home / f"{split}_pairs.txt"

@@ -135,7 +135,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--data", type=Path, required=True, metavar="DIR", help="layers of rmgn.data.generate"
     )
     parser.add_argument("--assets", type=Path, metavar="DIR", help="surroundings for backgrounds")
-    parser.add_argument("--size", type=parse_size, metavar="HxW", help="size of the try-ons")
+    parser.add_argument("--size", type=parse_size, metavar="HxW", help="of the try-ons (the training's)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--count", type=int, default=8, help="try-ons to show (8)")
     args = parser.parse_args(argv)
@@ -150,7 +150,8 @@ def command(argv: Sequence[str] | None) -> None:
     model = checkpoint.load(args.checkpoint)
     if model.config.generator != "rmgn":
         raise DataError(f"{args.checkpoint} holds the PF-AFN generator, which has no regional masks")
-    trials = open_trials(args.data, batch=2, assets=args.assets, size=args.size)
+    size = args.size or checkpoint.trained_size(args.checkpoint)
+    trials = open_trials(args.data, batch=2, assets=args.assets, size=size)
     means = draw(model, trials, args.out, args.count)
     rows = [["Regional mask", "mean on the garment", "mean elsewhere"]]
     rows += [[m.name, f"{m.on_garment:.3f}", f"{m.elsewhere:.3f}"] for m in means]

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 
 from engines.program import Parser
 from engines.program import run as run_program
 from rmgn import contenders
+from rmgn.batches import open_source
 from rmgn.config import parse_size
 from rmgn.data.people import layers
 from rmgn.data.plain import Generated
@@ -24,6 +26,7 @@ from rmgn.open_trials import open_trials
 from rmgn.scores import Scores
 from rmgn.task import TrainingError
 from rmgn.train import train
+from rmgn.trainer import has_accelerator
 from rmgn.training_config import TrainConfig, load_config
 from rmgn.trials import Trials
 
@@ -87,10 +90,12 @@ class Lab:
         folder = self.out / "runs" / name
         note = folder / "finished.json"
         config = load_config(stage, {**self.changes, **own})
+        about = {
+            "data": str(self.data.resolve()),
+            "reads": open_source(self.data, config, self.assets).reads[0],
+        }
         # As JSON has it, so that a note that was read can be compared.
-        made: dict[str, Any] = json.loads(
-            json.dumps({**dataclasses.asdict(config), "data": str(self.data.resolve())})
-        )
+        made: dict[str, Any] = json.loads(json.dumps({**dataclasses.asdict(config), **about}))
         if not note.is_file():
             print(f"{name} ({stage})")
             train(
@@ -102,9 +107,12 @@ class Lab:
                 assets=self.assets,
                 teacher_file=teacher,
             )
-            write_text(note, json.dumps(made, sort_keys=True) + "\n")
-        elif TrainConfig.completed(json.loads(note.read_text("utf-8"))) != made:
-            raise TrainingError(f"{folder} was trained with other settings or data; choose another --out")
+            if is_first():
+                write_text(note, json.dumps(made, sort_keys=True) + "\n")
+        elif {"reads": made["reads"], **TrainConfig.completed(json.loads(note.read_text("utf-8")))} != made:
+            raise TrainingError(
+                f"{folder} was trained with other settings, data or assets; choose another --out"
+            )
         # Not the best: that was chosen on the samples held out, which students are compared on.
         return folder / "last.safetensors"
 
@@ -128,14 +136,22 @@ class Lab:
     ) -> list[Scores]:
         """Evaluate checkpoints by name, in one report in `out`/`experiment`.
 
-        tests: as for `trials`. inception, alexnet: as for `make_scorer`.
+        tests: as for `trials`. inception, alexnet: as for `make_scorer`. Of several processes that trained
+        together the first one does it; the others end here.
         """
+        if not is_first():
+            raise SystemExit(0)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         trials = self.trials(tests, size)
         rivals = [contenders.load_network(name, file, device) for name, file in students.items()]
         scorer = make_scorer(rivals, inception, alexnet, device)
         asked = {"data": self.data, "test": tests, "inception": inception, "alexnet": alexnet, **self.changes}
         return evaluate(trials, rivals, scorer, self.out / experiment, device, arguments=asked)
+
+
+def is_first() -> bool:
+    """Whether this process, of those that train together, writes and evaluates."""
+    return bool(PartialState(cpu=not has_accelerator()).is_main_process)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -150,7 +166,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--preset", help="architecture (paper)")
     parser.add_argument("--size", type=parse_size, metavar="HxW", help="size of the pictures (512x384)")
-    parser.add_argument("--batch", type=int, help="samples a step")
+    parser.add_argument("--batch", type=int, help="samples a batch and process (4)")
+    parser.add_argument("--accumulate", type=int, help="batches a step and process (1)")
     parser.add_argument("--steps", type=int, help="steps of every stage, instead of the published epochs")
     parser.add_argument("--held-out", type=int, help="samples kept from training")
     parser.add_argument("--perceptual", metavar="NAME", help="none, lite0, or the file of VGG-19's weights")
@@ -170,7 +187,7 @@ def open_lab(args: argparse.Namespace) -> Lab:
         changes["height"], changes["width"] = args.size
     if args.steps:
         changes["epochs"] = 0
-    for name in ("preset", "batch", "steps", "held_out", "perceptual", "seed"):
+    for name in ("preset", "batch", "accumulate", "steps", "held_out", "perceptual", "seed"):
         if getattr(args, name) is not None:
             changes[name] = getattr(args, name)
     changes["validate_steps"] = min(changes.get("validate_steps", 1000), changes.get("steps", 1000))

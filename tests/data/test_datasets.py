@@ -123,7 +123,7 @@ def test_garments_of_those_held_out_dress_nobody_in_training(published: Publishe
 
 def test_names_in_lists_may_hold_blanks_between_tabs(tmp_path: Path) -> None:
     lines = ["my photo.jpg\tred shirt.jpg\t0", "b.jpg c.jpg", "", "d.jpg\t\te.jpg", "f.jpg g.jpg\t"]
-    (tmp_path / "pairs.txt").write_text("\n".join(lines))
+    (tmp_path / "pairs.txt").write_text("\ufeff" + "\n".join(lines))  # as Windows writes it
     assert read_pairs(tmp_path / "pairs.txt") == [
         ("my photo.jpg", "red shirt.jpg"),
         ("b.jpg", "c.jpg"),
@@ -169,6 +169,17 @@ def test_lists_of_pairs(published: Published, tmp_path: Path) -> None:
     assert _names(open_dataset(published("viton_hd"), "test"))[0] == ("00000_00.jpg", "00000_00.jpg")
     dresscode = _names(open_dataset(published("dresscode"), "test", "unpaired"))
     assert dresscode[0] == ("048390_0.jpg", "048391_1.jpg")
+    # Often a list names each person with several garments. Then the person is one still.
+    again = shutil.copytree(published("viton_hd"), tmp_path / "hd")
+    with (again / "test_pairs.txt").open("a") as file:
+        file.write("00000_00.jpg 00002_00.jpg\n")
+    assert len(open_dataset(again, "test", "unpaired")) == len(hd) + 1
+    assert len(open_dataset(again, "test")) == len(hd)
+    # A list beside PF-AFN's folder is its own, unless it names persons of another set for training.
+    shutil.copytree(published("viton"), tmp_path / "both", dirs_exist_ok=True)
+    (tmp_path / "both" / "train_pairs.txt").write_text("00000_00.jpg 00000_00.jpg\n")
+    assert _names(open_dataset(tmp_path / "both")) == _names(open_dataset(viton))
+
     release = open_dataset(published("rmgn_release"), "test", "unpaired")
     assert _names(release)[0] == ("000000_0.jpg", "new/000003_1.jpg")
     assert torch.equal(release[0].garment_mask, listed[0].garment_mask)
@@ -183,8 +194,8 @@ def test_mpv_keeps_front_views_and_a_list_chooses_among_them(published: Publishe
     chosen = tmp_path / "mpv_sub.txt"
     chosen.write_text(f"{train[2][0]}\n{train[0][0]} anything else\n")
     assert _names(open_dataset(folder, subset=chosen)) == [train[0], train[2]]
-    chosen.write_text("nobody.jpg\n")
-    with pytest.raises(ValueError, match="names no person"):
+    chosen.write_text(f"{train[2][0]}\nnobody.jpg\n")
+    with pytest.raises(ValueError, match=r"1 of 2 persons are not in this split, such as nobody\.jpg"):
         open_dataset(folder, subset=chosen)
 
 

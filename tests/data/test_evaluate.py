@@ -20,7 +20,7 @@ from engines.program import InputError
 from export.build_engine import read_quality
 from kernels import flow_warp
 from rmgn import PRESETS, RMGN, checkpoint
-from rmgn.contenders import Network, Paste, box, load_network
+from rmgn.contenders import Network, Paste, Results, box, load_network
 from rmgn.evaluate import main, open_contenders, parse_args
 from rmgn.gallery import Entry, write_page
 from rmgn.generated_trials import GeneratedTrials
@@ -102,6 +102,31 @@ def test_viton_by_its_list_of_pairs(published: Callable[[str], Path], tmp_path: 
     (trial, *_) = open_trials(root, ["paired"], first=2)
     assert trial.truth is not None
     assert torch.equal(trial.truth, trial.person)
+
+
+def test_views_of_one_person_count_as_one(published: Callable[[str], Path], tmp_path: Path) -> None:
+    """MPV has a folder for each person; files of results may have the picture's name all the same."""
+    trials = open_trials(published("mpv"), ["paired"])
+    (first, *_) = trials.questions["paired"]
+    assert first.subject == Path(first.person).parent.name == "SC421E00D"
+    for question in trials.questions["paired"]:
+        file = tmp_path / "paired" / f"{Path(question.person).stem}.png"
+        file.parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(file), np.zeros((64, 48, 3), np.uint8))
+    assert Results("all", tmp_path, trials.questions)
+
+
+def test_pictures_of_another_size_are_told_once(
+    layers_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trials = GeneratedTrials(layers_folder, ["paired"], batch=2, size=(128, 96))
+    for question in trials.questions["paired"]:
+        cv2.imwrite(str(tmp_path / f"{question.name}.png"), np.zeros((64, 48, 3), np.uint8))
+    rival = Results("small", tmp_path, trials.questions)
+    for trial in trials:
+        rival(trial)
+    said = capsys.readouterr().err
+    assert said.count("holds pictures of 64x48: they are measured at 128x96") == 1
 
 
 def test_generated_pictures_ask_as_their_layers_do(layers_folder: Path, pictures_folder: Path) -> None:
@@ -208,6 +233,24 @@ def test_report_of_all_contenders(layers_folder: Path, weights: Path, bundle32: 
     assert all((out / name).is_file() for name in set(_links(page)))
     assert len(_links(page)) == 6 * 9 + 6 * 8
 
+    # An older evaluation's pictures would pass for those of a new one.
+    argv[-1] = str(own)
+    assert main(argv) == 2
+    shutil.rmtree(own / "results")
+    shutil.rmtree(own / "inputs")
+    folder = own / "lr0.001"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "000000.png"), np.zeros((128, 96, 3), np.uint8))
+    only = [*common, "--results", str(folder), "--setting", "paired", "--first", "1", "--out", str(own)]
+    if len(open_trials(layers_folder, ["paired"], first=1)) > 1:
+        only += ["--baseline", "copy"]
+    cv2.imwrite(str(folder / "000000_a.png"), np.zeros((128, 96, 3), np.uint8))
+    cv2.imwrite(str(folder / "000000_b.png"), np.zeros((128, 96, 3), np.uint8))
+    assert main(only) == 0
+    assert "| lr0.001 |" in (own / "report.md").read_text()
+    assert not list(own.glob("*unpaired*"))
+    assert not list(own.glob("pictures/unpaired*"))
+
 
 def _links(page: str) -> list[str]:
     return [unquote(html.unescape(part.split('"')[0])) for part in page.split('src="')[1:]]
@@ -277,6 +320,7 @@ def test_mistakes_are_one_line(
     for argv, message in (
         (["--checkpoint", str(tmp_path / "none.safetensors"), *data], "does not exist"),
         (["--bundle", str(bundle32), "--engine", "onnxruntime", *data], "--size 128x96"),
+        (["--baseline", "copy", "--assets", str(tmp_path), *photos], "surroundings of their own"),
         (["--results", str(tmp_path), *data], "000000_a.png or 000000.png, or .jpg, nor those of 11 more"),
         (
             ["--baseline", "copy", "--data", str(tmp_path), "--out", str(tmp_path)],

@@ -4,9 +4,12 @@ import dataclasses
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -17,13 +20,22 @@ from rmgn.experiments import figure5, figure6, table3
 from rmgn.experiments.figure6 import names_of
 from rmgn.experiments.lab import Lab
 from rmgn.scores import Row, Scores
+from rmgn.task import TrainingError
+from rmgn.trainer import check_processes
 from rmgn.trials import Question
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
 def test_ablation_trains_what_its_columns_say(
     layers_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    assets = tmp_path / "assets"
+    (assets / "hdri").mkdir(parents=True)
+    for number in range(4):
+        room = np.full((8, 16, 3), 0.1 * number, np.float32)
+        cv2.imwrite(str(assets / "hdri" / f"{number}.hdr"), room)
     common = ["--data", str(layers_folder), "--quick", "--steps", "1", "--held-out", "2", "--workers", "0"]
     common += ["--seed", "5"]
     assert table3.main([*common, "--out", str(tmp_path)]) == 0
@@ -55,10 +67,52 @@ def test_ablation_trains_what_its_columns_say(
     capsys.readouterr()
     assert table3.main([*common, "--out", str(tmp_path), "--batch", "8"]) == 2
     assert "was trained with other settings" in capsys.readouterr().err
+    assert table3.main([*common, "--out", str(tmp_path), "--assets", str(assets)]) == 2
+    assert "other settings, data or assets" in capsys.readouterr().err
     others = tmp_path / "others"
     shutil.copytree(layers_folder, others)
     assert table3.main([*common, "--out", str(tmp_path), "--data", str(others)]) == 2
-    assert "other settings or data" in capsys.readouterr().err
+    assert "other settings, data or assets" in capsys.readouterr().err
+
+
+TWO_PROCESSES = """
+import sys
+from pathlib import Path
+from rmgn.experiments.lab import QUICK, Lab, is_first
+
+if __name__ == "__main__":
+    changes = {**QUICK, "steps": 1, "held_out": 2, "batch": 2}
+    Lab(Path(sys.argv[1]), Path(sys.argv[2]), changes, workers=0).teacher()
+    Path(sys.argv[2], "first" if is_first() else "other").touch()
+"""
+
+
+@pytest.mark.slow
+def test_stages_follow_each_other_in_several_processes(layers_folder: Path, tmp_path: Path) -> None:
+    """Plain torchrun on a CPU: they work together, and each stage finds what the one before wrote."""
+    (tmp_path / "two.py").write_text(TWO_PROCESSES)
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run(
+        [*command, str(tmp_path / "two.py"), str(layers_folder), str(out)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in out.iterdir()} == {"runs", "first", "other"}
+    assert "2 processes, 4 samples per step" in done.stdout
+    for stage in ("teacher-warp", "teacher"):
+        (newest,) = (out / "runs" / stage / "steps").iterdir()
+        assert torch.load(newest / "state.pt", weights_only=True)["processes"] == 2
+
+
+def test_processes_that_do_not_know_of_each_other_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    check_processes(3)
+    with pytest.raises(TrainingError, match="3 processes were launched and 1 would train"):
+        check_processes(1)
 
 
 def test_what_cannot_be_evaluated_is_not_trained(
@@ -143,6 +197,11 @@ def test_figure6_shows_every_mask(
     assert sheet.shape == (5 * row, 9 * 96, 3)
     bright, dark = (sheet[row + 18 : 2 * row, n * 96 : (n + 1) * 96].mean() for n in (0, 1))
     assert bright > dark + 60
+
+    # Without --size it is the training's.
+    checkpoint.save(model, file, {"size": "64x32"})
+    assert figure6.main(["--checkpoint", str(file), *argv[:2], "--count", "1", *argv[-2:]]) == 2
+    assert "cannot be reduced to 64x32" in capsys.readouterr().err
 
     checkpoint.save(RMGN(dataclasses.replace(PRESETS["lite"], generator="pfafn")), file)
     assert figure6.main(["--checkpoint", str(file), *argv]) == 2
