@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -156,27 +155,35 @@ class FaceFinder:
         scale = min(1.0, DETECTION_HEIGHT / image.shape[0])
         size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
         small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-        gray = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)
-        left, top = 0, 0
-        least, most = 20, round(LARGEST_FACE * gray.shape[0])
-        known = None if self._last is None else [round(value * scale) for value in self._last]
+        gray = np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), np.uint8)
         self._looks += 1
-        if known is not None and self._looks % EVERYWHERE:
-            x, y, width, height = known
-            left, top = max(0, x - width), max(0, y - height)
-            gray = gray[top : y + 2 * height, left : x + 2 * width]
-            least, most = round(0.75 * height), round(1.33 * height)
+        found = self._largest(gray) if self._last is None else self._near(gray, self._last, scale)
+        # What is found around the face known is kept, since it is a little larger than in the whole frame.
+        if found is not None and self._looks % EVERYWHERE == 0:
+            largest = self._largest(gray)
+            if largest is not None and largest[3] > RIVAL * found[3]:
+                found = largest
+        if found is not None:
+            x, y, width, height = found
+            found = (x / scale, y / scale, width / scale, height / scale)
+        self._last = found
+        return found
+
+    def _near(self, gray: Pixels, last: Crop, scale: float) -> Crop | None:
+        """The face around the `last` one, of about its size."""
+        x, y, width, height = (round(value * scale) for value in last)
+        left, top = max(0, x - width), max(0, y - height)
+        part = gray[top : y + 2 * height, left : x + 2 * width]
+        found = self._detect(part, round(0.75 * height), round(1.33 * height))
+        return None if found is None else (left + found[0], top + found[1], found[2], found[3])
+
+    def _largest(self, gray: Pixels) -> Crop | None:
+        """The largest face of the whole picture."""
+        return self._detect(gray, 20, round(LARGEST_FACE * gray.shape[0]))
+
+    def _detect(self, gray: Pixels, least: int, most: int) -> Crop | None:
         faces = self._cascade.detectMultiScale(gray, 1.1, 6, minSize=(least, least), maxSize=(most, most))
-        found = [(left + int(x), top + int(y), int(width), int(height)) for x, y, width, height in faces]
-        self._last = None
-        if found:
-            x, y, width, height = max(found, key=lambda face: face[3] * (RIVAL if _same(face, known) else 1))
-            self._last = (x / scale, y / scale, width / scale, height / scale)
-        return self._last
-
-
-def _same(face: Sequence[float], known: Sequence[float] | None) -> bool:
-    """Whether the middle of a face's box lies in the box of the one known."""
-    if known is None:
-        return False
-    return all(0 <= face[k] + face[k + 2] / 2 - known[k] <= known[k + 2] for k in (0, 1))
+        if not len(faces):
+            return None
+        x, y, width, height = max(faces, key=lambda face: int(face[3]))
+        return (float(x), float(y), float(width), float(height))

@@ -123,7 +123,12 @@ class Lab:
         """
         undivided = layers.present(self.data) or Generated.find(self.data) is not None
         last = self.changes["held_out"] if tests is None and undivided else None
-        return open_trials(tests or self.data, assets=self.assets, last=last, size=size)
+        try:
+            return open_trials(tests or self.data, assets=self.assets, last=last, size=size)
+        except ValueError as error:
+            if tests is not None:
+                raise
+            raise ValueError(f"{error} (--test names other data to evaluate on)") from error
 
     def compare(
         self,
