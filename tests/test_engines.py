@@ -460,8 +460,6 @@ def test_a_graph_that_tensorrt_cannot_read_is_an_error_of_ours(
         build_plan(bundle, "tryon", "tensorrt_rtx", [(8, 9)])
     assert "tensorrt_rtx: " in capfd.readouterr().err
     assert not list(plan_path(bundle, "tryon", "tensorrt_rtx").parent.iterdir())
-    with pytest.raises(EngineError, match=r"Is a directory: .*plans"):
-        tensorrt_engine._build("tensorrt_rtx", bundle.path("garment"), tmp_path / "plans", [(8, 9)], None)
 
 
 def test_a_fused_graph_that_does_not_build_gives_way_to_the_portable_one(
