@@ -108,9 +108,8 @@ class HostEngine(Engine):
 
     def bind(self, feeds: Mapping[str, Array]) -> None:
         self.check(feeds)
-        copies = {
-            name: np.array(value, order="C") for name, value in feeds.items()
-        }  # the caller's may change
+        # Copies, since the caller's arrays may change.
+        copies = {name: np.array(value, order="C") for name, value in feeds.items()}
         self._bound = {**self._bound, **copies}
 
     def begin(self, feeds: Mapping[str, Array]) -> Callable[[], dict[str, Array]]:

@@ -18,11 +18,10 @@ INPUTS, RESULTS = "inputs", "results"
 class Kept:
     """Writes OUT/results/CONTENDER/SETTING/NAME.png and OUT/inputs/{person,garment}/SETTING/NAME.png.
 
-    folders: where each contender's results are, below `out`. Raises DataError as `require_empty` does.
+    folders: where each contender's results are, below `out`, see `require_empty`.
     """
 
     def __init__(self, out: Path, names: Sequence[str]) -> None:
-        require_empty(out)
         self.out = out
         self.folders = {name: f"{RESULTS}/{plain(name)}" for name in names}
 
