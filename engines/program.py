@@ -5,6 +5,7 @@
 """
 
 import argparse
+import functools
 import logging
 import os
 import re
@@ -18,6 +19,8 @@ from engines.protocol import EngineError
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+
+log = logging.getLogger(__name__)
 
 
 class InputError(ValueError):
@@ -77,6 +80,13 @@ def end_at_once(_signal: int, _frame: object) -> None:
     """Ctrl-C while a program is still imported: nothing is begun yet, and Python's imports may hang on it."""
     os.write(2, b"interrupted\n")
     os._exit(EXIT_INTERRUPTED)
+
+
+@functools.cache
+def warn_once(sentence: str) -> None:
+    """Write a sentence to the log, unless it was written before or is empty."""
+    if sentence:
+        log.warning("%s", sentence)
 
 
 def told(error: BaseException) -> str:

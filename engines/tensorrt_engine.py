@@ -4,7 +4,6 @@ A plan is a file of machine code for certain GPUs, built by one version of one l
 It lies in the bundle's folder `plans/` beside a manifest that says so, and is never loaded on trust.
 """
 
-import functools
 import importlib
 import json
 import logging
@@ -20,6 +19,7 @@ from typing import Any
 
 from engines.bundle import Bundle, sha256
 from engines.device import compute_capability, open_device
+from engines.program import warn_once
 from engines.protocol import Engine, EngineError
 from engines.tensorrt_build import OPTIONS
 from engines.tensorrt_run import TensorRtEngine
@@ -208,13 +208,8 @@ def _import(library: str) -> types.ModuleType | None:
     except ImportError:
         return None
     except OSError as error:  # installed, without the libraries that it loads
-        _tell_once(f"{library} is installed, but cannot be used: {error}")
+        warn_once(f"{library} is installed, but cannot be used: {error}")
         return None
-
-
-@functools.cache
-def _tell_once(sentence: str) -> None:
-    log.warning("%s", sentence)
 
 
 def _build(

@@ -12,7 +12,6 @@ Keys: n, p next and previous garment; s screenshot; r record; c compare with the
 docs/mirror.md explains everything else.
 """
 
-import functools
 import json
 import logging
 import os
@@ -27,7 +26,7 @@ from tqdm import tqdm
 
 import engines
 from engines import picture_files
-from engines.program import InputError
+from engines.program import InputError, warn_once
 from engines.whole_file import check_apart, check_writable, write_whole
 from runtime import bundles, garment, pictures, screen, sources
 from runtime.dresser import Dresser, Fitted, fit
@@ -85,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         def listing() -> list[Path]:
             found, left_out = picture_files.find(folder) if folder else ([], "")
-            tell_once(left_out)
+            warn_once(left_out)
             return in_order(options.garment, without_screenshots(found)) or stand_ins
 
         asked_for = options.garment is not None
@@ -319,13 +318,6 @@ def unused(suffix: str) -> Path:
         count += 1
         path = Path(f"{name}-{count}{suffix}")
     return path
-
-
-@functools.cache
-def tell_once(sentence: str) -> None:
-    """Write a sentence to the log, unless it was written before or is empty."""
-    if sentence:
-        log.warning("%s", sentence)
 
 
 def without_screenshots(photos: Iterable[Path]) -> list[Path]:
