@@ -69,8 +69,11 @@ def build_plans(
                 failed.append(f"{library}: no engine for {graph}: {error}")
             else:
                 made.append(graph)
+        if len(made) < len(GRAPHS):
+            _remove_half(bundle, library)
+            continue
         checked = ", not run here"
-        if len(made) == len(GRAPHS) and _runs_here(bundle, library):
+        if _runs_here(bundle, library):
             try:
                 _verify(bundle, library, watch)
             except EngineError as error:

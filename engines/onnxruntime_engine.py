@@ -11,8 +11,6 @@ from engines.protocol import Array, Engine, EngineError, HostEngine
 class OnnxRuntimeEngine(HostEngine):
     """One graph in an ONNX Runtime session."""
 
-    backend = "onnxruntime"
-
     def __init__(self, bundle: Bundle, graph: str) -> None:
         super().__init__(bundle.graphs[graph].inputs, bundle.graphs[graph].outputs)
         options = ort.SessionOptions()

@@ -21,8 +21,6 @@ OPTIONS: dict[str, str | bool] = {
 class OpenVinoEngine(HostEngine):
     """One graph compiled for the CPU, tuned for the latency of a single frame."""
 
-    backend = "openvino"
-
     def __init__(self, bundle: Bundle, graph: str) -> None:
         super().__init__(bundle.graphs[graph].inputs, bundle.graphs[graph].outputs)
         try:

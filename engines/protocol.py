@@ -34,7 +34,6 @@ class Engine(ABC):
     An engine is used by one thread at a time; two engines may run in two threads.
     """
 
-    backend: str
     in_flight = 1  # how many runs may be begun before the first one's results are collected
     run_ms = 0.0  # how long the run took whose results were collected last
     inputs: tuple[TensorSpec, ...]

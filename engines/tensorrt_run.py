@@ -37,7 +37,6 @@ class TensorRtEngine(PipelinedEngine[_Run]):
     thread while frames run.
     """
 
-    backend = "tensorrt"
     in_flight = 2
 
     def __init__(self, bundle: Bundle, graph: str, plan: Path, trt: Any, device: Device) -> None:

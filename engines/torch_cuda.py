@@ -36,7 +36,6 @@ class TorchCudaEngine(PipelinedEngine[_Run]):
     follow each other on one stream, and the host waits for none that it does not collect.
     """
 
-    backend = "torch"
     in_flight = 2
 
     def __init__(

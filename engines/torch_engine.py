@@ -20,8 +20,6 @@ log = logging.getLogger(__name__)
 class TorchEngine(HostEngine):
     """One program on the CPU."""
 
-    backend = "torch"
-
     def __init__(
         self, program: ExportedProgram, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
     ) -> None:

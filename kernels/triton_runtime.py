@@ -1,7 +1,8 @@
 """Triton where it is installed; every kernel module imports without it.
 
-Kernels run natively on a CUDA device, and on CPU tensors in Triton's interpreter when TRITON_INTERPRET=1 is
-set before the first import. Everything else takes the plain-torch references.
+The kernels' functions launch them on a CUDA device and take the plain-torch references elsewhere. Their
+operators (`*_op`), called by themselves, also run on CPU tensors, in Triton's interpreter, when
+TRITON_INTERPRET=1 is set before the first import.
 """
 
 import functools

@@ -51,8 +51,9 @@ class RunFolder:
         checkpoint.save(model, partial / "model.safetensors")
         checkpoint.save(ema, partial / "ema.safetensors")
         torch.save(state, partial / "state.pt")
-        partial.rename(target)
+        # First, since a step that has its folder is not saved again.
         checkpoint.save(ema, self.folder / "last.safetensors", {**self.notes, "step": str(step)})
+        partial.rename(target)
         for path in older:
             shutil.rmtree(path)
         return target

@@ -157,8 +157,14 @@ class Trainer:
                 f"the loss is not finite at step {self.step}; the batch lies in {file}, "
                 "the last good checkpoint is kept. Try a lower learning_rate, or clip."
             )
-        if config.clip:
-            self.accelerator.clip_grad_norm_(self.stage.parameters(), config.clip)
+        norm = self.accelerator.clip_grad_norm_(self.stage.parameters(), config.clip or math.inf)
+        # One number for all processes: where another's loss is not finite, this one must not step either.
+        # With half precision the scaler leaves such a step out.
+        if norm is not None and not self.accelerator.scaler and not torch.isfinite(norm):
+            raise TrainingError(
+                f"the gradients are not finite at step {self.step}; the last good checkpoint is kept. "
+                "Try a lower learning_rate."
+            )
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.average.update_parameters(self.model)

@@ -10,7 +10,6 @@ mirror would see.
 """
 
 import argparse
-import logging
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
@@ -22,7 +21,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 import engines
-from engines.program import InputError, Parser
+from engines.program import InputError, Parser, warn_once
 from engines.sizes import parse_size
 from engines.whole_file import check_apart
 from runtime import bundles, pictures
@@ -31,8 +30,6 @@ from runtime.failure import run
 from runtime.framing import MODES, Framing
 from runtime.garment import load
 from runtime.pairs import Pair, check_names, find_masks, pair_up, result_name
-
-log = logging.getLogger(__name__)
 
 Pixels = NDArray[np.uint8]
 
@@ -103,17 +100,11 @@ def dressed(
     leave_out: a file that cannot be used is told once, and the pairs without it are made; otherwise it raises
     InputError.
     """
-    told: set[str] = set()
-
-    def warn(sentence: str) -> None:
-        if sentence not in told:
-            log.warning("%s", sentence)
-            told.add(sentence)
 
     def tell(error: InputError) -> None:
         if not leave_out:
             raise error
-        warn(f"left out: {error}")
+        warn_once(f"left out: {error}")
 
     height, width = session.bundle.height, session.bundle.width
     worn: Path | None = None
@@ -138,7 +129,7 @@ def dressed(
         dresser.wear(fitted)
         dresser.dress(photo)
         if framing == "auto" and not seen.found_face:
-            warn(f"{person}: no face found, so its middle was dressed")
+            warn_once(f"{person}: no face found, so its middle was dressed")
         yield (person, garment), photo
 
 

@@ -99,9 +99,13 @@ class Wardrobe:
 
     @property
     def chosen(self) -> int:
-        """The number of the garment asked for last, or of the one worn where that is broken."""
+        """The number of the garment asked for last, or of the one worn where that is broken.
+
+        A garment worn whose photo has changed or gone has no number any more.
+        """
         with self._changed:
-            return self._worn if self._wanted in self._broken else self._wanted
+            worn = self._wanted in self._broken and self._worn in self._entries
+            return self._worn if worn else self._wanted
 
     def set_broken(self, number: int, error: Exception) -> None:
         """Offer a garment no more, whose photo could not be used, where that is the photo's own fault."""

@@ -1,6 +1,10 @@
 """The folder of a training run."""
 
+import errno
+import os
 from pathlib import Path
+
+import pytest
 
 from rmgn import PRESETS, RMGN, checkpoint
 from rmgn.run_folder import RunFolder
@@ -25,3 +29,24 @@ def test_settings_are_written_whole(tmp_path: Path) -> None:
     folder.write_config({"steps": 1})
     assert (tmp_path / "run" / "config.json").read_text() == '{\n  "steps": 1\n}\n'
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.json"]
+
+
+def test_a_save_that_fails_at_its_end_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = RMGN(PRESETS["lite"])
+    folder = RunFolder(tmp_path, {})
+    first = folder.save(3, model, model, {"step": 3})
+    save = checkpoint.save
+
+    def full(network: RMGN, path: Path, notes: dict[str, str] | None = None) -> None:
+        if path.name == "last.safetensors":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        save(network, path, notes)
+
+    monkeypatch.setattr(checkpoint, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        folder.save(4, model, model, {"step": 4})
+    assert folder.newest() == first
+    monkeypatch.undo()
+    later = folder.save(4, model, model, {"step": 4})
+    assert folder.newest() == later
+    assert checkpoint.read_notes(tmp_path / "last.safetensors") == {"step": "4"}

@@ -492,6 +492,52 @@ def test_the_window_and_its_keys(
     assert clips.decode(recording)
 
 
+HANGING_ENGINE = """
+import os, shutil, signal, sys, threading
+from pathlib import Path
+
+import runtime.pipeline
+from engines.onnxruntime_engine import OnnxRuntimeEngine
+from runtime import mirror
+from runtime.failure import run
+
+runtime.pipeline.CLOSING_S = 0.3
+infer, begin = OnnxRuntimeEngine.infer, mirror.Mirror.run
+hanging = threading.Event()
+
+def never_answer(engine, feeds):
+    if hanging.is_set():
+        threading.Event().wait()
+    return infer(engine, feeds)
+
+def begin_and_interrupt(self):
+    hanging.set()
+    if sys.argv[1]:
+        shutil.rmtree(sys.argv[1])
+    threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()
+    begin(self)
+
+OnnxRuntimeEngine.infer = never_answer
+mirror.Mirror.run = begin_and_interrupt
+sys.exit(run(mirror.main, sys.argv[2:]))
+"""
+
+
+def test_an_engine_that_hangs_holds_up_no_end(files: Path, bundle: Path, tmp_path: Path) -> None:
+    """Neither with results nor with an error at the end."""
+    stats = tmp_path / "folder" / "stats.json"
+    stats.parent.mkdir()
+    options = ["--headless", "--engine=onnxruntime", f"--source={files / 'clip.mp4'}", f"--stats={stats}"]
+    worn = [f"--garment={files / 'shirt.png'}", f"--bundle={bundle}"]
+    done = run("-c", HANGING_ENGINE, "", *options, *worn)
+    assert (done.returncode, json.loads(stats.read_text())["frames"]) == (0, 0), done.stderr
+    done = run("-c", HANGING_ENGINE, stats.parent, *options, *worn)
+    assert done.returncode == 2
+    assert "does not answer: the end does not wait for it" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+    assert str(stats.parent) in done.stderr.splitlines()[-1]
+
+
 def test_a_disk_that_fills_ends_the_recording_and_keeps_it(
     clips: Any, files: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -129,9 +129,10 @@ def test_a_study_is_whole_or_not_there(report: Path, tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="missing or no picture"):
         write_study(report, "ours", ["PF-AFN"], study, 6, "unpaired", seed=0)
     away.rename(inputs)
-    (report / "report.json").write_text("{}")
-    with pytest.raises(StudyError, match="no finished evaluation"):
-        write_study(report, "ours", ["PF-AFN"], study, 6, "unpaired", seed=0)
+    for content, message in (("{", "no finished evaluation"), ("{}", "^[^:]* is of an older version")):
+        (report / "report.json").write_text(content)
+        with pytest.raises(StudyError, match=message):
+            write_study(report, "ours", ["PF-AFN"], study, 6, "unpaired", seed=0)
     with pytest.raises(StudyError, match="own baseline"):
         write_study(report, "ours", ["ours"], study, 6, "unpaired", seed=0)
     assert [path.name for path in tmp_path.iterdir()] == ["report"]

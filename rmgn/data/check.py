@@ -62,6 +62,9 @@ def sample_problems(sample: Sample) -> Iterator[str]:
 
 def _flow_problems(side: str, sample: Sample, visible: npt.NDArray[np.bool_]) -> Iterator[str]:
     """Visible places must lie inside the shop photo's mask and on the same half of the garment."""
+    if not visible.any():
+        yield f"{side}: nothing of the garment is visible"
+        return
     k = "ab".index(side)
     made = sample.meta["garments"][k]["shop"]
     height, width = visible.shape

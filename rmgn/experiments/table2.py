@@ -133,6 +133,8 @@ def _read_report(report: Path, setting: str) -> tuple[str, dict[str, Path], list
         kept = {name: report / folder for name, folder in content["kept"].items()}
         trials = [t["name"] for t in content["contenders"][0]["trials"] if t["setting"] == setting]
         return str(content["data"]), kept, sorted(trials)
+    except StudyError:  # a ValueError too
+        raise
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise StudyError(f"{report} holds no finished evaluation: report.json: {error!r}") from error
 

@@ -13,14 +13,16 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import torch
+from accelerate import Accelerator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
 
 from kernels import flow_warp
-from rmgn import PRESETS, RMGN, checkpoint
+from rmgn import PRESETS, RMGN, checkpoint, trainer
 from rmgn.batches import Batches, Endless, LayersSource, open_source, training_batches
 from rmgn.data.augment import PLACES_ALONE
 from rmgn.data.generated import GeneratedPeople
@@ -220,6 +222,30 @@ def test_a_loss_that_is_not_finite_stops_the_run(
     assert "the loss is not finite at step 0; the batch lies in" in capsys.readouterr().err
     (saved,) = torch.load(out / "not_finite_0.pt", weights_only=True)
     assert saved["person"].shape == (2, 3, 128, 96)
+    assert not (out / "steps").exists()
+
+
+def test_gradients_that_are_not_finite_stop_the_run(
+    layers_folder: Path,
+    settings: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As where the loss of another process is not finite: this one's is, but not the exchanged gradients."""
+    add = trainer.add_gradients
+
+    def add_infinite(accelerator: Accelerator, stage: nn.Module, *rest: Any) -> Any:
+        terms = add(accelerator, stage, *rest)
+        gradient = next(p.grad for p in stage.parameters() if p.grad is not None)
+        gradient.view(-1)[0] = float("inf")
+        return terms
+
+    monkeypatch.setattr(trainer, "add_gradients", add_infinite)
+    out = tmp_path / "run"
+    arguments = command("--config", settings, "--data", layers_folder, "--out", out)[3:]
+    assert main(arguments) == 2
+    assert "the gradients are not finite at step 0" in capsys.readouterr().err
     assert not (out / "steps").exists()
 
 
