@@ -34,6 +34,7 @@ from rmgn.train import main
 from rmgn.trainer import schedule
 from rmgn.training_config import FOLDER, TrainConfig, load_config
 from rmgn.triplets import true_pairs
+from rmgn.validation import held_out_triplets, pictures
 
 SETTINGS = """
 preset = "lite"
@@ -247,6 +248,30 @@ def test_gradients_that_are_not_finite_stop_the_run(
     assert main(arguments) == 2
     assert "the gradients are not finite at step 0" in capsys.readouterr().err
     assert not (out / "steps").exists()
+
+
+def test_pictures_of_a_validation_stand_in_their_order(layers_folder: Path) -> None:
+    """What the docs say of TensorBoard's sheet, for a network with a preserve mask."""
+    source = LayersSource(GeneratedPeople(layers_folder, flip=False, size=(128, 96)))
+    config = TrainConfig(stage="pf-full", held_out=1)
+    model = RMGN(PRESETS["lite"]).eval()
+    task = make_task(model, config, None)
+    sheet = pictures(model, source, config, task)
+    triplet = next(held_out_triplets(source, config, task, 8, torch.device("cpu")))
+    count = len(triplet.target)
+    assert sheet.shape == (3, count * 128, 9 * 96)
+    columns = sheet.view(3, count, 128, 9, 96).permute(3, 1, 0, 2, 4)
+    person, garment, _, composite, regional, preserve, rendered, tryon, target = columns
+    for shown, picture in ((person, triplet.person), (garment, triplet.garment), (target, triplet.target)):
+        torch.testing.assert_close(shown, picture / 2 + 0.5)
+    with torch.no_grad():
+        result = model(triplet.person, triplet.garment, triplet.mask)
+    for shown, mask in ((composite, result.composite_mask), (preserve, result.preserve_mask)):
+        torch.testing.assert_close(shown, mask.expand(-1, 3, -1, -1), atol=1e-4, rtol=0)
+    for shown, picture in ((rendered, result.rendered), (tryon, result.tryon)):
+        torch.testing.assert_close(shown, (picture / 2 + 0.5).clamp(0, 1), atol=1e-4, rtol=0)
+    assert (regional == regional[:, :1]).all()
+    assert regional.std() > 0
 
 
 def test_named_configurations_are_valid() -> None:
