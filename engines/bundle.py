@@ -167,6 +167,9 @@ def _check_shapes(bundle: Bundle) -> None:
             found = {spec.name: spec.shape for spec in specs}
             if found != wanted:
                 raise ValueError(f"the graph {name} has {found} where {wanted} belongs")
+            for spec in specs:
+                if spec.dtype != "float32":
+                    raise ValueError(f"the graph {name} has {spec.name} of {spec.dtype}, not float32")
 
 
 def _graph(content: Mapping[str, Any]) -> Graph:

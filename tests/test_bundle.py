@@ -145,6 +145,11 @@ def damage_shape(folder: Path) -> None:
     (folder / "bundle.json").write_text(json.dumps({**content, "height": 512}))
 
 
+def damage_dtype(folder: Path) -> None:
+    text = (folder / "bundle.json").read_text()
+    (folder / "bundle.json").write_text(text.replace('"float32"', '"float16"'))
+
+
 def rename_output(folder: Path) -> None:
     text = (folder / "bundle.json").read_text()
     (folder / "bundle.json").write_text(text.replace('"name": "flow"', '"name": "stream"'))
@@ -168,6 +173,7 @@ def escape(folder: Path) -> None:
         (lambda folder: (folder / "bundle.json").write_text("{"), "bundle.json is damaged"),
         (lambda folder: (folder / "bundle.json").write_text("[]"), "bundle.json is damaged"),
         (damage_shape, "bundle.json is damaged .the graph garment has"),
+        (damage_dtype, "bundle.json is damaged .the graph garment has garment of float16, not float32"),
         (rename_output, "bundle.json is damaged .the graph tryon has"),
         (name_no_file, "which is missing; export it again"),
         (damage_version, "has format version 99, this program reads version 1"),
@@ -186,6 +192,7 @@ def escape(folder: Path) -> None:
         "no json",
         "no object",
         "shape",
+        "dtype",
         "output",
         "no file",
         "version",
