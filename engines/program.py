@@ -68,12 +68,22 @@ def run(
         print("; ".join(["interrupted", *map(str, error.args)]), file=sys.stderr)
         return EXIT_INTERRUPTED
     except Exception as error:
-        # An OSError, as of no access, a name too long or a full disk, names the file.
-        sentence = _out_of_memory(error, memory)
-        if sentence is None and not isinstance(error, (InputError, EngineError, OSError, *known)):
-            raise
-        print(f"error: {sentence or told(error)}", file=sys.stderr)
-        return EXIT_BAD_INPUT
+        return tell_end(error, known, memory)
+
+
+def tell_end(
+    error: Exception, known: tuple[type[Exception], ...] = (), memory: str = "close other programs"
+) -> int:
+    """Print the error that ended a program and return the exit code; raises one that is not for the user.
+
+    known, memory: as of `run`.
+    """
+    # An OSError, as of no access, a name too long or a full disk, names the file.
+    sentence = _out_of_memory(error, memory)
+    if sentence is None and not isinstance(error, (InputError, EngineError, OSError, *known)):
+        raise error
+    print(f"error: {sentence or told(error)}", file=sys.stderr)
+    return EXIT_BAD_INPUT
 
 
 def end_at_once(_signal: int, _frame: object) -> None:

@@ -26,8 +26,7 @@ from tqdm import tqdm
 
 import engines
 from engines import picture_files
-from engines.program import EXIT_BAD_INPUT, InputError, warn_once
-from engines.protocol import EngineError
+from engines.program import InputError, tell_end, warn_once
 from engines.whole_file import check_apart, check_writable, write_whole
 from runtime import bundles, garment, pictures, screen, sources
 from runtime.dresser import Dresser, Fitted, fit
@@ -114,17 +113,17 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"page: {page.url}", file=sys.stderr, flush=True)
             if page.is_shared and screen.shows_codes(sys.stderr):  # nobody types a key into a phone
                 print(screen.code_for_terminal(page.url), file=sys.stderr, flush=True)
+        code = 0
         try:
             mirror.run()
             mirror.report({"engine": session.backend, "reason": session.reason, "bundle": str(bundle.folder)})
-        except (InputError, EngineError, OSError) as error:
-            if pipeline.hangs:
-                print(f"error: {error}", file=sys.stderr, flush=True)
-                os._exit(EXIT_BAD_INPUT)
-            raise
-        if pipeline.hangs:  # nor would the engine's library end, while a thread is in it
+        except Exception as error:
+            if not pipeline.hangs:
+                raise
+            code = tell_end(error)
+        if code or pipeline.hangs:  # nor would the engine's library end, while a thread is in it
             sys.stdout.flush()
-            os._exit(0)
+            os._exit(code)
 
 
 class Mirror:
