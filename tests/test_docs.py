@@ -1,0 +1,62 @@
+"""The documents as readers use them: links lead somewhere, and commands have the options that they show."""
+
+import re
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from runtime.programs import PROGRAMS
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+TEXTS = {document: document.read_text() for document in DOCUMENTS}
+OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
+
+
+def anchors(text: str) -> set[str]:
+    """Those of a document's headings, as GitHub names them."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", TEXTS[document]) if "://" not in link]
+    for link in links:
+        name, _, anchor = link.partition("#")
+        target = (document.parent / name).resolve() if name else document
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(TEXTS[target]), link
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_files_named_are_there(document: Path) -> None:
+    folders = "rmgn|kernels|export|engines|runtime|tests|benchmarks|models|docs"
+    for name in re.findall(rf"`((?:{folders})/[\w./-]+)`", TEXTS[document]):
+        assert (ROOT / name).exists(), name
+
+
+def commands() -> dict[str, set[str]]:
+    """Options that the documents give each program of `rmgn`, under its short name or its module's."""
+    short = {program.module: name for name, program in PROGRAMS.items()}
+    shown = defaultdict(set)
+    for text in TEXTS.values():
+        lines = re.sub(r"\\\n\s*", "", text)
+        for name, module, rest in re.findall(r"(?:\brmgn ([a-z0-9-]+)|-m ([a-z_.]+))([^`\n#]*)", lines):
+            program = name if name in PROGRAMS else short.get(module)
+            if program:
+                shown[program].update(OPTION.findall(rest))
+    return shown
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("program", "options"), sorted(commands().items()))
+def test_commands_have_the_options_shown(program: str, options: set[str]) -> None:
+    words = [program, "page"] if program == "table2" else [program]  # which has commands of its own
+    call = [sys.executable, "-m", "runtime.programs", *words, "--help"]
+    done = subprocess.run(call, capture_output=True, text=True, timeout=120, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert options <= set(OPTION.findall(done.stdout)), done.stdout
