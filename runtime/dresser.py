@@ -91,26 +91,25 @@ class Dresser:
         """Open the engine anew; see engines.Session.reopen."""
         self._session.reopen()
 
-    def dress(self, image: Pixels) -> StageTimes | None:
+    def dress(self, image: Pixels, at: float | None = None) -> StageTimes | None:
         """Draw the try-on into `image` (uint8 [H, W, 3] BGR). On an error the image is as it was.
 
-        None where nobody has been there for long.
+        None where nobody has been there for long. at: when it was taken; see `runtime.framing.Framing.crop`.
         """
-        begun = self.begin(image)
+        begun = self.begin(image, at=at)
         return None if begun is None else self.finish(begun)
 
-    def begin(self, image: Pixels, scene: int = 0) -> Begun | None:
+    def begin(self, image: Pixels, scene: int = 0, at: float | None = None) -> Begun | None:
         """Give a picture to the network, which computes beside what comes next on this thread.
 
-        None where nobody has been there for long. scene: another one than of the picture before has nothing
-        in common with it.
+        None where nobody has been there for long. scene, at: see `runtime.framing.Framing.crop`.
         """
         if self._garment is None:
             raise RuntimeError("no garment is worn yet")
         if image.ndim != 3:
             raise ValueError(f"a frame must be uint8 [H, W, 3], not {image.dtype} {image.shape}")
         started = time.perf_counter()
-        crop = self._framing.crop(image, scene)
+        crop = self._framing.crop(image, scene, at)
         if self._idle_s is not None and self._framing.alone_s > self._idle_s:
             self._rests += 1
             return None

@@ -1,7 +1,6 @@
 """Which part of the frame the network sees: a steady box of the network's aspect around the person."""
 
 import math
-import time
 from pathlib import Path
 
 import cv2
@@ -20,10 +19,12 @@ FACE_CENTRE = 0.155  # of the crop's height, from its top
 LARGEST_FACE = 0.3  # of the frame's height: nearer than that nothing is left to dress
 
 DETECTION_HEIGHT = 240  # pixels
-DETECTION_INTERVAL = 8  # frames
-EVERYWHERE = 5  # how many of these go by until the whole frame is searched, though a face is known
+# In seconds, not frames: people walk as fast before a slow engine as before a quick one.
+LOOK_S = 0.25  # between two searches for a face
+PATIENCE_S = 1.3  # without a face until the crop goes back to the middle
+EVERYWHERE = 5  # how many searches go by until the whole frame is searched, though a face is known
 RIVAL = 1.33  # times as large as the face known, another one takes over
-PATIENCE = 40  # frames without a face until the crop goes back to the middle
+RATE = 30.0  # frames a second, where they do not tell when they were taken
 
 
 class Framing:
@@ -46,9 +47,10 @@ class Framing:
     def _start_again(self) -> None:
         if self._find_face is not None:
             self._find_face.forget()
-        self._frame = 0
-        self._last_seen = -PATIENCE
-        self._face_at, self._alone_s = time.monotonic(), 0.0
+        self._at: float | None = None  # when the last frame was taken
+        self._began_at, self._looked_at = 0.0, -math.inf
+        self._seen_at: float | None = None
+        self._alone_s = 0.0
         self._target: Crop | None = None
         self._filter = OneEuro()
 
@@ -63,12 +65,13 @@ class Framing:
     @property
     def found_face(self) -> bool:
         """Whether a face was seen in this scene, where one was looked for."""
-        return self._last_seen >= 0
+        return self._seen_at is not None
 
-    def crop(self, image: Pixels, scene: int = 0) -> Crop:
+    def crop(self, image: Pixels, scene: int = 0, at: float | None = None) -> Crop:
         """The box (x, y, width, height) of this frame, in continuous pixels; may reach outside the frame.
 
-        scene: see `runtime.sources.Frame`.
+        scene: see `runtime.sources.Frame`. at: when it was taken, in seconds of a clock that does not go
+        back; 1/30 s after the frame before where that is not known.
         """
         height, width = image.shape[:2]
         if (height, width, scene) != self._frames_like:
@@ -76,50 +79,66 @@ class Framing:
             self._start_again()  # nothing of the frames before holds in this one
         if self._find_face is None:
             return box(width, height, self._aspect, around=self._mode == "full")
-        if self._frame % DETECTION_INTERVAL == 0:
-            face = self._find_face(image)
-            if face is not None:
-                self._target = person_box(face, (width, height), self._aspect)
-                self._last_seen = self._frame
-                self._face_at = time.monotonic()
-            self._alone_s = time.monotonic() - self._face_at
-        self._frame += 1
-        if self._target is None or self._frame - self._last_seen > PATIENCE:
+        before = self._at
+        now = at if at is not None else 0.0 if before is None else before + 1 / RATE
+        self._at = now
+        if now - self._looked_at >= LOOK_S:
+            self._look(self._find_face, image, now)
+        if self._target is None or self._lost(now):
             self._target = box(width, height, self._aspect, around=False)
         if not self._steady:
             return self._target
         x, y, wide, tall = self._target
         middle = np.array([x + wide / 2, y + tall / 2, tall])
-        x, y, tall = (float(value) for value in self._filter(middle, unit=tall))
+        passed = now - before if before is not None else 0.0
+        x, y, tall = (float(value) for value in self._filter(middle, tall, passed))
         return (x - tall * self._aspect / 2, y - tall / 2, tall * self._aspect, tall)
+
+    def _lost(self, now: float) -> bool:
+        """Whether no face was seen for so long that nobody is followed."""
+        return self._seen_at is None or now - self._seen_at > PATIENCE_S
+
+    def _look(self, find_face: "FaceFinder", image: Pixels, now: float) -> None:
+        """Search for a face, and aim the crop at it."""
+        if self._looked_at == -math.inf:
+            self._began_at = now
+        self._looked_at = now
+        face = find_face(image)
+        if face is not None:
+            if self._lost(now):
+                self._filter = OneEuro()  # lest it glides there from the middle, where nobody is
+            self._target = person_box(face, (image.shape[1], image.shape[0]), self._aspect)
+            self._seen_at = now
+        self._alone_s = now - (self._began_at if self._seen_at is None else self._seen_at)
 
 
 class OneEuro:
     """The 1-euro filter (Casiez et al., 2012): heavy smoothing at rest, little in motion. One step a frame.
 
-    Cut-offs are in cycles a frame; speeds in `unit`s a frame, so that the frame's size is immaterial.
+    Cut-offs are in Hz. Speeds are in `unit`s a second, so that the frame's size is immaterial.
     """
 
-    def __init__(self, rest: float = 0.01, gain: float = 2.0, speed: float = 0.1) -> None:
+    def __init__(self, rest: float = 0.3, gain: float = 2.0, speed: float = 3.0) -> None:
         self._rest, self._gain, self._speed = rest, gain, speed
         self._value: NDArray[np.float64] | None = None
         self._velocity = np.zeros(0)
 
-    def __call__(self, value: NDArray[np.float64], unit: float) -> NDArray[np.float64]:
-        """The smoothed value; the first one is taken as it is."""
+    def __call__(self, value: NDArray[np.float64], unit: float, passed: float) -> NDArray[np.float64]:
+        """The smoothed value, `passed` seconds after the one before; the first one is taken as it is."""
         if self._value is None:
             self._value, self._velocity = value, np.zeros_like(value)
-            return value
-        velocity = (value - self._value) / unit
-        self._velocity = self._velocity + weight(self._speed) * (velocity - self._velocity)
-        cutoff = self._rest + self._gain * float(np.abs(self._velocity).max())
-        self._value = self._value + weight(cutoff) * (value - self._value)
+        elif passed > 0:
+            velocity = (value - self._value) / (unit * passed)
+            self._velocity = self._velocity + weight(self._speed, passed) * (velocity - self._velocity)
+            cutoff = self._rest + self._gain * float(np.abs(self._velocity).max())
+            self._value = self._value + weight(cutoff, passed) * (value - self._value)
         return self._value
 
 
-def weight(cutoff: float) -> float:
-    """How much of the new value a first-order low-pass of this cut-off (cycles a step) takes."""
-    return 1 / (1 + 1 / (2 * math.pi * cutoff))
+def weight(cutoff: float, passed: float) -> float:
+    """How much of the new value a first-order low-pass of this cut-off (Hz) takes after `passed` seconds."""
+    turned = 2 * math.pi * cutoff * passed
+    return turned / (1 + turned)
 
 
 def box(width: float, height: float, aspect: float, around: bool) -> Crop:

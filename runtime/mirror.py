@@ -97,8 +97,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             options.idle_s,
         )
         lossless = not options.realtime and not isinstance(source, Camera)
-        if lossless and options.idle_s is not None:
-            raise InputError("--idle goes by the clock, so files want --realtime beside it")
         pipeline = Pipeline(source, dresser, wardrobe, notices, lossless, options.view)
         page = None
         if options.web is not None:

@@ -197,7 +197,10 @@ class Pipeline:
             if self._fitted is not None:
                 self._dresser.wear(self._fitted)
                 self._garment, self._fitted = self._fitted.garment, None
-            return _Underway(frame, camera, self._garment, self._dresser.begin(frame.image, frame.scene))
+            # A file's time is its own, however fast it is read.
+            at = frame.index / self._source.fps if self._source.fps else frame.captured_at
+            begun = self._dresser.begin(frame.image, frame.scene, at)
+            return _Underway(frame, camera, self._garment, begun)
         except Exception as error:  # whatever an engine raises: the plain camera is shown, and it goes on
             return _Underway(frame, camera, self._garment, None, error)
 

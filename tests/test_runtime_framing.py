@@ -1,6 +1,5 @@
 """What the network sees of a frame, and what calms it over time."""
 
-import time
 from argparse import ArgumentTypeError
 from pathlib import Path
 
@@ -13,9 +12,10 @@ from numpy.typing import NDArray
 
 from runtime import framing
 from runtime.framing import (
-    DETECTION_INTERVAL,
     EVERYWHERE,
+    LOOK_S,
     MODES,
+    PATIENCE_S,
     FaceFinder,
     Framing,
     OneEuro,
@@ -52,33 +52,80 @@ def test_person_box_stays_inside_and_holds_the_face() -> None:
     assert person_box((500.0, 300.0, 300.0, 300.0), (1280, 720), 0.75)[3] == 720
 
 
-def test_one_euro_calms_noise_and_follows_motion() -> None:
+@pytest.mark.parametrize("rate", [10, 30])
+def test_one_euro_calms_noise_and_follows_motion(rate: int) -> None:
     rng = np.random.default_rng(0)
     still = OneEuro()
     noise = rng.normal(0, 2, (200, 1))
-    calm = np.array([still(value + 100, unit=500) for value in noise])
+    calm = np.array([still(value + 100, 500, 1 / rate) for value in noise])
     assert calm[50:].std() < 0.4 * noise.std()
     moving = OneEuro()
-    path = np.arange(100.0)[:, None] * 20
-    followed = np.array([moving(value, unit=500) for value in path])
-    assert np.abs(followed - path)[-1] < 200  # ten frames' way
+    path = 600.0 / rate * np.arange(100)[:, None]
+    followed = np.array([moving(value, 500, 1 / rate) for value in path])
+    assert np.abs(followed - path)[-1] < 200  # a third of a second's way
+
+
+def test_one_euro_stays_where_no_time_passes() -> None:
+    steady = OneEuro()
+    first = steady(np.zeros(1), 500, 0.0)
+    np.testing.assert_array_equal(steady(np.ones(1), 500, 0.0), first)
+
+
+def test_the_crop_follows_as_closely_where_frames_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody walks to and fro, before an engine of 30 frames a second and one of 10."""
+    face = (0.0, 40.0, 60.0, 60.0)
+    monkeypatch.setattr(FaceFinder, "__call__", lambda *_: face)
+
+    def behind(rate: int) -> float:
+        """How far the crop is from where it belongs, on average, in widths of the crop."""
+        nonlocal face
+        framing, off = Framing("auto", 0.75), []
+        for number in range(6 * rate):
+            at = number / rate
+            face = (600 + 300 * np.sin(2 * np.pi * at / 6), 40.0, 60.0, 60.0)
+            crop = framing.crop(np.zeros((480, 1280, 3), np.uint8), at=at)
+            off.append(abs(crop[0] - person_box(face, (1280, 480), 0.75)[0]) / crop[2])
+        return float(np.mean(off[rate:]))
+
+    assert behind(30) < 0.2
+    assert behind(10) < 1.25 * behind(30)
 
 
 def test_nobody_is_alone_between_two_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """However slowly frames come: who was there when a face was last looked for is there."""
-    now, there = 0.0, True
-    monkeypatch.setattr(time, "monotonic", lambda: now)
+    there = True
     monkeypatch.setattr(FaceFinder, "__call__", lambda *_: (100.0, 50.0, 40.0, 40.0) if there else None)
-    framing = Framing("auto", WIDTH / HEIGHT)
+    framing, step = Framing("auto", WIDTH / HEIGHT), LOOK_S / 4
     alone = []
-    for frame in range(4 * DETECTION_INTERVAL):
-        there, now = frame < 2 * DETECTION_INTERVAL, 0.5 * frame
-        framing.crop(np.zeros((240, 320, 3), np.uint8))
+    for frame in range(16):
+        there = frame < 8
+        framing.crop(np.zeros((240, 320, 3), np.uint8), at=7 + frame * step)
         alone.append(framing.alone_s)
-    last = 0.5 * DETECTION_INTERVAL  # when the last look found somebody
-    looks = [0.5 * n * DETECTION_INTERVAL - last for n in (2, 3)]
-    expected = [0.0] * 2 * DETECTION_INTERVAL + [s for s in looks for _ in range(DETECTION_INTERVAL)]
-    assert alone == expected
+    assert alone == [0.0] * 8 + [LOOK_S] * 4 + [2 * LOOK_S] * 4
+
+
+def test_the_crop_goes_back_to_the_middle_once_nobody_was_seen_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = iter([(100.0, 40.0, 30.0, 30.0)])
+    monkeypatch.setattr(FaceFinder, "__call__", lambda *_: next(found, None))
+    framing, nothing = Framing("auto", 0.75, steady=False), np.zeros((480, 640, 3), np.uint8)
+    there = framing.crop(nothing, at=0.0)
+    assert there != box(640, 480, 0.75, around=False)
+    assert framing.crop(nothing, at=PATIENCE_S) == there
+    assert framing.crop(nothing, at=PATIENCE_S + 0.1) == box(640, 480, 0.75, around=False)
+    assert framing.alone_s == pytest.approx(PATIENCE_S)
+
+
+def test_somebody_who_comes_back_is_framed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    face = (100.0, 40.0, 30.0, 30.0)
+    seen = [face, *[None] * 20, face]
+    found = iter(seen)
+    monkeypatch.setattr(FaceFinder, "__call__", lambda *_: next(found))
+    framing, nothing = Framing("auto", 0.75), np.zeros((480, 640, 3), np.uint8)
+    crops = [framing.crop(nothing, at=number * LOOK_S) for number in range(len(seen))]
+    assert crops[-2] == pytest.approx(box(640, 480, 0.75, around=False), abs=5)
+    assert crops[-1] == pytest.approx(crops[0])
 
 
 def test_smoothing_acts_at_rest_and_not_in_motion() -> None:
@@ -220,7 +267,7 @@ def test_the_crop_follows_a_face_smoothly_or_at_once(steady: bool, monkeypatch: 
     found = iter(faces)
     monkeypatch.setattr(FaceFinder, "__call__", lambda *_: next(found))
     framing = Framing("auto", 0.75, steady)
-    crops = [framing.crop(np.zeros((480, 640, 3), np.uint8)) for _ in range(DETECTION_INTERVAL + 1)]
+    crops = [framing.crop(np.zeros((480, 640, 3), np.uint8)) for _ in range(9)]  # two looks at 30 a second
     assert crops[0] == pytest.approx(boxes[0])
     assert (crops[-1] == pytest.approx(boxes[1])) is not steady
     assert boxes[0][0] < crops[-1][0] <= boxes[1][0]

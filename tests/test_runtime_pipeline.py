@@ -710,8 +710,7 @@ def test_while_nobody_is_there_pictures_stay_as_they_are(
 ) -> None:
     """And neither count as failed nor smooth into what comes when somebody is back."""
     now = 0.0
-    monkeypatch.setattr(time, "monotonic", lambda: now)
-    monkeypatch.setattr(framing, "DETECTION_INTERVAL", 1)
+    monkeypatch.setattr(framing, "LOOK_S", 0.0)
     monkeypatch.setattr(
         FaceFinder, "__call__", lambda _, image: (150.0, 30.0, 30.0, 30.0) if image[0, 0, 0] == 77 else None
     )
@@ -730,20 +729,20 @@ def test_while_nobody_is_there_pictures_stay_as_they_are(
 
     somebody, nobody = (np.full((240, 320, 3), value, np.uint8) for value in (77, 90))
     first = somebody.copy()
-    assert dresser.dress(first) is not None
+    assert dresser.dress(first, now) is not None
     assert (first != somebody).any()
     now = 1.0
-    assert dresser.dress(nobody.copy()) is not None, "turned away for a moment"
+    assert dresser.dress(nobody.copy(), now) is not None, "turned away for a moment"
     now = 5.0
-    turned = dresser.begin(nobody.copy())
+    turned = dresser.begin(nobody.copy(), at=now)
     assert turned is not None
     now = 5.1
     left = nobody.copy()
-    assert dresser.dress(left) is None
+    assert dresser.dress(left, now) is None
     np.testing.assert_array_equal(left, nobody)
     dresser.finish(turned)  # drawn while the engine had the next one already
     back = somebody.copy()
-    assert dresser.dress(back) is not None
+    assert dresser.dress(back, now) is not None
     np.testing.assert_array_equal(back, first)
     assert resets == [0.0, 5.1]
 
@@ -753,8 +752,7 @@ def test_a_first_picture_that_fails_after_a_rest_leaves_nothing_of_before(
 ) -> None:
     now, face = 0.0, (150.0, 30.0, 30.0, 30.0)
     found: Iterator[Any] = iter([face, None, face, face])
-    monkeypatch.setattr(time, "monotonic", lambda: now)
-    monkeypatch.setattr(framing, "DETECTION_INTERVAL", 1)
+    monkeypatch.setattr(framing, "LOOK_S", 0.0)
     monkeypatch.setattr(FaceFinder, "__call__", lambda *_: next(found))
     smoothing = Smoothing()
     resets: list[float] = []
@@ -762,11 +760,11 @@ def test_a_first_picture_that_fails_after_a_rest_leaves_nothing_of_before(
     dresser = Dresser(session, Framing("auto", WIDTH / HEIGHT), smoothing, idle_s=5.0)
     dresser.wear(fit(session, prepare(*square_garment(), HEIGHT, WIDTH)))
     picture = np.full((240, 320, 3), 128, np.uint8)
-    dresser.dress(picture.copy())
+    dresser.dress(picture.copy(), now)
     now = 10.0
-    assert dresser.begin(picture) is None
-    assert dresser.begin(picture) is not None  # the engine fails with this one
-    dresser.dress(picture.copy())
+    assert dresser.begin(picture, at=now) is None
+    assert dresser.begin(picture, at=now) is not None  # the engine fails with this one
+    dresser.dress(picture.copy(), now)
     assert resets == [0.0, 10.0]
 
 
@@ -824,7 +822,8 @@ def test_the_networks_time_is_its_own(session: engines.Session, monkeypatch: pyt
 def test_results_of_an_empty_room_are_no_failures(session: engines.Session) -> None:
     fitted = fit(session, prepare(*square_garment(), HEIGHT, WIDTH))
     notices = Notices()
-    dresser = Dresser(session, Framing("auto", WIDTH / HEIGHT), None, idle_s=0.0)
+    from_the_first = -1.0
+    dresser = Dresser(session, Framing("auto", WIDTH / HEIGHT), None, from_the_first)
     wardrobe = Wardrobe([Path("square")], lambda _: fitted, notices)
     pipeline = Pipeline(Script([10, 20, 30]), dresser, wardrobe, notices, lossless=True)
     pipeline.start()

@@ -45,6 +45,14 @@ def run(*arguments: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess
     return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=cwd, env=environment)
 
 
+def test_an_empty_clip_rests_by_its_own_time(clips: Any, files: Path, bundle: Path, tmp_path: Path) -> None:
+    """However fast its frames are taken: 12 a second, of which the 16th is the first seen after a second."""
+    flags = ("--garment", files / "shirt.png", "--bundle", bundle, "--headless", "--idle", "1")
+    done = run(*MIRROR, "--source", files / "clip.mp4", *flags, "--stats", tmp_path / "stats.json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "stats.json").read_text())["rested"] == clips.FRAMES - 15
+
+
 @pytest.mark.parametrize("program", [MIRROR, (ROOT / "runtime" / "mirror.py",)])
 def test_a_clip_becomes_a_video(
     clips: Any, program: tuple[str | Path, ...], files: Path, bundle: Path, tmp_path: Path

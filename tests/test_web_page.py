@@ -908,6 +908,3 @@ def test_options_reach_what_they_are_for(
     assert stats["rested"] > 0
     assert stats["failed"] == 0
     assert stats["rested"] + stats["garments"]["shirt"] == stats["frames"]
-    monkeypatch.setattr(screen, "Window", None)
-    with pytest.raises(InputError, match="--idle goes by the clock"):
-        mirror.main([*map(str, flags[:-4]), "--headless"])
