@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.spatial import cKDTree
@@ -40,6 +42,58 @@ def test_arms_point_where_they_are_aimed() -> None:
             wanted = np.array(goal) * [mirror, 1, 1]
             cosine = (end - start) @ wanted / np.linalg.norm(end - start) / np.linalg.norm(wanted)
             assert cosine > 0.99
+
+
+@pytest.mark.parametrize(
+    "hand",
+    [
+        {},
+        {"curl": 60.0},
+        {"close": 0.0},
+        {"close": 1.5},
+        {"thumb": 20.0},
+        {"twist": 40.0, "fingers": (0.4, 1, 1.6, 1)},
+    ],
+)
+def test_the_right_arm_is_the_left_ones_mirror_image(hand: dict[str, Any]) -> None:
+    model = body_model()
+    body = model.rest({})
+    arm = Arm((0.3, 0.0, -1), (0.2, -0.2, -1), **hand)
+    posed = skin(body.vertices, model.weights, transforms(model, body.heads, Pose("both", arm, arm)))
+    rest, posed = body.vertices[:BODY_VERTICES], posed[:BODY_VERTICES]
+    other = cKDTree(rest).query(rest * [-1, 1, 1])[1]
+    np.testing.assert_allclose(posed[other] * [-1, 1, 1], posed, atol=5e-4)
+
+
+def test_hands_close_on_the_palm() -> None:
+    model = body_model()
+    body = model.rest({})
+
+    def gap(first: str, second: str, **hand: float) -> list[float]:
+        """Metres between two joints of both hands."""
+        arm = Arm((0.3, 0.0, -1), (0.2, -0.2, -1), **hand)  # type: ignore[arg-type]
+        bones = transforms(model, body.heads, Pose("both", arm, arm))
+        at = [[model.joint(f"{joint}.{side}", body, bones) for joint in (first, second)] for side in "LR"]
+        return [float(np.linalg.norm(one - two)) for one, two in at]
+
+    for side in (0, 1):
+        assert gap("finger3-3", "wrist", curl=60)[side] < gap("finger3-3", "wrist", curl=20)[side] - 0.02
+        spread, closed = (gap("finger2-3", "finger5-3", close=close)[side] for close in (0, 1))
+        assert closed < spread - 0.003
+        assert gap("finger1-3", "finger5-1", thumb=20)[side] < gap("finger1-3", "finger5-1")[side] - 0.005
+
+
+def test_knees_bend_backwards() -> None:
+    model = body_model()
+    body = model.rest({})
+    for seed in range(60):
+        pose = draw_pose(np.random.default_rng(seed))
+        bones = transforms(model, body.heads, pose)
+        for side in "LR":
+            names = ("upperleg01", "lowerleg01", "foot")
+            hip, knee, ankle = (model.joint(f"{name}.{side}", body, bones) for name in names)
+            thigh, shin = (np.arctan2(part[1], -part[2]) for part in (knee - hip, ankle - knee))
+            assert shin > thigh  # y leads backwards
 
 
 def test_settled_arms_are_outside_the_body() -> None:

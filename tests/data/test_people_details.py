@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 
-from rmgn.data.people.assets import assets
+from rmgn.data.people.assets import Assets, assets
 from rmgn.data.people.body import BODY_VERTICES, HEAD_KEYS, Body, body_model, skin
 from rmgn.data.people.carried import Carried, carried_surfaces, draw_carried
 from rmgn.data.people.face import BEARDS, Expression, draw_expression, draw_features, gaze_angles, hairy
@@ -19,7 +20,7 @@ from rmgn.data.people.head import HeadStyle, draw_head, strand_surfaces
 from rmgn.data.people.inspection import through_cloth
 from rmgn.data.people.layers import LABELS, Worn
 from rmgn.data.people.lower import LowerStyle, make_lower, shoe_surfaces
-from rmgn.data.people.planes import body_parts
+from rmgn.data.people.planes import body_parts, nearest_corner
 from rmgn.data.people.pose import (
     _BOTH,
     _SINGLE,
@@ -32,6 +33,7 @@ from rmgn.data.people.pose import (
     transforms,
     two_bones,
 )
+from rmgn.data.people.raytrace import interpolate
 from rmgn.data.people.wear import Wearer, wearer
 
 
@@ -183,6 +185,32 @@ def test_every_kind_of_hair_is_a_surface(standing: Wearer) -> None:
             assert np.linalg.norm(surface.vertices - head, axis=1).max() < 0.6
 
 
+def test_flipped_hair_of_assets_is_a_mirror_image(tmp_path: Path) -> None:
+    """Hair that is its own mirror image stays what it is, where one arm takes the shoulder along too."""
+    model = body_model()
+    body = model.rest({})
+    folder = tmp_path / "hair" / "own"
+    folder.mkdir(parents=True)
+    low = body.heads[model.index["upperarm01.L"]][2] - 0.05
+    number = np.cumsum(body.vertices[:BODY_VERTICES, 2] > low)
+    cards = model.triangles[(body.vertices[model.triangles, 2] > low).all(axis=1)]
+    corners = np.flatnonzero(body.vertices[:BODY_VERTICES, 2] > low)
+    lines = ["v 0 0 0"] * len(corners) + [f"f {a} {b} {c}" for a, b, c in number[cards]]
+    (folder / "own.obj").write_text("\n".join(lines))
+    (folder / "own.mhclo").write_text("\n".join(["obj_file own.obj", "verts 0", *map(str, corners)]))
+
+    arms = Arm((0.7, -0.3, -0.3), (0, -0.2, 1)), Arm((0.2, 0, -1), (0.1, -0.1, -1))
+    person = wearer(
+        model, body, Pose("raised", *arms), make_lower(model, body, LowerStyle(), np.random.default_rng(0))
+    )
+    plain, flipped = (
+        strand_surfaces(model, person, HeadStyle(hair="own", flip=flip), Assets(tmp_path))[1]
+        for flip in (False, True)
+    )
+    far = cKDTree(plain.vertices).query(flipped.vertices)[0]
+    assert far.max() < 2e-3
+
+
 def test_locks_fall_outside_of_what_they_lie_on(standing: Wearer) -> None:
     model = body_model()
     solid = standing.vertices[:BODY_VERTICES], standing.normals
@@ -201,6 +229,14 @@ def test_scalps_are_hair_and_beards_are_face(standing: Wearer) -> None:
         assert scalp
         assert all(s.label in (None, LABELS["hair"]) for s in scalp)  # None: that of its material, hair
         assert beard.label == LABELS["face"]
+
+
+def test_a_hit_is_of_the_corner_nearest_to_it() -> None:
+    weights = np.random.default_rng(0).dirichlet([1, 1, 1], 1000)
+    bary = weights[:, 1:].astype(np.float32)
+    only = np.zeros(1000, np.int64)
+    np.testing.assert_allclose(interpolate(np.eye(3), np.array([[0, 1, 2]]), only, bary), weights, atol=1e-6)
+    np.testing.assert_array_equal(nearest_corner(bary), weights.argmax(axis=1))
 
 
 def test_heads_have_a_left_and_a_right_half() -> None:

@@ -106,6 +106,11 @@ class BodyModel:
         self.bones: list[str] = list(self._anny.bone_labels)
         self.parents: list[int] = list(self._anny.bone_parents)
         self.index: dict[str, int] = {name: i for i, name in enumerate(self.bones)}
+        sides = {".L": ".R", ".R": ".L"}
+        # The bone of each one's name on the other side; itself in the middle.
+        self.opposite: list[int] = [
+            self.index[name[:-2] + sides.get(name[-2:], name[-2:])] for name in self.bones
+        ]
         weights = self._anny.vertex_bone_weights.numpy().astype(np.float64)
         columns = self._anny.vertex_bone_indices.numpy()
         rows = np.repeat(np.arange(len(weights)), weights.shape[1])

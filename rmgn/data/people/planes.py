@@ -182,11 +182,16 @@ for _front, _back in (
     _BACK_PART[_front] = _back
 
 
+def nearest_corner(bary: Floats) -> npt.NDArray[np.intp]:
+    """Which corner of its triangle each hit is nearest to: [N], 0 to 2. bary: [N, 2], weights of 1 and 2."""
+    return np.column_stack([1 - bary.sum(axis=1), bary]).argmax(axis=1)
+
+
 def parts_plane(model: BodyModel, vertices: Floats, normals: Floats, camera: Camera) -> npt.NDArray[np.uint8]:
     """Body parts of the bare body, numbered as DensePose does: [H, W] 0 to 24."""
     tracer = Tracer([Surface(vertices[:BODY_VERTICES], model.triangles, SKIN, normals=normals)])
     hits = tracer.trace(camera, 1, None, 0)
-    number = body_parts(model)[1][model.triangles[hits.triangle, hits.bary.argmax(axis=1)]]
+    number = body_parts(model)[1][model.triangles[hits.triangle, nearest_corner(hits.bary)]]
     normal = interpolate(normals, model.triangles, hits.triangle, hits.bary)
     # Front and back as the body sees them, not the camera.
     number = np.where(normal[:, 1] > 0, _BACK_PART[number], number)
@@ -204,7 +209,7 @@ def _label_plane(
         if surface.label is not None:
             label[k] = surface.label
         elif surface.material == SKIN:
-            corner = surface.triangles[hits.triangle[k], hits.bary[k].argmax(axis=1)]
+            corner = surface.triangles[hits.triangle[k], nearest_corner(hits.bary[k])]
             label[k] = body_parts(model)[0][corner]
         else:
             label[k] = simple[surface.material]

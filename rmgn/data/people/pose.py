@@ -32,7 +32,7 @@ class Arm:
     upper: Vector
     fore: Vector
     hand: Vector | None = None  # None: the hand follows the forearm
-    twist: float = 0.0  # degrees about the forearm, positive turns the palm to the front
+    twist: float = 0.0  # degrees about the forearm, positive turns the palm of a hanging hand to the back
     curl: float = 28.0  # degrees by which a finger's middle joint is bent
     close: float = 0.8  # 0: fingers spread, 1: side by side
     fingers: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)  # factors of curl, from the index on
@@ -102,7 +102,8 @@ def _world(model: BodyModel, local: dict[str, Floats], bone: str) -> Floats:
 
 def _aim_arm(model: BodyModel, heads: Floats, local: dict[str, Floats], side: str, arm: Arm) -> None:
     """Aim upper arm, forearm and hand; the shoulder girdle takes its share, as a living one does."""
-    mirror = np.array([1.0 if side == "L" else -1.0, 1, 1])
+    sign = 1.0 if side == "L" else -1.0
+    mirror = np.array([sign, 1, 1])
 
     def head(bone: str) -> Floats:
         return np.asarray(heads[model.index[f"{bone}.{side}"]])
@@ -117,25 +118,27 @@ def _aim_arm(model: BodyModel, heads: Floats, local: dict[str, Floats], side: st
     for bone, share in (("clavicle", 0.14), ("shoulder01", 0.25), ("upperarm01", 1.0)):
         turn_to(bone, upper, np.asarray(arm.upper) * mirror, share)
     turn_to("lowerarm01", fore, np.asarray(arm.fore) * mirror, 1.0)
-    twist = arm.twist if side == "L" else -arm.twist
+    twist = sign * arm.twist
     local[f"lowerarm02.{side}"] = rotation(fore, twist * 0.6)
     local[f"wrist.{side}"] = rotation(fore, twist * 0.4)
     if arm.hand is not None:
         turn_to("wrist", head("finger3-1") - head("wrist"), np.asarray(arm.hand) * mirror, 1.0)
+    # An axis mirrors like the hand, the angle about it does not: hence `sign`. A cross product of two axes
+    # (`palm`, the thumb's) has changed its side already.
     across = head("finger2-1") - head("finger5-1")
     for finger in "2345":
         # A relaxed hand closes more towards the little finger.
         more = arm.curl * (0.55 + 0.15 * int(finger)) * arm.fingers[int(finger) - 2]
         for joint, share in (("1", 0.6), ("2", 1.0), ("3", 0.7)):
-            local[f"finger{finger}-{joint}.{side}"] = rotation(across, -more * share)
+            local[f"finger{finger}-{joint}.{side}"] = rotation(across, -sign * more * share)
     palm = np.cross(head("finger3-1") - head("wrist"), across)
     for finger, spread in (("2", 5.0), ("4", -4.0), ("5", -9.0)):  # the rest pose spreads the fingers
-        turn = rotation(palm, arm.close * (spread if side == "L" else -spread))
+        turn = rotation(palm, -arm.close * spread)
         local[f"finger{finger}-1.{side}"] = turn @ local[f"finger{finger}-1.{side}"]
     thumb = head("finger1-3") - head("finger1-1")
     local[f"finger1-2.{side}"] = rotation(np.cross(across, thumb), 0.4 * arm.curl)
     if arm.thumb:
-        local[f"finger1-1.{side}"] = rotation(fore, -arm.thumb if side == "L" else arm.thumb)
+        local[f"finger1-1.{side}"] = rotation(fore, sign * arm.thumb)
 
 
 def reach_out(model: BodyModel, body: Body, pose: Pose) -> Pose:
@@ -418,5 +421,5 @@ def draw_pose(rng: Generator, stride: float = 1.0, hard: bool = False) -> Pose:
         "head": ((float(rng.normal()), float(rng.normal()), float(rng.normal())), float(rng.normal(0, 7))),
     }
     back = "L" if step > 0 else "R"
-    bones[f"lowerleg01.{back}"] = ((1, 0, 0), -float(min(40.0, 110 * abs(step) * rng.uniform(0.5, 1.2))))
+    bones[f"lowerleg01.{back}"] = ((1, 0, 0), float(min(40.0, 110 * abs(step) * rng.uniform(0.5, 1.2))))
     return Pose(f"{first}-{second}", arms[0], arms[1], bones, left_first, thighs)
