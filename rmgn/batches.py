@@ -17,6 +17,7 @@ from rmgn.data import ahead
 from rmgn.data.augment import PLACES_ALONE, Augment
 from rmgn.data.datasets import FolderDataset, open_dataset
 from rmgn.data.dress import Dressed, dress
+from rmgn.data.files import digest
 from rmgn.data.generated import GeneratedPeople
 from rmgn.data.labels import GENERATED
 from rmgn.data.people import layers
@@ -111,7 +112,7 @@ class LayersSource(GeneratedSource):
     ) -> None:
         super().__init__(others, augment)
         self.people = people
-        self.reads = [*digests, ahead.digest(file.name for file in people.files)]
+        self.reads = [*digests, digest(file.name for file in people.files)]
 
     def __len__(self) -> int:
         return len(self.people)
@@ -140,7 +141,7 @@ class DressedSource(GeneratedSource):
     def __init__(self, folder: Path, others: int = 1, augment: Augment | None = None) -> None:
         super().__init__(others, augment)
         self.folder, self.settings = folder, ahead.read_settings(folder)
-        self.reads = [ahead.digest([f"{self.settings.files} {self.settings.seed}"])]
+        self.reads = [digest([f"{self.settings.files} {self.settings.seed}"])]
 
     def __len__(self) -> int:
         return len(self.settings)
@@ -167,7 +168,7 @@ class FolderSource:
 
     def __init__(self, dataset: FolderDataset) -> None:
         self.dataset = dataset
-        self.reads = [ahead.digest(f"{entry.person_name} {entry.garment_name}" for entry in dataset.entries)]
+        self.reads = [digest(f"{entry.person_name} {entry.garment_name}" for entry in dataset.entries)]
 
     def __len__(self) -> int:
         return len(self.dataset)

@@ -5,17 +5,17 @@ r"""Layers dressed ahead of a training and read many times: a machine of few cor
 
 A file holds one person in two garments, each `Dressed` field in the smallest type that keeps it. First come
 `passes` looks of every sample but the last `held_out`, then these in one look each: no training on the folder
-sees the people that it is validated on. Run the same command again to go on after a stop.
+dresses the people that it is validated on, though the first of them stands in a few backgrounds. Run the same
+command again to go on after a stop.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from engines.program import Parser, run
 from engines.whole_file import write_whole
 from rmgn.config import parse_size
 from rmgn.data.dress import Dressed, dress
-from rmgn.data.files import quantise
+from rmgn.data.files import digest, names_and_sizes, quantise
 from rmgn.data.generate import read_manifest
 from rmgn.data.generated import Batch, GeneratedPeople
 from rmgn.data.people.assets import announce
@@ -76,7 +76,7 @@ def read_settings(folder: Path) -> Settings:
 def _read_note(folder: Path) -> Settings:
     try:
         return Settings(**json.loads((folder / SETTINGS).read_text()))
-    except (TypeError, json.JSONDecodeError) as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{folder / SETTINGS} is damaged or of another version: dress anew") from error
 
 
@@ -86,19 +86,10 @@ def digests(data: Path, files: Sequence[Path], root: Path | None) -> list[str]:
     Bytes count by the SHA-256 in the manifest, where there is one, so that nothing is read for it.
     """
     listed = read_manifest(data)
-    names, around = _names(files), _names(known_assets(root).surroundings)
+    names, around = names_and_sizes(files), names_and_sizes(known_assets(root).surroundings)
     known = [listed[file.name] for file in files if file.name in listed]
     whole = known if len(known) == len(files) else []
     return [digest(lines)[:16] for lines in ([*names, *whole, *around], [*names, *around], names)]
-
-
-def _names(files: Sequence[Path]) -> list[str]:
-    return [f"{file.name} {file.stat().st_size}" for file in files]
-
-
-def digest(lines: Iterable[str]) -> str:
-    """SHA-256 of lines of text, in hexadecimal."""
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def path(folder: Path, number: int) -> Path:

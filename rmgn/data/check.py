@@ -142,7 +142,9 @@ def _picture_problems(folder: Path, stem: str) -> Iterator[str]:
     person = cv2.imread(str(folder / "person" / f"{stem}.jpg"))
     mask = cv2.imread(str(folder / "garment_mask" / f"{stem}.png"), cv2.IMREAD_UNCHANGED)
     parse = cv2.imread(str(folder / "parse" / f"{stem}.png"), cv2.IMREAD_UNCHANGED)
-    if person is None or mask is None or parse is None:
+    garment = cv2.imread(str(folder / "garment" / f"{stem}.jpg"))
+    depth = cv2.imread(str(folder / "depth" / f"{stem}.png"), cv2.IMREAD_UNCHANGED)
+    if person is None or mask is None or parse is None or garment is None or depth is None:
         yield f"{stem}: unreadable picture"
         return
     if not np.isin(mask, (0, 255)).all():
@@ -185,6 +187,8 @@ def checksum_problems(folder: Path, file: Path) -> Iterator[str]:
         lines = file.read_text().splitlines()
     except OSError as error:
         raise InputError(f"cannot read the checksums {file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file} is no file of checksums: {error}") from error
     for number, line in enumerate(lines, 1):
         match = re.fullmatch(r"([0-9a-f]{64}) [ *]([0-9]+\.zip)", line)
         if match is None:

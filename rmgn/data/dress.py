@@ -249,7 +249,7 @@ def _sample_overlay(overlay: Tensor, owner: Tensor | slice, x: Tensor, down: Ten
 def fabric_colour(cloth: Cloth, look: Batch) -> Tensor:
     """Linear albedo [3, P] of each pixel's cloth.
 
-    look: tile uint8 [N, 4, T, T], palette [N, 3, 3], band [N, 3], overlay uint8 [N, 4, h, w], numbers
+    look: tile uint8 [N, 3, T, T], palette [N, 3, 3], band [N, 3], overlay uint8 [N, 4, h, w], numbers
     [N, len(NUMBERS)], front [N, 2] (z of hem and neckline), sleeve_angle [N] in radians.
     """
     owner = cloth.owner

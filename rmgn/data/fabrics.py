@@ -1,7 +1,7 @@
 """Fabrics drawn at load time: a palette, and a repeating tile that says where which colour goes.
 
-A tile is uint8 [4, 256, 256]: shares of the second and third palette colour, weave (brightness around 128),
-and gloss (128 is the fabric's own). One texel is 2 mm; the tile repeats without a seam.
+A tile is uint8 [3, 256, 256]: shares of the second and third palette colour, and weave (brightness around
+128). One texel is 2 mm; the tile repeats without a seam.
 """
 
 from __future__ import annotations
@@ -266,11 +266,10 @@ def draw_tile(rng: Generator, kind: str | None = None, coarse: float = 0.0) -> t
         kind = names[int(rng.choice(len(names), p=[chance for _, chance in _PATTERNS.values()]))]
     first, second = _PATTERNS[kind][0](rng)
     first, second = _soft(first), _soft(second)
-    tile = np.zeros((4, TILE, TILE), np.uint8)
+    tile = np.zeros((3, TILE, TILE), np.uint8)
     tile[0] = np.round(255 * np.clip(first * (1 - second), 0, 1))
     tile[1] = np.round(255 * np.clip(second, 0, 1))
     tile[2] = np.clip(128 * (1 + _weave(rng, coarse)), 0, 255)
-    tile[3] = 128
     return tile, kind
 
 
@@ -284,10 +283,9 @@ def draw_bold(rng: Generator, palette: F32) -> tuple[U8, F32]:
 
 def draw_denim(rng: Generator) -> U8:
     """A tile for jeans: streaks, and washed patches towards the second colour."""
-    tile = np.zeros((4, TILE, TILE), np.uint8)
+    tile = np.zeros((3, TILE, TILE), np.uint8)
     tile[0] = np.clip(
         40 + 25 * _noise(rng, 22, 40) * rng.uniform(0.3, 1.2) + 14 * _noise(rng, 0.6, 3.0), 0, 255
     )
     tile[2] = np.clip(128 * (1 + 0.05 * _noise(rng, 0.6)), 0, 255)
-    tile[3] = 128
     return tile

@@ -116,7 +116,7 @@ def _claim(out: Path, order: Order | ClipOrder) -> None:
     out.mkdir(parents=True, exist_ok=True)
     note = out / "order.json"
     wanted = {k: v for k, v in asdict(order).items() if k not in ("out", "count", "assets")}
-    wanted = {**json.loads(json.dumps(wanted)), "assets": order.assets is not None}
+    wanted = {**json.loads(json.dumps(wanted)), "assets": _asset_files(order.assets)}
     if isinstance(order, Order):  # folders from before there was a choice have no such entries
         for name in ("hard", "subpixels"):
             if wanted[name] == getattr(Order, name):
@@ -136,8 +136,22 @@ def _claim(out: Path, order: Order | ClipOrder) -> None:
             f"{note} is damaged ({error}): choose another folder, or, if this very command made what lies in "
             f"this one, let the file hold {json.dumps(wanted)}"
         ) from error
+    if isinstance(found, dict) and found.get("assets") is True and order.assets:
+        found["assets"] = wanted["assets"]  # of before, when nobody noted which
     if found != wanted:
-        raise ValueError(f"{out} holds samples of another order ({text}): choose another folder")
+        raise ValueError(
+            f"{out} holds samples of another order, or of other assets ({text}): choose another folder"
+        )
+
+
+def _asset_files(root: str | None) -> str | bool:
+    """What tells a folder's assets from others; False for none."""
+    if root is None:
+        return False
+    from rmgn.data.files import digest, names_and_sizes
+    from rmgn.data.people.assets import assets
+
+    return digest(names_and_sizes(assets(Path(root)).files()))[:16]
 
 
 def generate_clips(args: argparse.Namespace) -> None:

@@ -66,9 +66,9 @@ def tensors(sample: Sample, look: Look) -> Batch:
     items["keypoints"] = torch.tensor(sample.meta["keypoints"], dtype=torch.float32)
     for name in ("palette", "band", "numbers"):
         items[name] = pair([np.asarray(getattr(g, name), np.float32) for g in look.garments])
-    items["tile"] = torch.stack([texture(g.tile[:3]) for g in look.garments])
+    items["tile"] = torch.stack([texture(g.tile) for g in look.garments])
     items["overlay"] = torch.stack([texture(g.overlay) for g in look.garments])
-    items["lower_tile"], items["lower_overlay"] = texture(look.lower_tile[:3]), texture(look.lower_overlay)
+    items["lower_tile"], items["lower_overlay"] = texture(look.lower_tile), texture(look.lower_overlay)
     for name in ("skin", "hair", "lower_palette"):
         items[name] = torch.from_numpy(np.asarray(getattr(look, name), np.float32))
     items["skin_power"] = torch.tensor(look.skin_power, dtype=torch.float32)

@@ -38,12 +38,11 @@ _HAIR = np.array(
 class GarmentLook:
     """A top's colours. `numbers` are named by `NUMBERS`."""
 
-    tile: U8  # [4, 256, 256]
+    tile: U8  # [3, 256, 256]
     palette: F32  # [3, 3] linear
     band: F32  # [3] linear colour of neck, hem and cuff bands
     overlay: U8  # [4, 384, 320]
     numbers: F32  # [len(NUMBERS)]
-    kind: str
 
 
 # Widths in metres; shares in [0, 1].
@@ -107,11 +106,10 @@ def draw_garment(rng: Generator, style: dict[str, object], length: float, stock:
     tile, pattern = draw_tile(rng, coarse=1.0 if knit else 0.0)
     palette = draw_palette(rng)
     canvas = Canvas()
-    printed = "none"
     chance = 0.42 if kind in ("tee", "long", "tank") else 0.25 if knit else 0.0
     quiet = pattern in ("plain", "heather")
     if rng.random() < (chance / 0.55 if quiet else 0.05 * (not formal)):
-        printed = add_print(canvas, rng, length, stock, palette[0])
+        add_print(canvas, rng, length, stock, palette[0])
     if stock.extras and rng.random() < 0.12:
         add_inset(canvas, rng, palette[0], draw_skin(rng) ** (1 / 2.2))
     if stock.extras and not formal and rng.random() < (0.2 if quiet else 0.06):
@@ -159,7 +157,7 @@ def draw_garment(rng: Generator, style: dict[str, object], length: float, stock:
         numbers["neck_band"] = 0.0
     values = np.array([numbers[n] for n in NUMBERS], np.float32)
     band = linear(np.clip(band, 0.02, 0.98))
-    return GarmentLook(tile, linear(palette), band, canvas.result(), values, f"{pattern}/{printed}")
+    return GarmentLook(tile, linear(palette), band, canvas.result(), values)
 
 
 def _inside(rng: Generator, drawn: bool) -> dict[str, float]:

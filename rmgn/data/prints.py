@@ -160,8 +160,8 @@ def _ink(rng: Generator, ground: F32) -> F32:
     return np.full(3, 0.96 if ground.mean() < 0.5 else 0.05, np.float32)
 
 
-def add_print(canvas: Canvas, rng: Generator, length: float, stock: Stock, ground: F32) -> str:
-    """A print on the chest of a garment `length` metres long in front; the name of its kind."""
+def add_print(canvas: Canvas, rng: Generator, length: float, stock: Stock, ground: F32) -> None:
+    """A print on the chest of a garment `length` metres long in front."""
     kind = str(
         rng.choice(
             ["text", "boxed", "picture", "figure", "chest", "lines"], p=[0.3, 0.1, 0.22, 0.16, 0.12, 0.1]
@@ -207,7 +207,6 @@ def add_print(canvas: Canvas, rng: Generator, length: float, stock: Stock, groun
             canvas.paint_box(
                 mask, (middle[0], middle[1] + row * (high + 4)), first if row % 2 == 0 else second, turn
             )
-    return kind
 
 
 def add_bars(canvas: Canvas, rng: Generator, length: float, ground: F32) -> None:

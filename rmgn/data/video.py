@@ -171,7 +171,7 @@ def make_clip(order: ClipOrder, workers: int = 1, progress: bool = True) -> dict
     out.mkdir(parents=True, exist_ok=True)
     note = out / "clip.json"
     if note.exists() and all((out / layers.file_name(k)).exists() for k in range(order.frames)):
-        return dict(json.loads(note.read_text()))
+        return _read_note(note)
     with processes(workers) as executor:
         cloths = list(each(executor, _simulate, [(order, side) for side in (0, 1)]))
         tasks = [(order, k, [cloth[k] for cloth in cloths]) for k in range(order.frames)]
@@ -186,6 +186,15 @@ def make_clip(order: ClipOrder, workers: int = 1, progress: bool = True) -> dict
     return described
 
 
+def _read_note(note: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(note.read_text()))
+    except ValueError as error:
+        raise ValueError(
+            f"{note} is damaged ({error}): delete it, and the same command writes it anew"
+        ) from error
+
+
 class ClipFrames(Dataset[Batch]):
     """The frames of a clip, all in one look; noise alone differs from frame to frame.
 
@@ -196,7 +205,7 @@ class ClipFrames(Dataset[Batch]):
         note = folder / "clip.json"
         if not note.is_file():
             raise ValueError(f"no clip in {folder}: make one with `rmgn generate --video`")
-        clip = json.loads(note.read_text())
+        clip = _read_note(note)
         self.fps = float(clip["fps"])
         self.files = [folder / layers.file_name(k) for k in range(int(clip["frames"]))]
         first = layers.load(self.files[0])

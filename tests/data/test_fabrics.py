@@ -35,7 +35,7 @@ def test_tiles_repeat_without_a_seam(kind: str) -> None:
     for seed in range(4):
         tile, name = draw_tile(np.random.default_rng(seed), kind)
         assert name == kind
-        assert tile.shape == (4, TILE, TILE)
+        assert tile.shape == (3, TILE, TILE)
         share = tile[:2].astype(float)
         for axis in (1, 2):
             inside = np.abs(np.diff(share, axis=axis)).mean(axis=(0, 3 - axis)).max()
@@ -166,7 +166,7 @@ def test_a_print_in_the_cloths_own_colour_has_no_rim(colour: float) -> None:
 @pytest.mark.parametrize("kind", ["jeans", "trousers", "skirt", "shorts"])
 def test_lower_clothes_have_their_details(kind: str) -> None:
     assert sewn.lower_overlay(np.random.default_rng(0), kind)[3].max() > 60
-    assert draw_denim(np.random.default_rng(0)).shape == (4, TILE, TILE)
+    assert draw_denim(np.random.default_rng(0)).shape == (3, TILE, TILE)
 
 
 def test_text_is_drawn_without_fonts() -> None:

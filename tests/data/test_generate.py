@@ -151,6 +151,25 @@ def test_another_order_does_not_mix_in(layers_folder: Path) -> None:
         generate(Order(str(layers_folder), 3, seed=12), progress=False)
 
 
+def test_other_assets_do_not_mix_in(tmp_path: Path) -> None:
+    """One file more, and other people are drawn."""
+    root, out = tmp_path / "assets", tmp_path / "layers"
+    (root / "hdri").mkdir(parents=True)
+    (root / "hdri" / "room.exr").touch()
+    order = Order(str(out), 0, assets=str(root))
+    generate(order, progress=False)
+    generate(order, progress=False)
+    (root / "hdri" / "yard.exr").touch()
+    assets.cache_clear()  # as in another process
+    with pytest.raises(ValueError, match="of other assets"):
+        generate(order, progress=False)
+    note = json.loads((out / "order.json").read_text())
+    (out / "order.json").write_text(json.dumps(note | {"assets": True}))  # of before they were noted
+    generate(order, progress=False)
+    with pytest.raises(ValueError, match="of other assets"):
+        generate(Order(str(out), 0), progress=False)
+
+
 def test_samples_of_an_unknown_order_are_left_alone(layers_folder: Path, tmp_path: Path) -> None:
     sample = tmp_path / "000000.zip"
     sample.write_bytes((layers_folder / "000000.zip").read_bytes())
@@ -260,6 +279,8 @@ def test_pictures_and_their_check(
     (tmp_path / "parse" / "000001_b.png").unlink()
     assert check.main([str(tmp_path)]) == 1
     assert "000001_b: no parse" in capsys.readouterr().out
+    for name in ("garment/000002_a.jpg", "depth/000002_b.png"):
+        (tmp_path / name).write_bytes(b"")
     (tmp_path / "keypoints" / "000002.json").unlink()
     (tmp_path / "keypoints" / "000001.json").write_text("[[1, 2")
     (tmp_path / "bodyparts" / "000000.png").unlink()
@@ -271,9 +292,11 @@ def test_pictures_and_their_check(
         "000001.json: not a file",
         "000000: no bodyparts",
         "_a.npz: not a",
+        "000002_a: unreadable picture",
+        "000002_b: unreadable picture",
     ):
         assert problem in text
-    assert "3 samples, 5 problems" in text
+    assert "3 samples, 7 problems" in text
     points = tmp_path / "keypoints" / "000001.json"
     for text in (json.dumps([[1, 2, 3]] * 18), json.dumps([[1, 2, float("nan")]] * 17), '{"people": []}'):
         points.write_text(text)

@@ -24,7 +24,6 @@ from rmgn.data.people.planes import body_parts, nearest_corner
 from rmgn.data.people.pose import (
     _BOTH,
     _SINGLE,
-    BEFORE,
     Arm,
     Pose,
     Reach,
@@ -35,6 +34,8 @@ from rmgn.data.people.pose import (
 )
 from rmgn.data.people.raytrace import interpolate
 from rmgn.data.people.wear import Wearer, wearer
+
+BEFORE = {"belly", "chest", "across", "phone", "strap", "clasped", "folded"}  # arms before the garment
 
 
 @pytest.fixture(scope="module")

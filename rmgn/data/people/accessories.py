@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 
 from rmgn.data.people.body import BODY_VERTICES, BodyModel
 from rmgn.data.people.layers import LABELS
-from rmgn.data.people.mesh import Floats, Ints, normalised
+from rmgn.data.people.mesh import Floats, Ints, normalised, triangles
 from rmgn.data.people.raytrace import Surface
 from rmgn.data.people.wear import Wearer
 
@@ -54,7 +54,7 @@ def _tube(line: Floats, radius: float, closed: bool, around: int = 6) -> tuple[F
     first, second = (grid, np.roll(grid, -1, axis=0)) if closed else (grid[:-1], grid[1:])
     quads = np.stack([first, second, np.roll(second, -1, axis=1), np.roll(first, -1, axis=1)], axis=2)
     quads = quads.reshape(-1, 4)
-    return vertices, np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
+    return vertices, triangles(quads)
 
 
 def _surface(vertices: Floats, tris: Ints, colour: tuple[float, float, float], label: str) -> Surface:
@@ -148,7 +148,6 @@ def _phone(model: BodyModel, person: Wearer, side: str) -> Surface:
     # Faces of their own vertices: a box has edges.
     vertices = centre + corners[np.array(faces).ravel()]
     quads = np.arange(24).reshape(6, 4)
-    tris = np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
-    phone = _surface(vertices, tris, (0.03, 0.03, 0.035), "background")
+    phone = _surface(vertices, triangles(quads), (0.03, 0.03, 0.035), "background")
     phone.normals = normalised((vertices - centre) * [2.0, 150.0, 2.0])  # rounded edges: no glint along them
     return phone

@@ -147,6 +147,10 @@ class Assets:
             "surroundings": len(self.surroundings),
         }
 
+    def files(self) -> list[Path]:
+        """All that is numbered and drawn from: one more or fewer, and other samples are drawn."""
+        return [*self.skins, *self.hair.values(), *self.brows, *self.lashes, *self.surroundings]
+
     def proxy_texture(self, proxy: Path) -> Path | None:
         """The colour texture that lies beside a `.mhclo`, if any."""
         beside = [p for p in sorted(proxy.parent.iterdir()) if p.suffix in (".png", ".jpg")]

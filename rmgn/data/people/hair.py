@@ -20,6 +20,7 @@ from rmgn.data.people.mesh import (
     Floats,
     Ints,
     averaging,
+    boundary_edges,
     edges,
     grid_quads,
     normalised,
@@ -181,7 +182,7 @@ def curls(model: BodyModel, person: Wearer, size: float, drop: float, seed: int)
     for _ in range(12):
         smooth = 0.4 * smooth + 0.6 * (even @ smooth)
     rim = np.zeros(len(source))
-    rim[np.unique(edges(quads)[0][edges(quads)[1] == 1])] = 1
+    rim[boundary_edges(quads)] = 1
     for _ in range(8):
         rim = np.maximum(rim, 0.92 * (even @ rim))
     centre = person.body.heads[model.index["head"]] + [0, 0.02, 0.075]

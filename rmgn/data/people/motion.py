@@ -192,17 +192,15 @@ def follow(
     It is carried along with the bones from frame to frame and relaxes there, so its folds shift and stay.
     """
     body = people[0].body
-    coarse = make_garment(model, body, style)
-    fine, matrix = refine(coarse)
-    weights = sp.csr_matrix(matrix @ coarse.weights)
+    fine, _ = refine(make_garment(model, body, style))
     cons = creased(fine, style, rng)
     material, held = Material(bend=style.bend * 0.1), 0.5 * pins(fine, style)
-    places = _Places(weights, people[0])
+    places = _Places(fine.weights, people[0])
     x = worn.copy()
     at_rest = places.local(x)
     for number, person in enumerate([people[0]] * _PREROLL + list(people)):
         obstacles = find_obstacles(model, person, fine, style)
-        carried, places = _carry(places, x, weights, person)
+        carried, places = _carry(places, x, fine.weights, person)
         goal = places.world(at_rest)
         start = carried + np.where(held > 0, 1.0, 0.0)[:, None] * (goal - carried)
         x = drape(

@@ -182,7 +182,7 @@ for _front, _back in (
     _BACK_PART[_front] = _back
 
 
-def nearest_corner(bary: Floats) -> npt.NDArray[np.intp]:
+def nearest_corner(bary: F32) -> npt.NDArray[np.intp]:
     """Which corner of its triangle each hit is nearest to: [N], 0 to 2. bary: [N, 2], weights of 1 and 2."""
     return np.column_stack([1 - bary.sum(axis=1), bary]).argmax(axis=1)
 

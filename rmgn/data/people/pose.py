@@ -382,7 +382,6 @@ _HARD_PAIRS = [
     (("folded", "folded"), 0.05),
     (("raised", "raised"), 0.05),
 ]
-BEFORE = {"belly", "chest", "across", "phone", "strap", "clasped", "folded"}  # arms before the garment
 
 
 def draw_pose(rng: Generator, stride: float = 1.0, hard: bool = False) -> Pose:

@@ -136,7 +136,7 @@ def refine(garment: Garment) -> tuple[Garment, sp.csr_matrix]:
         garment,
         vertices=np.asarray(matrix @ garment.vertices),
         quads=quads,
-        weights=garment.weights,
+        weights=sp.csr_matrix(matrix @ garment.weights),
         outline=np.asarray(matrix @ garment.outline),
         seam=np.asarray(matrix @ garment.seam),
         facing=np.asarray(matrix @ garment.facing),

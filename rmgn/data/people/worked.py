@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.random import Generator
 from scipy.spatial import cKDTree
 
@@ -99,8 +98,7 @@ def inner_top(
         kind="tank", neck=neck, neck_width=0.075, neck_depth=0.06 if neck == "crew" else 0.11, sleeve=0.0,
         strap=0.13, hem=float(person.lower.waist - hip - 0.03), ease=0.002,
     )  # fmt: skip
-    garment, matrix = refine(make_garment(model, person.body, style))
-    garment = replace(garment, weights=sp.csr_matrix(matrix @ garment.weights))
+    garment, _ = refine(make_garment(model, person.body, style))
     tone = rng.choice([0.75, 0.6, 0.25, 0.03], p=[0.5, 0.15, 0.15, 0.2])
     colour = np.append(tone * (1 + rng.normal(0, 0.03, 3)), 1.0).astype(np.float32)
     tris = garment.trimmed()
