@@ -47,7 +47,9 @@ STALE_S = 3.0  # a picture older than that is the past, and nobody's business
 # At a time; more are refused, so that files and cameras have descriptors left, and nobody takes every place.
 CONNECTIONS, FROM_ONE = 100, 16
 SILENT_S = 10.0  # a connection that has asked for nothing is ended after that
+SENDING_S = 300.0  # and one whose body has not come by then
 IDLE_S = 30.0  # and one that asks for nothing more after that: a phone that has gone says no goodbye
+READING_S = 10.0  # for a garment's photo, whose drive may hang
 CLOSING_S = 5.0
 LARGEST_PHOTO = 32 << 20  # bytes of a photo that is added
 THUMBNAIL = 240  # pixels, the longer side
@@ -123,7 +125,9 @@ class WebPage:
         self._encoded: dict[bool, tuple[int, bytes]] = {}  # by whether it is mirrored
         self._encoding = asyncio.Lock()
         self._thumbnails: dict[int, bytes] = {}
-        self._reading = asyncio.Lock()  # one photo at a time: the cores are the try-on's
+        self._hanging: set[int] = set()  # garments whose photos are read and do not come
+        # One photo at a time: the cores are the try-on's.
+        self._reading, self._adding = asyncio.Lock(), asyncio.Lock()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="web", daemon=True)
         self._thread.start()
@@ -288,7 +292,7 @@ class WebPage:
         await response.prepare(request)
         mirrored = request.query.get("mirror") != "0"
         boundary = f"--{BOUNDARY}\r\n".encode()
-        sent = 0
+        sent = 0 if self._current() else self._number
         try:
             await response.write(boundary)
             while True:
@@ -337,18 +341,31 @@ class WebPage:
 
     async def _thumbnail(self, request: "web.Request") -> "web.Response":
         number, path = self._garment(request)
+        jpeg = self._thumbnails.get(number) or await self._make_thumbnail(number, path)
+        return self._web.Response(body=jpeg, content_type="image/jpeg", headers=HEADERS)
+
+    async def _make_thumbnail(self, number: int, path: Path) -> bytes:
         async with self._reading:
-            if number not in self._thumbnails:
-                try:
-                    made = await in_daemon(thumbnail, path)
-                    paths = self._wardrobe.paths  # of those that are gone, none are kept
-                    self._thumbnails = {k: v for k, v in self._thumbnails.items() if k in paths} | {
-                        number: made
-                    }
-                except InputError as error:
-                    self._wardrobe.set_broken(number, error)
-                    raise self._web.HTTPNotFound(text="this garment's photo cannot be read") from error
-        return self._web.Response(body=self._thumbnails[number], content_type="image/jpeg", headers=HEADERS)
+            if number in self._thumbnails:
+                return self._thumbnails[number]
+            if number in self._hanging:
+                raise self._web.HTTPServiceUnavailable(text="this garment's photo does not come")
+            making = asyncio.ensure_future(in_daemon(thumbnail, path))
+            self._hanging.add(number)
+            making.add_done_callback(lambda _: self._hanging.discard(number))
+            try:
+                made = await asyncio.wait_for(asyncio.shield(making), READING_S)
+            except asyncio.TimeoutError as error:
+                making.add_done_callback(
+                    lambda done: done.exception()
+                )  # of which nobody wants to know any more
+                raise self._web.HTTPServiceUnavailable(text="this garment's photo does not come") from error
+            except InputError as error:
+                self._wardrobe.set_broken(number, error)
+                raise self._web.HTTPNotFound(text="this garment's photo cannot be read") from error
+            paths = self._wardrobe.paths  # of those that are gone, none are kept
+            self._thumbnails = {k: v for k, v in self._thumbnails.items() if k in paths} | {number: made}
+            return made
 
     async def _choose(self, request: "web.Request") -> "web.Response":
         number, _ = self._garment(request)
@@ -362,14 +379,16 @@ class WebPage:
             raise self._web.HTTPNotFound
         too_large = f"the photo is larger than {LARGEST_PHOTO >> 20} MB: send a smaller one"
         try:
-            data = await request.read()
+            data = await asyncio.wait_for(request.read(), SENDING_S)
+        except asyncio.TimeoutError as error:
+            raise self._web.HTTPRequestTimeout(text="the photo did not come: send it again") from error
         except self._web.HTTPRequestEntityTooLarge as error:
             error.text = too_large  # instead of the library's words
             raise
         except ConnectionResetError as error:  # whoever sent it has gone
             raise self._web.HTTPBadRequest from error
         try:
-            async with self._reading:
+            async with self._adding:
                 path = await in_daemon(incoming.keep, data, request.query.get("name", ""), folder)
         except InputError as error:
             raise self._web.HTTPBadRequest(text=str(error)) from error

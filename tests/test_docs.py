@@ -52,6 +52,31 @@ def commands() -> dict[str, set[str]]:
     return shown
 
 
+def option_table(document: str, heading: str) -> set[str]:
+    """Options in the first column of the tables below a heading."""
+    part = TEXTS[ROOT / document].partition(f"\n{heading}\n")[2]
+    rows = re.findall(r"^\| (`--[^|]*)\|", re.split(r"\n## ", part)[0], re.MULTILINE)
+    return {option for row in rows for option in OPTION.findall(row)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("program", "document", "heading"),
+    [
+        ("mirror", "docs/mirror.md", "## Options"),
+        ("tryon", "docs/mirror.md", "## Photos: `rmgn tryon`"),
+        ("export", "docs/engines.md", "## Options of `rmgn export`"),
+        ("evaluate", "docs/evaluation.md", "## Options"),
+        ("generate", "docs/data.md", "## Generate"),
+        ("train", "docs/training.md", "## Settings"),
+    ],
+)
+def test_tables_have_all_options(program: str, document: str, heading: str) -> None:
+    call = [sys.executable, "-m", "runtime.programs", program, "--help"]
+    done = subprocess.run(call, capture_output=True, text=True, timeout=120, cwd=ROOT)
+    assert option_table(document, heading) == set(OPTION.findall(done.stdout)) - {"--help"}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("program", "options"), sorted(commands().items()))
 def test_commands_have_the_options_shown(program: str, options: set[str]) -> None:

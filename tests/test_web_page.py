@@ -246,7 +246,6 @@ def test_this_machine_alone_is_the_default(page: WebPage) -> None:
 
 
 def test_guests_choose_and_take_photos_but_do_not_watch(shared: WebPage, wardrobe: Wardrobe) -> None:
-    shared.show(result_of(halves()), False, 25.0)
     guest = shared.guest_url
     assert guest is not None
     assert shared.url.endswith("/the-owners-own/")
@@ -257,6 +256,7 @@ def test_guests_choose_and_take_photos_but_do_not_watch(shared: WebPage, wardrob
     assert list(pressed(shared)) == ["n"]
     # One photo now and then is no film; the owner has the film anyway.
     assert shared.photo_at < time.monotonic() - PHOTO_S
+    shared.show(result_of(halves()), False, 25.0)
     assert [ask(guest + "photo.jpg")[0] for _ in range(3)] == [200, 429, 429]
     assert shared.photo_at > time.monotonic() - PHOTO_S
     assert ask(shared.url + "photo.jpg")[0] == 200
@@ -441,10 +441,15 @@ def test_an_owner_may_have_no_guests(wardrobe: Wardrobe) -> None:
 
 
 def test_a_picture_of_the_past_is_nobodys(page: WebPage) -> None:
+    page.show(result_of(halves()), False, 25.0)
+    assert ask(page.url + "photo.jpg")[0] == 200
     old = Result(0, halves(), halves(), None, None, time.monotonic() - STALE_S, 12.3)
     page.show(old, False, 25.0)
     assert ask(page.url + "photo.jpg")[0] == 404
     assert json.loads(ask(page.url + "state")[1])["fps"] is None
+    with watching(page) as stream:
+        page.show(result_of(np.full((96, 128, 3), 90, np.uint8)), False, 25.0)
+        assert abs(read_picture(stream).mean() - 90) < 5, "nor is it what a stream begins with"
 
 
 def test_one_picture_is_encoded_once_for_all(page: WebPage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -491,7 +496,7 @@ def test_one_stranger_does_not_take_every_place(page: WebPage, monkeypatch: pyte
     assert not is_loopback("192.168.0.7")
     assert is_loopback("127.0.0.1")
     assert is_loopback("::1")
-    monkeypatch.setattr(web_page, "SILENT_S", 2.0)
+    monkeypatch.setattr(web_page, "SILENT_S", 5.0)
     monkeypatch.setattr(web_page, "is_loopback", lambda _: False)
     place = (page.url.split("/")[2].split(":")[0], int(page.url.split("/")[2].split(":")[1]))
     silent = [socket.create_connection(place, timeout=10) for _ in range(web_page.FROM_ONE + 3)]
@@ -506,7 +511,7 @@ def test_who_has_gone_without_a_word_keeps_no_place(
     wardrobe: Wardrobe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A phone that asked, and then left the network."""
-    monkeypatch.setattr(web_page, "IDLE_S", 1.0)
+    monkeypatch.setattr(web_page, "IDLE_S", 3.0)
     with contextlib.closing(WebPage(LOCAL, None, wardrobe, Notices())) as page:
         connection = http.client.HTTPConnection(page.url.split("/")[2], timeout=10)
         for _ in range(3):
@@ -538,15 +543,55 @@ def test_a_drive_that_hangs_does_not_hold_up_the_end(page: WebPage, monkeypatch:
     back.set()
 
 
+def test_a_photo_that_does_not_come_holds_up_no_other(page: WebPage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither one that is there already, nor, after a while, one that has to be read."""
+    assert ask(page.url + "garments/0.jpg")[0] == 200
+    monkeypatch.setattr(web_page, "READING_S", 0.5)
+    back, asked, read = threading.Event(), threading.Event(), web_page.thumbnail
+
+    def hang(photo: Path) -> bytes:
+        if photo.stem == NAMES[1]:
+            asked.set()
+            assert back.wait(60)
+        return read(photo)
+
+    monkeypatch.setattr(web_page, "thumbnail", hang)
+    slow: list[int] = []
+    waiting = threading.Thread(target=lambda: slow.append(ask(page.url + "garments/1.jpg")[0]))
+    waiting.start()
+    assert asked.wait(10)
+    assert ask(page.url + "garments/0.jpg")[0] == 200
+    waiting.join(10)
+    assert slow == [503]
+    assert ask(page.url + "garments/1.jpg")[0] == 503, "nor is it asked for again"
+    back.set()
+    wait_until(lambda: ask(page.url + "garments/1.jpg")[0] == 200)
+
+
+def test_a_photo_that_is_sent_in_part_keeps_no_place(
+    open_shop: tuple[WebPage, Wardrobe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page, _ = open_shop
+    monkeypatch.setattr(web_page, "SENDING_S", 0.5)
+    with socket.create_connection((LOCAL.host, page.address.port), timeout=10) as phone:
+        path = f"/{page.url.split('/')[3]}/garments?name=a.jpg"
+        phone.sendall(f"POST {path} HTTP/1.1\r\nHost: here\r\nContent-Length: 1000\r\n\r\nbegun".encode())
+        assert b" 408 " in phone.recv(1000)
+
+
 def ended(connections: list[socket.socket]) -> list[socket.socket]:
     """Those that the other side has ended."""
     return select.select(connections, [], [], 0)[0]
 
 
-def test_answers_are_kept_by_nobody(page: WebPage) -> None:
-    with urllib.request.urlopen(page.url + "state", timeout=10) as answer:
+@pytest.mark.parametrize("address", ["", "state", "photo.jpg", "garments/0.jpg", "stream"])
+def test_answers_are_kept_by_nobody(page: WebPage, address: str) -> None:
+    page.show(result_of(halves()), False, 25.0)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(page.url + address, timeout=10) as answer:
         assert answer.headers["Cache-Control"] == "no-store"
         assert answer.headers["Referrer-Policy"] == "no-referrer"
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
         assert "default-src 'self'" in answer.headers["Content-Security-Policy"]
 
 
@@ -620,16 +665,73 @@ def test_a_code_is_for_terminals_that_can_show_it(monkeypatch: pytest.MonkeyPatc
 
 def test_the_page_asks_for_what_there_is(page: WebPage) -> None:
     """Every address in its script is served, and nothing is fetched from elsewhere."""
+    page.show(result_of(halves()), False, 25.0)
     status, body = ask(page.url)
     assert status == 200
     text = body.decode()
     assert set(re.findall(r'data-key="(.)"', text)) == set(KEYS)
-    asked = {
-        part.split("?")[0] for part in re.findall(r"[\"`(](keys/|garments[/?]|state|stream|photo\.jpg)", text)
-    }
     assert set(re.findall(r'data-in="(\d+)"', text)) == {"0", "3"}
-    assert asked == {"keys/", "garments/", "garments", "state", "stream", "photo.jpg"}
+    begins = r"(?:fetch\(|post\(|show\(image, |\.src = |const photo = )"
+    answers = {  # by what the script writes: method, the same filled in, status
+        "state": ("GET", "state", 200),
+        "photo.jpg?in=": ("GET", "photo.jpg?in=0", 200),
+        "garments/${number}.jpg": ("GET", "garments/0.jpg", 200),
+        "garments/${state.wanted}.jpg": ("GET", "garments/0.jpg", 200),
+        "garments/${number}": ("POST", "garments/0", 204),
+        "keys/": ("POST", "keys/n", 204),
+        "garments?name=": ("POST", "garments?name=a.jpg", 404),  # where there is no folder to keep it in
+        "stream?": ("GET", "stream?0", 200),
+        "${address}?${Date.now()}": ("GET", "garments/0.jpg?0", 200),
+    }
+    assert set(re.findall(rf'{begins}["`]([^"`]*)', text)) == set(answers)
+    for method, address, status in answers.values():
+        if not address.startswith("stream"):
+            assert ask(page.url + address, method)[0] == status, address
     assert not re.findall(r"https?:|//\w", text)
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs node to run the page's script")
+def test_the_page_tells_what_is_wrong_and_asks_again() -> None:
+    garments = [{"number": 3, "name": "red"}, {"number": 5, "name": "blue"}]
+    state = {
+        "owner": False,
+        "adds": False,
+        "garments": garments,
+        "wanted": 5,
+        "fps": None,
+        "notices": ["dark"],
+    }
+    answers = [
+        (200, "application/json", json.dumps(state)),
+        (502, "", ""),  # of a server before the mirror, once this has ended
+        (502, "text/html; charset=utf-8", "<h1>Bad gateway</h1>"),
+        (404, "text/plain; charset=utf-8", "the key in this address is wrong"),
+        (200, "application/json", json.dumps(state | {"garments": garments[1:], "notices": []})),
+    ]
+    given = json.dumps([dict(zip(("status", "type", "text"), answer, strict=True)) for answer in answers])
+    here = Path(__file__).parent
+    command = ["node", str(here / "page_visitor.js"), str(here.parent / "runtime" / "page.html")]
+    done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["asked"] == ["state"] * len(answers)
+    silence = "the mirror does not answer"
+    seen = told["seen"]
+    assert [each["trouble"] for each in seen] == [
+        "dark",
+        silence,
+        silence,
+        "the key in this address is wrong",
+        "",
+    ]
+    assert seen[0]["worn"] == "blue"
+    # What has not come is asked for again as long as it is on offer.
+    assert seen[0]["garments"] == [["garments/3.jpg"], ["garments/5.jpg"]]
+    assert all(
+        set(sources) == {f"garments/{n}.jpg"} for n, sources in zip((3, 5), seen[3]["garments"], strict=True)
+    )
+    assert len(seen[3]["garments"][0]) > 2
+    assert len(seen[4]["garments"]) == 1
 
 
 @pytest.mark.parametrize(
