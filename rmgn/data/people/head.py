@@ -226,13 +226,13 @@ def _asset_hair(model: BodyModel, person: Wearer, style: HeadStyle, assets: Asse
     proxy: Proxy = assets.proxy(path)
     v, w = proxy.fit(person.body.vertices, model.weights)
     v = _restyle(v, style, person.body.heads[model.index["head"]])
-    triangles, uv = proxy.triangles, proxy.uv
+    cards, uv = proxy.triangles, proxy.uv
     if style.flip:  # a mirror image is inside out, and hangs on the other side's bones
-        triangles, uv, w = triangles[:, ::-1], uv[:, ::-1], w[:, model.opposite]
+        cards, uv, w = cards[:, ::-1], uv[:, ::-1], w[:, model.opposite]
     v = skin(v, w, person.bones)
-    v = v + 0.003 * vertex_normals(v, triangles)
+    v = v + 0.003 * vertex_normals(v, cards)
     texture = _strand_texture(assets, style.hair)
-    return Surface(v, triangles, HAIR, uv=uv, texture=texture)
+    return Surface(v, cards, HAIR, uv=uv, texture=texture)
 
 
 @functools.lru_cache(maxsize=16)
