@@ -13,6 +13,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from typing import Any, ClassVar, NoReturn
 
 from engines.protocol import EngineError
@@ -82,7 +83,8 @@ def tell_end(
     sentence = _out_of_memory(error, memory)
     if sentence is None and not isinstance(error, (InputError, EngineError, OSError, *known)):
         raise error
-    print(f"error: {sentence or told(error)}", file=sys.stderr)
+    with suppress(OSError):  # of a terminal that is closed: the exit code still tells
+        print(f"error: {sentence or told(error)}", file=sys.stderr)
     return EXIT_BAD_INPUT
 
 

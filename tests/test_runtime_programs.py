@@ -171,8 +171,9 @@ def test_a_terminal_that_closes_costs_nothing(clips: Any, files: Path, bundle: P
         time.sleep(0.5)
         process.send_signal(signal.SIGHUP)
         time.sleep(0.2)  # on a busy machine the progress bar may else be written before the signal is seen
+        said = os.read(terminal, 1 << 16).decode(errors="replace")
         os.close(terminal)
-        assert process.wait(30) == 0
+        assert process.wait(30) == 0, said
     assert json.loads(stats.read_text())["frames"] > 0
     assert 0 < len(clips.decode(out)) < clips.FRAMES + 2
     assert {path.name for path in tmp_path.iterdir()} == {"out.mp4", "stats.json"}
