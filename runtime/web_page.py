@@ -348,18 +348,21 @@ class WebPage:
         async with self._reading:
             if number in self._thumbnails:
                 return self._thumbnails[number]
+            slow = self._web.HTTPServiceUnavailable(text="this garment's photo does not come")
             if number in self._hanging:
-                raise self._web.HTTPServiceUnavailable(text="this garment's photo does not come")
+                raise slow
+
+            def settled(done: "asyncio.Future[bytes]") -> None:
+                self._hanging.discard(number)
+                done.exception()  # told below, or wanted by nobody any more
+
             making = asyncio.ensure_future(in_daemon(thumbnail, path))
             self._hanging.add(number)
-            making.add_done_callback(lambda _: self._hanging.discard(number))
+            making.add_done_callback(settled)
             try:
                 made = await asyncio.wait_for(asyncio.shield(making), READING_S)
             except asyncio.TimeoutError as error:
-                making.add_done_callback(
-                    lambda done: done.exception()
-                )  # of which nobody wants to know any more
-                raise self._web.HTTPServiceUnavailable(text="this garment's photo does not come") from error
+                raise slow from error
             except InputError as error:
                 self._wardrobe.set_broken(number, error)
                 raise self._web.HTTPNotFound(text="this garment's photo cannot be read") from error

@@ -1,5 +1,6 @@
 """The documents as readers use them: links lead somewhere, and commands have the options that they show."""
 
+import functools
 import re
 import subprocess
 import sys
@@ -52,6 +53,15 @@ def commands() -> dict[str, set[str]]:
     return shown
 
 
+@functools.cache
+def offered(*program: str) -> set[str]:
+    """Options that a program of `rmgn` names in its help."""
+    call = [sys.executable, "-m", "runtime.programs", *program, "--help"]
+    done = subprocess.run(call, capture_output=True, text=True, timeout=120, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return set(OPTION.findall(done.stdout))
+
+
 def option_table(document: str, heading: str) -> set[str]:
     """Options in the first column of the tables below a heading."""
     part = TEXTS[ROOT / document].partition(f"\n{heading}\n")[2]
@@ -72,16 +82,11 @@ def option_table(document: str, heading: str) -> set[str]:
     ],
 )
 def test_tables_have_all_options(program: str, document: str, heading: str) -> None:
-    call = [sys.executable, "-m", "runtime.programs", program, "--help"]
-    done = subprocess.run(call, capture_output=True, text=True, timeout=120, cwd=ROOT)
-    assert option_table(document, heading) == set(OPTION.findall(done.stdout)) - {"--help"}
+    assert option_table(document, heading) == offered(program) - {"--help"}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("program", "options"), sorted(commands().items()))
 def test_commands_have_the_options_shown(program: str, options: set[str]) -> None:
     words = [program, "page"] if program == "table2" else [program]  # which has commands of its own
-    call = [sys.executable, "-m", "runtime.programs", *words, "--help"]
-    done = subprocess.run(call, capture_output=True, text=True, timeout=120, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
-    assert options <= set(OPTION.findall(done.stdout)), done.stdout
+    assert options <= offered(*words)

@@ -815,7 +815,7 @@ def test_the_networks_time_is_its_own(session: engines.Session, monkeypatch: pyt
     pipeline = pipeline_of(session, Script([10] * 6), lossless=True)
     pipeline.start()
     times = [result.times for result in drain(pipeline)]
-    assert all(each is not None and each.network > 0 for each in times)
+    assert all(each is not None and 0 < each.network < 100 for each in times)
     assert np.median([each.network for each in times if each]) < 50
 
 

@@ -79,11 +79,14 @@ def shared(wardrobe: Wardrobe) -> Iterator[WebPage]:
     served.close()
 
 
+# The key guards addresses, so proxies have no part in it.
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
 def ask(url: str, method: str = "GET", data: bytes | None = None) -> tuple[int, bytes]:
-    """Status and body; the key guards addresses, so proxies have no part in it."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    """Status and body."""
     try:
-        with opener.open(urllib.request.Request(url, method=method, data=data), timeout=10) as answer:
+        with DIRECT.open(urllib.request.Request(url, method=method, data=data), timeout=10) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         with error:
@@ -587,8 +590,7 @@ def ended(connections: list[socket.socket]) -> list[socket.socket]:
 @pytest.mark.parametrize("address", ["", "state", "photo.jpg", "garments/0.jpg", "stream"])
 def test_answers_are_kept_by_nobody(page: WebPage, address: str) -> None:
     page.show(result_of(halves()), False, 25.0)
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(page.url + address, timeout=10) as answer:
+    with DIRECT.open(page.url + address, timeout=10) as answer:
         assert answer.headers["Cache-Control"] == "no-store"
         assert answer.headers["Referrer-Policy"] == "no-referrer"
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
