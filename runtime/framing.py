@@ -50,7 +50,6 @@ class Framing:
         self._at: float | None = None  # when the last frame was taken
         self._began_at, self._looked_at = 0.0, -math.inf
         self._seen_at: float | None = None
-        self._alone_s = 0.0
         self._target: Crop | None = None
         self._filter = OneEuro()
 
@@ -60,7 +59,8 @@ class Framing:
 
         Since the beginning where none ever was; 0 where the last look found one, however long ago that was.
         """
-        return self._alone_s
+        since = self._began_at if self._seen_at is None else self._seen_at
+        return max(0.0, self._looked_at - since)
 
     @property
     def found_face(self) -> bool:
@@ -109,7 +109,6 @@ class Framing:
                 self._filter = OneEuro()  # lest it glides there from the middle, where nobody is
             self._target = person_box(face, (image.shape[1], image.shape[0]), self._aspect)
             self._seen_at = now
-        self._alone_s = now - (self._began_at if self._seen_at is None else self._seen_at)
 
 
 class OneEuro:

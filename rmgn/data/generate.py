@@ -23,7 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from engines.bundle import sha256
-from engines.program import InputError, Parser, run
+from engines.program import Parser, run
 from engines.whole_file import check_folder, whole_file, write_whole
 from rmgn.data.people import layers
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from rmgn.data.video import ClipOrder
 
 SIZES = {"256x192": (256, 192), "512x384": (512, 384)}
-ATTEMPTS = 40
 MANIFEST = "manifest.jsonl"
 
 
@@ -52,30 +51,27 @@ class Order:
 def _make(order: Order, index: int) -> list[str]:
     """Make one sample unless it is there; the reasons for which earlier draws were rejected."""
     from rmgn.data.people.assets import assets
-    from rmgn.data.people.inspection import Rejected
+    from rmgn.data.people.inspection import first_accepted
     from rmgn.data.people.scene import make_sample
     from rmgn.data.stock import part
 
     path = Path(order.out) / layers.file_name(index)
     if path.exists():
         return list(read_meta(path)["rejected"])  # type: ignore[call-overload]
-    reasons: list[str] = []
     available = assets(Path(order.assets) if order.assets else None)
     rooms = part(available.surroundings, order.split)
     # A number of its own: what is drawn for a sample stays the same without hard ones. Five words, as a
     # sequence of fewer is filled up with zeros and would begin as the first attempt's.
     hard = bool(np.random.default_rng([order.seed, index, 0, 0, 1]).random() < order.hard)
-    for attempt in range(ATTEMPTS):
+
+    def draw(attempt: int) -> layers.Sample:
         rng = np.random.default_rng([order.seed, index, attempt, int(order.split == "eval")])
-        try:
-            sample = make_sample(rng, order.size, available, rooms, hard, order.subpixels)
-        except Rejected as reason:
-            reasons.append(str(reason))
-            continue
-        sample.meta.update(index=index, seed=order.seed, attempt=attempt, rejected=reasons)
-        layers.save(path, sample)
-        return reasons
-    raise InputError(f"sample {index}: {ATTEMPTS} draws rejected: {Counter(reasons)}")
+        return make_sample(rng, order.size, available, rooms, hard, order.subpixels)
+
+    sample, attempt, reasons = first_accepted(draw, f"sample {index}")
+    sample.meta.update(index=index, seed=order.seed, attempt=attempt, rejected=reasons)
+    layers.save(path, sample)
+    return reasons
 
 
 def read_meta(path: Path) -> dict[str, object]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,7 +33,6 @@ from rmgn.data.stock import part, stock
 from rmgn.data.workers import each, processes
 from rmgn.gallery import write_picture
 
-ATTEMPTS = 40
 F32 = npt.NDArray[np.float32]
 
 
@@ -60,24 +58,21 @@ class ClipOrder:
 def _stage(order: ClipOrder) -> tuple[Any, Any, int, tuple[str, ...]]:
     """The first moment, the motion, the attempt that gave them and why those before did not."""
     from rmgn.data.people.assets import assets
-    from rmgn.data.people.inspection import Rejected
+    from rmgn.data.people.inspection import first_accepted
     from rmgn.data.people.motion import draw_motion
     from rmgn.data.people.scene import free_pose, make_stage
 
     available = assets(Path(order.assets) if order.assets else None)
     rooms = part(available.surroundings, order.split)
-    reasons: list[str] = []
-    for attempt in range(ATTEMPTS):
-        try:
-            stage = make_stage(order.random(attempt, 0), order.size, available, rooms)
-        except Rejected as reason:
-            reasons.append(str(reason))
-            continue
-        body, rng = stage.person.body, order.random(attempt, 1)
-        other = functools.partial(free_pose, rng, stage.model, body)
-        motion = draw_motion(rng, stage.model, body, stage.pose, other, order.frames, order.fps)
-        return stage, motion, attempt, tuple(reasons)
-    raise InputError(f"clip {order.index}: {ATTEMPTS} draws rejected: {Counter(reasons)}")
+
+    def draw(attempt: int) -> Any:
+        return make_stage(order.random(attempt, 0), order.size, available, rooms)
+
+    stage, attempt, reasons = first_accepted(draw, f"clip {order.index}")
+    body, rng = stage.person.body, order.random(attempt, 1)
+    other = functools.partial(free_pose, rng, stage.model, body)
+    motion = draw_motion(rng, stage.model, body, stage.pose, other, order.frames, order.fps)
+    return stage, motion, attempt, tuple(reasons)
 
 
 def _people(order: ClipOrder) -> list[Any]:

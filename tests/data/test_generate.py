@@ -16,13 +16,14 @@ import psutil
 import pytest
 import torch
 
+from engines.program import InputError
 from engines.whole_file import whole_file
 from rmgn.data import check, pictures, sheet
 from rmgn.data.generate import Order, generate, main
 from rmgn.data.generated import GeneratedPeople
 from rmgn.data.people import layers
 from rmgn.data.people.assets import announce, assets
-from rmgn.data.people.inspection import Rejected
+from rmgn.data.people.inspection import Rejected, first_accepted
 from rmgn.data.people.lower import draw_lower
 from rmgn.data.people.pose import draw_pose
 from rmgn.data.people.scene import make_sample
@@ -384,8 +385,21 @@ def test_lost_and_exchanged_samples_are_found(
     assert capsys.readouterr().out.splitlines()[-1].startswith("without manifest.jsonl")
 
 
-def test_rejections_carry_a_reason() -> None:
-    assert str(Rejected("cloth torn")) == "cloth torn"
+def test_the_first_draw_that_is_not_rejected_counts() -> None:
+    def draw(attempt: int) -> str:
+        if attempt in (0, 2):
+            raise Rejected("torn")
+        if attempt == 1:
+            raise Rejected("arm")
+        return f"draw {attempt}"
+
+    assert first_accepted(draw, "sample 7") == (
+        "draw 3",
+        3,
+        ["torn", "arm", "torn"],
+    )
+    with pytest.raises(InputError, match=r"^clip 2: all 40 draws were rejected, 20 for torn, 20 for arm$"):
+        first_accepted(lambda attempt: draw(attempt % 2), "clip 2")
 
 
 @pytest.mark.slow
@@ -394,12 +408,9 @@ def test_with_assets(tmp_path: Path) -> None:
     root = os.environ.get("RMGN_ASSETS")
     if not root:
         pytest.skip("RMGN_ASSETS names no folder of assets")
-    for attempt in range(10):
-        try:
-            sample = make_sample(np.random.default_rng([1, attempt]), (256, 192), assets(Path(root)))
-        except Rejected:
-            continue
-        break
+    sample, *_ = first_accepted(
+        lambda attempt: make_sample(np.random.default_rng([1, attempt]), (256, 192), assets(Path(root))), "it"
+    )
     assert sample.meta["head"]["hair"] in assets(Path(root)).hair
     layers.save(tmp_path / "000000.zip", sample)
     assert len(GeneratedPeople(tmp_path, assets=Path(root))) == 1

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import cv2
 import numpy as np
 
+from engines.program import InputError
 from rmgn.data.people.layers import LABELS, LEAST_GARMENT, VISIBLE, Worn
+
+ATTEMPTS = 40
+Drawn = TypeVar("Drawn")
 
 # Millimetres nearer than the cloth (strands and straps lie close on it), or farther: not what is beneath.
 _ON_TOP, _BEHIND = {LABELS["hair"]: 0, LABELS["background"]: 4}, 60
@@ -15,6 +21,22 @@ _ON_TOP, _BEHIND = {LABELS["hair"]: 0, LABELS["background"]: 4}, 60
 
 class Rejected(Exception):  # noqa: N818 - not an error, the next draw takes its place
     """A sample that would teach nonsense; the message is the reason."""
+
+
+def first_accepted(draw: Callable[[int], Drawn], name: str) -> tuple[Drawn, int, list[str]]:
+    """What the first of ATTEMPTS draws gives that is not rejected, its number, and why those before it were.
+
+    draw: makes the draw of a number, or raises `Rejected`. Raises InputError, which begins with `name` (such
+    as "sample 7"), where all are rejected.
+    """
+    reasons: list[str] = []
+    for attempt in range(ATTEMPTS):
+        try:
+            return draw(attempt), attempt, reasons
+        except Rejected as reason:
+            reasons.append(str(reason))
+    told = ", ".join(f"{count} for {reason}" for reason, count in Counter(reasons).most_common())
+    raise InputError(f"{name}: all {ATTEMPTS} draws were rejected, {told}")
 
 
 def inspect(worn: Worn) -> None:
