@@ -17,6 +17,7 @@ Planes = NDArray[np.float32]
 
 # More detail than any camera crop shows; a phone photo at full size would only slow the sampling down.
 LARGEST_SIDE = 2048
+LEAST_TRANSPARENT = 0.02  # of the photo: less are the round corners of a screenshot, not a ground cut away
 SMALLEST_SIDE = 64  # of a photo's longer side: below, nothing is to be seen of what it shows
 
 
@@ -45,8 +46,8 @@ def load(photo: Path, mask: Path | None, height: int, width: int) -> Garment:
 def read(photo: Path, mask: Path | None) -> tuple[Pixels, Pixels]:
     """A shop photo, uint8 [h, w, 3] BGR, and its silhouette, uint8 [h, w], 255 on the garment.
 
-    Without a mask file the photo's transparency is the mask, and without that the plain background tells,
-    of a photo reduced to LARGEST_SIDE. Raises InputError saying what is wrong with which file.
+    Without a mask file the photo's transparency is the mask, and where nearly nothing is transparent the
+    plain background tells, of a photo reduced to LARGEST_SIDE. Raises InputError saying what is wrong with which file.
     """
     picture = pictures.read(photo, alpha=True)
     if max(picture.shape[:2]) < SMALLEST_SIDE:
@@ -58,11 +59,11 @@ def read(photo: Path, mask: Path | None) -> tuple[Pixels, Pixels]:
                 f"the mask {mask} is {silhouette.shape[1]}x{silhouette.shape[0]} pixels, "
                 f"but its photo {photo} is {picture.shape[1]}x{picture.shape[0]}"
             )
-    elif picture.shape[2] == 4 and picture[..., 3].min() < 128:
+    elif picture.shape[2] == 4 and (picture[..., 3] < 128).mean() > LEAST_TRANSPARENT:
         silhouette = np.where(picture[..., 3] >= 128, 255, 0).astype(np.uint8)
     else:
         full = max(picture.shape[:2])
-        picture = pictures.shrunk(np.ascontiguousarray(picture[..., :3]), LARGEST_SIDE)
+        picture = pictures.shrunk(on_white(picture), LARGEST_SIDE)
         try:
             silhouette = plain_background_mask(picture, max(picture.shape[:2]) / full)
         except InputError as error:

@@ -15,7 +15,10 @@ NOISE_MARGIN = 4.0
 RINGING = 16  # pixels of the photo: the blocks in which JPEG keeps colour
 EDGE_FRACTION = 0.4  # near the half-way point between background and garment, less for blurred edges
 SMOOTHING = 0.003  # of the height: the outline's steps, not its folds
+NARROW = 0.009  # of the height: half of a gap that is narrower than those between sleeve and trunk
 LEAST_AREA = 0.01
+WHOLE_SIDE = 0.97  # of a side of the photo: only what is behind the garment goes from corner to corner
+ACROSS = 0.3  # of the upper and the lower side, where bands run from one to the other
 ADVICE = "photograph it on a plain one of another colour, or give a mask, such as a PNG's transparency"
 
 
@@ -36,8 +39,12 @@ def plain_background_mask(photo: Pixels, reduced: float = 1.0) -> Pixels:
     threshold = max(LEAST_CONTRAST, NOISE_MARGIN * noise)
     ringing = max(1, round(RINGING * reduced * scale))
     nearby = cv2.dilate(distance, square(ringing + 1))
-    everything = fill_outline(distance > threshold)
+    stands_out = distance > threshold
+    everything = fill_outline(stands_out)
     certain = fill_outline(distance > np.maximum(threshold, EDGE_FRACTION * nearby))
+    # What stands out in a narrow gap of the garment is cloth, such as a white stripe between dark ones.
+    narrow = min(ringing // 2 + 1, max(1, round(NARROW * size[1])))
+    certain = np.where(stands_out & (close(certain, narrow) > 0), 255, certain).astype(np.uint8)
     # What stands out only a little is a pale part of the garment where it is broad, and JPEG's ringing
     # around a dark part where it is narrow.
     pale = cv2.morphologyEx(everything & ~certain, cv2.MORPH_OPEN, square(ringing + 1))
@@ -46,9 +53,22 @@ def plain_background_mask(photo: Pixels, reduced: float = 1.0) -> Pixels:
     area = np.count_nonzero(silhouette) / silhouette.size
     if area < LEAST_AREA:
         raise InputError(f"no garment stands out from the background; {ADVICE}")
+    if _is_ground(silhouette > 0):
+        raise InputError(f"the background has two colours, or the garment is cut off; {ADVICE}")
     enlarged = cv2.resize(silhouette, (width, height), interpolation=cv2.INTER_LINEAR)
     enlarged = cv2.GaussianBlur(enlarged, (0, 0), SMOOTHING * height)
     return np.where(enlarged > 127, 255, 0).astype(np.uint8)
+
+
+def _is_ground(silhouette: NDArray[np.bool_]) -> bool:
+    """Whether a silhouette is no garment's, but that of a floor, a wall or stripes, by where it is cut off.
+
+    Garments trimmed to their box cover up to 0.75 of a side of it, and 0.21 of the upper one.
+    """
+    top, bottom, left, right = (
+        float(line.mean()) for line in (silhouette[0], silhouette[-1], silhouette[:, 0], silhouette[:, -1])
+    )
+    return max(top, bottom, left, right) > WHOLE_SIDE or min(top, bottom) > ACROSS
 
 
 def background_distance(photo: Pixels) -> tuple[Real, float]:
@@ -89,16 +109,19 @@ def keep_large(mask: Pixels, least_area: int) -> Pixels:
 
 def fill_outline(garment: NDArray[np.bool_]) -> Pixels:
     """The large silhouettes that these pixels draw, small gaps closed and holes filled; 255 inside."""
-    radius = max(1, round(0.006 * len(garment)))
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
     seed = cv2.medianBlur(garment.astype(np.uint8), 3)
-    # Padded by background, so that closing works up to the border.
-    padded = cv2.copyMakeBorder(seed, 2 * radius, 2 * radius, 2 * radius, 2 * radius, cv2.BORDER_CONSTANT)
-    closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, disc)
+    closed = close(seed, max(1, round(0.006 * len(garment))))
     outlines, _ = cv2.findContours(closed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     largest = max((cv2.contourArea(outline) for outline in outlines), default=0.0)
     large = [outline for outline in outlines if cv2.contourArea(outline) >= 0.05 * largest]
     filled = np.zeros_like(closed)
     cv2.drawContours(filled, large, -1, 255, cv2.FILLED)
-    filled = cv2.morphologyEx(filled, cv2.MORPH_OPEN, square(3))
-    return np.asarray(filled[2 * radius : -2 * radius, 2 * radius : -2 * radius])
+    return np.asarray(cv2.morphologyEx(filled, cv2.MORPH_OPEN, square(3)), np.uint8)
+
+
+def close(mask: Pixels, radius: int) -> Pixels:
+    """Morphological closing by a disc, up to the border too."""
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+    edge = 2 * radius
+    padded = cv2.copyMakeBorder(mask, edge, edge, edge, edge, cv2.BORDER_CONSTANT)
+    return np.asarray(cv2.morphologyEx(padded, cv2.MORPH_CLOSE, disc)[edge:-edge, edge:-edge], np.uint8)

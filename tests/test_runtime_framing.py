@@ -174,7 +174,7 @@ def test_framing_starts_again_with_frames_of_another_size(monkeypatch: pytest.Mo
 
 def test_somebody_who_comes_nearer_takes_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """The face known is kept beside another of its size, and given up for one that is a third larger."""
-    video = cv2.VideoCapture(str(ROOT / "demo" / "mirror.mp4"))
+    video = cv2.VideoCapture(str(ROOT / "models" / "clip.mp4"))
     person = np.asarray(video.read()[1], np.uint8)
     video.release()
     face = FaceFinder()(person)

@@ -71,6 +71,40 @@ def test_no_garment_and_no_plain_background_are_told() -> None:
         plain_background_mask(clutter)
 
 
+def test_pale_stripes_between_dark_ones_are_cloth() -> None:
+    mask = shirt(512, 384)
+    photo = np.full((*mask.shape, 3), 255, np.uint8)
+    stripes = np.where(np.arange(512)[:, None, None] % 14 < 7, 40, 246)
+    photo[mask > 0] = np.broadcast_to(stripes, photo.shape)[mask > 0]
+    assert iou(plain_background_mask(photo), mask) > 0.95
+
+
+@pytest.mark.parametrize("ground", ["floor", "corner of a room", "planks", "striped sheet"])
+def test_a_ground_of_two_colours_is_no_garment(ground: str) -> None:
+    y, x = np.mgrid[0:1:512j, 0:1:384j]
+    darker = {
+        "floor": y > 0.75,
+        "corner of a room": x > 0.55,
+        "planks": np.floor(x * 7) % 2 == 1,
+        "striped sheet": x * 20 % 1 > 0.5,
+    }[ground]
+    photo = np.where(darker[..., None], np.array([160, 170, 180]), 230) + np.zeros((512, 384, 3))
+    mask = shirt(512, 384)
+    photo[mask > 0] = (30, 30, 160)
+    photo += np.random.default_rng(0).normal(0, 1, photo.shape)
+    with pytest.raises(InputError, match="two colours"):
+        plain_background_mask(np.clip(photo, 0, 255).astype(np.uint8))
+
+
+def test_a_photo_trimmed_to_its_garment_is_taken() -> None:
+    mask = shirt(512, 384)
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    mask = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    photo = np.full((*mask.shape, 3), 255, np.uint8)
+    photo[mask > 0] = (30, 30, 160)
+    assert iou(plain_background_mask(photo), mask) > 0.98
+
+
 def test_masks_of_real_photos(real_photos: Path) -> None:
     """Against the masks that come with them; they were 0.993 and better when this was written."""
     for photo in pictures.listing(real_photos / "viton" / "garment"):
@@ -123,6 +157,16 @@ def test_transparency_is_the_mask(tmp_path: Path) -> None:
     worn = garment.load(tmp_path / "shirt.png", None, 256, 192)
     np.testing.assert_array_equal(worn.mask[0, 0] > 0, mask > 0)
     assert (worn.photo[mask == 0] == 255).all()
+
+
+def test_the_round_corners_of_a_screenshot_are_no_mask(tmp_path: Path) -> None:
+    mask = shirt()
+    picture = np.full((*mask.shape, 4), 255, np.uint8)
+    picture[mask > 0, :3] = (30, 30, 160)
+    picture[:4, :4] = picture[-4:, :4] = 0
+    pictures.write(tmp_path / "shirt.png", picture)
+    _, found = garment.read(tmp_path / "shirt.png", None)
+    assert iou(found, mask) > 0.97
 
 
 def test_large_photos_are_reduced_before_their_mask_is_looked_for(tmp_path: Path) -> None:
