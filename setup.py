@@ -20,6 +20,7 @@ setup(
         "numpy>=1.24,<3",
         f"{opencv}>=4.8,<5",  # OpenCV 5 has no Haar cascades
         "onnxruntime>=1.18,<2",
+        "pillow>=10,<14",
         "tqdm>=4.66,<5",
     ],
     ext_modules=[

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
 from engines.protocol import EngineError
@@ -60,6 +61,9 @@ def run(
     known: errors, beside InputError, EngineError and OSError, whose message is for the user. memory: what to
     do where it runs out.
     """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # a service may have closed them
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - for as long as it lives
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     if signal.getsignal(signal.SIGINT) is end_at_once:
         signal.signal(signal.SIGINT, signal.default_int_handler)

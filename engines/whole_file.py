@@ -1,5 +1,6 @@
 """Files that appear whole or not at all, and whether they can be written, told before any work is done."""
 
+import errno
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,13 +18,19 @@ def partial_path(path: Path) -> Path:
 def whole_file(path: Path) -> Iterator[Path]:
     """Gives the path to write to; that file takes the name `path` once the block ends, or goes if it fails.
 
-    One process writes a file at a time.
+    A symbolic link stays, and the file that it names is replaced. One process writes a file at a time. Raises
+    OSError, which names the file.
     """
-    partial = partial_path(path)
+    target = path.resolve()
+    partial = partial_path(target)
     try:
+        if _is_special(target):
+            raise FileExistsError(errno.EEXIST, "is no regular file", str(path))
         yield partial
-        partial.replace(path)
-    except BaseException:
+        partial.replace(target)
+    except BaseException as error:
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+            error.filename = str(path)  # what fails while it is written, as on a full disk, has no name
         with suppress(OSError):  # a read-only file system refuses this too
             partial.unlink(missing_ok=True)
         raise
@@ -38,16 +45,27 @@ def write_whole(path: Path, data: bytes) -> None:
 def check_writable(path: Path) -> None:
     """Raise InputError where no file can be written to `path`."""
     try:
-        if path.is_dir():
+        target = path.resolve()
+        if target.is_dir():
             raise InputError(f"{path} is a folder, not a file to write")
-        if not path.parent.is_dir():
-            raise InputError(f"cannot write {path}: there is no folder {path.parent}")
+        if _is_special(target):
+            raise InputError(f"{path} is no regular file and would be replaced by one; write to another name")
+        if not target.parent.is_dir():
+            parent = target.parent if path.is_symlink() else path.parent
+            raise InputError(f"cannot write {path}: there is no folder {parent}")
         with suppress(FileNotFoundError):  # only looked at: another program may be writing it
-            partial_path(path).lstat()  # a name too long is none
-        with tempfile.TemporaryFile(dir=path.parent):
+            partial_path(target).lstat()  # a name too long is none
+        with tempfile.TemporaryFile(dir=target.parent):
             pass
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from error
+    except RuntimeError as error:  # before Python 3.13, of links that lead round in a circle
+        raise InputError(f"cannot write {path}: {error}") from error
+
+
+def _is_special(path: Path) -> bool:
+    """Whether it is a device, a pipe or a socket, which a file would replace."""
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def check_folder(folder: Path) -> None:

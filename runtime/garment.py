@@ -47,7 +47,8 @@ def read(photo: Path, mask: Path | None) -> tuple[Pixels, Pixels]:
     """A shop photo, uint8 [h, w, 3] BGR, and its silhouette, uint8 [h, w], 255 on the garment.
 
     Without a mask file the photo's transparency is the mask, and where nearly nothing is transparent the
-    plain background tells, of a photo reduced to LARGEST_SIDE. Raises InputError saying what is wrong with which file.
+    plain background tells, of a photo reduced to LARGEST_SIDE. Raises InputError saying what is wrong with
+    which file.
     """
     picture = pictures.read(photo, alpha=True)
     if max(picture.shape[:2]) < SMALLEST_SIDE:
@@ -63,14 +64,14 @@ def read(photo: Path, mask: Path | None) -> tuple[Pixels, Pixels]:
         silhouette = np.where(picture[..., 3] >= 128, 255, 0).astype(np.uint8)
     else:
         full = max(picture.shape[:2])
-        picture = pictures.shrunk(on_white(picture), LARGEST_SIDE)
+        picture = pictures.shrunk(pictures.on_white(picture), LARGEST_SIDE)
         try:
             silhouette = plain_background_mask(picture, max(picture.shape[:2]) / full)
         except InputError as error:
             raise InputError(f"{photo}: {error}") from error
     if not silhouette.any():
         raise InputError(f"the mask of {photo} is empty")
-    return on_white(picture), silhouette
+    return pictures.on_white(picture), silhouette
 
 
 def prepare(name: str, photo: Pixels, silhouette: Pixels, height: int, width: int) -> Garment:
@@ -82,14 +83,6 @@ def prepare(name: str, photo: Pixels, silhouette: Pixels, height: int, width: in
     small = cv2.resize(silhouette, (width, height), interpolation=cv2.INTER_AREA)
     mask = (small > 127).astype(np.float32)[None, None]
     return Garment(name, photo, pyramid(spread(photo, silhouette > 127)), image, mask)
-
-
-def on_white(picture: Pixels) -> Pixels:
-    """The picture without its transparency, laid on white; uint8 [H, W, 3]."""
-    if picture.shape[2] == 3:
-        return picture
-    alpha = picture[..., 3:].astype(np.uint16)  # whole numbers: photos of 24 megapixels come here
-    return ((picture[..., :3] * alpha + (255 * (255 - alpha) + 127)) // 255).astype(np.uint8)
 
 
 def letterbox(photo: Pixels, silhouette: Pixels, aspect: float) -> tuple[Pixels, Pixels]:

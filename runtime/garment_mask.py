@@ -109,7 +109,7 @@ def keep_large(mask: Pixels, least_area: int) -> Pixels:
 
 def fill_outline(garment: NDArray[np.bool_]) -> Pixels:
     """The large silhouettes that these pixels draw, small gaps closed and holes filled; 255 inside."""
-    seed = cv2.medianBlur(garment.astype(np.uint8), 3)
+    seed = np.asarray(cv2.medianBlur(garment.astype(np.uint8), 3), np.uint8)
     closed = close(seed, max(1, round(0.006 * len(garment))))
     outlines, _ = cv2.findContours(closed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     largest = max((cv2.contourArea(outline) for outline in outlines), default=0.0)

@@ -85,10 +85,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         def listing() -> list[Path]:
             found, left_out = picture_files.find(folder) if folder else ([], "")
             warn_once(left_out)
-            return in_order(options.garment, without_screenshots(found)) or stand_ins
+            shown = in_order(options.garment, without_screenshots(found))
+            return shown if set(shown) - unfit else [*shown, *stand_ins]
 
         asked_for = options.garment is not None
-        wardrobe = Wardrobe(photos, prepare, notices, asked_for, listing if folder else None)
+        look = listing if folder else None
+        unfit: set[Path] = set()  # photos of a folder that holds no others
+        try:
+            wardrobe = Wardrobe(photos, prepare, notices, asked_for, look)
+        except InputError:
+            if asked_for or not stand_ins:
+                raise
+            unfit.update(photos)
+            log.warning("%s holds no garment that can be used: %s is worn", folder, stand_ins[0].stem)
+            wardrobe = Wardrobe([*photos, *stand_ins], prepare, notices, asked_for, look)
         source = open_source(options.source, options.realtime)
         dresser = Dresser(
             session,
@@ -112,9 +122,15 @@ def main(argv: Sequence[str] | None = None) -> None:
             if page.is_shared and screen.shows_codes(sys.stderr):  # nobody types a key into a phone
                 print(screen.code_for_terminal(page.url), file=sys.stderr, flush=True)
         code = 0
+        about = {"engine": session.backend, "reason": session.reason, "bundle": str(bundle.folder)}
         try:
-            mirror.run()
-            mirror.report({"engine": session.backend, "reason": session.reason, "bundle": str(bundle.folder)})
+            try:
+                mirror.run()
+            except InputError:  # such as a full disk's, which ends a recording
+                if mirror.has_shown:
+                    mirror.report(about)
+                raise
+            mirror.report(about)
         except Exception as error:
             if not pipeline.hangs:
                 raise
@@ -191,11 +207,14 @@ class Mirror:
                 for each, handler in handlers.items():
                     signal.signal(each, handler)
 
+    @property
+    def has_shown(self) -> bool:
+        """Whether any frame has come through."""
+        return self._stats.frames > 0
+
     def report(self, about: dict[str, Any]) -> None:
-        """Write --stats; print what was measured."""
+        """Print what was measured; write --stats."""
         stats = {**about, **self._stats.report(), "dropped": self._pipeline.dropped}
-        if self._options.stats:
-            write_whole(self._options.stats, (json.dumps(stats, indent=2) + "\n").encode())
         worn = "".join(f", {frames} in {name}" for name, frames in stats["garments"].items())
         rate = f"{stats['fps']:.1f} frames per second"
         print(f"{stats['frames']} frames{worn}, {rate}, {stats['dropped']} dropped")
@@ -204,6 +223,8 @@ class Mirror:
             print(f"{name}: " + ", ".join(f"{percentile} {ms:.1f} ms" for percentile, ms in values.items()))
         for path in self._recorded:
             print(f"video: {path}")
+        if self._options.stats:
+            write_whole(self._options.stats, (json.dumps(stats, indent=2) + "\n").encode())
         if stats["frames"] and stats["failed"] == stats["frames"]:
             raise engines.EngineError(
                 "no frame could be dressed: " + "; ".join(self._pipeline.notices.current())

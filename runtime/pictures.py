@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from engines import picture_files
 from engines.program import InputError
 from engines.whole_file import check_writable, write_whole
+from runtime.colour_profile import to_srgb
 
 Pixels = NDArray[np.uint8]
 SUFFIXES = picture_files.SUFFIXES
 SCREENSHOT = re.compile(r"mirror-\d{8}-\d{6}(-\d+)?")  # stems of the mirror's own pictures, never a garment
+JPEG = b"\xff\xd8"  # the first bytes of such a file, which knows no transparency
 MOST_GREY = 0.2  # of a mask's pixels: outlines of fine lace, smoothed
 
 log = logging.getLogger(__name__)
@@ -28,8 +30,8 @@ class UnreachableError(InputError):
 def read(path: Path, alpha: bool = False) -> Pixels:
     """A picture as uint8 [H, W, 3] BGR; with `alpha`, [H, W, 4] where the file has transparency.
 
-    The camera's orientation tag is obeyed. Raises UnreachableError for a missing file or one that cannot be
-    read, another InputError for one that is no picture.
+    The camera's orientation tag is obeyed, and colours are those of sRGB. Raises UnreachableError for a
+    missing file or one that cannot be read, another InputError for one that is no picture.
     """
     try:
         if not path.is_file():
@@ -43,7 +45,8 @@ def read(path: Path, alpha: bool = False) -> Pixels:
         raise InputError(f"{path} is too large a picture for OpenCV") from error
     if picture is None:
         raise InputError(f"{path} {_unread(data[:12].tobytes())}")
-    if alpha:
+    colours = to_srgb(np.asarray(picture, np.uint8), data)
+    if alpha and data[:2].tobytes() != JPEG:
         # IMREAD_UNCHANGED ignores the orientation tag, so it is asked for the transparency alone.
         raw = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
         if raw is not None and raw.ndim == 3 and raw.shape[2] == 4:
@@ -52,16 +55,16 @@ def read(path: Path, alpha: bool = False) -> Pixels:
                 if turned.shape[:2] != picture.shape[:2]:
                     continue
                 if cv2.absdiff(np.ascontiguousarray(turned[..., :3]), picture).max() <= 1:
-                    return np.dstack([picture, turned[..., 3]])
+                    return np.dstack([colours, turned[..., 3]])
             raise InputError(f"{path}: its transparency does not lie on its colours; save it as a plain PNG")
-    return np.asarray(picture, np.uint8)
+    return colours
 
 
 def _unread(begin: bytes) -> str:
     """What is wrong with a file that is no picture here, by its first bytes."""
     if not begin:
         return "is empty"
-    if begin.startswith((b"\xff\xd8", b"\x89PNG")):
+    if begin.startswith((JPEG, b"\x89PNG")):
         return "is cut short or damaged; copy it again"
     if begin[4:8] == b"ftyp" and begin[8:11] in (b"hei", b"hev", b"mif", b"msf"):
         return "is a HEIC photo, whatever its name; export it as JPEG"
@@ -82,6 +85,19 @@ def shrunk(picture: Pixels, side: int) -> Pixels:
         return picture
     size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
     return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def on_white(picture: Pixels) -> Pixels:
+    """The picture without its transparency, laid on white; uint8 [H, W, 3]."""
+    if picture.shape[2] == 3:
+        return picture
+    alpha = picture[..., 3:].astype(np.uint16)  # whole numbers: photos of 24 megapixels come here
+    return ((picture[..., :3] * alpha + (255 * (255 - alpha) + 127)) // 255).astype(np.uint8)
+
+
+def read_on_white(path: Path) -> Pixels:
+    """A picture as uint8 [H, W, 3] BGR, what is transparent laid on white. Raises InputError as `read`."""
+    return on_white(read(path, alpha=True))
 
 
 def read_mask(path: Path) -> Pixels:

@@ -29,11 +29,12 @@ class Recorder:
         """
         check_target(path)
         self.path = path
+        self._target = path.resolve()  # a symbolic link stays
         self._fps = writable_rate(fps)
         self._live = live
         self._copies = copies
         # Absolute, since FFmpeg takes what stands before a colon for a protocol: 12:30.mp4.
-        self._whole = partial_path(path.absolute())
+        self._whole = partial_path(self._target)
         self._writer: cv2.VideoWriter | None = None
         self._size = (0, 0)
         self._started = 0.0
@@ -60,7 +61,7 @@ class Recorder:
             due = (at - self._started) - self._written / self._fps
             self._started += max(0.0, due - LONGEST_GAP_S)
             copies = max(0, round((at - self._started) * self._fps) + 1 - self._written)
-        if self._free_bytes() < RESERVE_BYTES:
+        if free_bytes(self._target) < RESERVE_BYTES:
             raise InputError(f"{self.path} ends here: its disk has less than {RESERVE_BYTES >> 20} MB free")
         fitted = fit_inside(image, self._size)
         before = fitted if self._last is None or not self._live else self._last
@@ -85,17 +86,11 @@ class Recorder:
             self.abandon()
             raise InputError(f"cannot write {self.path} whole: is its disk full, or its folder gone?")
         try:
-            self._whole.replace(self.path)
+            self._whole.replace(self._target)
         except OSError as error:
             raise InputError(f"cannot write {self.path}: {error.strerror}") from error
         self._writer = None
         return self.path
-
-    def _free_bytes(self) -> int:
-        try:
-            return shutil.disk_usage(self._whole.parent).free
-        except OSError:  # the folder has vanished, which `finish` says
-            return RESERVE_BYTES
 
     def _is_whole(self) -> bool:
         video = cv2.VideoCapture(str(self._whole))
@@ -128,6 +123,16 @@ def check_target(path: Path) -> None:
     if path.suffix.lower() not in CODECS:
         raise InputError(f"{path} is no video name; use one of {', '.join(CODECS)}")
     check_writable(path)
+    if free_bytes(path.resolve()) < RESERVE_BYTES:
+        raise InputError(f"cannot record {path}: its disk has less than {RESERVE_BYTES >> 20} MB free")
+
+
+def free_bytes(file: Path) -> int:
+    """What is free of the disk that a file will lie on, or all that is needed where its folder is gone."""
+    try:
+        return shutil.disk_usage(file.parent).free
+    except OSError:  # which `Recorder.finish` says
+        return RESERVE_BYTES
 
 
 def fit_inside(image: Pixels, size: tuple[int, int]) -> Pixels:

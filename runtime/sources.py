@@ -1,6 +1,7 @@
 """Where frames come from: a camera, a video file, a stream, pictures. `open_source("0")`."""
 
 import logging
+import os
 import re
 import threading
 import time
@@ -259,7 +260,7 @@ class Stills(Source):
             path = self._paths[self._turned % len(self._paths)]
             self._turned += 1
             try:
-                return pictures.read(path)
+                return pictures.read_on_white(path)
             except InputError as error:
                 # Of one alone it is the error raised.
                 if path not in self._left_out and len(self._paths) > 1:
@@ -295,7 +296,10 @@ def cameras() -> dict[int, str]:
 
 
 def cameras_called(text: str) -> list[int]:
-    """Indices of the cameras with this text in their names, whatever its case."""
+    """Indices of the cameras with this text in their names, whatever its case, or of this device's path."""
+    device = re.fullmatch(r"/dev/video(\d+)", os.path.realpath(text))
+    if device:  # also by a link, as /dev/v4l/by-path has for the camera of each socket
+        return [int(device[1])]
     return [index for index, name in cameras().items() if text.casefold() in name.casefold()]
 
 

@@ -119,7 +119,7 @@ def dressed(
         if fitted is None:
             continue
         try:
-            photo = pictures.read(person)
+            photo = pictures.read_on_white(person)
         except InputError as error:
             tell(error)
             continue

@@ -1,6 +1,5 @@
 """The garments to choose from; the next one is loaded and encoded while frames go on."""
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -8,12 +7,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from engines.program import InputError
+from engines.program import InputError, warn_once
 from runtime.dresser import Fitted
 from runtime.notices import Notices
 from runtime.pictures import UnreachableError
-
-log = logging.getLogger(__name__)
 
 RETRY_S = 1.0
 GIVE_UP_S = 10.0  # until a garment that cannot be used is wanted no more
@@ -74,7 +71,7 @@ class Wardrobe:
                 failures.append(error)
                 self._note_broken(number, error)
                 if tries > 1:
-                    log.warning("left out: %s", error)
+                    warn_once(f"left out: {error}")
         raise failures[0]
 
     def start(self) -> None:

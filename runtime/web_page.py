@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.program import InputError
-from runtime import garment, incoming, pictures, screen
+from runtime import incoming, pictures, screen
 from runtime.notices import Notices
 from runtime.pipeline import Result
 from runtime.wardrobe import Wardrobe
@@ -486,7 +486,7 @@ def encode(picture: Pixels, quality: int) -> bytes:
 
 def thumbnail(photo: Path) -> bytes:
     """A garment's photo as a small JPEG. Raises InputError."""
-    picture = garment.on_white(pictures.read(photo, alpha=True))
+    picture = pictures.read_on_white(photo)
     return encode(pictures.shrunk(picture, THUMBNAIL), 85)
 
 

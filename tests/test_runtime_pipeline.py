@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 import engines
-from engines.program import InputError
+from engines.program import InputError, warn_once
 from runtime import framing, pictures
 from runtime import pipeline as pipeline_module
 from runtime import wardrobe as wardrobe_module
@@ -621,6 +621,7 @@ def test_a_shop_whose_first_garment_is_broken_opens(
             raise InputError(f"{path} is not a picture")
         return fit(session, prepare(*square_garment(path.name), HEIGHT, WIDTH))
 
+    warn_once.cache_clear()  # of the other engine's turn
     paths = [Path("broken1"), Path("broken2"), Path("third")]
     wardrobe = Wardrobe(paths, prepare_named, Notices(), asked_for=False)
     assert (worn := wardrobe.take()) is not None

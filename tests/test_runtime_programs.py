@@ -19,7 +19,7 @@ import pytest
 from numpy.typing import NDArray
 
 from engines.program import InputError
-from runtime import bundles, mirror, pictures, screen, tryon
+from runtime import bundles, mirror, pictures, recording, screen, tryon
 from runtime.options import parse_args
 from runtime.pairs import pair_up
 from runtime.pipeline import Pipeline, Result
@@ -51,6 +51,17 @@ def test_an_empty_clip_rests_by_its_own_time(clips: Any, files: Path, bundle: Pa
     done = run(*MIRROR, "--source", files / "clip.mp4", *flags, "--stats", tmp_path / "stats.json")
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "stats.json").read_text())["rested"] == clips.FRAMES - 15
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a POSIX shell closes it")
+def test_it_runs_without_standard_error(files: Path, bundle: Path, tmp_path: Path) -> None:
+    mirror_it = [sys.executable, *MIRROR, "--source", files / "clip.mp4", "--headless", "--frames", "2"]
+    worn = ["--garment", files / "shirt.png", "--bundle", bundle, "--stats", tmp_path / "stats.json"]
+    command = ["sh", "-c", 'exec "$@" 2>&-', "sh", *mirror_it, *worn]
+    done = subprocess.run(list(map(str, command)), stdout=subprocess.PIPE, text=True, timeout=60, cwd=ROOT)
+    assert done.returncode == 0
+    assert done.stdout.startswith("2 frames")
+    assert (tmp_path / "stats.json").is_file()
 
 
 @pytest.mark.parametrize("program", [MIRROR, (ROOT / "runtime" / "mirror.py",)])
@@ -549,23 +560,36 @@ def test_an_engine_that_hangs_holds_up_no_end(files: Path, bundle: Path, tmp_pat
 
 
 def test_a_disk_that_fills_ends_the_recording_and_keeps_it(
-    clips: Any, files: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    clips: Any,
+    files: Path,
+    bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Asked for on the command line it ends the program, begun by a key it does not."""
     monkeypatch.chdir(tmp_path)
-    free = iter([1 << 40, 1 << 40, 0, *[1 << 40] * 100])
-    monkeypatch.setattr(Recorder, "_free_bytes", lambda _: next(free))
+    free = iter([1 << 40] * 4 + [0] + [1 << 40] * 100)  # the target is looked at twice
+    monkeypatch.setattr(recording, "free_bytes", lambda _: next(free))
     common = ["--garment", str(files / "shirt.png"), "--bundle", str(bundle), "--source"]
     with pytest.raises(InputError, match=r"out\.mp4 ends here"):
-        mirror.main([*common, str(files / "clip.mp4"), "--headless", "--record", "out.mp4"])
+        mirror.main(
+            [*common, str(files / "clip.mp4"), "--headless", "--record", "out.mp4", "--stats", "stats.json"]
+        )
     assert len(clips.decode(tmp_path / "out.mp4")) == 2
+    assert json.loads((tmp_path / "stats.json").read_text())["frames"] == 3
+    assert "video: out.mp4" in capsys.readouterr().out
 
-    free = iter([1 << 40, 0])
+    free = iter([0])
+    with pytest.raises(InputError, match=r"^cannot record out\.mp4: its disk has less than 64 MB free"):
+        mirror.main([*common, "nothing.mp4", "--headless", "--record", "out.mp4"])
+
+    free = iter([1 << 40, 1 << 40, 0])
     window = ScriptedWindow("rccccq")
     monkeypatch.setattr(screen, "Window", lambda _: window)
     mirror.main([*common, str(files / "people" / "person0.png")])
-    (recording,) = tmp_path.glob("mirror-*.mp4")
-    assert clips.decode(recording)
+    (recorded,) = tmp_path.glob("mirror-*.mp4")
+    assert clips.decode(recorded)
 
 
 def mirror_without_a_camera(*arguments: object) -> mirror.Mirror:

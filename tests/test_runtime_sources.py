@@ -221,6 +221,24 @@ def test_cameras_go_by_name_too(devices: Path, monkeypatch: pytest.MonkeyPatch) 
     assert sources.cameras() == {}
 
 
+def test_cameras_go_by_their_devices_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also by a link, such as udev makes for the camera of each socket, which is followed again later."""
+    link = tmp_path / "front"
+    link.symlink_to("/dev/video93")
+    asked: list[int] = []
+    capture = cv2.VideoCapture
+
+    def open_nothing(index: int) -> cv2.VideoCapture:
+        asked.append(index)
+        return capture()
+
+    monkeypatch.setattr(cv2, "VideoCapture", open_nothing)
+    for text in ("/dev/video97", str(link)):
+        with pytest.raises(InputError, match=f"^camera {text} cannot be opened"):
+            open_source(text, realtime=True)
+    assert asked == [97, 93]
+
+
 def test_a_camera_that_comes_back_under_another_index_is_found(
     clips: Any, devices: Path, files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

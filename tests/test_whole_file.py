@@ -1,5 +1,6 @@
 """Files that appear whole or not at all."""
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -40,6 +41,35 @@ def test_an_error_leaves_what_was_there(tmp_path: Path, error: BaseException) ->
         write_whole(tmp_path, b"a folder cannot be replaced")
     assert list(tmp_path.iterdir()) == [file]
     assert not partial_path(tmp_path).exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links and pipes are POSIX's")
+def test_links_stay_and_pipes_are_refused(tmp_path: Path) -> None:
+    real, link, pipe, circle = (tmp_path / name for name in ("real.json", "link.json", "pipe.json", "circle"))
+    real.write_text("before")
+    link.symlink_to("real.json")
+    check_writable(link)
+    write_whole(link, b"after")
+    assert link.is_symlink()
+    assert real.read_text() == "after"
+    os.mkfifo(pipe)
+    with pytest.raises(InputError, match=r"pipe\.json is no regular file"):
+        check_writable(pipe)
+    with pytest.raises(FileExistsError, match=r"is no regular file: '.*pipe\.json'"):
+        write_whole(pipe, b"")
+    assert pipe.is_fifo()
+    circle.symlink_to("circle")
+    with pytest.raises(InputError, match=r"cannot write .*circle"):
+        check_writable(circle)
+    assert sorted(tmp_path.iterdir()) == [circle, link, pipe, real]
+
+
+def test_an_error_while_a_file_is_written_names_it(tmp_path: Path) -> None:
+    with (
+        pytest.raises(OSError, match=r"No space left on device: .*json"),
+        whole_file(tmp_path / "a.json"),
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="permissions are POSIX's")

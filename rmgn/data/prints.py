@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 from numpy.random import Generator
+from PIL import Image, ImageDraw, ImageFont
 
 from rmgn.data.canvas import U8, WIDTH, Canvas
 from rmgn.data.fabrics import BOLD, TEXEL, TILE, draw_colour, draw_palette, draw_tile
@@ -48,8 +49,6 @@ def text_mask(rng: Generator, stock: Stock, width: int, height: int) -> U8:
     """A word that fills a box as large as its proportions allow: uint8 [height, width]."""
     faces = stock.fonts
     if faces and rng.random() < 0.85:
-        from PIL import Image, ImageDraw, ImageFont
-
         word = _word(rng, stock, ascii_only=False)
         face = faces[int(rng.integers(len(faces)))]
         if not word.isascii():  # few fonts have Greek and Cyrillic letters; this family has

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 from torch import Tensor
 
 from rmgn.data.labels import UNKNOWN, Table
@@ -50,8 +51,6 @@ def picture(path: Path) -> U8:
 
 def picture_size(path: Path) -> Size:
     """Height and width of a picture, from its header alone."""
-    from PIL import Image  # not at the top: exports read pictures alone, and need no Pillow
-
     data = _bytes(path)
     try:
         with Image.open(io.BytesIO(data)) as opened:
@@ -89,8 +88,6 @@ def mask(path: Path, size: Size) -> Tensor:
 
 def numbers(path: Path) -> U8:
     """A map of numbers, such as labels: [H, W]. A palette's colours are for looking at and are left aside."""
-    from PIL import Image  # see `picture_size`
-
     data = _bytes(path)
     try:
         with Image.open(io.BytesIO(data)) as opened:

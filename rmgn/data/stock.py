@@ -49,11 +49,7 @@ def part(items: Sequence[T], split: str) -> Sequence[T]:
 
 
 def find_fonts() -> list[str]:
-    """TrueType fonts on this machine; none without Pillow, which draws them."""
-    try:
-        import PIL.ImageFont  # noqa: F401
-    except ImportError:
-        return []
+    """TrueType fonts on this machine."""
     places = [
         Path("/usr/share/fonts"),
         Path("/usr/local/share/fonts"),
