@@ -137,7 +137,7 @@ class HostEngine(Engine):
 class Run:
     """What one run under way has to itself; a backend adds its memory."""
 
-    busy: bool = False
+    ticket: object | None = None  # of whoever began it, until the results are collected
 
 
 R = TypeVar("R", bound=Run)
@@ -161,21 +161,21 @@ class PipelinedEngine(Engine, Generic[R]):
         self.require_open()
         self.check(feeds)
         self.require({*self._bound, *feeds})
-        run = next((run for run in self._runs if not run.busy), None)
+        run = next((run for run in self._runs if run.ticket is None), None)
         if run is None:
             raise EngineError(f"{self.in_flight} runs are under way: collect the results of one first")
         began = time.perf_counter()
         self.launch(run, feeds)
-        run.busy = True
-        return lambda: self._collect(run, began)
+        ticket = run.ticket = object()
+        return lambda: self._collect(run, ticket, began)
 
-    def _collect(self, run: R, began: float) -> dict[str, Array]:
+    def _collect(self, run: R, ticket: object, began: float) -> dict[str, Array]:
         self.require_open()
-        if not run.busy:
+        if run.ticket is not ticket:  # the memory may be another run's by now
             raise EngineError("the results of this run have been collected already")
         try:
             results = self.wait(run)
             self.run_ms = 1e3 * (time.perf_counter() - began)  # with its wait for the run before
             return results
         finally:
-            run.busy = False
+            run.ticket = None

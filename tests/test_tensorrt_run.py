@@ -119,6 +119,11 @@ def test_two_frames_under_way(lazy: Any, bundle: engines.Bundle, first_collected
                     np.testing.assert_array_equal(result[name], value, err_msg=name)
                 with pytest.raises(EngineError, match="collected already"):
                     collect[index]()
+            later = ours.tryon.begin({"person": worn["person"]})  # in the memory of one of the two
+            for stale in collect:
+                with pytest.raises(EngineError, match="collected already"):
+                    stale()
+            later()
 
 
 def test_copies_pass_beside_the_computation(lazy: Any, bundle: engines.Bundle) -> None:
