@@ -19,7 +19,8 @@ from engines import EngineError, build_plans, tensorrt_engine
 from engines.bundle import sha256
 from engines.reference import LIMITS, Limits
 from export import build_engine
-from export.parity import Difference, compare
+from export.parity import Difference, compare, report
+from export.samples import shipped_samples
 from rmgn import RMGN, checkpoint, halve
 
 ROOT = Path(__file__).parent.parent
@@ -79,8 +80,13 @@ def test_a_report_is_of_the_very_weights_that_it_measured(tmp_path: Path) -> Non
     assert build_engine.read_quality(report, weights)["paired"] == {"SSIM": 1}
 
 
-def test_a_halved_checkpoint_makes_smaller_float32_graphs(lite: RMGN, tmp_path: Path) -> None:
-    """Every engine still computes what PyTorch does in float32; notes and foreign files stay."""
+def test_a_halved_checkpoint_makes_smaller_float32_graphs(
+    lite: RMGN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every engine still computes what PyTorch does in float32; notes and foreign files stay.
+
+    The bundle's reference is the project's own try-on, and pictures given are those that are compared.
+    """
     whole, halved, out = tmp_path / "whole.safetensors", tmp_path / "half.safetensors", tmp_path / "bundle"
     checkpoint.save(lite, whole, {"step": "7"})
     assert halve.main([f"--checkpoint={whole}", f"--out={halved}", "--note", "licence=Apache-2.0"]) == 0
@@ -98,9 +104,28 @@ def test_a_halved_checkpoint_makes_smaller_float32_graphs(lite: RMGN, tmp_path: 
     for name in ("person", "garment", "garment_mask"):
         (tmp_path / "photos" / name).mkdir(parents=True)
         cv2.imwrite(str(tmp_path / "photos" / name / "a.png"), picture * (2 if name == "garment_mask" else 1))
+    measured = {"source": "x", "sha256": sha256(halved), "paired": {"SSIM": 0.7}, "unpaired": {}}
+    content = {"data": "d", "height": 64, "width": 64, "trials": {}, "contenders": [measured]}
+    (tmp_path / "report.json").write_text(json.dumps(content))
+    compared: list[Any] = []
+
+    def noted(model: RMGN, bundle: engines.Bundle, samples: Any) -> Any:
+        compared.extend(samples)
+        return report(model, bundle, samples)
+
+    monkeypatch.setattr(build_engine, "report", noted)
     argv = ["--checkpoint", str(halved), "--size", "64x64", "--out", str(out)]
-    assert build_engine.main([*argv, "--samples", str(tmp_path / "photos")]) == 0
+    given = ["--samples", str(tmp_path / "photos"), "--report", str(tmp_path / "report.json")]
+    assert build_engine.main([*argv, *given]) == 0
+    (sample,) = compared
+    np.testing.assert_allclose(sample["person"], 120 / 127.5 - 1, atol=1e-3)
+    assert (sample["garment_mask"] == 1).all()
     bundle = engines.load_bundle(out)
+    assert bundle.metrics["quality"]["paired"] == {"SSIM": 0.7}
+    shown = engines.reference.read(out / engines.reference.FILE)
+    own = shipped_samples(64, 64, 1)[0]
+    for name in ("person", "garment", "garment_mask"):
+        np.testing.assert_allclose(getattr(shown, name), own[name], atol=1 / 255 + 1e-6, err_msg=name)
     assert bundle.provenance["licence"] == "Apache-2.0"
     assert bundle.provenance["step"] == "7"
     assert bundle.provenance["sha256"] == sha256(halved)
