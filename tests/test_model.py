@@ -1,7 +1,9 @@
 """The network against the released code, and its shapes."""
 
 import dataclasses
+import importlib
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -259,3 +261,35 @@ def test_bad_checkpoints_are_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"other.safetensors does not fit .*size mismatch") as raised:
         checkpoint.load(tmp_path / "other.safetensors")
     assert "\n" not in str(raised.value)
+
+
+NETWORKS = {
+    "released": dataclasses.replace(TINY, pixel_rule="corners"),
+    "equation (4)": dataclasses.replace(TINY, residual_gamma=False, preserve=True),
+    "averaged": dataclasses.replace(TINY, regional_mask=False, residual_gamma=False),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_the_network_on_kernels_is_the_network_in_torch(
+    kind: str, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each variant gives every kernel its own rule; the kernels alone do not tell whether it is right."""
+    pytest.importorskip("triton", reason="Triton has no wheels for this platform")
+    if device == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
+        pytest.skip("a GPU is used instead")
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    torch.manual_seed(0)
+    model = RMGN(NETWORKS[kind]).eval()
+    pictures = inputs(1, 64, 64)
+    with torch.no_grad():
+        expected = model(*pictures)
+        if device == "cpu":  # interpreted there, which the model would never choose
+            for name in ("flow_warp", "local_correlation", "mask_fusion"):
+                module = importlib.import_module(f"kernels.{name}")
+                monkeypatch.setattr(module, "runs_on", lambda _: True)
+        found = model.to(device)(*(picture.to(device) for picture in pictures))
+    torch.testing.assert_close(found.flow.cpu(), expected.flow, atol=1e-4, rtol=0)
+    torch.testing.assert_close(found.tryon.cpu(), expected.tryon, atol=2e-3, rtol=0)

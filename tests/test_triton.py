@@ -1,7 +1,5 @@
 """The Triton kernels against float64 references: natively on a GPU, in the interpreter elsewhere."""
 
-import dataclasses
-import importlib
 import itertools
 import json
 import os
@@ -31,7 +29,6 @@ from kernels.flow_warp import (
 from kernels.local_correlation import local_correlation_op, local_correlation_reference
 from kernels.mask_fusion import fuse_with_mask, mask_fusion
 from kernels.mask_fusion_op import FUSED_CHANNELS, WHOLE_PLANE, mask_fusion_op
-from rmgn import PRESETS, RMGN
 
 DEVICES = [
     pytest.param("cuda", marks=pytest.mark.gpu),
@@ -389,46 +386,6 @@ def test_benchmark_cases_agree_with_eager_torch() -> None:
     done = subprocess.run(command, env=interpreted, cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "38 cases agree" in done.stdout
-
-
-TINY = dataclasses.replace(
-    PRESETS["lite"],
-    encoder_widths=(4, 4, 6, 8, 8),
-    pyramid_width=4,
-    flow_widths=(4, 4),
-    coarse_flow_widths=(5, 4),
-    finest_flow_widths=(4, 3),
-    extractor_widths=(2, 4, 4, 6, 8),
-    fusion_widths=(10, 8, 6, 4, 3),
-)
-NETWORKS = {
-    "released": dataclasses.replace(TINY, pixel_rule="corners", preserve=False),
-    "equation (4)": dataclasses.replace(TINY, residual_gamma=False),
-    "averaged": dataclasses.replace(TINY, regional_mask=False, residual_gamma=False),
-}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("kind", NETWORKS)
-def test_the_network_on_kernels_is_the_network_in_torch(
-    kind: str, device: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each variant gives every kernel its own rule; the kernels alone do not tell whether it is right."""
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-    model = RMGN(NETWORKS[kind]).eval()
-    person, garment = 2 * torch.rand(2, 1, 3, 64, 64) - 1
-    mask = (torch.rand(1, 1, 64, 64) > 0.3).float()
-    with torch.no_grad():
-        expected = model(person, garment, mask)
-        if device == "cpu":  # interpreted there, which the model would never choose
-            for name in ("flow_warp", "local_correlation", "mask_fusion"):
-                module = importlib.import_module(f"kernels.{name}")
-                monkeypatch.setattr(module, "runs_on", lambda _: True)
-        model.to(device)
-        found = model(person.to(device), garment.to(device), mask.to(device))
-    torch.testing.assert_close(found.flow.cpu(), expected.flow, atol=1e-4, rtol=0)
-    torch.testing.assert_close(found.tryon.cpu(), expected.tryon, atol=2e-3, rtol=0)
 
 
 def test_benchmark_writes_table_and_plot(tmp_path: Path) -> None:

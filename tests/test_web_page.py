@@ -928,20 +928,28 @@ def test_the_mirror_as_a_page(identity_bundle: Callable[..., Path], tmp_path: Pa
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="ends by a POSIX signal")
-def test_an_empty_shop_is_filled_from_the_page(identity_bundle: Callable[..., Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [((), "holds no garments yet"), (("broken.png",), "holds no garment that can be used")],
+)
+def test_a_shop_without_a_garment_is_filled_from_the_page(
+    identity_bundle: Callable[..., Path], files: tuple[str, ...], reason: str, tmp_path: Path
+) -> None:
     """A sample is worn until there is a garment, and is not among them once it is worn no more."""
     shop = tmp_path / "shop"
     shop.mkdir()
+    for name in files:
+        (shop / name).write_bytes(b"\x89PNG and no more")
     with running(identity_bundle(), shop, tmp_path) as (process, url, said):
-        assert "holds no garments yet" in said
+        assert reason in said
 
         def state() -> dict[str, Any]:
             return dict(json.loads(ask(url + "state")[1]))
 
         wait_until(lambda: state()["worn"] is not None)
-        assert len(state()["garments"]) == 1
-        time.sleep(LOOK_S + 0.5)  # the empty folder is looked at, and nothing changes
-        assert len(state()["garments"]) == 1
+        assert [each["name"] for each in state()["garments"]] == [state()["worn"]]
+        time.sleep(LOOK_S + 0.5)  # the folder is looked at, and nothing changes
+        assert [each["name"] for each in state()["garments"]] == [state()["worn"]]
         assert not state()["notices"]
         photo = cv2.imencode(".png", shirt((40, 40, 200)))[1].tobytes()
         assert ask(url + "garments?name=red.png", "POST", photo)[0] == 204
@@ -950,32 +958,7 @@ def test_an_empty_shop_is_filled_from_the_page(identity_bundle: Callable[..., Pa
         process.terminate()
         process.communicate(timeout=20)
     assert process.returncode == 0
-    assert [path.name for path in shop.iterdir()] == ["red.png"]
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="ends by a POSIX signal")
-def test_a_shop_of_broken_photos_alone_is_mended_from_the_page(
-    identity_bundle: Callable[..., Path], tmp_path: Path
-) -> None:
-    shop = tmp_path / "shop"
-    shop.mkdir()
-    (shop / "broken.png").write_bytes(b"\x89PNG and no more")
-    with running(identity_bundle(), shop, tmp_path) as (process, url, said):
-        assert "holds no garment that can be used" in said
-
-        def state() -> dict[str, Any]:
-            return dict(json.loads(ask(url + "state")[1]))
-
-        wait_until(lambda: state()["worn"] is not None)
-        time.sleep(LOOK_S + 0.5)
-        assert [each["name"] for each in state()["garments"]] == [state()["worn"]]
-        photo = cv2.imencode(".png", shirt((40, 40, 200)))[1].tobytes()
-        assert ask(url + "garments?name=red.png", "POST", photo)[0] == 204
-        wait_until(lambda: state()["worn"] == "red")
-        wait_until(lambda: [each["name"] for each in state()["garments"]] == ["red"])
-        process.terminate()
-        process.communicate(timeout=20)
-    assert process.returncode == 0
+    assert sorted(path.name for path in shop.iterdir()) == sorted([*files, "red.png"])
 
 
 def test_flags_that_belong_together() -> None:
