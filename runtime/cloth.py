@@ -44,13 +44,13 @@ def reduction(
     return float(np.log2(np.median(seen)) / 2) if seen.size else None
 
 
-def level(octaves: float | None, before: int | None, levels: int) -> int:
+def level(octaves: float | None, before: int | None, levels: int) -> int | None:
     """Which of `levels` to show: the nearest one, or that of the frame before where it is near enough.
 
-    octaves: of `reduction`; None where nothing shows, and any level will do.
+    octaves: of `reduction`; None where nothing shows, and what was before stays. None: nothing has shown yet.
     """
     if octaves is None:
-        return before or 0
+        return before
     if before is not None and abs(octaves - before) < STAY:
         return before
     return min(max(round(octaves), 0), levels - 1)

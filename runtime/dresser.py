@@ -146,7 +146,7 @@ class Dresser:
         changed = fade_inner_edges(changed, crop, *begun.image.shape[:2])
         finer = cloth.reduction(flow, mask, garment.cloths[0].shape[:2], (crop[3], crop[2]))
         self._level = cloth.level(finer, None if anew else self._level, len(garment.cloths))
-        pixels = garment.cloths[self._level]
+        pixels = garment.cloths[self._level or 0]
         rendered = continue_wall(person, rendered, changed)
         share = detail_share(person, rendered)
         _native.composite(begun.image, crop, pixels, flow, rendered, person, share, mask, changed)
