@@ -255,15 +255,15 @@ class Mirror:
             try:
                 self._recorder.add(result.image, result.captured_at)
             except InputError as error:
-                asked_for = self._recorder.path == self._options.record
+                needed = self._lossless and self._recorder.path == self._options.record
                 problem = error
                 try:
                     self._stop_recording()  # what came before is kept
                 except InputError as worse:
                     problem = worse
-                if asked_for:
+                if needed:
                     raise problem from None
-                self._pipeline.notices.set("recording", str(problem))  # begun by a key: the mirror goes on
+                self._pipeline.notices.set("recording", str(problem))  # whoever looks into it sees on
 
     def _refresh(self, window: screen.Window, fresh: bool) -> bool:
         """Draw the window, now and then even without a fresh result, and obey its keys; False to quit."""

@@ -567,7 +567,7 @@ def test_a_disk_that_fills_ends_the_recording_and_keeps_it(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Asked for on the command line it ends the program, begun by a key it does not."""
+    """It ends a program that was to record every frame, and no mirror that somebody looks into."""
     monkeypatch.chdir(tmp_path)
     free = iter([1 << 40] * 4 + [0] + [1 << 40] * 100)  # the target is looked at twice
     monkeypatch.setattr(recording, "free_bytes", lambda _: next(free))
@@ -590,6 +590,11 @@ def test_a_disk_that_fills_ends_the_recording_and_keeps_it(
     mirror.main([*common, str(files / "people" / "person0.png")])
     (recorded,) = tmp_path.glob("mirror-*.mp4")
     assert clips.decode(recorded)
+
+    free = iter([1 << 40] * 3 + [0])
+    window = ScriptedWindow("ccccq")
+    mirror.main([*common, str(files / "people" / "person0.png"), "--record", "asked.mp4"])
+    assert clips.decode(tmp_path / "asked.mp4")
 
 
 def mirror_without_a_camera(*arguments: object) -> mirror.Mirror:
