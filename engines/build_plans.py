@@ -8,7 +8,9 @@ import argparse
 import contextlib
 import logging
 import re
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -21,6 +23,7 @@ from engines.device import compute_capability
 from engines.program import Parser, run
 from engines.protocol import Engine, EngineError
 from engines.session import open_graphs
+from engines.whole_file import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -58,19 +61,14 @@ def build_plans(
     """
     built, failed = [], []
     for library in [tensorrt_engine.RTX] if targets else tensorrt_engine.installed():
-        made = []
-        for graph in GRAPHS:
-            try:
-                _build(bundle, graph, library, targets, watch)
-            except BaseException as error:
-                if targets or not isinstance(error, EngineError):  # asked for by name; Ctrl-C or so
-                    _remove_half(bundle, library)
-                    raise
-                failed.append(f"{library}: no engine for {graph}: {error}")
-            else:
-                made.append(graph)
-        if len(made) < len(GRAPHS):
-            _remove_half(bundle, library)
+        try:
+            with _both_or_neither(bundle, library):
+                for graph in GRAPHS:
+                    _build(bundle, graph, library, targets, watch)
+        except EngineError as error:
+            if targets:  # asked for by name
+                raise
+            failed.append(f"{library}: no engine for {graph}: {error}")
             continue
         checked = ", not run here"
         if _runs_here(bundle, library):
@@ -82,7 +80,7 @@ def build_plans(
                 failed.append(f"{library}: both plans removed: {error}")
                 continue
             checked = ", computes the reference"
-        built += [_described(bundle, graph, library) + checked for graph in made]
+        built += [_described(bundle, graph, library) + checked for graph in GRAPHS]
     return built, failed
 
 
@@ -126,10 +124,21 @@ def _verify(bundle: Bundle, library: str, watch: Watch) -> None:
         raise
 
 
-def _remove_half(bundle: Bundle, library: str) -> None:
-    """Delete a plan that stands alone, which is of no use."""
-    if not all(tensorrt_engine.plan_path(bundle, graph, library).is_file() for graph in GRAPHS):
-        _remove(bundle, library)
+@contextlib.contextmanager
+def _both_or_neither(bundle: Bundle, library: str) -> Iterator[None]:
+    """Where the block does not get to its end, both plans are as they were: one alone is of no use."""
+    plans = [tensorrt_engine.plan_path(bundle, graph, library) for graph in GRAPHS]
+    files = [*plans, *(plan.with_suffix(".json") for plan in plans)]
+    with tempfile.TemporaryDirectory() as folder:
+        kept = {path: shutil.copy(path, folder) for path in files if path.is_file()}
+        try:
+            yield
+        except BaseException:
+            _remove(bundle, library)
+            if all(plan in kept for plan in plans):
+                for path, copy in kept.items():
+                    write_whole(path, Path(copy).read_bytes())
+            raise
 
 
 def _remove(bundle: Bundle, library: str) -> None:

@@ -107,18 +107,18 @@ def load(folder: str | Path) -> Bundle:
         version = content.pop("format_version")
     except OSError as error:
         raise EngineError(f"cannot read {manifest}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise EngineError(f"{manifest} is damaged ({error}). Export the bundle again.") from error
     if version != FORMAT_VERSION:
         raise EngineError(
-            f"{manifest} has format version {version}, this program reads version {FORMAT_VERSION}. "
+            f"{manifest} has format version {version!r}, this program reads version {FORMAT_VERSION}. "
             "Export the bundle again with this version of the project."
         )
     try:
         content["graphs"] = {name: _graph(graph) for name, graph in content["graphs"].items()}
         if content.get("reference"):
-            content["reference"] = Part(**content["reference"])
-        bundle = Bundle(folder=folder, **content)
+            content["reference"] = _part(**content["reference"])
+        bundle = Bundle(folder=folder.absolute(), **content)  # read later, wherever the program is by then
         if type(bundle.opset) is not int or bundle.precision not in PRECISIONS:
             raise ValueError(f"opset {bundle.opset!r}, precision {bundle.precision!r}")
         missing = {"garment", "tryon"} - set(bundle.graphs)
@@ -170,6 +170,10 @@ def _check_shapes(bundle: Bundle) -> None:
             for spec in specs:
                 if spec.dtype != "float32":
                     raise ValueError(f"the graph {name} has {spec.name} of {spec.dtype}, not float32")
+
+
+def _part(file: str, sha256: str) -> Part:
+    return Part(str(file), sha256)
 
 
 def _graph(content: Mapping[str, Any]) -> Graph:

@@ -33,8 +33,7 @@ class OnnxRuntimeEngine(HostEngine):
         names = [spec.name for spec in self.outputs]
         return dict(zip(names, self._session.run(names, dict(feeds)), strict=True))
 
-    def close(self) -> None:
-        super().close()
+    def free(self) -> None:
         self._session = None
 
 

@@ -36,8 +36,7 @@ class OpenVinoEngine(HostEngine):
         results = self._request.infer(dict(feeds), share_inputs=True)
         return {spec.name: np.array(results[spec.name]) for spec in self.outputs}
 
-    def close(self) -> None:
-        super().close()
+    def free(self) -> None:
         self._request = None
 
 

@@ -1,5 +1,6 @@
 """What every engine offers, so that no caller needs to know which backend it holds."""
 
+import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -71,11 +72,10 @@ class Engine(ABC):
         for name, value in feeds.items():
             if name not in specs:
                 raise ValueError(f"unknown input {name!r}; this graph takes {', '.join(specs)}")
-            if value.dtype != np.float32 or value.shape != specs[name].shape:
-                raise ValueError(
-                    f"input {name!r} must be float32 of shape {specs[name].shape}, "
-                    f"not {value.dtype} of shape {value.shape}"
-                )
+            is_array = isinstance(value, np.ndarray)
+            if not is_array or value.dtype != np.float32 or value.shape != specs[name].shape:
+                found = f"{value.dtype} of shape {value.shape}" if is_array else type(value).__name__
+                raise ValueError(f"input {name!r} must be float32 of shape {specs[name].shape}, not {found}")
 
     def require(self, names: Collection[str]) -> None:
         """Raise ValueError where an input of the graph is not among `names`."""
@@ -100,12 +100,23 @@ class HostEngine(Engine):
         self.outputs = outputs
         self._bound: dict[str, Array] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        self._process = os.getpid()
 
     @abstractmethod
     def infer(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Compute all outputs from complete, checked feeds; never called once closed."""
 
+    @abstractmethod
+    def free(self) -> None:
+        """Let go of what the library holds; nothing runs any more."""
+
+    def require_open(self) -> None:
+        super().require_open()
+        if os.getpid() != self._process:  # a fork has no copy of the thread, and would wait for it forever
+            raise EngineError("this engine was opened by another process: open the bundle in this one")
+
     def bind(self, feeds: Mapping[str, Array]) -> None:
+        self.require_open()
         self.check(feeds)
         # Copies, since the caller's arrays may change.
         copies = {name: np.array(value, order="C") for name, value in feeds.items()}
@@ -130,7 +141,9 @@ class HostEngine(Engine):
 
     def close(self) -> None:
         self._closed = True
-        self._thread.shutdown()
+        if os.getpid() == self._process:  # nor can a library end threads that are not here
+            self._thread.shutdown()
+            self.free()
 
 
 @dataclass(kw_only=True)

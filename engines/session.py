@@ -63,12 +63,19 @@ class Session:
         """
         feeds = {"garment": garment, "garment_mask": mask}
         with self._encoding:
+            self.garment.check(feeds)
+            # Copies, since the caller's arrays may hold the next garment before this one is worn.
+            feeds = {name: np.array(value) for name, value in feeds.items()}
             return {**feeds, **self.garment.run(feeds)}
 
     def wear(self, encoded: Mapping[str, Array]) -> None:
-        """Try this encoded garment on in all following runs."""
-        self._worn = encoded
+        """Try this encoded garment on in all following runs.
+
+        encoded: all that `encode` returns. Raises ValueError for anything else, and the garment worn stays.
+        """
+        self.tryon.require({"person", *encoded})
         self.tryon.bind(encoded)
+        self._worn = dict(encoded)
 
     def run(self, person: Array) -> dict[str, Array]:
         """Dress one frame in the garment worn.

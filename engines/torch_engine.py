@@ -32,8 +32,7 @@ class TorchEngine(HostEngine):
             results = self._module(*(torch.from_numpy(feeds[spec.name]) for spec in self.inputs))
         return {spec.name: result.numpy() for spec, result in zip(self.outputs, results, strict=True)}
 
-    def close(self) -> None:
-        super().close()
+    def free(self) -> None:
         self._module = None
 
 

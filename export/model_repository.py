@@ -23,6 +23,7 @@ import onnxruntime as ort
 from engines import Bundle, EngineError, load_bundle, tensorrt_engine
 from engines.program import Parser, run
 from engines.protocol import TensorSpec
+from engines.whole_file import check_folder
 
 NAMES = {"garment": "rmgn_garment", "tryon": "rmgn_tryon"}
 ENSEMBLE = "rmgn"
@@ -46,9 +47,12 @@ def write_repository(
     run, "AUTO", "CPU" or "GPU".
     Raises EngineError where `out` exists, a plan is missing, or a graph computes batches wrongly.
     """
-    if out.exists():
+    if out.name in ("", ".."):
+        raise EngineError(f"--out {out} has no name: name the folder to make")
+    if out.exists() or out.is_symlink():
         raise EngineError(f"{out} exists; choose another --out or remove it")
     batch = 0 if plan or max_batch == 1 else max_batch  # 0 is the server's word for models without batches
+    check_folder(out.parent)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
         work = Path(folder) / out.name

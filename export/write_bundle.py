@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import importlib.metadata
 import io
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -68,6 +69,7 @@ def write_bundle(
     Raises EngineError where `out` holds something that is not a bundle, or where INT8 meets another form.
     """
     check_out(out)
+    out = out.resolve()  # a symbolic link stays
     if calibration and (half or fused):
         raise EngineError("INT8 goes with neither float16 nor the fused graph: write two bundles")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -201,6 +203,8 @@ def check_out(out: Path) -> None:
     """Raise EngineError unless `out` is free, an empty folder, or a bundle to replace."""
     if out.name in ("", ".."):
         raise EngineError(f"--out {out} has no name: a bundle is a folder that is replaced as a whole")
+    if os.path.ismount(out):
+        raise EngineError(f"--out {out} is a mount point, which cannot be replaced: name a folder in it")
     if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file()):
         raise EngineError(f"{out} exists and is not a bundle; it is left alone. Choose another --out.")
 

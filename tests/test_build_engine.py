@@ -299,6 +299,7 @@ def test_interrupted_half_way_no_plan_stands_alone(
     with pytest.raises(KeyboardInterrupt):
         build_plans.build_plans(bundle, [(8, 9)], build_plans._bar)
     assert sorted(path.name for path in tmp_path.iterdir()) == (names if older else [])
+    assert all(path.read_bytes() == b"older" for path in tmp_path.iterdir()), "no pair of two builds"
 
 
 def test_plans_need_a_bundle_and_a_library(

@@ -1,6 +1,7 @@
 """Writing bundles, reading them back, and refusing broken ones."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -73,12 +74,25 @@ def test_rewriting_replaces_a_bundle_and_nothing_else(lite: RMGN, copy: Path, tm
     for here in (Path(), Path("..")):
         with pytest.raises(EngineError, match="has no name"):
             write_bundle(lite, here, 64, 64)
+    with pytest.raises(EngineError, match="--out /proc is a mount point"):
+        write_bundle(lite, Path("/proc"), 64, 64)
     precious = tmp_path / "photos"
     precious.mkdir()
     (precious / "me.jpg").touch()
     with pytest.raises(EngineError, match="is not a bundle; it is left alone"):
         write_bundle(lite, precious, 64, 64)
     assert (precious / "me.jpg").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links are POSIX's")
+def test_a_link_to_a_bundle_stays(lite: RMGN, copy: Path, tmp_path: Path) -> None:
+    link, dangling = tmp_path / "link", tmp_path / "dangling"
+    link.symlink_to(copy)
+    dangling.symlink_to(tmp_path / "new")
+    for name, folder in ((link, copy), (dangling, tmp_path / "new")):
+        write_bundle(lite, name, 64, 64)
+        assert name.is_symlink()
+        assert engines.load_bundle(folder).height == 64
 
 
 def test_interrupted_while_it_is_replaced_the_older_bundle_stays(
@@ -104,6 +118,12 @@ def test_interrupted_while_it_is_replaced_the_older_bundle_stays(
     assert sorted(path.name for path in copy.iterdir()) == before
     assert write_bundle(lite, copy, 64, 64).height == 64
     assert [(copy / name).is_symlink() for name in ("data", "lost")] == [True, True]
+
+
+def damage_reference_name(folder: Path) -> None:
+    content = json.loads((folder / "bundle.json").read_text())
+    content["reference"]["file"] = 7
+    (folder / "bundle.json").write_text(json.dumps(content))
 
 
 def damage_version(folder: Path) -> None:
@@ -172,6 +192,8 @@ def escape(folder: Path) -> None:
         (lambda folder: (folder / "bundle.json").unlink(), "is not a bundle: it has no bundle.json"),
         (lambda folder: (folder / "bundle.json").write_text("{"), "bundle.json is damaged"),
         (lambda folder: (folder / "bundle.json").write_text("[]"), "bundle.json is damaged"),
+        (lambda folder: (folder / "bundle.json").write_text("[" * 100_000), "bundle.json is damaged"),
+        (damage_reference_name, "bundle.json names 7, which is missing"),
         (damage_shape, "bundle.json is damaged .the graph garment has"),
         (damage_dtype, "bundle.json is damaged .the graph garment has garment of float16, not float32"),
         (rename_output, "bundle.json is damaged .the graph tryon has"),
@@ -191,6 +213,8 @@ def escape(folder: Path) -> None:
         "no manifest",
         "no json",
         "no object",
+        "depth",
+        "reference name",
         "shape",
         "dtype",
         "output",
@@ -228,5 +252,7 @@ def test_specs_are_enforced(bundle32: Path) -> None:
             session.run(np.zeros((1, 3, 128, 96), np.float32))
         with pytest.raises(ValueError, match=r"must be float32 of shape \(1, 3, 128, 96\), not float64"):
             session.run(np.zeros((1, 3, 128, 96)))  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match=r"must be float32 of shape \(1, 3, 128, 96\), not list"):
+            session.run([0.0])  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="unknown input 'hat'"):
             session.tryon.bind({"hat": np.zeros((1, 3, 128, 96), np.float32)})

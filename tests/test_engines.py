@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -288,6 +289,56 @@ def test_a_session_opens_anew_with_the_garment_on(bundle32: Path, monkeypatch: p
         assert all(row.within(LIMITS["float32"]) for row in rows), rows
 
 
+def test_an_encoded_garment_is_the_sessions_own(bundle32: Path) -> None:
+    """Arrays of the caller hold the next garment before this is worn; what is no garment changes nothing."""
+    inputs = {name: value.numpy() for name, value in sample_inputs(128, 96, seed=4).items()}
+    with engines.open(bundle32, "onnxruntime") as session:
+        session.wear(session.encode(inputs["garment"], inputs["garment_mask"]))
+        expected = session.run(inputs["person"])["tryon"]
+        buffer, mask = inputs["garment"].copy(), inputs["garment_mask"].copy()
+        encoded = session.encode(buffer, mask)
+        buffer[:], mask[:] = 0.9, 1
+        session.wear(encoded)
+        for foreign, message in (({"hat": buffer}, "unknown input"), ({}, "missing input garment_mask")):
+            with pytest.raises(ValueError, match=message):
+                session.wear({"garment": buffer, **(encoded if foreign else {}), **foreign})
+        for _ in range(2):
+            np.testing.assert_array_equal(session.run(inputs["person"])["tryon"], expected)
+            session.reopen()
+
+
+def test_a_session_outlives_the_folder_that_it_was_opened_from(
+    bundle32: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(bundle32.parent)
+    with engines.open(bundle32.name, "onnxruntime") as session:
+        monkeypatch.chdir(tmp_path)
+        session.verify()
+        session.reopen()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not copied here")
+def test_a_copied_process_is_told_to_open_its_own_session(bundle32: Path) -> None:
+    program = f"""
+import engines, os, signal, sys
+import numpy as np
+with engines.open({str(bundle32)!r}, "onnxruntime") as session:
+    if os.fork():
+        sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
+    signal.alarm(20)
+    try:
+        session.run(np.zeros((1, 3, 128, 96), np.float32))
+    except engines.EngineError as error:
+        assert "opened by another process" in str(error)
+    else:
+        os._exit(1)
+session.close()
+os._exit(0)
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=False, timeout=60)
+    assert done.returncode == 0
+
+
 def test_auto_takes_the_one_that_it_measured_as_fastest(bundle32: Path) -> None:
     pytest.importorskip("openvino")
     with engines.open(bundle32) as session:
@@ -320,8 +371,11 @@ def test_closed_engine_refuses(bundle32: Path) -> None:
     session = engines.open(bundle32, "onnxruntime")
     session.close()
     session.close()
+    picture = np.zeros((1, 3, 128, 96), np.float32)
     with pytest.raises(EngineError, match="closed"):
-        session.run(np.zeros((1, 3, 128, 96), np.float32))
+        session.run(picture)
+    with pytest.raises(EngineError, match="closed"):
+        session.tryon.bind({"garment": picture})
 
 
 @pytest.mark.parametrize("backend", RUNNING)

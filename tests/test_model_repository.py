@@ -157,6 +157,9 @@ def test_command(bundle32: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "KIND_GPU" in (tmp_path / "models" / "rmgn_tryon" / "config.pbtxt").read_text()
     assert main(arguments) == 2
     assert "models exists; choose another --out" in capsys.readouterr().err
+    assert main([*arguments[:2], "--out", str(tmp_path / "new" / "..")]) == 2
+    assert "has no name: name the folder to make" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["models"]
     assert main([*arguments[:2], "--out", str(tmp_path / "other"), "--plan", "--max-batch", "4"]) == 2
     assert "leave --max-batch and --device out" in capsys.readouterr().err
     script = [sys.executable, str(ROOT / "export/model_repository.py"), "--bundle", "none", "--out", "x"]
