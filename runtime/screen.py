@@ -17,7 +17,9 @@ from runtime.pipeline import Result
 Pixels = NDArray[np.uint8]
 
 TITLE = "Mirror"
-ESCAPE = 27
+LARGEST_AT_FIRST = (1280, 720)  # the window, in pixels; a laptop's screen may be little more
+# Escape, and X11's arrow and page keys, which are what presenters' remotes send.
+NAMED_KEYS = {27: "q", 0xFF51: "p", 0xFF53: "n", 0xFF55: "p", 0xFF56: "n"}
 LONGEST = 120  # characters of a notice; longer ones would be too small to read
 FACE = cv2.FONT_HERSHEY_SIMPLEX
 WHITE, RED = (255, 255, 255), (60, 60, 255)
@@ -32,7 +34,8 @@ class Window:
         if sys.platform.startswith("linux") and not any(os.environ.get(name) for name in displays):
             raise InputError("there is no screen to open a window on; use --headless")
         try:
-            cv2.namedWindow(TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
+            # Toolkits keep a picture's ratio or do not, so `show` does.
+            cv2.namedWindow(TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_FREERATIO | cv2.WINDOW_GUI_NORMAL)
         except cv2.error as error:
             raise InputError(
                 "this OpenCV opens no windows; install opencv-python or use --headless"
@@ -42,24 +45,53 @@ class Window:
         self._shown, self._sized = False, fullscreen
 
     def show(self, view: Pixels, sizes: bool = True) -> None:
-        """Show a view; the first one that `sizes` the window does so."""
+        """Show a view, uint8 [H, W, 3] BGR, as large as fits; the first that `sizes` the window does so."""
         if sizes and not self._sized:
-            cv2.resizeWindow(TITLE, view.shape[1], view.shape[0])
+            height, width = view.shape[:2]
+            scale = min(1.0, LARGEST_AT_FIRST[0] / width, LARGEST_AT_FIRST[1] / height)
+            cv2.resizeWindow(TITLE, round(width * scale), round(height * scale))
             self._sized = True
-        cv2.imshow(TITLE, view)
+        _, _, width, height = cv2.getWindowImageRect(TITLE)
+        cv2.imshow(TITLE, letterboxed(view, width, height))
         self._shown = True
 
     def key(self) -> str:
         """The key pressed since the last call, "q" once the window was closed, or ""."""
-        code = cv2.waitKey(1)
-        closed = self._shown and cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE) < 1
-        if closed or code == ESCAPE:
+        code = cv2.waitKeyEx(1)
+        if self._shown and self._is_closed():
             return "q"
-        return chr(code & 0xFF) if code >= 0 else ""
+        if code < 0:
+            return ""
+        code &= 0xFFFF  # above it, GTK has what is held down beside the key
+        return NAMED_KEYS.get(code) or (chr(code).lower() if code < 128 else "")
 
     def close(self) -> None:
         """Close the window."""
         cv2.destroyAllWindows()
+
+    @staticmethod
+    def _is_closed() -> bool:
+        try:
+            return cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE) < 1
+        except cv2.error:  # Qt's answer after its last window
+            return True
+
+
+def letterboxed(view: Pixels, width: int, height: int) -> Pixels:
+    """The view as large as fits into an area, uint8 [height, width, 3], in the middle of black.
+
+    Toolkits scale too, but some repeat pixels, and some distort. Sizes of 0 and less, which they give for an
+    area that they do not know, leave the view as it is.
+    """
+    if width <= 0 or height <= 0:
+        return view
+    scale = min(width / view.shape[1], height / view.shape[0])
+    columns, rows = max(1, round(view.shape[1] * scale)), max(1, round(view.shape[0] * scale))
+    smooth = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    above, left = (height - rows) // 2, (width - columns) // 2
+    bars = (above, height - rows - above, left, width - columns - left)
+    scaled = cv2.resize(view, (columns, rows), interpolation=smooth)
+    return np.asarray(cv2.copyMakeBorder(scaled, *bars, cv2.BORDER_CONSTANT), np.uint8)
 
 
 def mirrored(result: Result, compare: bool) -> Pixels:
