@@ -46,6 +46,7 @@ from runtime.web_page import PHOTO_S, WebPage, pressed
 log = logging.getLogger(__name__)
 
 DEFAULT_FPS = 30.0
+MOST_FPS = 60.0  # of a recording; a network stream begins with a burst, faster than it goes on
 REDRAW_S = 0.2  # for notices while no frame comes
 # Ctrl-C, a service that is stopped, a terminal that is closed: each ends in order, and recordings are whole.
 INTERRUPTIONS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -318,7 +319,9 @@ class Mirror:
             self._start_recording(unused(".mp4"))
 
     def _start_recording(self, path: Path) -> None:
-        rate = self._source.measured_fps if isinstance(self._source, Camera) else self._source.fps
+        rate = self._source.fps
+        if isinstance(self._source, Camera):
+            rate = min(self._source.measured_fps or DEFAULT_FPS, MOST_FPS)
         self._recorder = Recorder(path, rate or DEFAULT_FPS, not self._lossless, self._source.copies)
 
     def _stop_recording(self) -> None:

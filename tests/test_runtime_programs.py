@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from runtime.options import parse_args
 from runtime.pairs import pair_up
 from runtime.pipeline import Pipeline, Result
 from runtime.recording import Recorder
-from runtime.sources import Source, Stills
+from runtime.sources import Camera, Source, Stills
 
 Pixels = NDArray[np.uint8]
 ROOT = Path(__file__).parent.parent
@@ -628,6 +629,25 @@ def test_every_recording_begun_is_kept(
     for path in mine._recorded:
         assert len(clips.decode(path)) == 1
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_stream_that_begins_with_a_burst_is_recorded_at_a_usual_rate(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    mine = mirror_without_a_camera("--garment", files / "shirt.png")
+    mine._lossless = False
+    mine._source = camera = Camera.__new__(Camera)
+    camera._times = deque(0.004 * number for number in range(60))
+    assert camera.measured_fps == pytest.approx(250)
+    mine._start_recording(Path("burst.mp4"))
+    picture = np.full((64, 64, 3), 90, np.uint8)
+    for at in (0.0, 0.5):
+        mine._take(Result(0, picture, picture, None, None, at, at))
+    mine._stop_recording()
+    capture = cv2.VideoCapture("burst.mp4")
+    assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(60)
+    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 31
 
 
 def test_keys_pressed_within_a_second_write_files_of_their_own(
