@@ -1,5 +1,6 @@
 """The command `rmgn`: every program by a short name. `rmgn train …` is `python -m rmgn.train …`."""
 
+import re
 import runpy
 import signal
 import sys
@@ -12,6 +13,10 @@ from typing import NamedTuple
 from engines.program import EXIT_BAD_INPUT, Parser, end_at_once
 
 OURS = frozenset({"rmgn", "kernels", "export", "engines", "runtime"})
+OPENCV_NEEDS = (
+    "For OpenCV, install libgl1 and libglib2.0-0, or on a machine without a display its headless package: "
+    "README, Install"
+)
 
 
 class Program(NamedTuple):
@@ -91,6 +96,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"error: rmgn {name} needs {missing}, which is not installed: pip install {program.package}",
             file=sys.stderr,
         )
+        return EXIT_BAD_INPUT
+    except ImportError as error:
+        library = re.match(r"(\S+\.so\S*): cannot open shared object", str(error))
+        if library is None:
+            raise
+        print(f"error: rmgn {name} needs the system's library {library[1]}. {OPENCV_NEEDS}", file=sys.stderr)
         return EXIT_BAD_INPUT
     finally:
         if signal.getsignal(signal.SIGINT) is end_at_once:

@@ -172,6 +172,21 @@ def test_a_program_starts_with_its_extras_alone(program: str) -> None:
     assert "usage: " in done.stdout
 
 
+def test_a_library_that_the_system_lacks_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As OpenCV says it on a server, where its package with windows was installed."""
+    said = "libGL.so.1: cannot open shared object file: No such file or directory"
+    (tmp_path / "cv2.py").write_text(f"raise ImportError({said!r}, name='cv2')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    done = run_command("mirror", "--help")
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        "error: rmgn mirror needs the system's library libGL.so.1. For OpenCV, install"
+    )
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("program", "missing", "extras"),
     [
