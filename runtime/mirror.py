@@ -214,8 +214,10 @@ class Mirror:
         return self._stats.frames > 0
 
     def report(self, about: dict[str, Any]) -> None:
-        """Print what was measured; write --stats."""
+        """Write --stats, and print what was measured."""
         stats = {**about, **self._stats.report(), "dropped": self._pipeline.dropped}
+        if self._options.stats:
+            write_whole(self._options.stats, (json.dumps(stats, indent=2) + "\n").encode())
         worn = "".join(f", {frames} in {name}" for name, frames in stats["garments"].items())
         rate = f"{stats['fps']:.1f} frames per second"
         print(f"{stats['frames']} frames{worn}, {rate}, {stats['dropped']} dropped")
@@ -224,8 +226,6 @@ class Mirror:
             print(f"{name}: " + ", ".join(f"{percentile} {ms:.1f} ms" for percentile, ms in values.items()))
         for path in self._recorded:
             print(f"video: {path}")
-        if self._options.stats:
-            write_whole(self._options.stats, (json.dumps(stats, indent=2) + "\n").encode())
         if stats["frames"] and stats["failed"] == stats["frames"]:
             raise engines.EngineError(
                 "no frame could be dressed: " + "; ".join(self._pipeline.notices.current())

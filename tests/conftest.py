@@ -36,9 +36,11 @@ if not _cuda():
     # The kernels then run in Triton's interpreter, which must be known before Triton is imported.
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+# Ignored in the background of a script and under nohup, and then in every program that a test starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # As in the background of a script, and then in every program that a test starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 HERE = Path(__file__).parent
 REFERENCE = HERE / "reference"
