@@ -305,7 +305,8 @@ def cameras_called(text: str) -> list[int]:
 
 def listed() -> str:
     """The end of a sentence about cameras: those that there are, as far as the system tells."""
-    return "".join(f"; there is {index} ({name})" for index, name in cameras().items())
+    found = [f"{index} ({name})" for index, name in cameras().items()]
+    return f"; there {'is' if len(found) == 1 else 'are'} {', '.join(found)}" if found else ""
 
 
 def _stream(address: str) -> Camera:

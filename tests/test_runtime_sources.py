@@ -208,7 +208,7 @@ def devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_cameras_go_by_name_too(devices: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert sources.cameras() == {0: "HD Webcam", 3: "USB HD", 12: "Logitech BRIO"}
-    there_are = r"; there is 0 \(HD Webcam\); there is 3 \(USB HD\); there is 12 \(Logitech BRIO\)$"
+    there_are = r"; there are 0 \(HD Webcam\), 3 \(USB HD\), 12 \(Logitech BRIO\)$"
     for text, message in (
         ("brio", "camera brio cannot be opened: .*"),
         ("97", "camera 97 cannot be opened: .*"),
