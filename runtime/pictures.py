@@ -87,6 +87,17 @@ def shrunk(picture: Pixels, side: int) -> Pixels:
     return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
+def fit_inside(picture: Pixels, width: int, height: int) -> Pixels:
+    """The picture, uint8 [H, W, 3], as large as fits, in the middle of black, uint8 [height, width, 3]."""
+    scale = min(width / picture.shape[1], height / picture.shape[0])
+    columns, rows = max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale))
+    smooth = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    above, left = (height - rows) // 2, (width - columns) // 2
+    bars = (above, height - rows - above, left, width - columns - left)
+    scaled = cv2.resize(picture, (columns, rows), interpolation=smooth)
+    return np.asarray(cv2.copyMakeBorder(scaled, *bars, cv2.BORDER_CONSTANT), np.uint8)
+
+
 def on_white(picture: Pixels) -> Pixels:
     """The picture without its transparency, laid on white; uint8 [H, W, 3]."""
     if picture.shape[2] == 3:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from engines.program import InputError
 from engines.whole_file import check_writable, partial_path
+from runtime import pictures
 
 Pixels = NDArray[np.uint8]
 
@@ -63,12 +64,12 @@ class Recorder:
             copies = max(0, round((at - self._started) * self._fps) + 1 - self._written)
         if free_bytes(self._target) < RESERVE_BYTES:
             raise InputError(f"{self.path} ends here: its disk has less than {RESERVE_BYTES >> 20} MB free")
-        fitted = fit_inside(image, self._size)
-        before = fitted if self._last is None or not self._live else self._last
+        latest = fitted(image, self._size)
+        before = latest if self._last is None or not self._live else self._last
         for k in range(copies):
-            self._writer.write(fitted if k == copies - 1 else before)
+            self._writer.write(latest if k == copies - 1 else before)
         self._written += copies
-        self._last = fitted
+        self._last = latest
 
     def finish(self) -> Path | None:
         """Close the video and give it its name; None where it has no frame. Finishing twice is harmless.
@@ -135,16 +136,9 @@ def free_bytes(file: Path) -> int:
         return RESERVE_BYTES
 
 
-def fit_inside(image: Pixels, size: tuple[int, int]) -> Pixels:
-    """The image scaled to fit (width, height) and centred on black; cut by a pixel where it nearly fits."""
+def fitted(image: Pixels, size: tuple[int, int]) -> Pixels:
+    """The image within (width, height), cut by a pixel where it nearly fits."""
     width, height = size
     if image.shape[1] - width in (0, 1) and image.shape[0] - height in (0, 1):
         return np.ascontiguousarray(image[:height, :width])
-    scale = min(width / image.shape[1], height / image.shape[0])
-    inner = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    canvas = np.zeros((height, width, 3), np.uint8)
-    left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
-    canvas[top : top + inner[1], left : left + inner[0]] = cv2.resize(
-        image, inner, interpolation=cv2.INTER_AREA
-    )
-    return canvas
+    return pictures.fit_inside(image, width, height)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.program import InputError
+from runtime import pictures
 from runtime.pipeline import Result
 
 Pixels = NDArray[np.uint8]
@@ -34,7 +35,7 @@ class Window:
         if sys.platform.startswith("linux") and not any(os.environ.get(name) for name in displays):
             raise InputError("there is no screen to open a window on; use --headless")
         try:
-            # Toolkits keep a picture's ratio or do not, so `show` does.
+            # Some toolkits distort a picture, and some repeat pixels, so `show` scales it.
             cv2.namedWindow(TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_FREERATIO | cv2.WINDOW_GUI_NORMAL)
         except cv2.error as error:
             raise InputError(
@@ -52,7 +53,9 @@ class Window:
             cv2.resizeWindow(TITLE, round(width * scale), round(height * scale))
             self._sized = True
         _, _, width, height = cv2.getWindowImageRect(TITLE)
-        cv2.imshow(TITLE, letterboxed(view, width, height))
+        if width > 0 and height > 0:  # else the toolkit does not know
+            view = pictures.fit_inside(view, width, height)
+        cv2.imshow(TITLE, view)
         self._shown = True
 
     def key(self) -> str:
@@ -75,23 +78,6 @@ class Window:
             return cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE) < 1
         except cv2.error:  # Qt's answer after its last window
             return True
-
-
-def letterboxed(view: Pixels, width: int, height: int) -> Pixels:
-    """The view as large as fits into an area, uint8 [height, width, 3], in the middle of black.
-
-    Toolkits scale too, but some repeat pixels, and some distort. Sizes of 0 and less, which they give for an
-    area that they do not know, leave the view as it is.
-    """
-    if width <= 0 or height <= 0:
-        return view
-    scale = min(width / view.shape[1], height / view.shape[0])
-    columns, rows = max(1, round(view.shape[1] * scale)), max(1, round(view.shape[0] * scale))
-    smooth = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    above, left = (height - rows) // 2, (width - columns) // 2
-    bars = (above, height - rows - above, left, width - columns - left)
-    scaled = cv2.resize(view, (columns, rows), interpolation=smooth)
-    return np.asarray(cv2.copyMakeBorder(scaled, *bars, cv2.BORDER_CONSTANT), np.uint8)
 
 
 def mirrored(result: Result, compare: bool) -> Pixels:

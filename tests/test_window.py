@@ -183,7 +183,7 @@ class TestWindow:
 @given(st.tuples(*[st.integers(1, 40)] * 2), st.tuples(*[st.integers(1, 80)] * 2))
 def test_a_view_fills_the_window_in_one_direction(view: tuple[int, int], window: tuple[int, int]) -> None:
     """It is whole, keeps its shape within a pixel, and stands in the middle of black."""
-    shown = screen.letterboxed(np.full((*view, 3), 200, np.uint8), window[1], window[0])
+    shown = pictures.fit_inside(np.full((*view, 3), 200, np.uint8), window[1], window[0])
     assert shown.shape == (*window, 3)
     rows, columns = ((shown == 200).any(axis=axis).any(axis=-1).nonzero()[0] for axis in (1, 0))
     area = np.ix_(rows, columns)
@@ -200,12 +200,7 @@ def test_a_view_fills_the_window_in_one_direction(view: tuple[int, int], window:
 def test_an_enlarged_view_is_smooth() -> None:
     edge = np.zeros((4, 4, 3), np.uint8)
     edge[:, 2:] = 200
-    assert len(np.unique(screen.letterboxed(edge, 32, 32))) > 4
-
-
-def test_a_window_of_unknown_size_shows_the_view_as_it_is() -> None:
-    picture = np.zeros((4, 6, 3), np.uint8)
-    assert screen.letterboxed(picture, -1, -1).shape == (4, 6, 3)
+    assert len(np.unique(pictures.fit_inside(edge, 32, 32))) > 4
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere a session has a screen")
