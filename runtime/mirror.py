@@ -40,6 +40,7 @@ from runtime.slot import Closed
 from runtime.smoothing import Smoothing
 from runtime.sources import Camera, Source, open_source
 from runtime.stats import Stats
+from runtime.virtual_camera import VirtualCamera
 from runtime.wardrobe import Wardrobe, in_order
 from runtime.web_page import PHOTO_S, WebPage, pressed
 
@@ -72,6 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise InputError(f"{folder} holds no garments, only the mirror's own pictures")
         photos = stand_ins
         log.warning("%s holds no garments yet: %s is worn until one is added", folder, photos[0].stem)
+    virtual = VirtualCamera(options.virtual_camera) if options.virtual_camera else None
     bundle = bundles.choose(options.bundle, options.size)
     inputs = [*photos, *sources.files(options.source), *bundle.files()]
     check_apart(filter(None, (options.record, options.stats)), filter(None, (*inputs, options.mask)))
@@ -116,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             page = WebPage(
                 options.web, options.web_key, wardrobe, notices, options.guests, own, options.web_url
             )
-        mirror = Mirror(options, source, pipeline, wardrobe, window, page, lossless)
+        mirror = Mirror(options, source, pipeline, wardrobe, window, page, virtual, lossless)
         print(f"engine: {session.backend} ({session.reason})", file=sys.stderr)
         if page:
             print(f"page: {page.url}", file=sys.stderr, flush=True)
@@ -152,6 +154,7 @@ class Mirror:
         wardrobe: Wardrobe,
         window: screen.Window | None,
         page: WebPage | None,
+        virtual: VirtualCamera | None,
         lossless: bool,
     ) -> None:
         self._options = options
@@ -160,6 +163,7 @@ class Mirror:
         self._wardrobe = wardrobe
         self._window = window
         self._page = page
+        self._virtual = virtual
         self._lossless = lossless
         self._stats = Stats()
         self._recorder: Recorder | None = None
@@ -205,6 +209,8 @@ class Mirror:
                     self._window.close()
                 if self._page:
                     self._page.close()
+                if self._virtual:
+                    self._virtual.close()
                 for each, handler in handlers.items():
                     signal.signal(each, handler)
 
@@ -249,6 +255,13 @@ class Mirror:
         self._last = result
         if self._page:
             self._page.show(result, self._compare, self._stats.rate)
+        if self._virtual:
+            try:
+                self._virtual.show(result.image)
+            except InputError as error:
+                self._pipeline.notices.set("virtual camera", str(error))
+                self._virtual.close()
+                self._virtual = None
         if self._to_record is not None and self._recorder is None:
             self._start_recording(self._to_record)
             self._to_record = None

@@ -7,7 +7,7 @@ from pathlib import Path
 import engines
 from engines.program import InputError, Parser
 from engines.sizes import parse_size
-from runtime import bundles
+from runtime import bundles, virtual_camera
 from runtime.framing import MODES
 from runtime.view import TURNS, View, parse_aspect
 from runtime.web_address import Address, parse_address, parse_public
@@ -37,6 +37,7 @@ class Options:
     guests: bool
     realtime: bool
     record: Path | None
+    virtual_camera: Path | None
     frames: int | None
     stats: Path | None
 
@@ -108,6 +109,12 @@ def parse_args(argv: Sequence[str] | None, description: str | None = None) -> Op
     )
     parser.add_argument("--realtime", action="store_true", help="play files at their own pace")
     parser.add_argument("--record", type=Path, metavar="FILE", help="write a video")
+    parser.add_argument(
+        "--virtual-camera",
+        type=virtual_camera.device,
+        metavar="N",
+        help="also a camera of the system: number or path of a v4l2loopback device (Linux)",
+    )
     parser.add_argument("--frames", type=int, metavar="N", help="stop after so many frames")
     parser.add_argument("--stats", type=Path, metavar="FILE", help="write the measurements as JSON")
     args = parser.parse_args(argv)
@@ -136,5 +143,8 @@ def parse_args(argv: Sequence[str] | None, description: str | None = None) -> Op
             raise InputError(f"{flag} belongs to --web, which is missing")
     args.view = View(args.rotate, args.aspect)
     args.source = args.source if args.source is not None else args.camera or "0"
-    args.realtime = args.realtime or not args.headless or args.web is not None
+    if args.virtual_camera is not None and args.virtual_camera == virtual_camera.device(args.source):
+        raise InputError(f"{args.virtual_camera} cannot be the camera and the virtual camera")
+    shown = not args.headless or args.web is not None or args.virtual_camera is not None
+    args.realtime = args.realtime or shown
     return Options(**{field.name: getattr(args, field.name) for field in fields(Options)})

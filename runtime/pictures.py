@@ -88,7 +88,12 @@ def shrunk(picture: Pixels, side: int) -> Pixels:
 
 
 def fit_inside(picture: Pixels, width: int, height: int) -> Pixels:
-    """The picture, uint8 [H, W, 3], as large as fits, in the middle of black, uint8 [height, width, 3]."""
+    """The picture, uint8 [H, W, 3], as large as fits, in the middle of black, uint8 [height, width, 3].
+
+    One that is a pixel too large is cut, since scaling would blur it.
+    """
+    if picture.shape[0] - height in (0, 1) and picture.shape[1] - width in (0, 1):
+        return np.ascontiguousarray(picture[:height, :width])
     scale = min(width / picture.shape[1], height / picture.shape[0])
     columns, rows = max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale))
     smooth = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR

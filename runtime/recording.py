@@ -64,7 +64,7 @@ class Recorder:
             copies = max(0, round((at - self._started) * self._fps) + 1 - self._written)
         if free_bytes(self._target) < RESERVE_BYTES:
             raise InputError(f"{self.path} ends here: its disk has less than {RESERVE_BYTES >> 20} MB free")
-        latest = fitted(image, self._size)
+        latest = pictures.fit_inside(image, *self._size)
         before = latest if self._last is None or not self._live else self._last
         for k in range(copies):
             self._writer.write(latest if k == copies - 1 else before)
@@ -134,11 +134,3 @@ def free_bytes(file: Path) -> int:
         return shutil.disk_usage(file.parent).free
     except OSError:  # which `Recorder.finish` says
         return RESERVE_BYTES
-
-
-def fitted(image: Pixels, size: tuple[int, int]) -> Pixels:
-    """The image within (width, height), cut by a pixel where it nearly fits."""
-    width, height = size
-    if image.shape[1] - width in (0, 1) and image.shape[0] - height in (0, 1):
-        return np.ascontiguousarray(image[:height, :width])
-    return pictures.fit_inside(image, width, height)

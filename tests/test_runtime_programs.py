@@ -602,7 +602,7 @@ def mirror_without_a_camera(*arguments: object) -> mirror.Mirror:
     """What the main thread does with results, for those that a test gives it."""
     options = parse_args([str(part) for part in arguments])
     source, nothing = Source.__new__(Stills), None
-    return mirror.Mirror(options, source, nothing, nothing, None, None, lossless=True)  # type: ignore[arg-type]
+    return mirror.Mirror(options, source, nothing, nothing, None, None, None, True)  # type: ignore[arg-type]
 
 
 def test_every_recording_begun_is_kept(
