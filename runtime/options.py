@@ -143,8 +143,10 @@ def parse_args(argv: Sequence[str] | None, description: str | None = None) -> Op
             raise InputError(f"{flag} belongs to --web, which is missing")
     args.view = View(args.rotate, args.aspect)
     args.source = args.source if args.source is not None else args.camera or "0"
-    if args.virtual_camera is not None and args.virtual_camera == virtual_camera.device(args.source):
-        raise InputError(f"{args.virtual_camera} cannot be the camera and the virtual camera")
+    if args.virtual_camera is not None:
+        source = virtual_camera.device(args.source)
+        if source.resolve() == args.virtual_camera.resolve():  # links by name lead to devices
+            raise InputError(f"{args.virtual_camera} cannot be the camera and the virtual camera")
     shown = not args.headless or args.web is not None or args.virtual_camera is not None
     args.realtime = args.realtime or shown
     return Options(**{field.name: getattr(args, field.name) for field in fields(Options)})

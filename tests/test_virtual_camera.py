@@ -109,11 +109,13 @@ def test_what_is_no_such_device_is_told(device: str, message: str) -> None:
         mirror.main(["--source", "models/clip.mp4", "--headless", "--virtual-camera", device])
 
 
-def test_a_number_is_a_device() -> None:
+def test_a_number_is_a_device(tmp_path: Path) -> None:
     options = parse_args(["--camera", "0", "--virtual-camera", "9", "--headless"])
     assert options.virtual_camera == Path("/dev/video9")
     assert options.realtime, "others look on"
-    for camera in ("9", "/dev/video9"):
+    link = tmp_path / "by-name"
+    link.symlink_to("/dev/video9")
+    for camera in ("9", "/dev/video9", str(link)):
         with pytest.raises(InputError, match=r"^/dev/video9 cannot be the camera and the virtual camera$"):
             parse_args(["--camera", camera, "--virtual-camera", "9"])
 
