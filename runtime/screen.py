@@ -61,23 +61,23 @@ class Window:
     def key(self) -> str:
         """The key pressed since the last call, "q" once the window was closed, or ""."""
         code = cv2.waitKeyEx(1)
-        if self._shown and self._is_closed():
+        if self._is_closed():
             return "q"
         if code < 0:
             return ""
         code &= 0xFFFF  # above it, GTK has what is held down beside the key
-        return NAMED_KEYS.get(code) or (chr(code).lower() if code < 128 else "")
+        return NAMED_KEYS.get(code) or (chr(code).lower() if 0 < code < 128 else "")
 
     def close(self) -> None:
         """Close the window."""
         cv2.destroyAllWindows()
 
-    @staticmethod
-    def _is_closed() -> bool:
+    def _is_closed(self) -> bool:
         try:
-            return cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE) < 1
+            visible = cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE)
         except cv2.error:  # Qt's answer after its last window
             return True
+        return self._shown and visible < 1
 
 
 def mirrored(result: Result, compare: bool) -> Pixels:
