@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from scipy.spatial import cKDTree
 
 from rmgn.data.people.accessories import Accessories, accessory_surfaces, draw_accessories
-from rmgn.data.people.body import BODY_VERTICES, body_model, skin
+from rmgn.data.people.body import BODY_VERTICES, Body, body_model, skin
 from rmgn.data.people.camera import Camera
 from rmgn.data.people.cloth import constraints
 from rmgn.data.people.collar import make_collar
@@ -21,6 +22,8 @@ from rmgn.data.people.setting import draw_shape
 from rmgn.data.people.style import Style, draw_style
 from rmgn.data.people.wear import refine, settle, wearer
 from rmgn.data.people.worked import shop_camera
+
+Floats = npt.NDArray[np.floating]
 
 
 def test_zero_pose_leaves_the_body_alone() -> None:
@@ -96,14 +99,44 @@ def test_knees_bend_backwards() -> None:
             assert shin > thigh  # y leads backwards
 
 
-def test_settled_arms_are_outside_the_body() -> None:
+def winding_numbers(points: Floats, corners: Floats) -> Floats:
+    """How often a surface of triangles [T, 3, 3] goes around each point [N, 3]: its solid angle by 4 pi
+    (van Oosterom and Strackee)."""
+    a, b, c = np.moveaxis(corners[None] - points[:, None, None], 2, 0)
+    la, lb, lc = (np.linalg.norm(side, axis=-1) for side in (a, b, c))
+    volume = (a * np.cross(b, c)).sum(-1)
+    rest = la * lb * lc + (a * b).sum(-1) * lc + (b * c).sum(-1) * la + (c * a).sum(-1) * lb
+    return np.asarray(np.arctan2(volume, rest).sum(axis=1) / (2 * np.pi))
+
+
+def test_settled_hands_are_outside_the_trunk() -> None:
+    """Of poses that are drawn, and of hands that were put into the belly."""
     model = body_model()
+    trunk = model.bone_weight("spine", "root", "pelvis", "breast", "upperleg")[:BODY_VERTICES] > 0.6
+    triangles = model.triangles[trunk[model.triangles].all(axis=1)]
+    hands = model.bone_weight("wrist", "finger")[:BODY_VERTICES] > 0.6
+
+    def deepest(body: Body, pose: Pose) -> float:
+        posed = skin(body.vertices, model.weights, transforms(model, body.heads, pose))
+        return float(winding_numbers(posed[:BODY_VERTICES][hands][::7], posed[triangles]).max())
+
     settled = 0
     for seed in range(6):
         rng = np.random.default_rng(seed)
         body = model.rest(draw_shape(rng))
-        settled += settle(model, body, draw_pose(rng)) is not None
+        pose = settle(model, body, draw_pose(rng))
+        if pose is not None:
+            settled += 1
+            assert deepest(body, pose) < 0.5, seed
     assert settled >= 5
+
+    body = model.rest({})
+    left, right = (Arm((0.3, 0.0, -1), (-0.9, -0.35, -0.2)) for _ in range(2))
+    into = Pose("inside", left, right)
+    assert deepest(body, into) > 0.5
+    out = settle(model, body, into)
+    assert out is not None
+    assert deepest(body, out) < 0.5
 
 
 @pytest.mark.parametrize(
