@@ -127,15 +127,14 @@ def _verify(bundle: Bundle, library: str, watch: Watch) -> None:
 @contextlib.contextmanager
 def _both_or_neither(bundle: Bundle, library: str) -> Iterator[None]:
     """Where the block does not get to its end, both plans are as they were: one alone is of no use."""
-    plans = [tensorrt_engine.plan_path(bundle, graph, library) for graph in GRAPHS]
-    files = [*plans, *(plan.with_suffix(".json") for plan in plans)]
+    pairs = [tensorrt_engine.plan_files(bundle, graph, library) for graph in GRAPHS]
     with tempfile.TemporaryDirectory() as folder:
-        kept = {path: shutil.copy(path, folder) for path in files if path.is_file()}
+        kept = {path: shutil.copy(path, folder) for pair in pairs for path in pair if path.is_file()}
         try:
             yield
         except BaseException:
             _remove(bundle, library)
-            if all(plan in kept for plan in plans):
+            if all(plan in kept for plan, _ in pairs):
                 for path, copy in kept.items():
                     write_whole(path, Path(copy).read_bytes())
             raise

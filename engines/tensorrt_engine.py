@@ -61,6 +61,12 @@ def plan_path(bundle: Bundle, graph: str, library: str) -> Path:
     return bundle.folder / "plans" / f"{graph}.{library}.plan"
 
 
+def plan_files(bundle: Bundle, graph: str, library: str) -> tuple[Path, Path]:
+    """A plan and its manifest."""
+    path = plan_path(bundle, graph, library)
+    return path, path.with_suffix(".json")
+
+
 def build_plan(
     bundle: Bundle,
     graph: str,
@@ -183,7 +189,7 @@ def open_plan(bundle: Bundle, graph: str, library: str) -> Engine:
 
 def remove_plan(bundle: Bundle, graph: str, library: str) -> None:
     """Delete a plan and its manifest."""
-    for path in (plan_path(bundle, graph, library), plan_path(bundle, graph, library).with_suffix(".json")):
+    for path in plan_files(bundle, graph, library):
         path.unlink(missing_ok=True)
 
 

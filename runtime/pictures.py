@@ -103,6 +103,11 @@ def fit_inside(picture: Pixels, width: int, height: int) -> Pixels:
     return np.asarray(cv2.copyMakeBorder(scaled, *bars, cv2.BORDER_CONSTANT), np.uint8)
 
 
+def even_size(picture: Pixels) -> tuple[int, int]:
+    """Width and height of a picture without its odd column and row, at least 2: what video formats take."""
+    return max(2, picture.shape[1] // 2 * 2), max(2, picture.shape[0] // 2 * 2)
+
+
 def on_white(picture: Pixels) -> Pixels:
     """The picture without its transparency, laid on white; uint8 [H, W, 3]."""
     if picture.shape[2] == 3:

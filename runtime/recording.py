@@ -50,8 +50,7 @@ class Recorder:
         at = time.monotonic() if at is None else at
         if self._writer is None:
             self._started = at
-            # Video codecs want even sides.
-            self._size = (max(2, image.shape[1] // 2 * 2), max(2, image.shape[0] // 2 * 2))
+            self._size = pictures.even_size(image)
             codec = cv2.VideoWriter.fourcc(*CODECS[self.path.suffix.lower()])
             self._writer = cv2.VideoWriter(str(self._whole), codec, self._fps, self._size)
             if not self._writer.isOpened():

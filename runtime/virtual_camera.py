@@ -45,7 +45,7 @@ class VirtualCamera:
             load = f"sudo modprobe v4l2loopback video_nr={number if number.isdigit() else 9} exclusive_caps=1"
             raise InputError(f"there is no {path}; {load}")
         self.path = path
-        self._size = (0, 0)
+        self._size: tuple[int, int] | None = None  # that of the first picture, or the device's own
         try:
             self._file = os.open(path, os.O_RDWR)
         except OSError as error:
@@ -60,8 +60,8 @@ class VirtualCamera:
     def show(self, image: Pixels) -> None:
         """Show a picture, uint8 [H, W, 3] BGR. Raises InputError where the device does not take it."""
         try:
-            if self._size == (0, 0):
-                self._size = self._accepted(max(2, image.shape[1] // 2 * 2), max(2, image.shape[0] // 2 * 2))
+            if self._size is None:
+                self._size = self._accepted(*pictures.even_size(image))
             fitted = pictures.fit_inside(image, *self._size)
             os.write(self._file, cv2.cvtColor(fitted, cv2.COLOR_BGR2YUV_I420).data)
         except OSError as error:

@@ -471,9 +471,7 @@ def test_the_window_and_its_keys(
     """Next garment, compare and back, screenshot, record and stop, quit."""
     shop = tmp_path / "shop"
     shop.mkdir()
-    photo = pictures.read(files / "shirt.png")
-    for name, colour in (("1red", (40, 40, 200)), ("2green", (40, 200, 40))):
-        pictures.write(shop / f"{name}.png", np.where(photo == 250, photo, np.array(colour, np.uint8)))
+    clips.write_shop(shop, files / "shirt.png")
     here = tmp_path / "here"
     here.mkdir()
     monkeypatch.chdir(here)
