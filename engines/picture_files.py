@@ -2,6 +2,11 @@
 
 import logging
 from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 # Pictures all the same, but not for every version of OpenCV.
@@ -9,6 +14,18 @@ OTHERS = frozenset({".avif", ".dng", ".gif", ".heic", ".heif", ".jxl", ".svg"})
 NAMED = 5  # of the files left out
 
 log = logging.getLogger(__name__)
+
+
+def decoded(path: Path, flags: int = cv2.IMREAD_UNCHANGED) -> NDArray[Any] | None:
+    """A picture as OpenCV decodes it by its flags, by default as stored; None where it is missing or none.
+
+    On Windows `cv2.imread` finds no file with other letters than ASCII's in its path.
+    """
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError:
+        return None
+    return cv2.imdecode(data, flags) if data.size else None
 
 
 def listing(folder: Path) -> list[Path]:

@@ -56,7 +56,7 @@ def shipped_samples(height: int, width: int, count: int) -> list[Sample]:
         if not got:
             raise EngineError(f"{SHIPPED / 'clip.mp4'} is damaged: frame {index} cannot be read")
         garment = garments[len(samples) % len(garments)]
-        with_mask = cv2.imread(str(garment), cv2.IMREAD_UNCHANGED)
+        with_mask = picture_files.decoded(garment)
         if with_mask is None:
             raise EngineError(f"{garment} is damaged: it cannot be read")
         mask = _scaled(with_mask[..., 3], height, width)

@@ -160,7 +160,11 @@ class FaceFinder:
     everywhere, for somebody who came nearer."""
 
     def __init__(self) -> None:
-        self._cascade = cv2.CascadeClassifier(str(Path(haarcascades) / "haarcascade_frontalface_default.xml"))
+        # Read here, since on Windows OpenCV finds no file in a folder of a name like Jürgen.
+        trained = Path(haarcascades, "haarcascade_frontalface_default.xml").read_text(encoding="utf-8")
+        storage = cv2.FileStorage(trained, cv2.FILE_STORAGE_READ | cv2.FILE_STORAGE_MEMORY)
+        self._cascade = cv2.CascadeClassifier()
+        self._cascade.read(storage.getFirstTopLevelNode())
         self._last: Crop | None = None
         self._looks = 0
 

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from engines.bundle import sha256
+from engines.picture_files import decoded
 from engines.program import InputError, Parser, run
 from engines.whole_file import check_writable, write_whole
 from rmgn.data import read
@@ -111,7 +112,7 @@ def check_pictures(folder: Path) -> Iterator[str]:
                 yield f"{number}: no {path.parent.name}"
         if points.is_file():
             yield from _points_problems(points)
-        if parts.is_file() and cv2.imread(str(parts), cv2.IMREAD_UNCHANGED) is None:
+        if parts.is_file() and decoded(parts) is None:
             yield f"{number}: unreadable bodyparts"
         for side in "ab":
             stem = f"{number}_{side}"
@@ -139,11 +140,11 @@ def picture_numbers(folder: Path) -> list[str]:
 
 
 def _picture_problems(folder: Path, stem: str) -> Iterator[str]:
-    person = cv2.imread(str(folder / "person" / f"{stem}.jpg"))
-    mask = cv2.imread(str(folder / "garment_mask" / f"{stem}.png"), cv2.IMREAD_UNCHANGED)
-    parse = cv2.imread(str(folder / "parse" / f"{stem}.png"), cv2.IMREAD_UNCHANGED)
-    garment = cv2.imread(str(folder / "garment" / f"{stem}.jpg"))
-    depth = cv2.imread(str(folder / "depth" / f"{stem}.png"), cv2.IMREAD_UNCHANGED)
+    person = decoded(folder / "person" / f"{stem}.jpg")
+    mask = decoded(folder / "garment_mask" / f"{stem}.png")
+    parse = decoded(folder / "parse" / f"{stem}.png")
+    garment = decoded(folder / "garment" / f"{stem}.jpg")
+    depth = decoded(folder / "depth" / f"{stem}.png")
     if person is None or mask is None or parse is None or garment is None or depth is None:
         yield f"{stem}: unreadable picture"
         return
@@ -184,7 +185,7 @@ def checksum_problems(folder: Path, file: Path) -> Iterator[str]:
     """How a folder of layers differs from the checksums in a file; `ValueError` if that holds others."""
     wanted = {}
     try:
-        lines = file.read_text().splitlines()
+        lines = file.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise InputError(f"cannot read the checksums {file}: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -183,7 +183,7 @@ def make_clip(order: ClipOrder, workers: int = 1, progress: bool = True) -> dict
 
 def _read_note(note: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(note.read_text()))
+        return dict(json.loads(note.read_text(encoding="utf-8")))
     except ValueError as error:
         raise ValueError(
             f"{note} is damaged ({error}): delete it, and the same command writes it anew"

@@ -26,6 +26,7 @@ import cv2
 import numpy as np
 from scipy import stats
 
+from engines import picture_files
 from engines.program import InputError, Parser, run
 from rmgn.gallery import write_picture, write_text
 from rmgn.kept import INPUTS
@@ -99,7 +100,7 @@ def write_study(
                 }
                 question = {"id": name}
                 for part, file in files.items():
-                    picture = cv2.imread(str(file), cv2.IMREAD_COLOR)
+                    picture = picture_files.decoded(file, cv2.IMREAD_COLOR)
                     if picture is None:
                         raise StudyError(f"{file} is missing or no picture")
                     digest.update(picture.tobytes())

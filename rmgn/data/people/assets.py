@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
+from engines.picture_files import decoded
 from rmgn.data.people.mesh import Floats, Ints
 
 F32 = npt.NDArray[np.float32]
@@ -51,7 +52,7 @@ class Proxy:
 def _read_obj(path: Path) -> tuple[int, Ints, Floats]:
     """Vertex count, triangles and their corners' texture coordinates."""
     count, uv, faces, corners = 0, [], [], []
-    for line in path.read_text(errors="ignore").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="ignore").splitlines():
         words = line.split()
         if not words:
             continue
@@ -75,7 +76,7 @@ def read_proxy(path: Path) -> Proxy:
     base, share, offset = [], [], []
     scales: dict[int, tuple[int, int, float]] = {}
     obj, section = "", ""
-    for line in path.read_text(errors="ignore").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="ignore").splitlines():
         words = line.split("#")[0].split()
         if not words:
             continue
@@ -100,7 +101,7 @@ def read_proxy(path: Path) -> Proxy:
 
 def read_texture(path: Path) -> F32:
     """RGBA float32 [h, w, 4], colours linear, opacity 1 where the file has none."""
-    picture = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    picture = decoded(path)
     if picture is None:
         raise ValueError(f"cannot read texture {path}")
     if picture.ndim == 2:

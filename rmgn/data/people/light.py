@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.random import Generator
 
+from engines.picture_files import decoded
 from rmgn.data.people.mesh import Floats
 
 LIGHTS = 72
@@ -27,7 +28,7 @@ class Lights:
 def read_surroundings(path: Path) -> npt.NDArray[np.float32]:
     """An equirectangular EXR or HDR picture as linear RGB float32 [H, W, 3]; up is the first row."""
     os.environ.setdefault("OPENCV_IO_ENABLE_OPENEXR", "1")
-    picture = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    picture = decoded(path)
     if picture is None:
         raise ValueError(
             f"cannot read surroundings {path}: expected an OpenEXR or Radiance picture. OpenCV can be built "
