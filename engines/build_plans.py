@@ -6,6 +6,7 @@ python -m engines.build_plans bundles/rmgn --compute-capability 8.6,8.9    # Ten
 
 import argparse
 import contextlib
+import itertools
 import logging
 import re
 import shutil
@@ -54,8 +55,8 @@ def build_plans(
 ) -> tuple[list[str], list[str]]:
     """Build both graphs with every library that is installed; returns (what was built, what was not and why).
 
-    Where their GPU is here, plans that do not compute the bundle's reference are removed again; others are
-    checked when they are opened.
+    Where their GPU is here, plans that do not compute the bundle's reference are no success; others are
+    checked when they are opened. What fails leaves the plans of before.
     targets: compute capabilities of a TensorRT-RTX plan, which then is the only one, and has to succeed.
     Raises EngineError where it does not.
     """
@@ -65,22 +66,16 @@ def build_plans(
             with _both_or_neither(bundle, library):
                 for graph in GRAPHS:
                     _build(bundle, graph, library, targets, watch)
+                checked = _runs_here(bundle, library)
+                if checked:
+                    _verify(bundle, library, watch)
         except EngineError as error:
             if targets:  # asked for by name
                 raise
-            failed.append(f"{library}: no engine for {graph}: {error}")
+            failed.append(f"{library}: no engine: {error}")
             continue
-        checked = ", not run here"
-        if _runs_here(bundle, library):
-            try:
-                _verify(bundle, library, watch)
-            except EngineError as error:
-                if targets:
-                    raise EngineError(f"{library}: both plans removed: {error}") from error
-                failed.append(f"{library}: both plans removed: {error}")
-                continue
-            checked = ", computes the reference"
-        built += [_described(bundle, graph, library) + checked for graph in GRAPHS]
+        end = ", computes the reference" if checked else ", not run here"
+        built += [_described(bundle, graph, library) + end for graph in GRAPHS]
     return built, failed
 
 
@@ -92,8 +87,11 @@ def _build(
     watch: Watch,
     fuse: bool = True,
 ) -> None:
-    with watch(f"{library}: {graph}") as progress:
-        tensorrt_engine.build_plan(bundle, graph, library, targets, progress, fuse)
+    try:
+        with watch(f"{library}: {graph}") as progress:
+            tensorrt_engine.build_plan(bundle, graph, library, targets, progress, fuse)
+    except EngineError as error:
+        raise EngineError(f"{graph}: {error}") from error
 
 
 def _runs_here(bundle: Bundle, library: str) -> bool:
@@ -106,22 +104,18 @@ def _runs_here(bundle: Bundle, library: str) -> bool:
 
 
 def _verify(bundle: Bundle, library: str, watch: Watch) -> None:
-    """Raise EngineError, and remove the plans, unless they compute the bundle's reference.
+    """Raise EngineError unless the plans compute the bundle's reference.
 
     A plan with the project's kernels has a second chance without them.
     """
     try:
-        try:
-            _run_reference(bundle, library)
-        except EngineError as error:
-            if not tensorrt_engine.read_manifest(bundle, "tryon", library).fused:
-                raise
-            log.warning("with the project's kernels: %s; so they are left out", error)
-            _build(bundle, "tryon", library, None, watch, fuse=False)
-            _run_reference(bundle, library)
-    except EngineError:
-        _remove(bundle, library)
-        raise
+        _run_reference(bundle, library)
+    except EngineError as error:
+        if not tensorrt_engine.read_manifest(bundle, "tryon", library).fused:
+            raise
+        log.warning("with the project's kernels: %s; so they are left out", error)
+        _build(bundle, "tryon", library, None, watch, fuse=False)
+        _run_reference(bundle, library)
 
 
 @contextlib.contextmanager
@@ -133,16 +127,14 @@ def _both_or_neither(bundle: Bundle, library: str) -> Iterator[None]:
         try:
             yield
         except BaseException:
-            _remove(bundle, library)
+            for path in itertools.chain(*pairs):
+                path.unlink(missing_ok=True)
             if all(plan in kept for plan, _ in pairs):
                 for path, copy in kept.items():
                     write_whole(path, Path(copy).read_bytes())
+            with contextlib.suppress(OSError):  # there are others
+                pairs[0][0].parent.rmdir()
             raise
-
-
-def _remove(bundle: Bundle, library: str) -> None:
-    for graph in GRAPHS:
-        tensorrt_engine.remove_plan(bundle, graph, library)
 
 
 def _run_reference(bundle: Bundle, library: str) -> None:

@@ -187,12 +187,6 @@ def open_plan(bundle: Bundle, graph: str, library: str) -> Engine:
         raise
 
 
-def remove_plan(bundle: Bundle, graph: str, library: str) -> None:
-    """Delete a plan and its manifest."""
-    for path in plan_files(bundle, graph, library):
-        path.unlink(missing_ok=True)
-
-
 def check_device(bundle: Bundle, graph: str, library: str, here: tuple[int, int]) -> None:
     """Raise EngineError unless the plan belongs to this bundle and library, is whole, and is for this GPU."""
     manifest = read_manifest(bundle, graph, library)
@@ -231,7 +225,7 @@ def _build(
     command = [sys.executable, "-m", "engines.tensorrt_build", library, str(onnx), str(plan)]
     command += ["--fused"] * fused + [targets] * bool(targets)
     failure = ""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8", errors="replace") as child:
         assert child.stdout is not None
         try:
             for line in child.stdout:
