@@ -1,16 +1,18 @@
 """How every program ends: what the user can mend is one sentence on stderr, and the exit code says which end.
 
 0: done. 1: done, and what was compared or checked is not as it should be. 2: something given cannot be used.
-130: interrupted.
+130: interrupted, by Ctrl-C or SIGTERM.
 """
 
 import argparse
 import functools
+import io
 import logging
 import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -63,10 +65,15 @@ def run(
     """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # a service may have closed them
-            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - for as long as it lives
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - for as long as it lives
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file or pipe on Windows takes 256 kinds of characters
+        sys.stdout.reconfigure(errors="replace")
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     if signal.getsignal(signal.SIGINT) is end_at_once:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    here = threading.current_thread() is threading.main_thread()  # which alone may choose
+    if here and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # that would leave what is half-written
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return program(argv) or 0
     except KeyboardInterrupt as error:  # its text, if any, says how to go on

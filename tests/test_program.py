@@ -62,6 +62,41 @@ def ended(error: BaseException) -> Callable[[Sequence[str] | None], None]:
     return program
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows ends a process at once")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_program_told_to_end_leaves_nothing_half_written(tmp_path: Path, number: signal.Signals) -> None:
+    code = f"""
+import pathlib, sys, tempfile, time
+from engines.program import run
+
+def program(argv):
+    with tempfile.TemporaryDirectory(dir={str(tmp_path)!r}) as folder:
+        pathlib.Path(folder, "half").touch()
+        print("ready", flush=True)
+        time.sleep(60)
+
+sys.exit(run(program))
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == "ready\n"
+        running.send_signal(number)
+        assert running.communicate(timeout=60)[1] == "interrupted\n"
+    assert running.returncode == 130
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_file_of_few_characters_cannot_hold_is_replaced() -> None:
+    """As on Windows, where what a program prints goes into a file, and for names of files in no encoding."""
+    program = "lambda _: print('SSIM \\u2191 \\udce9 0.8')"
+    code = f"import sys; from engines.program import run; sys.exit(run({program}))"
+    env = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=True)
+    assert done.stdout.split() == [b"SSIM", b"?", b"?", b"0.8"]
+
+
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
