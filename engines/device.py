@@ -6,6 +6,7 @@ which TensorRT shares. It is made when the device first becomes current, so aski
 takes no GPU memory. Whoever waits for an event sleeps: the mirror needs its cores.
 """
 
+import atexit
 import contextlib
 import ctypes
 import functools
@@ -135,7 +136,9 @@ def _pycuda_context() -> Any:
     """
     import pycuda.driver as cuda
 
-    return cuda.Device(0).retain_primary_context()
+    context = cuda.Device(0).retain_primary_context()
+    atexit.register(context.detach)  # its destructor would call what is for other contexts, and complain
+    return context
 
 
 class PyCudaDevice(Device):
@@ -167,7 +170,10 @@ class PyCudaDevice(Device):
             raise EngineError(f"the GPU failed: {error}") from error
 
     def allocate(self, size: int) -> int:
-        memory = self._cuda.mem_alloc(size)
+        try:
+            memory = self._cuda.mem_alloc(size)
+        except self._cuda.MemoryError as error:
+            raise EngineError(str(error)) from error
         self._allocated[int(memory)] = memory
         return int(memory)
 
