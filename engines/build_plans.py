@@ -6,7 +6,6 @@ python -m engines.build_plans bundles/rmgn --compute-capability 8.6,8.9    # Ten
 
 import argparse
 import contextlib
-import itertools
 import logging
 import re
 import shutil
@@ -121,19 +120,20 @@ def _verify(bundle: Bundle, library: str, watch: Watch) -> None:
 @contextlib.contextmanager
 def _both_or_neither(bundle: Bundle, library: str) -> Iterator[None]:
     """Where the block does not get to its end, both plans are as they were: one alone is of no use."""
-    pairs = [tensorrt_engine.plan_files(bundle, graph, library) for graph in GRAPHS]
+    plans = [tensorrt_engine.plan_path(bundle, graph, library) for graph in GRAPHS]
+    files = [file for plan in plans for file in tensorrt_engine.plan_files(plan)]
     with tempfile.TemporaryDirectory() as folder:
-        kept = {path: shutil.copy(path, folder) for pair in pairs for path in pair if path.is_file()}
+        kept = {path: shutil.copy(path, folder) for path in files if path.is_file()}
         try:
             yield
         except BaseException:
-            for path in itertools.chain(*pairs):
+            for path in files:
                 path.unlink(missing_ok=True)
-            if all(plan in kept for plan, _ in pairs):
+            if all(plan in kept for plan in plans):
                 for path, copy in kept.items():
                     write_whole(path, Path(copy).read_bytes())
             with contextlib.suppress(OSError):  # there are others
-                pairs[0][0].parent.rmdir()
+                plans[0].parent.rmdir()
             raise
 
 
@@ -184,7 +184,7 @@ def command(argv: Sequence[str] | None) -> None:
     built, failed = build_plans(bundle, args.compute_capability, _bar)
     for line in built:
         print(line)
-    if not any(_whole(bundle, library) for library in tensorrt_engine.installed()):
+    if not built:
         raise EngineError("; ".join(failed))
     for line in failed:
         print(line, file=sys.stderr)
@@ -192,16 +192,6 @@ def command(argv: Sequence[str] | None) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     return run(command, argv)
-
-
-def _whole(bundle: Bundle, library: str) -> bool:
-    """Whether both graphs have a plan that fits; the mirror needs both."""
-    try:
-        for graph in GRAPHS:
-            tensorrt_engine.read_manifest(bundle, graph, library)
-    except EngineError:
-        return False
-    return True
 
 
 if __name__ == "__main__":

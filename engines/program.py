@@ -66,7 +66,8 @@ def run(
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # a service may have closed them
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - for as long as it lives
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a file or pipe on Windows takes 256 kinds of characters
+    # A file or pipe on Windows takes 256 kinds of characters.
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="replace")
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     if signal.getsignal(signal.SIGINT) is end_at_once:

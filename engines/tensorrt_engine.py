@@ -61,10 +61,9 @@ def plan_path(bundle: Bundle, graph: str, library: str) -> Path:
     return bundle.folder / "plans" / f"{graph}.{library}.plan"
 
 
-def plan_files(bundle: Bundle, graph: str, library: str) -> tuple[Path, Path]:
-    """A plan and its manifest."""
-    path = plan_path(bundle, graph, library)
-    return path, path.with_suffix(".json")
+def plan_files(plan: Path) -> tuple[Path, Path, Path]:
+    """A plan, its manifest, and what TensorRT-RTX compiled of it for the GPU here."""
+    return plan, plan.with_suffix(".json"), plan.with_suffix(".cache")
 
 
 def build_plan(

@@ -13,6 +13,7 @@ import importlib
 import itertools
 import json
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -296,6 +297,8 @@ def command(argv: Sequence[str] | None) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """End as `engines.program` does, which this package does not import: it has no need of the others."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         return command(argv)
     except (UsageError, OSError) as error:

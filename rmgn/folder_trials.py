@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Subset
 from rmgn.data.datasets import SIZE, FolderDataset, recognise
 from rmgn.data.layout import Entry
 from rmgn.data.sample import Sample, collate
+from rmgn.data.workers import begin_worker
 from rmgn.trials import DataError, Question, Setting, Trial, span
 
 
@@ -60,7 +61,7 @@ class FolderTrials:
     def __iter__(self) -> Iterator[Trial]:
         for setting, part in self._parts.items():
             loader: DataLoader[Sample] = DataLoader(
-                part, self._batch, num_workers=self._workers, collate_fn=collate
+                part, self._batch, num_workers=self._workers, collate_fn=collate, worker_init_fn=begin_worker
             )
             asked = iter(self.questions[setting])
             sample: Sample

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from rmgn.data.dress import dress
 from rmgn.data.generated import GeneratedPeople
+from rmgn.data.workers import begin_worker
 from rmgn.trials import DataError, Groups, Question, Setting, Trial, join, span
 
 
@@ -57,7 +58,10 @@ class GeneratedTrials:
 
     def __iter__(self) -> Iterator[Trial]:
         loader: DataLoader[_Person] = DataLoader(
-            Subset(self._people, self._range), batch_size=None, num_workers=self._workers
+            Subset(self._people, self._range),
+            batch_size=None,
+            num_workers=self._workers,
+            worker_init_fn=begin_worker,
         )
         waiting: dict[Setting, list[Trial]] = {setting: [] for setting in self.questions}
 

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import math
 import os
+import signal
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -57,6 +58,8 @@ class Trainer:
     ) -> None:
         self.accelerator = Accelerator(mixed_precision=config.precision, cpu=not has_accelerator())
         check_processes(self.accelerator.num_processes)
+        if self.accelerator.num_processes > 1:  # one that waits for others hears Python's handlers too late
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
         samples_an_epoch = (len(source) - config.held_out) * source.per_item
         self.config = config = config.in_steps(samples_an_epoch, self.accelerator.num_processes)
         self.source, self.out = source, out

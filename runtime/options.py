@@ -1,5 +1,6 @@
 """The mirror's command line."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -144,8 +145,8 @@ def parse_args(argv: Sequence[str] | None, description: str | None = None) -> Op
     args.view = View(args.rotate, args.aspect)
     args.source = args.source if args.source is not None else args.camera or "0"
     if args.virtual_camera is not None:
-        source = virtual_camera.device(args.source)
-        if source.resolve() == args.virtual_camera.resolve():  # links by name lead to devices
+        devices = virtual_camera.device(args.source), args.virtual_camera
+        if len({os.path.realpath(path) for path in devices}) == 1:  # links by name lead to devices
             raise InputError(f"{args.virtual_camera} cannot be the camera and the virtual camera")
     shown = not args.headless or args.web is not None or args.virtual_camera is not None
     args.realtime = args.realtime or shown

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import subprocess
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -26,6 +27,15 @@ FACE = cv2.FONT_HERSHEY_SIMPLEX
 WHITE, RED = (255, 255, 255), (60, 60, 255)
 
 
+def _try_window() -> None:
+    """Raise InputError where a toolkit would end the process, as Qt does without a display that answers."""
+    attempt = [sys.executable, "-c", "import cv2; cv2.namedWindow('')"]
+    done = subprocess.run(attempt, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode < 0:  # by a signal; what is an error in Python is told by this process's own attempt
+        said = done.stderr.strip().partition("\n")[0]
+        raise InputError(f"no window can be opened ({said}); use --headless")
+
+
 class Window:
     """The mirror's window; used by the main thread, as every toolkit wants."""
 
@@ -34,6 +44,7 @@ class Window:
         displays = ("DISPLAY", "WAYLAND_DISPLAY")
         if sys.platform.startswith("linux") and not any(os.environ.get(name) for name in displays):
             raise InputError("there is no screen to open a window on; use --headless")
+        _try_window()
         try:
             # Some toolkits distort a picture, and some repeat pixels, so `show` scales it.
             cv2.namedWindow(TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_FREERATIO | cv2.WINDOW_GUI_NORMAL)

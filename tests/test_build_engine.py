@@ -334,9 +334,20 @@ def test_half_an_engine_is_a_failure(
     monkeypatch.setattr(tensorrt_engine, "_import", lambda _: types.SimpleNamespace(__version__="1"))
     monkeypatch.setattr(tensorrt_engine, "_build", build)
     assert build_plans.main([str(folder)]) == 2
-    said = capsys.readouterr()
     assert not (folder / "plans").exists()
-    assert "no engine: tryon: too little memory" in said.err
+    assert "error: tensorrt_rtx: no engine: tryon: too little memory" in capsys.readouterr().err
+
+    bundle = engines.load_bundle(folder)
+    (folder / "plans").mkdir()
+    older = [
+        file
+        for graph in build_plans.GRAPHS
+        for file in tensorrt_engine.plan_files(tensorrt_engine.plan_path(bundle, graph, tensorrt_engine.RTX))
+    ]
+    for file in older:
+        file.write_text(file.name)
+    assert build_plans.main([str(folder)]) == 2, "nothing was built"
+    assert {file: file.read_text() for file in (folder / "plans").iterdir()} == {f: f.name for f in older}
 
 
 def test_parity_counts_what_it_says() -> None:

@@ -88,6 +88,39 @@ sys.exit(run(program))
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.skipif(os.name == "nt", reason="signals to groups are POSIX's")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_workers_of_a_program_told_to_end_say_nothing(number: signal.Signals) -> None:
+    """A DataLoader's, where the whole group is told, as a terminal, `timeout` and schedulers do."""
+    code = """
+import sys, time
+from torch.utils.data import DataLoader
+from engines.program import run
+from rmgn.data.workers import begin_worker
+
+class Slow(list):
+    def __getitem__(self, index):
+        time.sleep(0.05)
+        return index
+
+def program(argv):
+    for number in DataLoader(Slow(range(10000)), batch_size=None, num_workers=2, worker_init_fn=begin_worker):
+        if number == 4:
+            print("ready", flush=True)
+
+sys.exit(run(program))
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    ) as running:  # fmt: skip
+        assert running.stdout is not None
+        assert running.stdout.readline() == "ready\n"
+        os.killpg(running.pid, number)
+        assert running.communicate(timeout=60)[1] == "interrupted\n"
+    assert running.returncode == 130
+
+
 def test_what_a_file_of_few_characters_cannot_hold_is_replaced() -> None:
     """As on Windows, where what a program prints goes into a file, and for names of files in no encoding."""
     program = "lambda _: print('SSIM \\u2191 \\udce9 0.8')"

@@ -118,6 +118,9 @@ def test_a_number_is_a_device(tmp_path: Path) -> None:
     for camera in ("9", "/dev/video9", str(link)):
         with pytest.raises(InputError, match=r"^/dev/video9 cannot be the camera and the virtual camera$"):
             parse_args(["--camera", camera, "--virtual-camera", "9"])
+    circle = tmp_path / "circle"
+    circle.symlink_to(circle)
+    assert parse_args(["--source", str(circle), "--virtual-camera", "9", "--headless"])
 
 
 @pytest.mark.usefixtures("loopback")

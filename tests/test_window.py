@@ -206,9 +206,21 @@ def test_an_enlarged_view_is_smooth() -> None:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere a session has a screen")
-def test_without_a_screen_it_says_what_to_do() -> None:
-    nowhere = {name: value for name, value in os.environ.items() if not name.endswith("DISPLAY")}
+@pytest.mark.parametrize(
+    ("display", "said"),
+    [
+        ({}, "there is no screen to open a window on; use --headless"),
+        pytest.param(
+            {"DISPLAY": ":7777"},
+            "no window can be opened (qt.qpa.xcb: could not connect to display :7777); use --headless",
+            marks=pytest.mark.skipif(WINDOWLESS, reason="this OpenCV opens no windows"),
+        ),
+    ],
+)
+def test_without_a_screen_it_says_what_to_do(display: dict[str, str], said: str) -> None:
+    others = {name: value for name, value in os.environ.items() if not name.endswith("DISPLAY")}
     command = [sys.executable, "-m", "runtime.mirror", "--camera", "99"]
-    done = subprocess.run(command, cwd=ROOT, env=nowhere, capture_output=True, text=True, timeout=PATIENCE_S)
-    assert done.returncode == 2
-    assert done.stderr == "error: there is no screen to open a window on; use --headless\n"
+    done = subprocess.run(
+        command, cwd=ROOT, env={**others, **display}, capture_output=True, text=True, timeout=PATIENCE_S
+    )
+    assert (done.returncode, done.stderr) == (2, f"error: {said}\n")

@@ -35,7 +35,7 @@ from rmgn.data.generate import read_manifest
 from rmgn.data.generated import Batch, GeneratedPeople
 from rmgn.data.people.assets import announce
 from rmgn.data.people.assets import assets as known_assets
-from rmgn.data.workers import one_thread
+from rmgn.data.workers import begin_worker
 
 SETTINGS = "dressed.json"
 
@@ -196,7 +196,7 @@ def dress_ahead(
         write_whole(note, json.dumps(asdict(settings), indent=1).encode())
     todo = [number for number in range(len(settings)) if not path(out, number).is_file()]
     dresser = _Dresser(people, settings, out, todo)
-    loader = DataLoader(dresser, batch_size=None, num_workers=workers, worker_init_fn=one_thread)
+    loader = DataLoader(dresser, batch_size=None, num_workers=workers, worker_init_fn=begin_worker)
     for _ in tqdm(loader, initial=len(settings) - len(todo), total=len(settings), unit="sample"):
         pass
     return settings

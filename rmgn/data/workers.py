@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 import cv2
 import torch
 
+from rmgn.stop_request import SIGNALS
+
 T = TypeVar("T")
 
 
@@ -67,10 +69,17 @@ def _deaf() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def one_thread(worker: int = 0) -> None:  # noqa: ARG001 - the number that a DataLoader gives
+def one_thread() -> None:
     """Leave the other cores to this process's neighbours: PyTorch and OpenCV would each take all of them."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
+
+
+def begin_worker(worker: int) -> None:  # noqa: ARG001 - the number that a DataLoader gives
+    """Begin a DataLoader's worker: one thread, deaf to signals to its whole group, as its parent ends it."""
+    one_thread()
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _start() -> None:
