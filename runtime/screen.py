@@ -29,7 +29,7 @@ WHITE, RED = (255, 255, 255), (60, 60, 255)
 
 def _try_window() -> None:
     """Raise InputError where a toolkit would end the process, as Qt does without a display that answers."""
-    attempt = [sys.executable, "-c", "import cv2; cv2.namedWindow('')"]
+    attempt = [sys.executable, "-c", "import cv2; cv2.namedWindow('?')"]
     done = subprocess.run(attempt, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode < 0:  # by a signal; what is an error in Python is told by this process's own attempt
         said = done.stderr.strip().partition("\n")[0]
