@@ -23,7 +23,8 @@ from rmgn.data.labels import GENERATED
 from rmgn.data.people import layers
 from rmgn.data.read import openpose_order
 from rmgn.data.sample import Sample, collate
-from rmgn.data.workers import begin_worker
+from rmgn.data.workers import one_thread
+from rmgn.stop_request import leave_to_parent
 from rmgn.training_config import TrainConfig
 
 
@@ -280,7 +281,7 @@ class Batches(Dataset[Any]):
             sampler=Endless(start, stride),
             num_workers=workers,
             pin_memory=on_gpu,
-            worker_init_fn=begin_worker,
+            worker_init_fn=_begin,
         )
 
 
@@ -299,6 +300,11 @@ class Endless(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         return itertools.count(self.start, self.stride)
+
+
+def _begin(worker: int) -> None:
+    leave_to_parent(worker)
+    one_thread()
 
 
 def training_batches(

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -39,6 +40,7 @@ from rmgn.report import markdown, trials_csv
 from rmgn.scores import Scorer, Scores
 from rmgn.trials import Setting, Trial, Trials
 
+OWN_PICTURES = re.compile(r"sheet(_(un)?paired)?\.jpg|pictures/(un)?paired_.+_\d+\.jpg")  # of a report
 SETTINGS: dict[str, tuple[Setting, ...]] = {
     "paired": ("paired",),
     "unpaired": ("unpaired",),
@@ -70,6 +72,8 @@ def evaluate(
     arguments: what was asked for, to be told in report.json.
     """
     require_empty(out)
+    if keep:  # an older report would else tell of pictures that are not its own, should this one not finish
+        (out / "report.json").unlink(missing_ok=True)
     kept = Kept(out, [rival.name for rival in rivals]) if keep else None
     entries: dict[Setting, list[Entry]] = {setting: [] for setting in trials.questions}
     counts: dict[Setting, int] = dict.fromkeys(trials.questions, 0)
@@ -122,8 +126,9 @@ def _entries(
 
 
 def _write_pictures(out: Path, data: str, entries: dict[Setting, list[Entry]], rivals: Sequence[str]) -> None:
-    for older in [*out.glob("sheet*.jpg"), *out.glob("pictures/*aired_*.jpg")]:
-        older.unlink()
+    for older in [*out.glob("*.jpg"), *out.glob("pictures/*.jpg")]:
+        if OWN_PICTURES.fullmatch(older.relative_to(out).as_posix()):
+            older.unlink()
     for setting, shown in entries.items():
         if shown:
             titles = ["person", "garment", *rivals, *(["truth"] if setting == "paired" else [])]
@@ -221,8 +226,10 @@ def _device(text: str) -> torch.device:
         device = torch.device(text)
     except RuntimeError:
         raise argparse.ArgumentTypeError(f"{text!r} is no device; cpu, cuda and cuda:1 are") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise argparse.ArgumentTypeError("there is no CUDA device here")
+    if device.type not in ("cpu", "cuda"):
+        raise argparse.ArgumentTypeError(f"networks are measured on cpu or cuda, not on {device.type}")
+    if device.type == "cuda" and not (device.index or 0) < torch.cuda.device_count():
+        raise argparse.ArgumentTypeError(f"there is no {device} here, of {torch.cuda.device_count()} devices")
     return device
 
 

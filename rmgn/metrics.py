@@ -273,7 +273,8 @@ class SetComparison:
         """FID and KID, or None below two pictures a side.
 
         KID is the mean over 100 subsets of 1000, or of as many as the smaller side has; where that is all of
-        both sides it is the one unbiased estimate over them.
+        both sides it is one estimate over them. It is unbiased for sides that are independent, which photos
+        and try-ons of the same people are not.
         """
         smaller, larger = sorted(self.counts.values())
         if smaller < 2:

@@ -39,12 +39,12 @@ def markdown(
         )
     if used & {"FID", "KID", "FID-lite0", "KID-lite0"}:
         notes.append(
-            "FID and KID compare the unpaired try-ons with the photos of the same people; leaving the person "
-            "unchanged gives these photos themselves, and so the best values by definition."
+            "FID and KID compare the unpaired try-ons with the photos of the same people: what changes "
+            "people less comes out better, and leaving them unchanged, which gives those very photos, best."
         )
         count = compared_pictures(scores)
         if count < KID_PICTURES:
-            notes.append(f"Of {count} people, both say little: take {KID_PICTURES} or more.")
+            notes.append(f"Of {count} pictures, both say little: take {KID_PICTURES} or more.")
         elif count < FID_PICTURES:
             notes.append("FID depends on the number of pictures, and this one is small: read KID.")
     notes.append("± is half a 95% confidence interval over people.")
@@ -54,7 +54,8 @@ def markdown(
         note = (
             "Mean over people of each one's difference in the same try-ons. People who are hard for one are "
             "mostly hard for all, which does not count here: contenders whose intervals above overlap may "
-            "well differ. They do where ± is smaller than the difference."
+            "well differ. Where ± is smaller than the difference, chance alone is unlikely, "
+            "though one in twenty such figures is chance: look for several that agree."
         )
         parts += [f"## Difference from {scores[0].name}", table(differences), note]
     parts += ["## Beside the paper's table 1 (FID)", table(_paper_rows(data, size, scores))]
@@ -70,7 +71,7 @@ def markdown(
 
 def table(rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table; the first row is its head."""
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     lines.insert(1, "|" + "---|" * len(rows[0]))
     return "\n".join(lines)
 
@@ -85,12 +86,18 @@ def _main_rows(scores: Sequence[Scores]) -> list[list[str]]:
             values = [
                 v for s in scores if s.name != Copy.name and (v := value_of(s, m)) is not None
             ] or values
-        best[m] = max(values) if MEASURES[m].better == "up" else min(values)
+        if values:
+            best[m] = max(values) if MEASURES[m].better == "up" else min(values)
     for s in scores:
         row = [s.name]
         for m in names:
             value, text = value_of(s, m), text_of(s, m)
-            wins = value == best[m] and len(scores) > 1 and not (m in s.sets and s.name == Copy.name)
+            wins = (
+                value is not None
+                and value == best[m]
+                and len(scores) > 1
+                and not (m in s.sets and s.name == Copy.name)
+            )
             number, plus_minus, half = text.partition(" ± ")
             row.append(f"**{number}**{plus_minus}{half}" if wins else text)
         rows.append(row)

@@ -34,3 +34,9 @@ def stop_request() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def leave_to_parent(worker: int) -> None:  # noqa: ARG001 - the number that a DataLoader gives
+    """Let a worker process outlive signals to its whole group: the parent ends it when it is done."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

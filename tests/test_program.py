@@ -121,6 +121,19 @@ sys.exit(run(program))
     assert running.returncode == 130
 
 
+def test_a_loader_that_is_left_holds_up_no_end() -> None:
+    code = """
+from torch.utils.data import DataLoader
+from rmgn.data.workers import begin_worker
+
+left = iter(DataLoader(range(1000), batch_size=None, num_workers=2, worker_init_fn=begin_worker))
+next(left)
+kept = [left]
+kept.append(kept)
+"""
+    assert subprocess.run([sys.executable, "-c", code], timeout=120, check=True)
+
+
 def test_what_a_file_of_few_characters_cannot_hold_is_replaced() -> None:
     """As on Windows, where what a program prints goes into a file, and for names of files in no encoding."""
     program = "lambda _: print('SSIM \\u2191 \\udce9 0.8')"

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -69,6 +70,10 @@ def test_pictures_of_another_evaluation_are_not_shown(report: Path, tmp_path: Pa
     assert write_study(report, "ours", ["PF-AFN"], tmp_path / "study", 99, "unpaired", seed=0) == len(TRIALS)
     key = json.loads((tmp_path / "study" / "key.json").read_text())
     assert {asked["trial"] for asked in key["questions"].values()} == set(TRIALS)
+    write_study(report, "ours", ["PF-AFN"], tmp_path / "other", 99, "unpaired", seed=1)
+    other = json.loads((tmp_path / "other" / "key.json").read_text())
+    firsts = {asked["a"] for made in (key, other) for asked in made["questions"].values()}
+    assert firsts == {"ours", "PF-AFN"}, "no side tells"
 
 
 @pytest.mark.parametrize("damage", ["{", "[]", '{"id": "x"}', None])
@@ -84,19 +89,28 @@ def test_a_damaged_key_is_one_line(
     assert f"{key} is damaged" in capsys.readouterr().err
 
 
+def take_part(study: Path, kept: dict[str, str], limit: int) -> dict[str, Any]:
+    """Up to `limit` votes for the pictures a, in a browser that has kept this."""
+    script = Path(__file__).with_name("study_participant.js")
+    command = ["node", str(script), str(study / "index.html"), "_a.png", json.dumps(kept), str(limit)]
+    told: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    return told
+
+
 @pytest.mark.skipif(shutil.which("node") is None, reason="needs node to run the page's script")
 def test_page_shuffles_and_saves_votes_that_count(report: Path, tmp_path: Path) -> None:
     study = tmp_path / "study"
     write_study(report, "ours", ["PF-AFN"], study, 6, "unpaired", seed=0)
     files, orders, sides = [], [], set()
     for n in range(4):
-        script = Path(__file__).with_name("study_participant.js")
-        command = ["node", str(script), str(study / "index.html"), "_a.png"]
-        told = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        left_off = take_part(study, {}, 2)
+        assert left_off["votes"] is None
+        told = take_part(study, left_off["kept"], 99)
         votes = told["votes"]
-        assert told["kept"]["votes"] == votes["votes"], "a closed page goes on where it was"
+        assert len(told["shown"]) == 4, "a closed page goes on where it was"
+        assert told["next"] == [True, False], "the next participant waits until these votes are saved"
         assert {v["chosen"] for v in votes["votes"]} == {"a"}
-        for vote, shown in zip(votes["votes"], told["shown"], strict=True):
+        for vote, shown in zip(votes["votes"], [*left_off["shown"], *told["shown"]], strict=True):
             assert shown[vote["side"] == "right"] == f"pictures/{vote['question']}_a.png"
         orders.append([v["question"] for v in votes["votes"]])
         sides |= {v["side"] for v in votes["votes"]}
@@ -152,6 +166,7 @@ def test_table(report: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert vote_interval(9, 12) == pytest.approx((middle - half, middle + half), abs=1e-4)
     # Shares 1.0 and 0.5: mean 0.75, t(1) = 12.706, cut to [0, 1].
     assert person_interval([1.0, 0.5]) == (0.0, 1.0)
+    assert person_interval([1.0, 1.0, 1.0]) is None, "no spread, of which nothing is known"
     low, high = person_interval([0.7, 0.8, 0.75]) or (0, 0)
     assert (low, high) == pytest.approx(
         (0.75 - 4.3027 * 0.05 / 3**0.5, 0.75 + 4.3027 * 0.05 / 3**0.5), abs=1e-4
@@ -162,7 +177,11 @@ def test_votes_that_do_not_belong(report: Path, tmp_path: Path, capsys: pytest.C
     study = tmp_path / "study"
     write_study(report, "ours", ["PF-AFN"], study, 6, "unpaired", seed=0)
     good = ballot(study, "p", 6)
-    again, foreign, broken = (tmp_path / f"{name}.json" for name in ("again", "foreign", "broken"))
+    again, foreign, broken, few = (
+        tmp_path / f"{name}.json" for name in ("again", "foreign", "broken", "few")
+    )
+    votes = json.loads(good.read_text())
+    few.write_text(json.dumps({**votes, "votes": votes["votes"][:2]}))
     again.write_text(good.read_text())
     foreign.write_text(good.read_text().replace('"study": "', '"study": "x'))
     broken.write_text("[]")
@@ -170,9 +189,17 @@ def test_votes_that_do_not_belong(report: Path, tmp_path: Path, capsys: pytest.C
         ([good, again], "of one participant"),
         ([foreign], "another study"),
         ([broken], "is not a file of votes"),
+        ([few], "few.json lacks 4 of 6 votes"),
     ):
         assert main(["count", str(study), *map(str, files)]) == 2
         assert message in capsys.readouterr().err
+    for taken in (good, study / "key.json"):
+        before = taken.read_bytes()
+        assert main(["count", str(study), str(good), "--out", str(taken)]) == 2
+        assert f"{taken} is read here and would be overwritten" in capsys.readouterr().err
+        assert taken.read_bytes() == before
+    with pytest.raises(StudyError, match="is given twice"):
+        write_study(report, "ours", ["PF-AFN", "PF-AFN"], tmp_path / "new", 6, "unpaired", seed=0)
     again_page = ["page", str(report), "--ours", "ours", "--baseline", "PF-AFN", "--out", str(study)]
     assert main([*again_page, "--seed", "-1"]) == 2
     assert capsys.readouterr().err == "error: --count counts from 1, --seed from 0 (--help explains)\n"

@@ -14,8 +14,6 @@ from typing import Any, TypeVar
 import cv2
 import torch
 
-from rmgn.stop_request import SIGNALS
-
 T = TypeVar("T")
 
 
@@ -76,10 +74,10 @@ def one_thread() -> None:
 
 
 def begin_worker(worker: int) -> None:  # noqa: ARG001 - the number that a DataLoader gives
-    """Begin a DataLoader's worker: one thread, deaf to signals to its whole group, as its parent ends it."""
+    """Begin a DataLoader's worker: one thread, and no word where its whole group is told to end."""
     one_thread()
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # its parent ends it
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # else the parent tells of a worker that was killed
 
 
 def _start() -> None:

@@ -28,6 +28,7 @@ from scipy import stats
 
 from engines import picture_files
 from engines.program import InputError, Parser, run
+from engines.whole_file import check_apart, check_writable
 from rmgn.gallery import write_picture, write_text
 from rmgn.kept import INPUTS
 from rmgn.report import table
@@ -68,6 +69,8 @@ def write_study(
     """
     if ours in baselines:
         raise StudyError(f"{ours} cannot be its own baseline")
+    if len(set(baselines)) < len(baselines):
+        raise StudyError("a --baseline is given twice: its questions would be asked and counted twice")
     if out.exists() and any(out.iterdir()):
         raise StudyError(f"{out} is not empty: a study's folder is made once, votes belong to it")
     data, kept, common = _read_report(report, setting)
@@ -179,6 +182,8 @@ def count_votes(study: Path, files: Sequence[Path]) -> tuple[dict[str, Any], lis
         if person in seen:
             raise StudyError(f"{file} and {seen[person]} are of one participant: count one of them")
         seen[person] = file
+        if missing := key["questions"].keys() - answers.keys():
+            raise StudyError(f"{file} lacks {len(missing)} of {len(key['questions'])} votes: leave it out")
         for question, chosen in answers.items():
             if question not in key["questions"] or chosen not in ("a", "b"):
                 raise StudyError(f"{file} has a vote that the study does not: {question}, {chosen}")
@@ -205,9 +210,12 @@ def vote_interval(ours: int, votes: int) -> tuple[float, float]:
 
 
 def person_interval(shares: Sequence[float]) -> tuple[float, float] | None:
-    """95% t interval of the mean share over participants, whose votes are not independent; needs two."""
+    """95% t interval of the mean share over participants, whose votes are not independent.
+
+    None where it would be nothing but the mean: of one participant, or where all have the same share.
+    """
     error = half_interval(shares)
-    if error is None:
+    if not error:
         return None
     mean = float(np.mean(shares))
     return max(0.0, mean - error), min(1.0, mean + error)
@@ -237,7 +245,8 @@ def markdown(key: dict[str, Any], tallies: Sequence[Tally]) -> str:
         )
     note = (
         f"A: the baseline, B: RMGN, here {key['ours']}. Intervals are of B's share; the one over people (t\n"
-        "distribution) allows for one person's votes being alike, the one over votes (Wilson) does not."
+        "distribution) allows for one person's votes being alike, the one over votes (Wilson) does not.\n"
+        "Both are for these questions: other pictures would give other shares."
     )
     return f"# User study\n\n{note}\n\n{table(rows)}\n"
 
@@ -277,6 +286,9 @@ def command(argv: Sequence[str] | None) -> None:
         )
         print(f"{count} questions in {args.out / 'index.html'}; keep {args.out / 'key.json'} to yourself")
     else:
+        if args.out:
+            check_writable(args.out)
+            check_apart([args.out], [*args.votes, args.study / "key.json", args.study / "index.html"])
         text = markdown(*count_votes(args.study, args.votes))
         print(text)
         if args.out:

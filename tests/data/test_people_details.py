@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 
@@ -103,12 +103,13 @@ def test_hair_grows_where_it_should() -> None:
 def test_two_bones_reach_their_goal(x: float, y: float, z: float, first: float, second: float) -> None:
     goal = np.array([x, y, z])
     distance = float(np.linalg.norm(goal))
-    if not abs(first - second) + 0.03 < distance < 0.99 * (first + second) or abs(z) > 0.95 * distance:
-        return
+    assume(abs(first - second) + 0.03 < distance < 0.99 * (first + second) and abs(z) <= 0.95 * distance)
     upper, fore = two_bones(goal, first, second, np.array([0.0, 0.0, -1.0]))
     np.testing.assert_allclose(np.linalg.norm(upper), 1, atol=1e-6)
     np.testing.assert_allclose(first * upper + second * fore, goal, atol=1e-6)
-    assert (first * upper)[2] <= goal[2] * first / distance + 1e-9 or (first * upper)[2] < goal[2]
+    # The elbow hangs below the foot of its height over the line from shoulder to goal.
+    foot = (distance**2 + first**2 - second**2) / (2 * distance)
+    assert (first * upper)[2] <= goal[2] * foot / distance + 1e-9
 
 
 def test_wrists_lie_where_they_reach() -> None:
@@ -180,7 +181,9 @@ def test_every_kind_of_hair_is_a_surface(standing: Wearer) -> None:
     ]
     head = standing.body.heads[model.index["head"]]
     for style in styles:
-        for surface in strand_surfaces(model, standing, style, none):
+        surfaces = strand_surfaces(model, standing, style, none)
+        assert surfaces or (style.hair == "bald" and style.beard == "none"), style
+        for surface in surfaces:
             assert np.isfinite(surface.vertices).all()
             assert surface.triangles.max() < len(surface.vertices)
             assert np.linalg.norm(surface.vertices - head, axis=1).max() < 0.6
