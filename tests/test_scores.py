@@ -58,6 +58,16 @@ def test_differences_are_of_the_same_try_ons() -> None:
     assert other.to_json(first)["difference"]["SSIM"]["subjects"] == 3
 
 
+def test_what_could_not_be_measured_and_names_with_bars_leave_the_table_whole() -> None:
+    """Of garments of which nothing is visible there is no flow error."""
+    rows = [row(p, "a", 0.5, {}) for p in "01"]
+    for each in rows:
+        each.values["EPE"] = math.nan
+    text = markdown("d|x", (256, 192), {"paired": 2}, [Scores("a|b", "", rows=rows)], "Evaluation")
+    assert "| a\\|b | 0.5000 ± 0.0000 | – |" in text
+    assert "| d\\|x | a\\|b (here) |" in text
+
+
 def test_every_trial_is_a_line() -> None:
     rows = [
         Row("paired", Question("0_a", "0", "0_b", "0_a"), {}, {"SSIM": 0.5, "EPE": math.nan}),

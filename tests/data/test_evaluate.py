@@ -246,7 +246,11 @@ def test_report_of_all_contenders(layers_folder: Path, weights: Path, bundle32: 
         only += ["--baseline", "copy"]
     cv2.imwrite(str(folder / "000000_a.png"), np.zeros((128, 96, 3), np.uint8))
     cv2.imwrite(str(folder / "000000_b.png"), np.zeros((128, 96, 3), np.uint8))
+    others = [own / "sheet_music.jpg", own / "pictures" / "repaired_bike_1.jpg"]
+    for other in others:
+        other.touch()
     assert main(only) == 0
+    assert all(other.is_file() for other in others), "pictures that are no report's stay"
     assert "| lr0.001 |" in (own / "report.md").read_text()
     assert not list(own.glob("*unpaired*"))
     assert not list(own.glob("pictures/unpaired*"))
@@ -333,6 +337,8 @@ def test_mistakes_are_one_line(
             "too similar names, A B and a_b",
         ),
         (["--baseline", "copy", "--inception", "none.pth", *data], "pt_inception"),
+        (["--baseline", "copy", "--device", "meta", *data], "on cpu or cuda, not on meta"),
+        (["--baseline", "copy", "--device", "cuda:99", *data], "there is no cuda:99 here"),
         (["--baseline", "copy", *data, "--out", str(weights)], f"{weights} is a file"),
         (["--baseline", "copy", *data, "--out", str(weights / "below")], f"{weights} is a file"),
         (["--results", str(wide), *data, *one], "000000_a.png: 60x60 is not of the shape"),
