@@ -41,10 +41,10 @@ class Window:
 
     def __init__(self, fullscreen: bool = False) -> None:
         """Raises InputError where windows cannot be opened."""
-        displays = ("DISPLAY", "WAYLAND_DISPLAY")
-        if sys.platform.startswith("linux") and not any(os.environ.get(name) for name in displays):
-            raise InputError("there is no screen to open a window on; use --headless")
-        _try_window()
+        if sys.platform.startswith("linux"):  # elsewhere a session has a screen
+            if not any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")):
+                raise InputError("there is no screen to open a window on; use --headless")
+            _try_window()
         try:
             # Some toolkits distort a picture, and some repeat pixels, so `show` scales it.
             cv2.namedWindow(TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_FREERATIO | cv2.WINDOW_GUI_NORMAL)
