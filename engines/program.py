@@ -7,6 +7,7 @@
 import argparse
 import functools
 import io
+import itertools
 import logging
 import os
 import re
@@ -41,6 +42,16 @@ class Parser(argparse.ArgumentParser):
         options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         options.setdefault("prog", Parser.command or _module())
         super().__init__(**options)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse does. Raises InputError for an empty value, as of a variable that is not set."""
+        given = sys.argv[1:] if args is None else list(args)
+        for before, value in itertools.pairwise(["", *given]):
+            if not value:
+                raise InputError(f"{before if before.startswith('-') else 'an argument'} has an empty value")
+            if re.fullmatch(r"--[\w-]+=", value):
+                raise InputError(f"{value[:-1]} has an empty value")
+        return super().parse_known_args(given, namespace)
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message} (--help explains)")
@@ -98,6 +109,16 @@ def tell_end(
     with suppress(OSError):  # of a terminal that is closed: the exit code still tells
         print(f"error: {sentence or told(error)}", file=sys.stderr)
     return EXIT_BAD_INPUT
+
+
+def say(sentence: str) -> None:
+    """Print to standard output, unless nobody reads that any more or its disk is full."""
+    try:
+        print(sentence, flush=True)
+    except OSError:  # nor is the rest tried again when Python ends
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def end_at_once(_signal: int, _frame: object) -> None:

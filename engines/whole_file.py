@@ -1,6 +1,7 @@
 """Files that appear whole or not at all, and whether they can be written, told before any work is done."""
 
 import errno
+import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -83,8 +84,12 @@ def check_folder(folder: Path) -> None:
 def check_apart(targets: Iterable[Path], inputs: Iterable[Path]) -> None:
     """Raise InputError where a target is one of the files read, under whatever name, or another target."""
     targets = list(targets)
-    if len({path.absolute() for path in targets}) < len(targets):
-        raise InputError(f"{targets[0]} would be written twice; give each its own name")
+    names = set()
+    for path in targets:
+        name = os.path.realpath(path)  # unlike `Path.resolve`, takes links that lead round in a circle
+        if name in names:
+            raise InputError(f"{path} would be written twice; give each its own name")
+        names.add(name)
     read = {file for _, file in _present(inputs)}
     for path, file in _present(targets):
         if file in read:

@@ -1,14 +1,27 @@
-"""Colours as they are meant: pictures in another colour space than sRGB, as phones take them, become sRGB."""
+"""What a picture file says of itself: its size, and its colours, which become sRGB."""
 
 import io
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, UnidentifiedImageError
 
 Pixels = NDArray[np.uint8]
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+# Only heads of files are read here, so their pixels, of which large photos have more, fill no memory.
+Image.MAX_IMAGE_PIXELS = None
+
+
+def declared_size(file: NDArray[np.uint8]) -> tuple[int, int] | None:
+    """Width and height in pixels as a picture's head tells them; None where no head can be read.
+
+    file: its bytes.
+    """
+    try:
+        return _open(file).size
+    except (OSError, ValueError, SyntaxError, UnidentifiedImageError):
+        return None
 
 
 def to_srgb(picture: Pixels, file: NDArray[np.uint8]) -> Pixels:
@@ -17,7 +30,7 @@ def to_srgb(picture: Pixels, file: NDArray[np.uint8]) -> Pixels:
     It stays as it is without such a profile, with one of other than RGB, and with one that is damaged.
     """
     try:
-        held = Image.open(io.BytesIO(file.tobytes())).info.get("icc_profile")
+        held = _open(file).info.get("icc_profile")
         if not held:
             return picture
         given = ImageCms.ImageCmsProfile(io.BytesIO(held))
@@ -25,6 +38,10 @@ def to_srgb(picture: Pixels, file: NDArray[np.uint8]) -> Pixels:
             return picture
         rgb = Image.fromarray(np.ascontiguousarray(picture[..., ::-1]))
         ImageCms.profileToProfile(rgb, given, SRGB, ImageCms.Intent.RELATIVE_COLORIMETRIC, inPlace=True)
-    except (OSError, ValueError, ImageCms.PyCMSError, Image.DecompressionBombError):
+    except (OSError, ValueError, ImageCms.PyCMSError):
         return picture
     return np.ascontiguousarray(np.asarray(rgb)[..., ::-1])
+
+
+def _open(file: NDArray[np.uint8]) -> Image.Image:
+    return Image.open(io.BytesIO(file.tobytes()))

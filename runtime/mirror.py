@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 import engines
 from engines import picture_files
-from engines.program import InputError, tell_end, warn_once
+from engines.program import InputError, say, tell_end, warn_once
 from engines.whole_file import check_apart, check_writable, write_whole
 from runtime import bundles, garment, pictures, screen, sources
 from runtime.dresser import Dresser, Fitted, fit
@@ -226,12 +226,12 @@ class Mirror:
             write_whole(self._options.stats, (json.dumps(stats, indent=2) + "\n").encode())
         worn = "".join(f", {frames} in {name}" for name, frames in stats["garments"].items())
         rate = f"{stats['fps']:.1f} frames per second"
-        print(f"{stats['frames']} frames{worn}, {rate}, {stats['dropped']} dropped")
+        say(f"{stats['frames']} frames{worn}, {rate}, {stats['dropped']} dropped")
         for stage, values in stats["latency_ms"].items():
             name = "capture to composited" if stage == "total" else stage
-            print(f"{name}: " + ", ".join(f"{percentile} {ms:.1f} ms" for percentile, ms in values.items()))
+            say(f"{name}: " + ", ".join(f"{percentile} {ms:.1f} ms" for percentile, ms in values.items()))
         for path in self._recorded:
-            print(f"video: {path}")
+            say(f"video: {path}")
         if stats["frames"] and stats["failed"] == stats["frames"]:
             raise engines.EngineError(
                 "no frame could be dressed: " + "; ".join(self._pipeline.notices.current())
@@ -267,7 +267,7 @@ class Mirror:
             self._to_record = None
         if self._recorder:
             try:
-                self._recorder.add(result.image, result.captured_at)
+                self._recorder.add(result.image, result.at)
             except InputError as error:
                 needed = self._lossless and self._recorder.path == self._options.record
                 problem = error
@@ -325,7 +325,7 @@ class Mirror:
         elif key == "s" and self._last is not None:
             path = unused(".png")
             pictures.write(path, self._last.image)
-            print(f"screenshot: {path}")
+            say(f"screenshot: {path}")
         elif key == "r" and self._recorder:
             self._stop_recording()
         elif key == "r":
@@ -335,7 +335,8 @@ class Mirror:
         rate = self._source.fps
         if isinstance(self._source, Camera):
             rate = min(self._source.measured_fps or DEFAULT_FPS, MOST_FPS)
-        self._recorder = Recorder(path, rate or DEFAULT_FPS, not self._lossless, self._source.copies)
+        copies = self._source.copies if self._lossless else None
+        self._recorder = Recorder(path, rate or DEFAULT_FPS, copies)
 
     def _stop_recording(self) -> None:
         if self._recorder is None:

@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from engines import picture_files
 from engines.program import InputError
 from engines.whole_file import check_writable, write_whole
-from runtime.colour_profile import to_srgb
+from runtime.colour_profile import declared_size, to_srgb
 
 Pixels = NDArray[np.uint8]
 SUFFIXES = picture_files.SUFFIXES
 SCREENSHOT = re.compile(r"mirror-\d{8}-\d{6}(-\d+)?")  # stems of the mirror's own pictures, never a garment
 JPEG = b"\xff\xd8"  # the first bytes of such a file, which knows no transparency
+LARGEST = 200_000_000  # pixels, which phones take; reading that many needs 2 GB
+LONGEST = 1 << 15  # pixels of a side; around it goes a crop, of at most twice as many
 MOST_GREY = 0.2  # of a mask's pixels: outlines of fine lace, smoothed
 
 log = logging.getLogger(__name__)
@@ -31,7 +33,8 @@ def read(path: Path, alpha: bool = False) -> Pixels:
     """A picture as uint8 [H, W, 3] BGR; with `alpha`, [H, W, 4] where the file has transparency.
 
     The camera's orientation tag is obeyed, and colours are those of sRGB. Raises UnreachableError for a
-    missing file or one that cannot be read, another InputError for one that is no picture.
+    missing file or one that cannot be read, another InputError for one that is no picture, or of more pixels
+    than LARGEST or LONGEST.
     """
     try:
         if not path.is_file():
@@ -39,6 +42,7 @@ def read(path: Path, alpha: bool = False) -> Pixels:
         data = np.fromfile(path, np.uint8)
     except OSError as error:
         raise UnreachableError(f"cannot read {path}: {error.strerror}") from error
+    _check_size(path, declared_size(data))  # before a small file fills the memory
     try:
         picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     except cv2.error as error:  # OpenCV refuses more pixels than CV_IO_MAX_IMAGE_PIXELS
@@ -60,11 +64,20 @@ def read(path: Path, alpha: bool = False) -> Pixels:
     return colours
 
 
+def _check_size(path: Path, size: tuple[int, int] | None) -> None:
+    """Raise InputError where a picture of this width and height is too large."""
+    if size is not None and (size[0] * size[1] > LARGEST or max(size) > LONGEST):
+        raise InputError(
+            f"{path} is too large, {size[0]}x{size[1]}: make it smaller than {LARGEST // 10**6} megapixels "
+            f"and {LONGEST} pixels a side"
+        )
+
+
 def _unread(begin: bytes) -> str:
     """What is wrong with a file that is no picture here, by its first bytes."""
     if not begin:
         return "is empty"
-    if begin.startswith((JPEG, b"\x89PNG")):
+    if begin.startswith((JPEG, b"\x89PNG")) or (begin[:4] == b"RIFF" and begin[8:12] == b"WEBP"):
         return "is cut short or damaged; copy it again"
     if begin[4:8] == b"ftyp" and begin[8:11] in (b"hei", b"hev", b"mif", b"msf"):
         return "is a HEIC photo, whatever its name; export it as JPEG"
@@ -122,11 +135,19 @@ def read_on_white(path: Path) -> Pixels:
 
 
 def read_mask(path: Path) -> Pixels:
-    """A mask as uint8 [H, W], 255 inside and 0 outside. Raises InputError, also where it looks like none."""
-    levels = read(path).max(axis=2)
+    """A mask as uint8 [H, W], 255 inside and 0 outside. What is transparent is outside.
+
+    Raises InputError, also where it looks like none.
+    """
+    picture = read(path, alpha=True)
+    levels = picture[..., :3].max(axis=2)
+    if picture.shape[2] == 4:
+        levels = np.minimum(levels, picture[..., 3])
     between = np.count_nonzero((levels > 40) & (levels < 215)) / levels.size
     if between > MOST_GREY:
         raise InputError(f"{path} is no mask: that is white on the garment, and black elsewhere")
+    if levels.min() >= 128:
+        raise InputError(f"{path} is white everywhere: a mask is black beside the garment")
     return np.where(levels >= 128, 255, 0).astype(np.uint8)
 
 

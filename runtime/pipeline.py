@@ -33,8 +33,9 @@ DARK = 12  # of 255: as bright as the brightest spot of a covered lens gets
 class Result:
     """A frame as the camera saw it and as it was dressed.
 
-    image, camera: uint8 [H, W, 3] BGR. times: None where `image` is the camera's, since the try-on `failed`
-    or nobody was there. latency_ms: from capture to composited.
+    image, camera: uint8 [H, W, 3] BGR. at: when it was taken, in seconds of its film or else of the monotonic
+    clock, of which captured_at always is. times: None where `image` is the camera's, since the try-on
+    `failed` or nobody was there. latency_ms: from capture to composited.
     """
 
     index: int
@@ -43,6 +44,7 @@ class Result:
     garment: Garment | None
     times: StageTimes | None
     captured_at: float
+    at: float
     latency_ms: float
     failed: bool = False
 
@@ -197,9 +199,7 @@ class Pipeline:
             if self._fitted is not None:
                 self._dresser.wear(self._fitted)
                 self._garment, self._fitted = self._fitted.garment, None
-            # A file's time is its own, however fast it is read.
-            at = frame.index / self._source.fps if self._source.fps else frame.captured_at
-            begun = self._dresser.begin(frame.image, frame.scene, at)
+            begun = self._dresser.begin(frame.image, frame.scene, _time(frame))
             return _Underway(frame, camera, self._garment, begun)
         except Exception as error:  # whatever an engine raises: the plain camera is shown, and it goes on
             return _Underway(frame, camera, self._garment, None, error)
@@ -236,6 +236,7 @@ class Pipeline:
             underway.garment,
             times,
             frame.captured_at,
+            _time(frame),
             latency_ms,
             failed,
         )
@@ -271,3 +272,8 @@ class _Underway:
     garment: Garment | None
     begun: Begun | None
     error: Exception | None = None
+
+
+def _time(frame: Frame) -> float:
+    """When it was taken, in seconds of a clock that goes with what it shows."""
+    return frame.captured_at if frame.at is None else frame.at

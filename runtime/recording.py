@@ -17,14 +17,15 @@ Pixels = NDArray[np.uint8]
 # A camera that was away longer leaves a cut: what fills a gap is written in one go, which takes its time.
 LONGEST_GAP_S = 2.0
 RESERVE_BYTES = 64 << 20  # of the disk; a recording ends before, while its index can still be written
+LONGEST_MPEG4 = 8191  # pixels
 CODECS = {".mp4": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
 
 
 class Recorder:
     """Frames into a video file of constant rate and the size of the first frame. Used by one thread."""
 
-    def __init__(self, path: Path, fps: float, live: bool, copies: int = 1) -> None:
-        """live: frames are repeated or left out to keep the time; otherwise each is written `copies` times.
+    def __init__(self, path: Path, fps: float, copies: int | None) -> None:
+        """copies: how often each frame is written; None: as often, or not, as keeps the time.
 
         Raises InputError where the file cannot be written.
         """
@@ -32,7 +33,6 @@ class Recorder:
         self.path = path
         self._target = path.resolve()  # a symbolic link stays
         self._fps = writable_rate(fps)
-        self._live = live
         self._copies = copies
         # Absolute, since FFmpeg takes what stands before a colon for a protocol: 12:30.mp4.
         self._whole = partial_path(self._target)
@@ -43,7 +43,7 @@ class Recorder:
         self._last: Pixels | None = None  # as recorded
 
     def add(self, image: Pixels, at: float | None = None) -> None:
-        """Write a frame, uint8 [H, W, 3] BGR, taken `at` this time of the monotonic clock.
+        """Write a frame, uint8 [H, W, 3] BGR, taken `at` this time in seconds; by default, now.
 
         Raises InputError where it cannot be written; `finish` keeps what came before.
         """
@@ -55,20 +55,27 @@ class Recorder:
             self._writer = cv2.VideoWriter(str(self._whole), codec, self._fps, self._size)
             if not self._writer.isOpened():
                 self.abandon()
-                raise InputError(f"{self.path} cannot be written: OpenCV has no video encoder for it")
+                raise InputError(f"{self.path} cannot be written: {self._refused()}")
         copies = self._copies
-        if self._live:
+        if copies is None:
             due = (at - self._started) - self._written / self._fps
             self._started += max(0.0, due - LONGEST_GAP_S)
             copies = max(0, round((at - self._started) * self._fps) + 1 - self._written)
         if free_bytes(self._target) < RESERVE_BYTES:
             raise InputError(f"{self.path} ends here: its disk has less than {RESERVE_BYTES >> 20} MB free")
         latest = pictures.fit_inside(image, *self._size)
-        before = latest if self._last is None or not self._live else self._last
+        before = latest if self._last is None or self._copies is not None else self._last
         for k in range(copies):
             self._writer.write(latest if k == copies - 1 else before)
         self._written += copies
         self._last = latest
+
+    def _refused(self) -> str:
+        """Why the video cannot be begun."""
+        if max(self._size) > LONGEST_MPEG4 and CODECS[self.path.suffix.lower()] == "mp4v":
+            width, height = self._size
+            return f"MPEG-4 ends at {LONGEST_MPEG4} pixels a side, and this has {width}x{height}; take .avi"
+        return "OpenCV has no video encoder for it"
 
     def finish(self) -> Path | None:
         """Close the video and give it its name; None where it has no frame. Finishing twice is harmless.

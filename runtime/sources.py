@@ -23,6 +23,7 @@ Pixels = NDArray[np.uint8]
 log = logging.getLogger(__name__)
 
 DEVICES = Path("/sys/class/video4linux")  # where Linux lists cameras
+LONGEST_GAP_S = 2.0  # of a film: a picture that stands longer is held for so long
 BROKEN = 5  # pictures in a row until a camera counts as gone
 
 
@@ -30,13 +31,15 @@ BROKEN = 5  # pictures in a row until a camera counts as gone
 class Frame:
     """A picture, uint8 [H, W, 3] BGR, its number, and when it was taken (monotonic clock, seconds).
 
-    scene: another number than the frame before has nothing in common with it.
+    scene: another number than the frame before has nothing in common with it. at: seconds since its film
+    began, where it is of one, however fast that is read.
     """
 
     image: Pixels
     index: int
     captured_at: float = field(default_factory=time.monotonic)
     scene: int = 0
+    at: float | None = None
 
 
 class SourceLost(Exception):  # noqa: N818 - it may pass
@@ -47,12 +50,12 @@ class Source(ABC):
     """Frames one after another. Read by one thread; `close` may come from another one while it reads.
 
     `fps` is the pace of the frames, `length` their number; None where that is not known. `copies`: how often
-    a recording that takes every frame holds each, to keep that pace.
+    a recording that takes every frame holds each; None where the frames' times tell.
     """
 
     fps: float | None = None
     length: int | None = None
-    copies: int = 1
+    copies: int | None = None
 
     @abstractmethod
     def read(self) -> Frame | None:
@@ -148,20 +151,29 @@ class Camera(Source):
 
 
 class VideoFile(Source):
-    """A video file: every frame as fast as it is taken, or in real time, slower where decoding is."""
+    """A video file: every frame as fast as it is taken, or in real time, slower where decoding is.
+
+    A frame's time is what the file says, since phones and screen recorders keep no constant rate.
+    """
 
     def __init__(self, path: Path, realtime: bool) -> None:
         """Raises InputError where the file is no video."""
         self._path = path
         # Absolute, since FFmpeg takes what stands before a colon for a protocol: 12:30.mp4.
         self._capture = cv2.VideoCapture(str(path.absolute()))
-        self._next = self._decode()
-        if self._next is None:
+        rate = float(self._capture.get(cv2.CAP_PROP_FPS))
+        self.fps = rate if 1 <= rate <= 1000 else 30.0
+        self._position: float | None = None  # of the last frame decoded, in seconds, as the file tells
+        self._began = 0.0  # the first one's
+        self._gap = 1 / self.fps  # between the last two
+        self._at = 0.0
+        self._ahead: deque[tuple[Pixels, float]] = deque()  # two frames, to see whether the second is due
+        self._decode()
+        if not self._ahead:
             raise InputError(
                 f"{path} is not a video or picture that OpenCV can read; save it as MP4, JPEG or PNG"
             )
-        rate = float(self._capture.get(cv2.CAP_PROP_FPS))
-        self.fps = rate if 1 <= rate <= 1000 else 30.0
+        self._decode()
         count = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
         self.length = count if count > 0 else None
         self._realtime = realtime
@@ -173,45 +185,66 @@ class VideoFile(Source):
         with self._lock:
             if self._realtime:
                 self._keep_pace()
-            if self._next is None:
+            if not self._ahead:
                 self._tell_missing()
                 return None
-            frame = Frame(self._next, self._index)
+            image, at = self._ahead.popleft()
+            frame = Frame(image, self._index, at=at)
             self._index += 1
-            self._next = self._decode()
+            self._decode()
             return frame
 
     def close(self) -> None:
         with self._lock:
-            self._next = None
+            self._ahead.clear()
             self._capture.release()
 
     def _keep_pace(self) -> None:
+        """Wait until the next frame is due, or the end; leave out those whose successors are due too."""
+        now = time.monotonic()
         if self._started is None:
-            self._started = time.monotonic()
-        assert self.fps is not None
-        period = 1 / self.fps
-        late = time.monotonic() - self._started - self._index * period
-        if late < 0:
-            time.sleep(-late)
-        while late > period and self._next is not None:
-            before = time.monotonic()
-            self._next = self._decode()
+            self._started = now
+        due = self._ahead[0][1] if self._ahead else self._at + min(self._gap, LONGEST_GAP_S)
+        early = self._started + due - now
+        if early > 0:
+            time.sleep(early)
+        while len(self._ahead) > 1 and self._started + self._ahead[1][1] < now:
+            self._ahead.popleft()
             self._index += 1
-            took = time.monotonic() - before
-            late += took - period
-            if took > period:  # frames skipped are decoded too: where that is slow, so is the video
-                self._started += max(0.0, late)
+            before = now
+            self._decode()
+            now = time.monotonic()
+            lasts = self._ahead[1][1] - self._ahead[0][1] if len(self._ahead) > 1 else 0.0
+            if now - before > lasts:  # frames left out are decoded too: where that is slow, so is the video
+                self._started += max(0.0, now - self._started - self._ahead[0][1])
                 break
 
     def _tell_missing(self) -> None:
-        """Say so where the file is damaged. Its length may be off by one where it is held in seconds."""
-        if self.length is not None and self._index < self.length - 1:
+        """Say so where the file is damaged: both frames and time are missing at its end.
+
+        Where its length is held in seconds alone, its number of frames is an estimate.
+        """
+        if self.fps is None or self.length is None or self._position is None:
+            return
+        missing = self.length / self.fps - (self._position - self._began)
+        if self._index < self.length - 1 and missing > 2.5 * max(self._gap, 1 / self.fps):
             log.warning("%s ends after %d of %d frames: it is damaged", self._path, self._index, self.length)
 
-    def _decode(self) -> Pixels | None:
+    def _decode(self) -> None:
+        """Put the next frame with its time behind those decoded, unless the file ends."""
         got, image = self._capture.read()
-        return np.asarray(image, np.uint8) if got else None
+        if not got:
+            return
+        assert self.fps is not None
+        position = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3
+        if self._position is None:
+            self._began = self._position = position
+        else:
+            rises = position > self._position  # otherwise the file does not tell
+            self._gap = position - self._position if rises else 1 / self.fps
+            self._position += self._gap
+            self._at += min(self._gap, LONGEST_GAP_S)
+        self._ahead.append((np.asarray(image, np.uint8), self._at))
 
 
 class Stills(Source):
@@ -232,7 +265,7 @@ class Stills(Source):
         self._index = 0
         # A recording holds copies: at a third of a frame a second, some players show the first picture alone.
         self.fps = self.RATE
-        self.copies = 1 if realtime else round(self.RATE * self.SECONDS_EACH)
+        self.copies = None if realtime else round(self.RATE * self.SECONDS_EACH)
         self.length = None if realtime else len(paths)
         self._picture = self._turn()
         if self._picture is None:
@@ -247,7 +280,7 @@ class Stills(Source):
             if len(self._paths) > 1 and self._index % round(self.RATE * self.SECONDS_EACH) == 0:
                 following = self._turn()
                 self._picture = self._picture if following is None else following
-        frame = Frame(self._picture.copy(), self._index, scene=self._turned)
+        frame = Frame(self._picture.copy(), self._index, scene=self._turned, at=self._index / self.RATE)
         self._index += 1
         if not self._realtime:
             self._picture = self._turn()

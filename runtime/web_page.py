@@ -388,7 +388,8 @@ class WebPage:
         except self._web.HTTPRequestEntityTooLarge as error:
             error.text = too_large  # instead of the library's words
             raise
-        except ConnectionResetError as error:  # whoever sent it has gone
+        # Whoever sent it has gone, or it is not compressed as it says.
+        except (ConnectionResetError, self._web.RequestPayloadError) as error:
             raise self._web.HTTPBadRequest from error
         try:
             async with self._adding:
@@ -475,8 +476,10 @@ def peer(transport: asyncio.BaseTransport | None) -> str:
 def well_formed(record: logging.LogRecord) -> bool:
     """Whether a line of the server's log is about more than a request that no browser makes."""
     from aiohttp.http_exceptions import HttpProcessingError
+    from aiohttp.web import RequestPayloadError
 
-    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+    odd = HttpProcessingError, RequestPayloadError
+    return not (record.exc_info and isinstance(record.exc_info[1], odd))
 
 
 def encode(picture: Pixels, quality: int) -> bytes:

@@ -62,6 +62,14 @@ def test_another_colour_space_becomes_srgb(suffix: str, tmp_path: Path) -> None:
         np.testing.assert_allclose(read, wanted(colour), atol=5 if suffix == ".webp" else 3)
 
 
+@pytest.mark.filterwarnings("error")
+def test_photos_larger_than_pil_decodes_have_their_colours(tmp_path: Path) -> None:
+    """PIL would warn of 90 megapixels, and refuse twice as many."""
+    path = tmp_path / "photo.jpg"
+    Image.new("RGB", (20_000, 4_500), COLOURS[0]).save(path, icc_profile=adobe_profile())
+    np.testing.assert_allclose(pictures.read(path)[24, 32, ::-1], wanted(COLOURS[0]), atol=5)
+
+
 def test_colours_of_srgb_and_of_damaged_profiles_stay(tmp_path: Path) -> None:
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     grey = io.BytesIO()

@@ -203,6 +203,34 @@ def test_a_parser_complains_in_one_sentence() -> None:
             parser.parse_args(argv)
 
 
+def test_empty_values_are_told() -> None:
+    """As of a variable that a script did not set: an empty path would be the working folder."""
+    parser = Parser()
+    parser.add_argument("--source")
+    commands = parser.add_subparsers(required=True, dest="command")
+    commands.add_parser("page").add_argument("--out", type=Path)
+    for argv, named in (
+        (["--source", "", "page"], "--source"),
+        (["--source=", "page"], "--source"),
+        (["page", "--out", ""], "--out"),
+        (["page", "--out="], "--out"),
+        ([""], "an argument"),
+    ):
+        with pytest.raises(InputError, match=f"^{named} has an empty value$"):
+            parser.parse_args(argv)
+    assert parser.parse_args(["--source=a=", "page", "--out", "x="]).source == "a="
+
+
+def test_what_nobody_reads_ends_no_program() -> None:
+    """Standard output is a pipe whose reader has gone."""
+    code = "from engines.program import say\nfor _ in range(3): say('heard?')\nprint('more')"
+    read, written = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, "-c", code], stdout=written, stderr=subprocess.PIPE, check=False)
+    os.close(written)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 @pytest.mark.parametrize(
     "module",
     [

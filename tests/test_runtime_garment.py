@@ -217,7 +217,7 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
     empty.touch()
     photo, small, blank = tmp_path / "photo.png", tmp_path / "small.png", tmp_path / "blank.png"
     pictures.write(photo, np.zeros((80, 60, 3), np.uint8))
-    pictures.write(small, np.full((40, 30, 3), 255, np.uint8))
+    pictures.write(small, shirt(40, 30))
     pictures.write(blank, np.zeros((80, 60, 3), np.uint8))
     for bad, message in [
         (text, "not a picture"),
@@ -272,8 +272,39 @@ def test_a_picture_of_too_many_pixels_is_told(tmp_path: Path) -> None:
     header = struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0)
     parts = (chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(bytes(1000))), chunk(b"IEND", b""))
     (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
-    with pytest.raises(InputError, match="too large a picture"):
+    with pytest.raises(InputError, match="is too large, 50000x50000: make it smaller than 200 megapixels"):
         pictures.read(tmp_path / "bomb.png")
+
+
+def test_a_panorama_longer_than_a_crop_may_be_is_told(tmp_path: Path) -> None:
+    pictures.write(tmp_path / "longest.png", np.zeros((2, pictures.LONGEST, 3), np.uint8))
+    assert pictures.read(tmp_path / "longest.png").shape == (2, pictures.LONGEST, 3)
+    pictures.write(tmp_path / "longer.png", np.zeros((2, pictures.LONGEST + 1, 3), np.uint8))
+    with pytest.raises(InputError, match=r"is too large, 32769x2: .* 32768 pixels a side"):
+        pictures.read(tmp_path / "longer.png")
+
+
+def test_a_mask_may_lie_in_its_transparency(tmp_path: Path) -> None:
+    """As background removers export it."""
+    mask = shirt()
+    pictures.write(tmp_path / "mask.png", np.dstack([*3 * [np.full_like(mask, 255)], mask]))
+    np.testing.assert_array_equal(pictures.read_mask(tmp_path / "mask.png"), mask)
+
+
+def test_a_mask_without_an_outside_is_refused(tmp_path: Path) -> None:
+    pictures.write(tmp_path / "mask.png", np.full((80, 60), 255, np.uint8))
+    with pytest.raises(InputError, match=r"mask\.png is white everywhere"):
+        pictures.read_mask(tmp_path / "mask.png")
+
+
+def test_a_picture_cut_short_is_told(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (100, 80, 3), dtype=np.uint8)
+    for suffix in (".jpg", ".png", ".webp"):
+        path = tmp_path / f"cut{suffix}"
+        pictures.write(path, noise)
+        path.write_bytes(path.read_bytes()[:300])
+        with pytest.raises(InputError, match=r"is cut short or damaged; copy it again"):
+            pictures.read(path)
 
 
 def test_names_that_no_file_can_have_are_told(tmp_path: Path) -> None:

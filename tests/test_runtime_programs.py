@@ -367,6 +367,7 @@ def test_nothing_read_is_overwritten(
     shutil.copytree(files / "people", tmp_path / "people")
     shutil.copy(files / "people" / "person1.png", tmp_path / "people" / "person0_shirt.png")
     os.link(tmp_path / "clip.mp4", tmp_path / "linked.mp4")
+    (tmp_path / "here").symlink_to(tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
     worn = f"--garment shirt.png --mask shirt_mask.png --bundle {bundle}"
     for program, arguments, lost in (
@@ -382,8 +383,11 @@ def test_nothing_read_is_overwritten(
     ):
         with pytest.raises(InputError, match=f"{lost} is read here and would be overwritten"):
             program([*arguments.split(), *worn.split()])
-    with pytest.raises(InputError, match=r"o\.mp4 would be written twice"):
-        mirror.main(["--source=clip.mp4", "--headless", "--record=o.mp4", "--stats=o.mp4", *worn.split()])
+    for stats in ("o.mp4", "people/../o.mp4", "here/o.mp4"):
+        with pytest.raises(InputError, match=f"{stats} would be written twice"):
+            mirror.main(
+                ["--source=clip.mp4", "--headless", "--record=o.mp4", f"--stats={stats}", *worn.split()]
+            )
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
 
 
@@ -612,7 +616,7 @@ def test_every_recording_begun_is_kept(
     picture = np.full((64, 64, 3), 90, np.uint8)
     mine._obey("r")  # while the window waits for the first picture
     for _ in range(2):
-        mine._take(Result(0, picture, picture, None, None, 0.0, 0.0))
+        mine._take(Result(0, picture, picture, None, None, 0.0, 0.0, 0.0))
         whole = Recorder._is_whole
         monkeypatch.setattr(Recorder, "_is_whole", lambda _: interrupt_once())
 
@@ -641,7 +645,7 @@ def test_a_stream_that_begins_with_a_burst_is_recorded_at_a_usual_rate(
     mine._start_recording(Path("burst.mp4"))
     picture = np.full((64, 64, 3), 90, np.uint8)
     for at in (0.0, 0.5):
-        mine._take(Result(0, picture, picture, None, None, at, at))
+        mine._take(Result(0, picture, picture, None, None, at, at, 0.0))
     mine._stop_recording()
     capture = cv2.VideoCapture("burst.mp4")
     assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(60)
@@ -655,7 +659,7 @@ def test_keys_pressed_within_a_second_write_files_of_their_own(
     monkeypatch.setattr(time, "strftime", lambda _: "mirror-20260101-000000")
     mine = mirror_without_a_camera("--garment", files / "shirt.png")
     picture = np.full((64, 64, 3), 90, np.uint8)
-    mine._take(Result(0, picture, picture, None, None, 0.0, 0.0))
+    mine._take(Result(0, picture, picture, None, None, 0.0, 0.0, 0.0))
     for _ in range(3):
         mine._obey("s")
     assert len(list(tmp_path.glob("*.png"))) == 3
@@ -703,7 +707,7 @@ def test_a_window_without_a_picture_says_why() -> None:
 
 def test_what_is_wrong_stands_in_red() -> None:
     picture = np.full((360, 640, 3), 90, np.uint8)
-    result = Result(0, picture, picture, None, None, 0.0, 0.0)
+    result = Result(0, picture, picture, None, None, 0.0, 0.0, 0.0)
     quiet = screen.view(result, ["30 fps"], [], compare=False)
     told = screen.view(result, ["30 fps"], ["camera 0 is gone, trying again", "[größer]"], compare=False)
     changed = (quiet != told).any(axis=2)

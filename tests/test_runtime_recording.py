@@ -17,7 +17,7 @@ from runtime.sources import open_source
 
 
 def test_live_recordings_keep_the_time(clips: Any, tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path / "out.mp4", fps=10, live=True)
+    recorder = Recorder(tmp_path / "out.mp4", fps=10, copies=None)
     for at, grey in ((0.0, 0), (0.02, 100), (0.5, 150), (1.0, 250)):  # two frames at once, then gaps
         recorder.add(np.full((33, 47, 3), grey, np.uint8), at)
     assert list(tmp_path.iterdir()) != [tmp_path / "out.mp4"]
@@ -29,7 +29,7 @@ def test_live_recordings_keep_the_time(clips: Any, tmp_path: Path) -> None:
 
 
 def test_recordings_leave_out_what_a_camera_was_away_for(clips: Any, tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path / "out.mp4", fps=10, live=True)
+    recorder = Recorder(tmp_path / "out.mp4", fps=10, copies=None)
     for at in (0.0, 0.1, 3600.0, 3600.1):
         recorder.add(np.zeros((32, 48, 3), np.uint8), at)
     recorder.finish()
@@ -39,7 +39,7 @@ def test_recordings_leave_out_what_a_camera_was_away_for(clips: Any, tmp_path: P
 def test_a_recording_ends_before_the_disk_is_full(
     clips: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recorder = Recorder(tmp_path / "out.mp4", fps=10, live=False)
+    recorder = Recorder(tmp_path / "out.mp4", fps=10, copies=1)
     recorder.add(clips.scene(0))
     monkeypatch.setattr(recording, "RESERVE_BYTES", 1 << 60)
     with pytest.raises(InputError, match="ends here"):
@@ -51,7 +51,7 @@ def test_a_recording_ends_before_the_disk_is_full(
 def test_a_recording_whose_folder_vanished_is_told(tmp_path: Path) -> None:
     folder = tmp_path / "stick"
     folder.mkdir()
-    recorder = Recorder(folder / "out.mp4", fps=10, live=False)
+    recorder = Recorder(folder / "out.mp4", fps=10, copies=1)
     recorder.add(np.zeros((32, 48, 3), np.uint8))
     shutil.rmtree(folder)
     with pytest.raises(InputError, match=r"cannot write .*out\.mp4"):
@@ -64,11 +64,11 @@ def test_a_recording_that_is_not_whole_leaves_the_older_one(clips: Any, suffix: 
     """A limit on the size of files stands for a full disk: OpenCV reports neither."""
     resource = pytest.importorskip("resource")
     out = tmp_path / f"out{suffix}"
-    recorder = Recorder(out, fps=10, live=False)
+    recorder = Recorder(out, fps=10, copies=1)
     recorder.add(clips.scene(0))
     assert recorder.finish() == out
     older = out.read_bytes()
-    recorder = Recorder(out, fps=10, live=False)
+    recorder = Recorder(out, fps=10, copies=1)
     handler, limits = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
     try:
@@ -84,10 +84,20 @@ def test_a_recording_that_is_not_whole_leaves_the_older_one(clips: Any, suffix: 
     assert list(tmp_path.iterdir()) == [out]
 
 
+def test_pictures_larger_than_a_format_takes_are_told(tmp_path: Path) -> None:
+    picture = np.zeros((64, 8192, 3), np.uint8)
+    with pytest.raises(InputError, match=r"at 8191 pixels a side, and this has 8192x64; take \.avi"):
+        Recorder(tmp_path / "out.mp4", fps=10, copies=1).add(picture)
+    assert not list(tmp_path.iterdir())
+    recorder = Recorder(tmp_path / "out.avi", fps=10, copies=1)
+    recorder.add(picture)
+    assert recorder.finish() == tmp_path / "out.avi"
+
+
 @pytest.mark.parametrize("fps", [75.123, 89.913, 119.873, 503.217, 29.97, 23.976])
 @pytest.mark.parametrize("suffix", CODECS)
 def test_any_rate_can_be_recorded(fps: float, suffix: str, tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path / f"out{suffix}", fps, live=False)
+    recorder = Recorder(tmp_path / f"out{suffix}", fps, copies=1)
     for shade in range(5):
         recorder.add(np.full((64, 64, 3), shade, np.uint8))
     path = recorder.finish()
@@ -100,7 +110,7 @@ def test_any_rate_can_be_recorded(fps: float, suffix: str, tmp_path: Path) -> No
 def test_videos_of_any_name(clips: Any, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """FFmpeg would take a colon for the end of a protocol, and %03d for a series of pictures."""
     monkeypatch.chdir(tmp_path)
-    recorder = Recorder(Path(name), fps=12, live=False)
+    recorder = Recorder(Path(name), fps=12, copies=1)
     recorder.add(clips.scene(0))
     assert recorder.finish() == Path(name)
     assert [path.name for path in tmp_path.iterdir()] == [name]

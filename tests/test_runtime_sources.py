@@ -48,12 +48,11 @@ def test_a_video_decoded_slower_than_its_pace_goes_on(
     """Skipping gains nothing there: most of its frames are shown, with no standstill that grows."""
     paced = open_source(str(files / "clip.mp4"), realtime=True)
     assert isinstance(paced, VideoFile)
-    paced.fps = 100.0
     decode = paced._decode
 
-    def slowly() -> Pixels | None:
-        time.sleep(0.013)
-        return decode()
+    def slowly() -> None:
+        time.sleep(0.11)  # of a twelfth of a second
+        decode()
 
     monkeypatch.setattr(paced, "_decode", slowly)
     shown = [frame.index for frame in iter(paced.read, None)]
@@ -62,7 +61,7 @@ def test_a_video_decoded_slower_than_its_pace_goes_on(
 
 
 def test_a_damaged_video_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    writer = Recorder(tmp_path / "whole.avi", 25, live=False)
+    writer = Recorder(tmp_path / "whole.avi", 25, copies=1)
     for shade in range(50):
         writer.add(np.full((64, 64, 3), shade, np.uint8))
     whole = writer.finish()
@@ -75,6 +74,53 @@ def test_a_damaged_video_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixtur
         assert (frames == 50) == (told == 0)
         assert len(caplog.messages) == told
     assert f"ends after {frames} of 50 frames" in caplog.text
+
+
+def film(path: Path, slower: int) -> Path:
+    """25 frames of a header that says 25 a second, whose times lie `slower` times as far apart."""
+    writer = Recorder(path, 25, copies=1)
+    for shade in range(25):
+        writer.add(np.full((64, 64, 3), 10 * shade, np.uint8))
+    assert writer.finish() == path
+    milliseconds = b"\x2a\xd7\xb1\x83"  # Matroska's unit of time, in nanoseconds
+    data = path.read_bytes()
+    assert data.count(milliseconds + (10**6).to_bytes(3, "big")) == 1
+    scale = (slower * 10**6).to_bytes(3, "big")
+    path.write_bytes(
+        data.replace(milliseconds + data[data.index(milliseconds) + 4 :][:3], milliseconds + scale)
+    )
+    return path
+
+
+def test_a_films_own_times_count(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As of phones and screen recorders, whose rate varies, and whose number of frames is an estimate."""
+    path = film(tmp_path / "slow.mkv", 4)
+    every = open_source(str(path), realtime=False)
+    assert (every.length, every.fps) == (100, 25)
+    recorder = Recorder(tmp_path / "out.avi", every.fps or 0, every.copies)
+    times = []
+    while (frame := every.read()) is not None:
+        assert frame.at is not None
+        times.append(frame.at)
+        recorder.add(frame.image, frame.at)
+    np.testing.assert_allclose(times, 0.16 * np.arange(25), atol=2e-3)
+    assert not caplog.messages
+    assert recorder.finish() is not None
+    assert cv2.VideoCapture(str(tmp_path / "out.avi")).get(cv2.CAP_PROP_FRAME_COUNT) == 24 * 4 + 1
+
+    paced = open_source(str(path), realtime=True)
+    started = time.monotonic()
+    shown = [frame.index for frame in iter(paced.read, None)]
+    assert 3.9 < time.monotonic() - started < 6
+    assert len(shown) > 20
+
+
+def test_a_picture_that_stands_long_is_held_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "LONGEST_GAP_S", 0.3)
+    still = open_source(str(film(tmp_path / "still.mkv", 10)), realtime=False)
+    assert [frame.at for frame in (still.read(), still.read()) if frame] == pytest.approx([0, 0.3])
 
 
 def test_pictures_go_round_on_a_screen_and_once_without(files: Path) -> None:

@@ -94,7 +94,7 @@ def ask(url: str, method: str = "GET", data: bytes | None = None) -> tuple[int, 
 
 
 def result_of(image: Pixels, camera: Pixels | None = None) -> Result:
-    return Result(0, image, image if camera is None else camera, None, None, time.monotonic(), 12.3)
+    return Result(0, image, image if camera is None else camera, None, None, time.monotonic(), 0.0, 12.3)
 
 
 def halves() -> Pixels:
@@ -328,7 +328,9 @@ def test_the_owner_adds_a_garment_and_it_is_put_on(open_shop: tuple[WebPage, War
     assert worn == "größe 3"
 
 
-def test_what_cannot_be_worn_is_not_kept(open_shop: tuple[WebPage, Wardrobe], shop: Path) -> None:
+def test_what_cannot_be_worn_is_not_kept(
+    open_shop: tuple[WebPage, Wardrobe], shop: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     page, wardrobe = open_shop
     before = sorted(shop.iterdir())
     photo = cv2.imencode(".jpg", shirt((40, 200, 40)))[1].tobytes()
@@ -349,6 +351,13 @@ def test_what_cannot_be_worn_is_not_kept(open_shop: tuple[WebPage, Wardrobe], sh
         assert answer[0] == status, name
         assert said in answer[1].decode(), name
         assert str(shop) not in answer[1].decode(), "the page names no folders"
+    for encoding in ("gzip", "deflate"):
+        packed = urllib.request.Request(
+            f"{page.url}garments?name=a.jpg", photo, {"Content-Encoding": encoding}, method="POST"
+        )
+        with pytest.raises(urllib.error.HTTPError, match="400"):
+            DIRECT.open(packed, timeout=10)
+    assert not caplog.messages
     assert page.guest_url is not None
     assert ask(f"{page.guest_url}garments?name=a.jpg", "POST", photo)[0] == 404
     assert not json.loads(ask(page.guest_url + "state")[1])["adds"]
@@ -446,7 +455,7 @@ def test_an_owner_may_have_no_guests(wardrobe: Wardrobe) -> None:
 def test_a_picture_of_the_past_is_nobodys(page: WebPage) -> None:
     page.show(result_of(halves()), False, 25.0)
     assert ask(page.url + "photo.jpg")[0] == 200
-    old = Result(0, halves(), halves(), None, None, time.monotonic() - STALE_S, 12.3)
+    old = Result(0, halves(), halves(), None, None, time.monotonic() - STALE_S, 0.0, 12.3)
     page.show(old, False, 25.0)
     assert ask(page.url + "photo.jpg")[0] == 404
     assert json.loads(ask(page.url + "state")[1])["fps"] is None

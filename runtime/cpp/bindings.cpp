@@ -29,7 +29,8 @@ std::string shape_of(const py::array& array) {
 
 mirror::Image image(const py::array& array, const char* name, int channels) {
     const std::string wanted =
-        std::string(name) + " must be uint8 [H, W, " + std::to_string(channels) + "] with contiguous rows, not ";
+        std::string(name) + " must be uint8 [H, W, " + std::to_string(channels) + "] with contiguous rows, at most " +
+        std::to_string(kLargestSide) + " a side, not ";
     if (!py::isinstance<py::array_t<std::uint8_t>>(array)) throw py::type_error(wanted + shape_of(array));
     const bool fits = array.ndim() == 3 && is_side(array.shape(0)) && is_side(array.shape(1)) &&
                       array.shape(2) == channels;
