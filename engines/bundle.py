@@ -119,12 +119,13 @@ def load(folder: str | Path) -> Bundle:
         if content.get("reference"):
             content["reference"] = _part(**content["reference"])
         bundle = Bundle(folder=folder.absolute(), **content)  # read later, wherever the program is by then
-        if type(bundle.opset) is not int or bundle.precision not in PRECISIONS:
-            raise ValueError(f"opset {bundle.opset!r}, precision {bundle.precision!r}")
+        whole = bundle.opset, bundle.height, bundle.width
+        if {type(number) for number in whole} != {int} or bundle.precision not in PRECISIONS:
+            raise ValueError(f"opset, height and width {whole}, precision {bundle.precision!r}")
         missing = {"garment", "tryon"} - set(bundle.graphs)
         if not missing:
             _check_shapes(bundle)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise EngineError(f"{manifest} is damaged ({error}). Export the bundle again.") from error
     if missing:
         raise EngineError(
@@ -142,7 +143,11 @@ def load(folder: str | Path) -> Bundle:
 
 def _verify(folder: Path, part: Graph | Part) -> None:
     path = folder / part.file
-    if path.parent != folder or not path.is_file():
+    try:
+        there = path.parent == folder and path.is_file()
+    except OSError:  # of a name that no file can have
+        there = False
+    if not there:
         raise EngineError(f"{folder / MANIFEST} names {part.file}, which is missing; export it again.")
     if sha256(path) != part.sha256:
         raise EngineError(

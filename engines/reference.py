@@ -4,6 +4,8 @@ Libraries have sampled the nearest pixel where bilinear was asked for, or let ha
 a word. So every session runs it before it is used, on the machine that will use it.
 """
 
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +65,14 @@ def write(path: Path, inputs: tuple[Array, Array, Array], results: Mapping[str, 
 
 def read(path: Path) -> Reference:
     """Raises ValueError, KeyError or OSError where the file is not one of `write`."""
-    with np.load(path, allow_pickle=False) as file:
+    try:
+        return _read(path)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        raise ValueError(str(error)) from error
+
+
+def _read(path: Path) -> Reference:
+    with path.open("rb") as data, np.load(data, allow_pickle=False) as file:  # NumPy leaves broken ones open
         results = {name: file[name].astype(np.float32) for name in ("flow", "tryon")}
         person, garment = (_picture(file[name]) for name in ("person", "garment"))
         return Reference(person, garment, file["garment_mask"].astype(np.float32), results)

@@ -216,7 +216,8 @@ def _keep_foreign(old: Path, new: Path) -> None:
     except EngineError:  # damaged, or of another version: whatever looks like its parts
         own = {path.name for pattern in ("*.onnx", "*.pt2", reference.FILE) for path in old.glob(pattern)}
     for path in old.iterdir():
-        if path.name not in own | {MANIFEST, "plans"}:
+        # What is not its own may still have the name of a part that is new.
+        if path.name not in own | {MANIFEST, "plans"} and not (new / path.name).exists():
             if path.is_dir() and not path.is_symlink():
                 shutil.copytree(path, new / path.name, symlinks=True)
             else:

@@ -6,13 +6,14 @@ Flows and coordinates are float32 even in a half network: half resolves a positi
 pixel in a picture 256 wide.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from kernels.onnx_nodes import emits_nodes, node, sizes
+from kernels.shapes import check_shape
 from kernels.tiles import BLOCK_PIXELS, Tile, plane_tile, row_tile
 from kernels.triton_runtime import (
     accumulator,
@@ -49,7 +50,8 @@ def flow_warp(features: Tensor, flow: Tensor, padding: Padding = "border") -> Te
     """Sample `features` where `flow` points, bilinear.
 
     features: [B, C, h, w], any float dtype; flow: [B, 2, H, W], float32 (x, y) in [-1, 1].
-    padding: what is read outside, the nearest border value or zero.
+    padding: what is read outside, the nearest border value or zero. A position that is not a number reads the
+    first pixel; with zeros, plain torch gives NaN there and the kernel 0.
     Returns [B, C, H, W] in the dtype of `features`, computed in that of `flow`.
     """
     if runs_on(features):
@@ -309,7 +311,13 @@ def flow_warp_op(features: Tensor, field: Tensor, padding: str, rule: str) -> Te
     """`flow_warp` (rule "flow") and `compose_flow` (rule "centres" or "corners") as one operator.
 
     features: [B, C, h, w], any strides; field: [B, 2, H, W], float32 or float64, flow or offset.
+    Raises ValueError for other shapes and for names that are none.
     """
+    if padding not in get_args(Padding) or rule not in ("flow", *get_args(PixelRule)):
+        raise ValueError(f"there is no padding {padding!r}, or no rule {rule!r}")
+    check_shape("the flow", field, (features.shape[0], 2, *field.shape[2:]))
+    if rule != "flow":  # an offset of each of its pixels
+        check_shape("the offset", field, features.shape)
     batch, channels, height, width = features.shape
     field = field.contiguous()
     channels_last = channels > 1 and features.is_contiguous(memory_format=torch.channels_last)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kernels.onnx_nodes import emits_nodes, node, sizes
+from kernels.shapes import check_shape
 from kernels.triton_runtime import (
     accumulator,
     constexpr,
@@ -199,7 +200,8 @@ def _sizes(tensor: Tensor, radius: int) -> dict[str, Any]:
 @torch.library.custom_op("rmgn::local_correlation", mutates_args=())
 @on_its_device
 def local_correlation_op(garment: Tensor, person: Tensor, radius: int, slope: float) -> Tensor:
-    """`local_correlation` as an operator."""
+    """`local_correlation` as an operator. Raises ValueError for two shapes."""
+    check_shape("person", person, garment.shape)
     garment, person = garment.contiguous(), person.contiguous()
     batch, channels, height, width = garment.shape
     out = garment.new_empty(batch, (2 * radius + 1) ** 2, height, width)

@@ -16,6 +16,7 @@ from kernels.mask_fusion_kernels import (
     plane_kernel,
     statistics_kernel,
 )
+from kernels.shapes import check_shape
 from kernels.tiles import (
     BLOCK_CHANNELS,
     BLOCK_PIXELS,
@@ -93,7 +94,7 @@ def _parts(h: Tensor, elements: int) -> _Parts:
     batch, channels, pixels = h.shape[0], h.shape[1], h.shape[2] * h.shape[3]
     block = sum_tile(channels, pixels, _layout(h) == torch.channels_last, elements)
     blocks, block_p = triton.cdiv(channels, block["BLOCK_C"]), block["BLOCK_P"]
-    parts = min(MOST_PARTS, triton.cdiv(PROGRAMS, blocks * batch), triton.cdiv(pixels, 2 * block_p))
+    parts = min(MOST_PARTS, triton.cdiv(PROGRAMS, max(1, blocks * batch)), triton.cdiv(pixels, 2 * block_p))
     share = triton.cdiv(triton.cdiv(pixels, parts), block_p) * block_p
     return _Parts((blocks, triton.cdiv(pixels, share), batch), share, block)
 
@@ -139,9 +140,20 @@ def mask_fusion_op(
     """The fusion as an operator: with `mask` [B, 1, H, W], or with mask_weight [C] and mask_bias [1].
 
     Returns fused [B, C, H, W], the computed mask [B, 1, H, W] (empty where it was given), and mean and
-    reciprocal deviation [B, C] of the planes of h, float32 or float64.
+    reciprocal deviation [B, C] of the planes of h, float32 or float64. Raises ValueError for other shapes.
     """
-    if h[0].numel() >= 2**31:
+    for name, each in zip(
+        ("γP", "βP", "γI", "βI"), (gamma_person, beta_person, gamma_garment, beta_garment), strict=True
+    ):
+        check_shape(name, each, h.shape)
+    if mask is not None:
+        check_shape("mask", mask, (h.shape[0], 1, *h.shape[2:]))
+    elif mask_weight is None or mask_bias is None:
+        raise ValueError("mask fusion needs a mask, or the weight and the bias that it comes of")
+    else:
+        check_shape("mask_weight", mask_weight, h.shape[1:2])
+        check_shape("mask_bias", mask_bias, (1,))
+    if h.shape[1:].numel() >= 2**31:
         raise ValueError(
             f"a sample of {tuple(h.shape[1:])} has more elements than the kernel's 32-bit offsets"
         )
@@ -167,7 +179,6 @@ def mask_fusion_op(
         used, computed = mask.contiguous(), h.new_empty(0)
     else:
         assert mask_weight is not None
-        assert mask_bias is not None
         mask_weight = mask_weight.contiguous()
         used = computed = torch.empty(batch, 1, height, width, dtype=h.dtype, device=h.device)
         if last and channels <= FUSED_CHANNELS:

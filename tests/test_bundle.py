@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +13,8 @@ import pytest
 import torch
 
 import engines
-from engines import EngineError
-from engines.bundle import sha256
+from engines import EngineError, reference
+from engines.bundle import load, sha256
 from export.write_bundle import write_bundle
 from rmgn import RMGN
 
@@ -120,6 +121,15 @@ def test_interrupted_while_it_is_replaced_the_older_bundle_stays(
     assert [(copy / name).is_symlink() for name in ("data", "lost")] == [True, True]
 
 
+def test_a_new_part_takes_the_name_of_a_foreign_file(lite: RMGN, copy: Path) -> None:
+    """Such as of a program that an earlier export left, which the manifest no longer names."""
+    (copy / "tryon.pt2").write_bytes(b"left over")
+    (copy / "card.md").write_text("kept")
+    write_bundle(lite, copy, 64, 64, torch_programs=True)
+    assert "tryon.torch" in load(copy).graphs
+    assert (copy / "card.md").read_text() == "kept"
+
+
 def damage_reference_name(folder: Path) -> None:
     content = json.loads((folder / "bundle.json").read_text())
     content["reference"]["file"] = 7
@@ -146,12 +156,31 @@ def damage_precision(folder: Path) -> None:
     (folder / "bundle.json").write_text(json.dumps({**content, "precision": "bfloat16"}))
 
 
-def damage_reference(folder: Path) -> None:
+def damage_reference(folder: Path, data: bytes = b"nothing") -> None:
     """A file that the manifest describes and that is none of engines.reference."""
-    (folder / "reference.npz").write_bytes(b"nothing")
+    (folder / "reference.npz").write_bytes(data)
     content = json.loads((folder / "bundle.json").read_text())
     content["reference"]["sha256"] = sha256(folder / "reference.npz")
     (folder / "bundle.json").write_text(json.dumps(content))
+
+
+def damage_archive(folder: Path) -> None:
+    damage_reference(folder, b"PK\x03\x04junk")
+
+
+def lengthen_name(folder: Path) -> None:
+    text = (folder / "bundle.json").read_text()
+    (folder / "bundle.json").write_text(text.replace('"tryon.onnx"', f'"{"x" * 300}.onnx"'))
+
+
+def unbound_shape(folder: Path) -> None:
+    text = (folder / "bundle.json").read_text()
+    (folder / "bundle.json").write_text(re.sub(r'("shape": \[\s*)1\b', r"\1Infinity", text))
+
+
+def damage_size(folder: Path) -> None:
+    content = json.loads((folder / "bundle.json").read_text())
+    (folder / "bundle.json").write_text(json.dumps({**content, "height": 64.0}))
 
 
 def damage_field(folder: Path) -> None:
@@ -182,6 +211,7 @@ def name_no_file(folder: Path) -> None:
 
 
 def escape(folder: Path) -> None:
+    shutil.copy(folder / "tryon.onnx", folder.parent)
     text = (folder / "bundle.json").read_text()
     (folder / "bundle.json").write_text(text.replace('"tryon.onnx"', '"../tryon.onnx"'))
 
@@ -200,7 +230,7 @@ def escape(folder: Path) -> None:
         (name_no_file, "which is missing; export it again"),
         (damage_version, "has format version 99, this program reads version 1"),
         (damage_opset, "has graphs of opset 20; from 20 on TensorRT samples the nearest pixel"),
-        (damage_type, "bundle.json is damaged .opset '17'"),
+        (damage_type, r"bundle.json is damaged .*\('17', 128, 96\)"),
         (damage_precision, "bundle.json is damaged .*precision 'bfloat16'"),
         (damage_reference, "reference.npz is no reference"),
         (lambda folder: (folder / "reference.npz").unlink(), "names reference.npz, which is missing"),
@@ -208,6 +238,10 @@ def escape(folder: Path) -> None:
         (lambda folder: (folder / "tryon.onnx").unlink(), "names tryon.onnx, which is missing"),
         (lambda folder: (folder / "tryon.onnx").write_bytes(b"?"), "tryon.onnx .* its SHA-256 differs"),
         (escape, "which is missing; export it again"),
+        (damage_archive, r"reference\.npz is no reference: "),
+        (lengthen_name, r"xxx\.onnx, which is missing; export it again"),
+        (unbound_shape, "bundle.json is damaged"),
+        (damage_size, r"bundle.json is damaged \(opset, height and width"),
     ],
     ids=[
         "no manifest",
@@ -229,12 +263,29 @@ def escape(folder: Path) -> None:
         "no graph",
         "changed graph",
         "path outside",
+        "archive",
+        "long name",
+        "unbound shape",
+        "size",
     ],
 )
 def test_broken_bundles_are_refused(copy: Path, damage: Callable[[Path], None], message: str) -> None:
     damage(copy)
     with pytest.raises(EngineError, match=message):
         engines.open(copy)
+
+
+@pytest.mark.parametrize("broken", ["flow", "tryon"])
+def test_results_that_are_no_numbers_are_not_the_reference(bundle32: Path, broken: str) -> None:
+    """As where half precision overflows."""
+    known = reference.read(bundle32 / reference.FILE)
+    results = {name: np.repeat(np.repeat(each, 2, 2), 2, 3) for name, each in known.results.items()}
+    limits = reference.LIMITS["float16"]
+    assert reference.complaint(known.results, results, limits) is None
+    results[broken][...] = np.nan
+    complaint = reference.complaint(known.results, results, limits)
+    assert complaint is not None
+    assert "nan" in complaint
 
 
 def test_export_leaves_the_model_as_it_was(lite: RMGN, tmp_path: Path) -> None:

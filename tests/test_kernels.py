@@ -143,6 +143,23 @@ def test_instance_norm_of_half_uses_float32_statistics() -> None:
     torch.testing.assert_close(instance_norm(h).double(), expected, atol=4e-3, rtol=1e-3)
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_instance_norm_does_not_cancel(layout: torch.memory_format) -> None:
+    """Values far from zero beside their deviation, in both layouts."""
+    h = (300 + torch.randn(2, 4, 32, 24)).contiguous(memory_format=layout).requires_grad_()
+    weights = torch.randn(h.shape)
+    exact = h.detach().double().requires_grad_()
+    expected = torch.nn.functional.instance_norm(exact)
+    normed = instance_norm(h)
+    assert normed.is_contiguous(memory_format=layout)
+    torch.testing.assert_close(normed.double(), expected, atol=1e-3, rtol=0)
+    (normed * weights).sum().backward()  # type: ignore[no-untyped-call]
+    (expected * weights).sum().backward()  # type: ignore[no-untyped-call]
+    assert h.grad is not None
+    assert exact.grad is not None
+    torch.testing.assert_close(h.grad.double(), exact.grad, atol=1e-3, rtol=0)
+
+
 def test_instance_norm_of_one_pixel_is_zero() -> None:
     """Up to the rounding of its mean, multiplied by 1/sqrt(epsilon)."""
     assert instance_norm(torch.randn(2, 3, 1, 1)).abs().max() < 1e-4

@@ -219,6 +219,47 @@ def test_statistics_of_half_are_float32(device: str) -> None:
     torch.testing.assert_close(fused.double(), expected, atol=4e-3, rtol=1e-3)
 
 
+@pytest.mark.parametrize("device", DEVICES)
+def test_other_shapes_are_refused(device: str) -> None:
+    """The kernels would read beside the tensors that are smaller."""
+
+    def of(*shape: int) -> torch.Tensor:
+        return torch.zeros(*shape, device=device)
+
+    h, one, weight, bias = of(2, 4, 6, 6), of(1, 4, 6, 6), of(4), of(1)
+    for maps, mask, taken in (
+        ((h, h, h, one), None, (weight, bias)),
+        ((h, h, h, h), of(1, 1, 6, 6), (None, None)),
+        ((h, h, h, h), None, (of(3), bias)),
+        ((h, h, h, h), None, (None, None)),
+    ):
+        with pytest.raises(ValueError, match=r"belongs|needs a mask"):
+            mask_fusion_op(h, *maps, mask, *taken, True)
+    for person in (one, of(2, 4, 3, 3), of(2, 5, 6, 6)):
+        with pytest.raises(ValueError, match=r"person is .* where \[2, 4, 6, 6\] belongs"):
+            local_correlation_op(h, person, 3, 0.1)
+    for field, padding, rule in (
+        (of(1, 2, 6, 6), "border", "flow"),
+        (of(2, 3, 6, 6), "border", "flow"),
+        (of(2, 2, 6, 6), "reflection", "flow"),
+        (of(2, 2, 6, 6), "border", "corner"),
+    ):
+        with pytest.raises(ValueError, match=r"belongs|there is no padding"):
+            flow_warp_op(h, field, padding, rule)
+    with pytest.raises(ValueError, match="the offset is"):
+        flow_warp_op(of(1, 2, 6, 6), of(1, 2, 3, 3), "border", "centres")
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_an_empty_batch_gives_one(device: str) -> None:
+    h = torch.zeros(0, 4, 6, 6, device=device)
+    weight, bias = torch.zeros(4, device=device), torch.zeros(1, device=device)
+    fused, mask, _, _ = mask_fusion_op(h, h, h, h, h, None, weight, bias, True)
+    assert (fused.shape, mask.shape) == (h.shape, (0, 1, 6, 6))
+    assert local_correlation_op(h, h, 3, 0.1).shape == (0, 49, 6, 6)
+    assert flow_warp_op(h, h[:, :2], "border", "flow").shape == h.shape
+
+
 @pytest.mark.filterwarnings("ignore:overflow encountered")  # NumPy, in the interpreter; infinity is clamped
 @pytest.mark.parametrize("device", DEVICES)
 @settings(max_examples=25, deadline=None)
