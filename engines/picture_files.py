@@ -1,5 +1,6 @@
 """Which files of a folder are pictures: one answer for training, evaluation, export and the mirror."""
 
+import functools
 import logging
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,24 @@ def decoded(path: Path, flags: int = cv2.IMREAD_UNCHANGED) -> NDArray[Any] | Non
     except OSError:
         return None
     return cv2.imdecode(data, flags) if data.size else None
+
+
+def like(path: Path) -> Path | None:
+    """The file of this path, or the one beside it whose suffix differs in upper and lower case alone."""
+    if path.is_file():
+        return path
+    try:
+        names = _by_suffix(path.parent, path.parent.stat().st_mtime_ns)
+    except OSError:  # there is no such folder
+        return None
+    name = names.get((path.stem, path.suffix.lower()))
+    return path.with_name(name) if name else None
+
+
+@functools.lru_cache(maxsize=16)
+def _by_suffix(folder: Path, changed: int) -> dict[tuple[str, str], str]:  # noqa: ARG001 - tells states apart
+    """Names of a folder's files by stem and suffix in lower case."""
+    return {(path.stem, path.suffix.lower()): path.name for path in folder.iterdir() if path.is_file()}
 
 
 def listing(folder: Path) -> list[Path]:

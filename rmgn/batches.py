@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -210,6 +210,10 @@ def open_source(
             people = GeneratedPeople(folder, config.seed, assets=assets, size=size)
             # With the manifest's checksums and, as long as generation runs, without.
             return LayersSource(people, wanted, augment, ahead.digests(folder, people.files, assets)[:2])
+        if assets is not None:
+            raise ValueError(
+                f"{folder} was dressed ahead, in its surroundings: --assets are for layers as generated"
+            )
         source = DressedSource(folder, wanted, augment)
         for name in ("height", "width", "held_out"):
             have, want = getattr(source.settings, name), getattr(config, name)
@@ -317,7 +321,7 @@ def training_batches(
     workers: int,
     device: torch.device | str = "cpu",
     stride: int = 1,
-) -> Iterator[Sample]:
+) -> Generator[Sample, None, None]:
     """Endless batches of `batch` samples: the start-th, and each stride-th from there on.
 
     They do not depend on `workers`, nor on where the sequence was entered. The last `held_out` items of the

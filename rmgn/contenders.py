@@ -13,11 +13,12 @@ from tqdm import tqdm
 
 import engines
 from engines.bundle import sha256
+from engines.picture_files import like
 from kernels import flow_warp
 from kernels.flow_warp import identity_flow
 from rmgn import checkpoint
 from rmgn.config import ModelConfig
-from rmgn.data.read import picture_size, rgb
+from rmgn.data.read import check_picture, picture_size, rgb
 from rmgn.model import RMGN
 from rmgn.trials import DataError, Question, Setting, Trial
 
@@ -132,7 +133,6 @@ class Results:
         if not folder.is_dir():
             raise DataError(f"--results {folder} is not a folder")
         self.name, self.source, self.sha256 = name, str(folder), None
-        self._whole = True  # until a picture was resized, which is told once
         self._files: dict[tuple[Setting, str], Path] = {}
         answered: dict[Path, str] = {}  # the trial that a file is for
         missing: list[Question] = []
@@ -140,8 +140,8 @@ class Results:
             wearer = Path(question.person).stem
             known = dict.fromkeys((question.name, question.subject, wearer))
             stems = [*(f"{setting}/{name}" for name in known), *known]
-            files = [folder / f"{stem}{suffix}" for stem in stems for suffix in ENDS]
-            file = next((file for file in files if file.is_file()), None)
+            files = (like(folder / f"{stem}{suffix}") for stem in stems for suffix in ENDS)
+            file = next(filter(None, files), None)
             if file is None:
                 missing.append(question)
                 continue
@@ -156,20 +156,29 @@ class Results:
             more = f", nor those of {len(missing) - 1} more trials" if len(missing) > 1 else ""
             wanted = f"{missing[0].name}.png or {missing[0].subject}.png, or .jpg"
             raise DataError(f"{folder} has no picture {wanted}{more}")
+        self._checked = False
 
     def __call__(self, trial: Trial) -> Answer:
         size = trial.person.shape[-2], trial.person.shape[-1]
         files = [self._files[trial.setting, name] for name in trial.names]
-        height, width = picture_size(files[0])
-        if self._whole and (height, width) != size:
-            tqdm.write(
-                f"{self.source} holds pictures of {height}x{width}: they are measured at "
-                f"{size[0]}x{size[1]} (--size)",
-                file=sys.stderr,
-            )
-            self._whole = False
+        if not self._checked:
+            self._check(size)
+            self._checked = True
         pictures = [rgb(file, size) for file in files]
         return Answer(torch.stack(pictures).to(trial.person.device))
+
+    def _check(self, size: tuple[int, int]) -> None:
+        """Look at all pictures before the first trial: refuse other shapes, and tell of other sizes."""
+        files = dict.fromkeys(self._files.values())
+        for file in files:
+            check_picture(file, size)
+        sizes = {picture_size(file) for file in files} - {size}
+        if sizes:
+            found = ", ".join(f"{height}x{width}" for height, width in sorted(sizes))
+            tqdm.write(
+                f"{self.source} holds pictures of {found}: they are measured at {size[0]}x{size[1]} (--size)",
+                file=sys.stderr,
+            )
 
 
 class Copy:

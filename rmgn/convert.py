@@ -148,7 +148,7 @@ def read_state(path: str | Path) -> State:
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
     except Exception as error:  # damaged files make torch's readers stumble in every way
         raise CheckpointError(
-            f"{path} is not a PyTorch checkpoint, or is cut short: {error or 'it is empty'}"
+            f"{path} is not a PyTorch checkpoint, or is cut short: {str(error) or 'it is empty'}"
         ) from error
     for wrapper in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):

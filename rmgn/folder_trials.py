@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Subset
 
 from rmgn.data.datasets import SIZE, FolderDataset, recognise
 from rmgn.data.layout import Entry
+from rmgn.data.read import check_picture
 from rmgn.data.sample import Sample, collate
 from rmgn.data.workers import begin_worker
 from rmgn.trials import DataError, Question, Setting, Trial, span
@@ -51,7 +52,7 @@ class FolderTrials:
             entries = [found.entries[n] for n in part]
             asked = [_ask(entry, setting, layout.subject(entry.person_name), exchanged) for entry in entries]
             _require_names(folder, asked)
-            _require_files(folder, entries, exchanged)
+            _require_files(folder, entries, exchanged, found.size)
             self.questions[setting] = asked
             self._parts[setting] = Subset(found, part)
 
@@ -92,8 +93,8 @@ def _require_names(folder: Path, questions: Sequence[Question]) -> None:
             )
 
 
-def _require_files(folder: Path, entries: Sequence[Entry], exchanged: bool) -> None:
-    """Say now, not hours later, that a file of a trial is not there."""
+def _require_files(folder: Path, entries: Sequence[Entry], exchanged: bool, size: tuple[int, int]) -> None:
+    """Say now, not hours later, that a file of a trial is not there, or a photo no picture of this shape."""
     files: dict[Path, None] = {}  # in order, each once
     for entry in entries:
         files |= dict.fromkeys(value for value in vars(entry).values() if isinstance(value, Path))
@@ -103,6 +104,9 @@ def _require_files(folder: Path, entries: Sequence[Entry], exchanged: bool) -> N
     if missing:
         more = f", nor {len(missing) - 1} more" if len(missing) > 1 else ""
         raise DataError(f"{missing[0]}: no such file{more}; `rmgn check {folder}` lists what is wrong")
+    worn = [entry.other if exchanged and entry.other else entry for entry in entries]
+    for photo in dict.fromkeys(file for e in (*entries, *worn) for file in (e.person, e.garment, e.mask)):
+        check_picture(photo, size)
 
 
 def _photographed(s: Sample, setting: Setting, questions: tuple[Question, ...]) -> Trial:

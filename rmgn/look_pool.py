@@ -8,7 +8,7 @@ and moved anew, and one batch in `reuse` brings in as many new looks (data echoi
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Protocol
 
 import numpy as np
@@ -74,7 +74,7 @@ def reused_batches(
     stride: int = 1,
     reuse: int,
     size: int,
-) -> Iterator[Sample]:
+) -> Generator[Sample, None, None]:
     """As `rmgn.batches.training_batches`, each batch drawn from a pool of the last `size` looks.
 
     The n-th batch of a process is the same wherever the sequence was entered: on the way in the pool is

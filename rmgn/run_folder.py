@@ -17,6 +17,8 @@ from engines.whole_file import write_whole
 from rmgn import checkpoint
 from rmgn.stages import Network
 
+WEIGHTS = ("model", "ema")
+
 
 class RunFolder:
     """Saves and finds the checkpoints of one run.
@@ -48,8 +50,8 @@ class RunFolder:
         partial = self.steps / ".partial"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
-        checkpoint.save(model, partial / "model.safetensors")
-        checkpoint.save(ema, partial / "ema.safetensors")
+        for network, name in zip((model, ema), WEIGHTS, strict=True):
+            checkpoint.save(network, partial / f"{name}.safetensors")
         torch.save(state, partial / "state.pt")
         # First, since a step that has its folder is not saved again.
         checkpoint.save(ema, self.folder / "last.safetensors", {**self.notes, "step": str(step)})

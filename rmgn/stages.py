@@ -103,7 +103,8 @@ class TryOnStage(nn.Module):
                 for person, garment_level in zip(flows.person, garment_pyramid, strict=True)
                 if person.shape[-2] * person.shape[-1] <= losses.MATCHING_PIXELS
             ]
-            terms["matching"] = losses.MATCHING * torch.stack(matching).sum()
+            if matching:  # a shallow pyramid has no level so coarse
+                terms["matching"] = losses.MATCHING * torch.stack(matching).sum()
         warp = losses.warp_loss(
             warped,
             flows.flows,

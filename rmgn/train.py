@@ -21,7 +21,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from engines.program import Parser, run
+from engines.program import InputError, Parser, run
 from rmgn import batches
 from rmgn.config import PRESETS, parse_size
 from rmgn.run_folder import RunFolder
@@ -93,7 +93,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--precision", choices=PRECISIONS)
     parser.add_argument("--workers", type=int, default=1, help="processes that decode and draw (1)")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.workers < 0:
+        raise InputError(f"--workers must be 0 or more, not {args.workers}")
+    return args
 
 
 def command(argv: Sequence[str] | None) -> None:

@@ -6,7 +6,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,7 +22,7 @@ from rmgn import batches, checkpoint
 from rmgn.batches import Source
 from rmgn.data.sample import Sample
 from rmgn.look_pool import LookSource, reused_batches
-from rmgn.run_folder import RunFolder
+from rmgn.run_folder import WEIGHTS, RunFolder
 from rmgn.speedometer import Speedometer
 from rmgn.stages import Losses, Network
 from rmgn.stop_request import stop_request
@@ -117,7 +117,11 @@ class Trainer:
         saved_at = time.monotonic()
         # One process alone can end by itself; others would wait for it.
         alone = accelerator.num_processes == 1
-        with stop_request() if alone else contextlib.nullcontext(lambda: False) as stop_asked:
+        # Its workers wait for it, and would for ever if an error left it open.
+        with (
+            contextlib.closing(feed),
+            stop_request() if alone else contextlib.nullcontext(lambda: False) as stop_asked,
+        ):
             while self.step < config.steps:
                 samples = [next(feed) for _ in range(config.accumulate)]
                 speed.data_came()
@@ -216,7 +220,14 @@ class Trainer:
     def _resume(self, resumed: Path, init: Path | None) -> None:
         """Take everything up from a checkpoint's folder."""
         out, count = self.out, len(self.source)
-        state = torch.load(resumed / "state.pt", map_location="cpu", weights_only=True)
+        try:
+            state = torch.load(resumed / "state.pt", map_location="cpu", weights_only=True)
+            kept = [checkpoint.load_as(type(self.model), resumed / f"{name}.safetensors") for name in WEIGHTS]
+        except Exception as error:  # damaged files make torch's readers stumble in every way
+            raise TrainingError(
+                f"the checkpoint {resumed} is damaged ({str(error) or type(error).__name__}): begin anew in "
+                f"another --out, with --init {out / 'last.safetensors'} to go on from its weights"
+            ) from error
         check_same(state, self.config, self.taught_by, out)
         if state.get("samples", count) != count:
             raise TrainingError(
@@ -237,8 +248,7 @@ class Trainer:
         if self.begins is not None and state.get("begins", self.begins) != self.begins:
             raise TrainingError(f"{out} did not begin with {init}; choose another --out, or leave --init out")
         self.begins = state.get("begins", self.begins)
-        for network, name in ((self.model, "model"), (self.ema, "ema")):
-            weights = checkpoint.load_as(type(self.model), resumed / f"{name}.safetensors")
+        for network, weights in zip((self.model, self.ema), kept, strict=True):
             if weights.config != network.config:
                 raise TrainingError(
                     f"{out} was begun by a version with other widths of {self.config.preset}; "
@@ -312,8 +322,8 @@ def set_batch_norms(stage: nn.Module, learning: bool) -> None:
 
 def training_feed(
     source: Source, config: TrainConfig, step: int, workers: int, accelerator: Accelerator
-) -> Iterator[Sample]:
-    """Batches on the device.
+) -> Generator[Sample, None, None]:
+    """Batches on the device. Closed, it ends its workers.
 
     Of one sequence each process takes every num_processes-th batch: two processes take the steps of one that
     accumulates twice as many.

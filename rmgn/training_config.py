@@ -23,7 +23,8 @@ BOUNDS = {
         (1, math.inf),
     ),
     **dict.fromkeys(("composite_weight", "composite_entropy", "clip"), (0, math.inf)),
-    **dict.fromkeys(("epochs", "warmup", "save_minutes", "seed"), (0, math.inf)),
+    **dict.fromkeys(("epochs", "warmup", "save_minutes"), (0, math.inf)),
+    "seed": (0, 10**12),  # PyTorch's generators take 64 bits, of which epochs take some
     **dict.fromkeys(("constant", "warp_factor", "ema", "batch_statistics", "learning_rate"), (0, 1)),
     **dict.fromkeys(("beta1", "beta2"), (0, 0.9999999)),
     "fakes": (1, 3),
@@ -140,7 +141,7 @@ def load_config(name: str, overrides: dict[str, Any]) -> TrainConfig:
         raise ValueError(f"there is no training configuration {name}; named ones are {named}")
     try:
         values = tomllib.loads(file.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} is not TOML: {error}") from error
     known = [field.name for field in dataclasses.fields(TrainConfig)]
     unknown = sorted(set(values) - set(known))

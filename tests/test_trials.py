@@ -74,6 +74,40 @@ def test_results_of_any_known_format_are_found(tmp_path: Path) -> None:
         assert (answer + 1).abs().max() < 0.05 if grey == 0 else (answer - 1).abs().max() < 0.05
 
 
+def test_results_are_looked_at_before_the_first_trial(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All of them, not the first of a batch: other sizes are told, other shapes refused."""
+    questions = [Question(name, name, name, "g") for name in ("a", "b")]
+    blank = torch.zeros(1, 3, 32, 24)
+    trial = Trial("unpaired", (questions[0],), ({},), blank, blank, blank[:, :1])
+    cv2.imwrite(str(tmp_path / "a.PNG"), np.zeros((32, 24, 3), np.uint8))
+    for height, width, said in (
+        (32, 24, ""),
+        (16, 12, "holds pictures of 16x12: they are measured at 32x24"),
+        (24, 24, r"b\.png: 24x24 is not of the shape of 32x24"),
+    ):
+        cv2.imwrite(str(tmp_path / "b.png"), np.zeros((height, width, 3), np.uint8))
+        rival = Results("files", tmp_path, {"unpaired": questions})
+        if width == height:
+            with pytest.raises(ValueError, match=said):
+                rival(trial)
+        else:
+            for _ in range(2):
+                rival(trial)
+            assert capsys.readouterr().err.count("measured at") == int(bool(said))
+
+
+def test_a_photo_of_another_shape_is_said_before_the_first_trial(photos: Path) -> None:
+    assert len(open_trials(photos, size=(32, 24)).questions["unpaired"]) == 2
+    cv2.imwrite(str(photos / "person" / "y.png"), np.zeros((32, 32, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"y\.png: 32x32 is not of the shape of 32x24: crop it first"):
+        open_trials(photos, size=(32, 24))
+    (photos / "person" / "y.png").write_bytes(b"\x89PNG")
+    with pytest.raises(ValueError, match=r"y\.png: not a picture, or damaged"):
+        open_trials(photos, size=(32, 24))
+
+
 def test_photos_of_any_known_format_are_asked(photos: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name in ("z.webp", "z.bmp", "z.tif"):
         cv2.imwrite(str(photos / "person" / name), np.full((32, 24, 3), 255, np.uint8))

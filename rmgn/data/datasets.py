@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +71,7 @@ class FolderDataset(TryOnDataset):
         self.layout, self.entries, self.paired = layout, pairs.entries, pairs.paired
         self.size, self._others = size, others
         shown = max(0, len(pairs.entries) - held_out)
+        _require_whole_people(layout, pairs.entries, shown)
         # Those that are shown come first, those held out behind them.
         by_name = {entry.garment_name: (entry.garment, entry.mask) for entry in pairs.entries}
         self._garments = list(by_name.items())
@@ -128,6 +129,19 @@ class FolderDataset(TryOnDataset):
         known["other_garments"] = torch.stack([read.rgb(g, self.size) for g, _ in chosen])
         known["other_masks"] = torch.stack([read.mask(m, self.size) for _, m in chosen])
         return known
+
+
+def _require_whole_people(layout: Layout, entries: Sequence[Entry], shown: int) -> None:
+    """Raise ValueError where the last of `shown` entries and the first held out show one person."""
+    subjects = [layout.subject(entry.person_name) for entry in entries]
+    begin = shown
+    while 0 < begin < len(subjects) and subjects[begin - 1] == subjects[begin]:
+        begin -= 1
+    if begin != shown:
+        raise ValueError(
+            f"held_out {len(entries) - shown} would show {subjects[shown]} in training and in validation: "
+            f"hold out {len(entries) - begin}"
+        )
 
 
 class LayersDataset(TryOnDataset):

@@ -118,14 +118,16 @@ def exchange(pairs: Sequence[Names]) -> list[Names]:
 
 
 def expected(home: Path, folders: Iterable[str], *names: str) -> Path | None:
-    """Where a file should be: in the first of `folders` that exists, by the first of `names` that does.
+    """Where a file should be: in the first of `folders` that exists, by the first of `names` that does, its
+    suffix in any case.
 
     Without any of the folders None; without any of the names the path of the first.
     """
     folder = next((home / f for f in folders if (home / f).is_dir()), None)
     if folder is None:
         return None
-    return next((folder / name for name in names if (folder / name).is_file()), folder / names[0])
+    found = (picture_files.like(folder / name) for name in names)
+    return next(filter(None, found), folder / names[0])
 
 
 def needed(home: Path, folders: Sequence[str], *names: str) -> Path:

@@ -29,6 +29,7 @@ F32 = npt.NDArray[np.float32]
 _BODY_25 = [0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18]  # OpenPose's 25 points to its 18
 _SURE = 8  # a colour's distance that JPEG causes within a part; parts are at least 12 apart
 _MIXED = 255
+ORIENTATION = 0x0112  # the tag of how to turn a photo; from 5 on, its sides change places
 _COCO = [0, 0, 6, 8, 10, 5, 7, 9, 12, 14, 16, 11, 13, 15, 2, 1, 4, 3]  # COCO's 17 likewise; the neck is made
 
 
@@ -42,7 +43,7 @@ def _bytes(path: Path) -> bytes:
 
 
 def picture(path: Path) -> U8:
-    """A picture as it is: [H, W, 3] RGB."""
+    """A picture, upright as its orientation tag says: [H, W, 3] RGB."""
     decoded = cv2.imdecode(np.frombuffer(_bytes(path) or b"\0", np.uint8), cv2.IMREAD_COLOR)
     if decoded is None:
         raise ValueError(f"{path}: not a picture, or damaged")
@@ -50,11 +51,15 @@ def picture(path: Path) -> U8:
 
 
 def picture_size(path: Path) -> Size:
-    """Height and width of a picture, from its header alone."""
+    """Height and width of a picture as `picture` turns it, from its header alone."""
     data = _bytes(path)
     try:
         with Image.open(io.BytesIO(data)) as opened:
-            return opened.height, opened.width
+            if opened.format == "TIFF":  # which some versions of Pillow have turned by now, and others not
+                height, width = picture(path).shape[:2]
+                return height, width
+            size = opened.height, opened.width
+            return size[::-1] if opened.getexif().get(ORIENTATION, 1) >= 5 else size
     except Exception as error:  # whatever a decoder raises, also for a header of absurd numbers
         raise ValueError(f"{path}: not a picture, or damaged") from error
 
@@ -73,9 +78,12 @@ def rgb(path: Path, size: Size) -> Tensor:
 def mask(path: Path, size: Size) -> Tensor:
     """A mask as float32 [1, H, W], 0 or 1; grey edges (JPEG) are cut at one half.
 
-    One without any white is refused: it may be stored as 0 and 1, or as transparency.
+    What is transparent is outside. One without any white is refused: it may be stored as 0 and 1, or as the
+    transparency of black.
     """
     level = picture(path)[:, :, 0]
+    if level.min(initial=255) >= 128:  # then all of it is in its transparency, if in anything
+        level = np.minimum(level, _transparency(path, level.shape))
     if level.max(initial=0) < 128:
         raise ValueError(
             f"{path}: no garment in this mask: it must be white (255) there; highest is {level.max()}"
@@ -84,6 +92,19 @@ def mask(path: Path, size: Size) -> Tensor:
         _same_shape(path, level.shape, size)
         level = np.asarray(cv2.resize(level, (size[1], size[0]), interpolation=cv2.INTER_AREA), np.uint8)
     return torch.from_numpy(level >= 128).float()[None]
+
+
+def check_picture(path: Path, size: Size) -> None:
+    """Raise ValueError for a file that is no picture of the shape of `size`, by its header alone."""
+    _same_shape(path, picture_size(path), size)
+
+
+def _transparency(path: Path, shape: tuple[int, ...]) -> U8:
+    """What of a picture is opaque, 0 to 255: [H, W]; all of it where it does not tell."""
+    stored = cv2.imdecode(np.frombuffer(_bytes(path), np.uint8), cv2.IMREAD_UNCHANGED)
+    if stored is None or stored.ndim != 3 or stored.shape[2] != 4 or stored.shape[:2] != shape:
+        return np.full(shape, 255, np.uint8)
+    return np.asarray(stored[:, :, 3] // (257 if stored.dtype == np.uint16 else 1), np.uint8)
 
 
 def numbers(path: Path) -> U8:

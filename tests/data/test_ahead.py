@@ -69,6 +69,8 @@ def test_other_settings_are_refused(
     config = TrainConfig(batch=2, held_out=1)
     with pytest.raises(ValueError, match="was dressed with height 128, the configuration has 256"):
         open_source(dressed, config)
+    with pytest.raises(ValueError, match="was dressed ahead, in its surroundings: --assets are for layers"):
+        open_source(dressed, config, tmp_path)
     for changed, message in (
         (["--passes", "3"], "begun with other passes"),
         (["--held-out", "3"], "--held-out must be between 1 and 2"),

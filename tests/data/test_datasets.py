@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -145,6 +146,48 @@ def test_a_mask_without_white_is_refused(tmp_path: Path) -> None:
         cv2.imwrite(str(tmp_path / f"{name}.png"), pixels)
         with pytest.raises(ValueError, match=rf"{name}\.png: no garment in this mask: .*highest is [01]"):
             read.mask(tmp_path / f"{name}.png", (8, 6))
+
+
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+def test_a_white_mask_lies_in_its_transparency(depth: type, tmp_path: Path) -> None:
+    """As background removers export it."""
+    full = np.iinfo(depth).max
+    pixels: np.ndarray = np.full((8, 6, 4), full, depth)
+    pixels[:, :2, 3] = 0
+    cv2.imwrite(str(tmp_path / "cut.png"), pixels)
+    expected = torch.ones(1, 8, 6)
+    expected[..., :2] = 0
+    assert torch.equal(read.mask(tmp_path / "cut.png", (8, 6)), expected)
+    pixels[..., 3] = full
+    cv2.imwrite(str(tmp_path / "whole.png"), pixels)
+    assert read.mask(tmp_path / "whole.png", (8, 6)).all()
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_sizes_are_those_of_upright_pictures(suffix: str, orientation: int, tmp_path: Path) -> None:
+    """Which key points are given in."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"photo{suffix}"
+    Image.new("RGB", (40, 24)).save(path, exif=exif)
+    assert read.picture_size(path) == read.picture(path).shape[:2]
+
+
+def test_nobody_is_in_training_and_in_validation(pictures_folder: Path) -> None:
+    count = len(open_dataset(pictures_folder))
+    assert len(open_dataset(pictures_folder, held_out=2)) == count
+    with pytest.raises(ValueError, match=r"held_out 3 would show 0\d+ in training and .*: hold out 4$"):
+        open_dataset(pictures_folder, held_out=3)
+
+
+@pytest.mark.parametrize("suffix", [".PNG", ".Png"])
+def test_suffixes_of_masks_are_found_in_any_case(suffix: str, tmp_path: Path) -> None:
+    for folder, name in (("person", "p.jpg"), ("garment", "g.JPG"), ("garment_mask", f"g{suffix}")):
+        (tmp_path / folder).mkdir()
+        Image.new("L", (24, 32), 255).save(tmp_path / folder / name)
+    (tmp_path / "pairs.txt").write_text("p.jpg g.JPG")
+    assert open_dataset(tmp_path, "test", "unpaired", (32, 24))[0].garment_mask.all()
 
 
 def test_lists_of_pairs(published: Published, tmp_path: Path) -> None:

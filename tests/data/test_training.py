@@ -250,6 +250,58 @@ def test_gradients_that_are_not_finite_stop_the_run(
     assert not (out / "steps").exists()
 
 
+def test_an_error_in_a_step_ends_the_run_and_its_workers(
+    layers_folder: Path, settings: Path, tmp_path: Path
+) -> None:
+    """Any that is not foreseen, as of a driver: a process that waits for workers would hold its GPU."""
+    code = """
+import sys
+from rmgn import train, trainer
+
+def broken(*_):
+    raise RuntimeError("the driver is gone")
+
+trainer.add_gradients = broken
+sys.exit(train.main(sys.argv[1:]))
+"""
+    wanted = ["--config", settings, "--data", layers_folder, "--out", tmp_path / "run", "--workers", "1"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, wanted)],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "RuntimeError: the driver is gone" in done.stderr
+
+
+def test_a_shallow_pyramid_trains(layers_folder: Path, settings: Path, tmp_path: Path) -> None:
+    """No level of it is so coarse that features could be matched."""
+    settings.write_text(
+        SETTINGS + TINY.replace("encoder_widths = [4, 4, 6, 6, 8]", "encoder_widths = [4, 4]")
+    )
+    arguments = command("--config", settings, "--data", layers_folder, "--out", tmp_path / "run")[3:]
+    assert main([*arguments, "--steps", "1"]) == 0
+    assert (tmp_path / "run" / "last.safetensors").is_file()
+
+
+@pytest.mark.parametrize("name", ["state.pt", "ema.safetensors"])
+def test_a_damaged_checkpoint_is_told(
+    layers_folder: Path, settings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """As after a power cut."""
+    settings.write_text(SETTINGS + TINY)
+    arguments = command("--config", settings, "--data", layers_folder, "--out", tmp_path / "run")[3:]
+    assert main([*arguments, "--steps", "1"]) == 0
+    (newest,) = (tmp_path / "run" / "steps").iterdir()
+    (newest / name).write_bytes((newest / name).read_bytes()[:1000])
+    assert main([*arguments, "--steps", "2"]) == 2
+    said = capsys.readouterr().err
+    assert f"error: the checkpoint {newest} is damaged (" in said
+    assert f"with --init {tmp_path / 'run' / 'last.safetensors'} to go on from its weights" in said
+
+
 def test_pictures_of_a_validation_stand_in_their_order(layers_folder: Path) -> None:
     """What the docs say of TensorBoard's sheet, for a network with a preserve mask."""
     source = LayersSource(GeneratedPeople(layers_folder, flip=False, size=(128, 96)))
@@ -291,6 +343,9 @@ def test_mistakes_are_one_sentence(
     assert "no training configuration nothing; named ones are distill, pairs-full" in error(
         "--config", "nothing"
     )
+    settings.write_bytes("# für".encode("latin-1"))
+    assert f"{settings} is not TOML: " in error("--config", settings)
+    assert "--workers must be 0 or more, not -1" in error("--workers", -1)
     settings.write_text("colour = 1")
     assert "unknown settings colour" in error("--config", settings)
     settings.write_text('stage = "pf-full"\nflow_levels = 3')
@@ -316,7 +371,8 @@ def test_mistakes_are_one_sentence(
     for line, message in (
         ("learning_rate = -1.0", "learning_rate must be at least 0 and at most 1, not -1.0"),
         ("constant = 3.0", "constant must be at least 0 and at most 1, not 3.0"),
-        ("seed = -1", "seed must be at least 0, not -1"),
+        ("seed = -1", "seed must be at least 0 and at most 1e+12, not -1"),
+        ("seed = 100000000000000000000", "seed must be at least 0 and at most 1e+12, not 1000"),
         ("seed = true", "seed must be of type int, not True"),
         ('precision = "float16"', "precision must be one of no, bf16, fp16, not float16"),
     ):
