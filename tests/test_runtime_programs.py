@@ -226,7 +226,7 @@ def test_bad_input_is_one_sentence(
 ) -> None:
     for name in ("shirt.txt", "broken.png"):
         (files / name).write_text("no picture")
-    pictures.write(files / "small_mask.png", np.full((64, 48), 255, np.uint8))
+    pictures.write(files / "small_mask.png", np.pad(np.full((62, 46), 255, np.uint8), 1))
     for name in ("foreign", "damaged"):
         (files / name).mkdir(exist_ok=True)
         for path in bundle.iterdir():
