@@ -8,9 +8,7 @@ cv2 alone gives a careful programmer: resize with INTER_AREA and blobFromImage, 
 
 import argparse
 import json
-import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.common import line, machine
+from benchmarks.common import in_turns, line, machine
 from runtime import _native, reference
 
 Pixels = NDArray[np.uint8]
@@ -60,7 +58,9 @@ def opencv_composite(
     x_at, y_at = ((grid[..., axis] + 1) * np.float32(garment.shape[1 - axis] / 2) - 0.5 for axis in (0, 1))
     sampled = cv2.remap(garment, x_at, y_at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     cloth = sampled.astype(np.float32)
-    on, off = up(mask) ** 3, (1 - up(mask)) ** 3
+    worn = up(mask)
+    rest = 1 - worn
+    on, off = worn * worn * worn, rest * rest * rest
     weight = on / (on + off) * cloth[..., 3:] / 255
     camera = frame[y : y + height, x : x + width]
     shown = up(share)
@@ -95,15 +95,16 @@ def inputs(width: int, height: int) -> tuple[Pixels, Crop, Planes, tuple[Any, ..
     return np.asarray(frame, np.uint8), crop, out, (garment, flow, rendered, person, share, mask, matte)
 
 
-def milliseconds(work: Callable[[], None], repeats: int) -> list[float]:
-    """Times of single runs, after two that warm up."""
-    times = []
-    for run in range(repeats + 2):
-        started = time.perf_counter()
-        work()
-        if run >= 2:
-            times.append(1e3 * (time.perf_counter() - started))
-    return times
+WAYS = {
+    "native": (_native.preprocess, _native.composite),
+    "opencv": (opencv_preprocess, opencv_composite),
+    "numpy": (reference.preprocess, reference.composite),
+}
+
+
+def _each(step: Callable[..., None], *arguments: Any) -> Callable[[int], None]:
+    """The same work in every round."""
+    return lambda _: step(*arguments)
 
 
 def measure(repeats: int) -> list[dict[str, Any]]:
@@ -114,34 +115,30 @@ def measure(repeats: int) -> list[dict[str, Any]]:
         expected_out, expected = out.copy(), frame.copy()
         reference.preprocess(frame, crop, expected_out)
         reference.composite(expected, crop, *arguments)
-        for name, preprocess, composite, runs in (
-            ("native", _native.preprocess, _native.composite, repeats),
-            ("opencv", opencv_preprocess, opencv_composite, repeats),
-            ("numpy", reference.preprocess, reference.composite, max(3, repeats // 20)),
-        ):
-            preprocess(frame, crop, out)
+        work: dict[str, dict[str, Callable[[int], None]]] = {"preprocess": {}, "composite": {}}
+        errors = {}
+        for name, (preprocess, composite) in WAYS.items():
             dressed = frame.copy()
+            preprocess(frame, crop, out)
             composite(dressed, crop, *arguments)
-            errors = {
-                "preprocess": 127.5 * float(np.abs(out - expected_out).max()),
-                "composite": float(np.abs(dressed.astype(int) - expected).max()),
-            }
-            work = {
-                "preprocess": partial(preprocess, frame, crop, out),
-                "composite": partial(composite, dressed, crop, *arguments),
-            }
-            for step, function in work.items():
-                times = milliseconds(function, runs)
-                rows.append(
-                    {
-                        "frame": f"{width}x{height}",
-                        "step": step,
-                        "implementation": name,
-                        "median_ms": round(float(np.median(times)), 3),
-                        "p90_ms": round(float(np.percentile(times, 90)), 3),
-                        "largest_difference": round(errors[step], 3),
-                    }
-                )
+            errors["preprocess", name] = 127.5 * float(np.abs(out - expected_out).max())
+            errors["composite", name] = float(np.abs(dressed.astype(int) - expected).max())
+            work["preprocess"][name] = _each(preprocess, frame, crop, out)
+            work["composite"][name] = _each(composite, dressed, crop, *arguments)
+        for step, ways in work.items():
+            slow = {"numpy": ways.pop("numpy")}
+            times = in_turns(ways, repeats, warm_up=2) | in_turns(slow, max(3, repeats // 20))
+            rows += [
+                {
+                    "frame": f"{width}x{height}",
+                    "step": step,
+                    "implementation": name,
+                    "median_ms": round(1e3 * float(np.median(seconds)), 3),
+                    "p90_ms": round(1e3 * float(np.percentile(seconds, 90)), 3),
+                    "largest_difference": round(errors[step, name], 3),
+                }
+                for name, seconds in times.items()
+            ]
     return rows
 
 

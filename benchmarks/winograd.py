@@ -122,7 +122,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--bundle", type=Path, metavar="BUNDLE", help="also time its try-on graph")
     parser.add_argument("--rounds", type=int, default=20, metavar="N", help="(20)")
-    parser.add_argument("--out", type=Path, default=Path("winograd"), metavar="DIR", help="folder to write")
+    parser.add_argument(
+        "--out", type=Path, default=Path("out/winograd"), metavar="DIR", help="folder to write"
+    )
     return parser.parse_args(argv)
 
 

@@ -104,10 +104,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if args.calibration_samples < 1:
         parser.error("--calibration-samples must be at least 1")
     if not args.checkpoint and not args.preset:
-        if LITE_256.is_file():
-            args.checkpoint = LITE_256
-        else:  # installed without the checkout's models
-            args.preset = "lite"
+        if not LITE_256.is_file():  # installed without the checkout's models
+            parser.error(
+                f"give --checkpoint FILE, since {LITE_256} is missing (install from a checkout with "
+                "`pip install -e`), or --preset for random weights"
+            )
+        args.checkpoint = LITE_256
     return args
 
 

@@ -1,6 +1,7 @@
 """Which bundle to run: the one asked for, or the one that comes with the project."""
 
 import json
+import logging
 import os
 from pathlib import Path
 
@@ -14,6 +15,9 @@ GARMENTS = SHIPPED / "garments"  # to try the mirror with
 BUILT = Path("bundles")
 PREFERRED = "lite-256"
 VARIABLE = "RMGN_BUNDLE"
+UNTRAINED = "random weights"  # in what `rmgn export --preset` says of a bundle
+
+log = logging.getLogger(__name__)
 
 
 def choose(folder: Path | None, size: tuple[int, int] | None) -> Bundle:
@@ -36,20 +40,31 @@ def choose(folder: Path | None, size: tuple[int, int] | None) -> Bundle:
     if not folders:
         if folder:
             return engines.load_bundle(folder)  # says what is missing
-        raise InputError("there is no bundle in models/ or bundles/; build one with `rmgn export`")
+        raise InputError(
+            f"there is no bundle in {SHIPPED} or {BUILT}/: the model lies in a checkout, from which "
+            "`pip install -e` installs. Or name a bundle with --bundle, or build one with `rmgn export`"
+        )
     if size is None:
-        return engines.load_bundle(folders[0])
+        return _trained(engines.load_bundle(folders[0]))
     sizes = {path: read_size(path) for path in folders}
     for path, held in sizes.items():
         if held == size:
-            return engines.load_bundle(path)
-    searched = folder or "models/ and bundles/"
+            return _trained(engines.load_bundle(path))
+    searched = folder or f"{SHIPPED} and {BUILT}/"
     wanted = f"{size[0]}x{size[1]}"
     there_is = ", ".join(f"{height}x{width}" for height, width in sorted(set(sizes.values())))
     raise InputError(
         f"no bundle in {searched} is of size {wanted}; there is {there_is}. Build one with `rmgn "
         f"export --size {wanted} --checkpoint FILE`, or name its folder with --bundle"
     )
+
+
+def _trained(bundle: Bundle) -> Bundle:
+    """The bundle; the log tells where it never learnt anything."""
+    weights = str(bundle.provenance.get("weights", ""))
+    if UNTRAINED in weights:
+        log.warning("%s has %s: its pictures are noise", bundle.folder, weights)
+    return bundle
 
 
 def bundles_in(place: Path) -> list[Path]:

@@ -125,7 +125,10 @@ def parse_args(argv: Sequence[str] | None, description: str | None = None) -> Op
         raise InputError(f"--garment {args.garment} is a folder; give it as --garments")
     if args.garment is None and args.garments is None:
         if not bundles.GARMENTS.is_dir():
-            raise InputError("give a garment: --garment FILE, or --garments DIR")
+            raise InputError(
+                f"give a garment, --garment FILE or --garments DIR: the samples of a checkout are not in "
+                f"{bundles.GARMENTS} (install with `pip install -e`)"
+            )
         args.garments = bundles.GARMENTS
     if args.frames is not None and args.frames < 1:
         raise InputError("--frames must be at least 1")

@@ -412,7 +412,7 @@ def test_the_default_bundle(
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RMGN_BUNDLE", raising=False)
     monkeypatch.setattr(bundles, "SHIPPED", tmp_path / "models")
-    with pytest.raises(InputError, match="no bundle in models/ or bundles/; build one"):
+    with pytest.raises(InputError, match=r"no bundle in /.*models or bundles/: the model lies in a checkout"):
         bundles.choose(None, None)
     shutil.copytree(bundle, tmp_path / "bundles" / "mine")
     assert bundles.choose(None, None).folder == tmp_path / "bundles" / "mine"
@@ -435,6 +435,18 @@ def test_the_default_bundle(
     monkeypatch.setenv("RMGN_BUNDLE", "no/such")
     with pytest.raises(InputError, match="the variable RMGN_BUNDLE names no/such"):
         bundles.choose(None, None)
+
+
+def test_a_bundle_that_learnt_nothing_is_told(bundle: Path, tmp_path: Path, caplog: Any) -> None:
+    assert not bundles.choose(bundle, None).provenance.get("weights")
+    assert not caplog.messages
+    shutil.copytree(bundle, tmp_path / "new")
+    manifest = tmp_path / "new" / "bundle.json"
+    content = json.loads(manifest.read_text())
+    content["provenance"]["weights"] = "preset lite with random weights"
+    manifest.write_text(json.dumps(content))
+    bundles.choose(tmp_path / "new", None)
+    assert "has preset lite with random weights: its pictures are noise" in caplog.text
 
 
 def test_the_default_garments(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
