@@ -245,6 +245,18 @@ def test_without_a_checkpoint_it_takes_the_weights_that_come_with_the_project(
     assert f"--bundle {tmp_path / 'bundle'}" in text
 
 
+def test_no_untrained_bundle_is_made_by_accident(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where the project was installed without its models."""
+    monkeypatch.setattr(build_engine, "LITE_256", tmp_path / "lite-256.safetensors")
+    assert build_engine.main(["--size", "128x96", "--out", str(tmp_path / "bundle")]) == 2
+    said = capsys.readouterr().err
+    assert "error: give --checkpoint FILE, since" in said
+    assert "or --preset for random weights" in said
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 def test_the_size_of_the_training_is_the_bundles(
     lite: RMGN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
