@@ -10,9 +10,9 @@ Writes kernels.json, kernels.md and kernels.svg: median times, ratios, bytes mov
 each result written once) and their share of the bandwidth of a copy of 1 GB, measured in the same run. What
 fits the GPU's cache (50 MB on an H100 or H200) is read from there run after run, so that its share says
 little about memory; the ratios compare like with like. Forward is timed as CUDA graphs, as engines run it,
-so that small shapes do not measure Python. Nothing is timed until the results
-agree with eager torch, in float32 without TF32; a case that does not is told, left out, and makes the exit
-status 1. Files are written after every case.
+so that small shapes do not measure Python. Nothing is timed until the results agree with eager torch, in
+float32 without TF32; a case that does not is told, left out, and makes the exit status 1. Files are written
+after every case.
 """
 
 import argparse

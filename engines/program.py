@@ -116,9 +116,15 @@ def say(sentence: str) -> None:
     try:
         print(sentence, flush=True)
     except OSError:  # nor is the rest tried again when Python ends
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+        silence(sys.stdout.fileno())
+
+
+def silence(*streams: int) -> None:
+    """Let what is written to these file descriptors go nowhere from now on."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in streams:
+        os.dup2(nowhere, stream)
+    os.close(nowhere)
 
 
 def end_at_once(_signal: int, _frame: object) -> None:

@@ -18,7 +18,7 @@ from kernels import flow_warp
 from kernels.flow_warp import identity_flow
 from rmgn import checkpoint
 from rmgn.config import ModelConfig
-from rmgn.data.read import check_picture, picture_size, rgb
+from rmgn.data.read import check_picture, rgb
 from rmgn.model import RMGN
 from rmgn.trials import DataError, Question, Setting, Trial
 
@@ -169,10 +169,7 @@ class Results:
 
     def _check(self, size: tuple[int, int]) -> None:
         """Look at all pictures before the first trial: refuse other shapes, and tell of other sizes."""
-        files = dict.fromkeys(self._files.values())
-        for file in files:
-            check_picture(file, size)
-        sizes = {picture_size(file) for file in files} - {size}
+        sizes = {check_picture(file, size) for file in dict.fromkeys(self._files.values())} - {size}
         if sizes:
             found = ", ".join(f"{height}x{width}" for height, width in sorted(sizes))
             tqdm.write(

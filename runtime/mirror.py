@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 import engines
 from engines import picture_files
-from engines.program import InputError, say, tell_end, warn_once
+from engines.program import InputError, say, silence, tell_end, warn_once
 from engines.whole_file import check_apart, check_writable, write_whole
 from runtime import bundles, garment, pictures, screen, sources
 from runtime.dresser import Dresser, Fitted, fit
@@ -245,10 +245,7 @@ class Mirror:
         # A flag, since the exception of a second Ctrl-C could leave threads running, and half a recording.
         self._interrupted = True
         if number == getattr(signal, "SIGHUP", None):  # what is written to a closed terminal fails
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            for stream in self._terminals:
-                os.dup2(nowhere, stream)
-            os.close(nowhere)
+            silence(*self._terminals)
 
     def _take(self, result: Result) -> None:
         self._stats.add(result)

@@ -94,9 +94,11 @@ def mask(path: Path, size: Size) -> Tensor:
     return torch.from_numpy(level >= 128).float()[None]
 
 
-def check_picture(path: Path, size: Size) -> None:
-    """Raise ValueError for a file that is no picture of the shape of `size`, by its header alone."""
-    _same_shape(path, picture_size(path), size)
+def check_picture(path: Path, size: Size) -> Size:
+    """The size of a picture, by its header; ValueError for a file that is none of the shape of `size`."""
+    own = picture_size(path)
+    _same_shape(path, own, size)
+    return own
 
 
 def _transparency(path: Path, shape: tuple[int, ...]) -> U8:
