@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from rmgn.data import read
 from rmgn.data.check import sample_problems
+from rmgn.data.dress import flows, worn_place
 from rmgn.data.people import layers
 from rmgn.data.people.layers import Shop, Worn
 
@@ -24,6 +26,35 @@ def sample(layers_folder: Path) -> layers.Sample:
 def test_samples_are_sound(layers_folder: Path) -> None:
     for path in sorted(layers_folder.glob("*.zip")):
         assert list(sample_problems(layers.load(path))) == []
+
+
+def test_visible_cloth_is_what_the_shop_photo_shows(layers_folder: Path) -> None:
+    """Front or back, trunk or sleeve: as in the pixel that the flow points to, or one beside it."""
+    wrong = seen = 0
+    for path in sorted(layers_folder.glob("*.zip")):
+        sample = layers.load(path)
+        for worn, shop, garment in zip(sample.worn, sample.shop, sample.meta["garments"], strict=True):
+            place = torch.from_numpy((worn.place ^ layers.PLACE_ZERO).view(np.int16))[None]
+            view = garment["shop"]
+            placed = [*view["centre"], view["half_height"], np.deg2rad(view["roll"])]
+            flow, visible = flows(
+                *worn_place(place), torch.from_numpy(worn.garment)[None], torch.tensor([placed])
+            )
+            rows, columns = np.nonzero(visible[0, 0].numpy())
+            height, width = visible.shape[-2:]
+            x, y = flow[0, :, rows, columns].numpy()
+            x = np.clip(((x + 1) / 2 * width).astype(int), 1, width - 2)
+            y = np.clip(((y + 1) / 2 * height).astype(int), 1, height - 2)
+            own = worn.garment[rows, columns, 1] & (layers.BACK | layers.PANEL)
+            around = [
+                shop.garment[y + down, x + right, 1] & (layers.BACK | layers.PANEL)
+                for down in (-1, 0, 1)
+                for right in (-1, 0, 1)
+            ]
+            wrong += int((np.stack(around) != own).all(axis=0).sum())
+            seen += len(own)
+    assert seen > 20_000
+    assert wrong < 1e-3 * seen
 
 
 def test_a_sample_fits_in_400_kb(layers_folder: Path) -> None:

@@ -17,8 +17,8 @@ from rmgn.data.people.carried import Carried, carried_surfaces, draw_carried
 from rmgn.data.people.face import BEARDS, Expression, draw_expression, draw_features, gaze_angles, hairy
 from rmgn.data.people.hair import locks
 from rmgn.data.people.head import HeadStyle, draw_head, strand_surfaces
-from rmgn.data.people.inspection import through_cloth
-from rmgn.data.people.layers import LABELS, Worn
+from rmgn.data.people.inspection import Rejected, exposed, through_cloth
+from rmgn.data.people.layers import LABELS, Worn, pack_light
 from rmgn.data.people.lower import LowerStyle, make_lower, shoe_surfaces
 from rmgn.data.people.planes import body_parts, nearest_corner
 from rmgn.data.people.pose import (
@@ -153,7 +153,7 @@ def test_carried_things_lie_outside_the_cloth(standing: Wearer) -> None:
     }  # fmt: skip
     for bag, least in kinds.items():
         carried = Carried(bag=bag, side="L", scarf=0.02 if not bag else 0.0, belt=0.03, seed=3)
-        surfaces = carried_surfaces(model, standing, carried, cloth, tucked=True)
+        surfaces = carried_surfaces(model, standing, carried, cloth, belted=True)
         assert len(surfaces) >= least + (not bag)
         for surface in surfaces:
             assert np.isfinite(surface.vertices).all()
@@ -163,7 +163,14 @@ def test_carried_things_lie_outside_the_cloth(standing: Wearer) -> None:
             near = tree.query(strap)
             height = ((strap - cloth[0][near[1]]) * cloth[1][near[1]]).sum(axis=1)
             assert np.quantile(height[near[0] < 0.03], 0.03) > -0.002
-    untucked = carried_surfaces(model, standing, Carried(belt=0.03), cloth, tucked=False)
+    strap, *bag = carried_surfaces(
+        model, standing, Carried(bag="shoulder", side="L", seed=3), cloth, belted=False
+    )
+    low = strap.vertices[strap.vertices[:, 2].argmin()]
+    body = bag[0].vertices
+    assert body[:, 2].min() < low[2] < body[:, 2].max() + 0.01, "the bag hangs on its strap"
+    assert np.linalg.norm(low - body, axis=1).min() < 0.06
+    untucked = carried_surfaces(model, standing, Carried(belt=0.03), cloth, belted=False)
     assert untucked == []
     drawn = [draw_carried(np.random.default_rng(k), ("behind", "strap")) for k in range(20)]
     assert all(d.bag and d.side == "R" for d in drawn)
@@ -269,6 +276,21 @@ def test_depth_tells_what_pokes_through_the_cloth(label: str, nearer: int, rejec
     depth[100:106, 80:90] -= np.uint16(nearer % 65536)
     worn = Worn(**{**empty, "labels": labels, "depth": depth})
     assert bool(list(through_cloth(worn))) == rejected
+
+
+@pytest.mark.parametrize(("light", "rejected"), [(1.0, False), (0.4, False), (0.1, True), (3.0, True)])
+def test_garments_that_light_hardly_shows_are_rejected(light: float, rejected: bool) -> None:
+    empty = {f.name: np.zeros(1, np.uint8) for f in fields(Worn)}
+    garment = np.zeros((64, 48, 4), np.uint8)
+    garment[10:50, 10:40, 0] = 255
+    lit = pack_light(np.full((64, 48, 3), light, np.float32))
+    lit[:10] = 0  # beside the garment it may be as it likes
+    worn = Worn(**{**empty, "garment": garment, "light": lit})
+    if rejected:
+        with pytest.raises(Rejected, match="too dark or too bright"):
+            exposed(worn)
+    else:
+        exposed(worn)
 
 
 def test_shoes_hold_the_feet(standing: Wearer) -> None:

@@ -18,7 +18,7 @@ from rmgn.data.people.body import BODY_VERTICES, BodyModel
 from rmgn.data.people.hair import cloth_texture, push_out, ribbons
 from rmgn.data.people.layers import LABELS
 from rmgn.data.people.mesh import Floats, Ints, grid_quads, normalised, triangles, vertex_normals
-from rmgn.data.people.raytrace import OTHER, Surface
+from rmgn.data.people.raytrace import CLOTH_SHINE, OTHER, Surface
 from rmgn.data.people.wear import Wearer
 
 Colour = tuple[float, float, float]
@@ -102,7 +102,7 @@ class _Trunk:
 
 
 def carried_surfaces(
-    model: BodyModel, person: Wearer, carried: Carried, cloth: tuple[Floats, Floats], tucked: bool,
+    model: BodyModel, person: Wearer, carried: Carried, cloth: tuple[Floats, Floats], belted: bool,
     covered: tuple[Mask, Mask] | None = None,
 ) -> list[Surface]:  # fmt: skip
     """The surfaces for a person in a garment whose trunk part has the points and normals `cloth`.
@@ -138,7 +138,7 @@ def carried_surfaces(
         result += _hand_bag(trunk, carried, rng)
     if carried.scarf:
         result += _scarf(trunk, carried, rng)
-    if carried.belt and tucked and person.lower.waist > 0:
+    if carried.belt and belted and person.lower.waist > 0:
         result += _belt(person, carried, rng)
     return result
 
@@ -180,12 +180,15 @@ def _band(
     return _surface(v.reshape(-1, 3), triangles(grid_quads(*v.shape[:2])), rng, colour, 8.0)
 
 
-def _surface(v: Floats, tris: Ints, rng: Generator, colour: Colour, scale: float = 5.0) -> Surface:
+def _surface(
+    v: Floats, tris: Ints, rng: Generator, colour: Colour, scale: float = 5.0, shine: float = 1.0
+) -> Surface:
     """Something in one colour with the look of cloth or leather."""
     uv = scale * np.stack([v[:, 0] + 0.4 * v[:, 1], v[:, 2] + 0.3 * v[:, 1]], axis=1)[tris]
     return Surface(
-        v, tris, OTHER, uv=uv, texture=cloth_texture(rng, np.array(colour)), label=LABELS["background"]
-    )
+        v, tris, OTHER, uv=uv, texture=cloth_texture(rng, np.array(colour)), label=LABELS["background"],
+        shine=shine,
+    )  # fmt: skip
 
 
 def rounded_box(
@@ -280,13 +283,10 @@ def _shoulder_bag(trunk: _Trunk, carried: Carried, rng: Generator) -> list[Surfa
     sign = 1.0 if carried.side == "L" else -1.0
     drop = rng.uniform(0.3, 0.42)
     strap = _upright_loop(trunk, carried, rng, sign, rng.uniform(0.75, 0.9), drop, min(carried.strap, 0.03))
-    shoulder = trunk.joints[f"upperarm01.{carried.side}"]
-    centre = shoulder + [
-        sign * (0.03 + carried.size[2] / 2),
-        rng.uniform(0.04, 0.1),
-        -drop - carried.size[1] / 2,
-    ]
-    return [strap, *_bag(centre, np.array([sign, -0.15, 0]), carried, rng)]
+    low = strap.vertices[strap.vertices[:, 2] < strap.vertices[:, 2].min() + 0.03].mean(axis=0)
+    out = np.array([sign, -0.15, 0])
+    centre = low + out * (0.005 + carried.size[2] / 2) - [0, 0, carried.size[1] / 2 - 0.02]
+    return [strap, *_bag(centre, out, carried, rng)]
 
 
 def _hand_bag(trunk: _Trunk, carried: Carried, rng: Generator) -> list[Surface]:
@@ -338,7 +338,7 @@ def _scarf(trunk: _Trunk, carried: Carried, rng: Generator) -> list[Surface]:
     v = centre[:, None] + away[:, None] * (deep * np.cos(around))[..., None]
     v = v + np.array([0, 0, 1.0]) * (1.7 * deep * np.sin(around))[..., None]
     v = v.reshape(-1, 3)
-    result = [_surface(v, triangles(grid_quads(73, 17)), rng, carried.scarf_colour)]
+    result = [_surface(v, triangles(grid_quads(73, 17)), rng, carried.scarf_colour, shine=CLOTH_SHINE)]
     if carried.scarf_end:
         signs = (-1.0, 1.0) if rng.random() < 0.5 else (float(rng.choice([-1.0, 1.0])),)
         result += [_scarf_end(trunk, carried, rng, centre[0], sign) for sign in signs]
@@ -354,10 +354,15 @@ def _scarf_end(trunk: _Trunk, carried: Carried, rng: Generator, start: Floats, s
     z = start[2] - 0.01 - t * length + 0 * s
     v = np.stack([x, np.full(x.shape, start[1] + 0.02), z], axis=2).reshape(-1, 3)
     front = trunk.normals[:, 1] < 0.2
-    v = push_out(v, trunk.points[front], trunk.normals[front], 0.008)
+    for _ in range(3):  # what is pushed away from one fold may lie behind the next
+        v = push_out(v, trunk.points[front], trunk.normals[front], 0.012)
+        grid = v.reshape(rows, columns, 3)
+        grid[1:-1, 1:-1] += 0.2 * (
+            grid[2:, 1:-1] + grid[:-2, 1:-1] + grid[1:-1, 2:] + grid[1:-1, :-2] - 4 * grid[1:-1, 1:-1]
+        )
     wave = np.sin(s * 2 * np.pi * rng.uniform(1.5, 3) + 1.5 * t + rng.uniform(0, 6.28))
     v[:, 1] -= (0.006 * (1 + wave) * np.clip(2 * t, 0.3, 1)).ravel()
-    return _surface(v, triangles(grid_quads(rows, columns)), rng, carried.scarf_colour)
+    return _surface(v, triangles(grid_quads(rows, columns)), rng, carried.scarf_colour, shine=CLOTH_SHINE)
 
 
 def _belt(person: Wearer, carried: Carried, rng: Generator) -> list[Surface]:

@@ -70,8 +70,10 @@ class Collar:
         steps = np.linspace(0, 1, _STAND + 1)
         lean = lean if style.collar == "fold" else 0.4 * lean
         rows = [ring + height * s * (up + lean * s * out) for s in steps]
-        if style.collar not in FOLDED:
-            return rows
+        if style.collar not in FOLDED:  # its edge is level, though the neckline is not
+            level = ring @ up
+            even = np.clip(0.7 * (np.median(level) - level)[:, None], -0.5 * height, 0.5 * height)
+            return [row + s * even * up for row, s in zip(rows, steps, strict=True)]
         top = rows[-1]
         opening = np.clip((front - 0.75) / 0.25, 0, 1)  # towards the points
         length = (style.leaf * (1 + 0.55 * opening**1.5))[:, None]
@@ -106,13 +108,13 @@ def make_collar(garment: Garment, style: Style) -> Collar | None:
     folded = style.collar in FOLDED
     rows = _STAND + 1 + (_LEAF if folded else 0)
     grid = np.arange(rows * _AROUND).reshape(rows, _AROUND)
-    closed = not folded
+    closed = not folded and style.opening == 0
     right = np.roll(grid, -1, axis=1) if closed else grid[:, 1:]
     left = grid if closed else grid[:, :-1]
     quads = np.stack([left[:-1], right[:-1], right[1:], left[1:]], axis=2).reshape(-1, 4)
     leaf = style.leaf if folded else 0.0
     along = np.concatenate([np.full(_STAND + 1, leaf + 0.02), leaf * (1 - np.linspace(0, 1, _LEAF))])[:rows]
-    if closed:
+    if not folded:
         along = style.collar_height * (1 - np.linspace(0, 1, rows))
     edge = np.repeat(along, _AROUND)
     facing = np.tile(-np.cos(angle), rows)

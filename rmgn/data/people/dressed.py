@@ -104,7 +104,10 @@ def dressed_surfaces(
     g = worked.garment
     trunk = cloth_of(worked.worn, g.triangles, g.seam, g.outline)
     beneath = (under > 0.01, lower_under > 0.01)
-    things = carried_surfaces(model, person, carried, trunk, worked.style.tuck, beneath)
+    # A waistband that is seen has its belt, whatever is worn above.
+    style = worked.style
+    belted = style.tuck or style.opening > 0 or style.hem > person.lower.waist - 0.01
+    things = carried_surfaces(model, person, carried, trunk, belted, beneath)
     return [body, below, *garment, *strands, *things]
 
 
@@ -123,9 +126,13 @@ def _under(points: Floats, garment: Garment, above: float = 0.0) -> Floats:
     above: the neckline counts as that much higher, for what a collar or the neckline's edge hides.
     """
     gap, near = cKDTree(garment.vertices).query(points, distance_upper_bound=0.09)
-    outline = garment.outline - above * (np.arange(3) == NECK)
-    inside = np.append(-outline.max(axis=1), 0.0)
-    return np.asarray(np.where(gap < 0.09, np.clip(inside[near], 0, None), 0))
+    known = gap < 0.09
+    near = np.where(known, near, 0)
+    outline = garment.outline[near]
+    # A chin is nearest to the neckline too, and higher by more than any collar.
+    higher = np.clip(points[:, 2] - garment.vertices[near, 2], 0, None)
+    outline[:, NECK] += higher - above
+    return np.asarray(np.where(known, np.clip(-outline.max(axis=1), 0, None), 0))
 
 
 def _drawn_in(vertices: Floats, normals: Floats, under: Floats) -> Floats:

@@ -163,7 +163,8 @@ def _sleeveless(style: Style, marks: _Landmarks, v: Floats) -> Floats:
     top, low = marks.neck[2], marks.shoulder[2] - style.armhole
     down = np.clip((top - v[:, 2]) / (top - low), 0, 1)
     outer = style.strap + (marks.shoulder[0] + 0.012 - style.strap) * down**2.5
-    return np.where(v[:, 2] > low, np.clip(np.abs(v[:, 0]) - outer, -0.1, 0.05), -1)
+    # Below the underarm it fades: a step would leave a nub of cloth there.
+    return np.clip(np.abs(v[:, 0]) - outer, -0.1, 0.05) - 5 * np.clip(low - v[:, 2], 0, 0.2)
 
 
 def extend(flare: float, v: Floats, rim: Ints, bottom: float) -> tuple[Floats, Ints, Ints]:

@@ -10,9 +10,10 @@ import cv2
 import numpy as np
 
 from engines.program import InputError
-from rmgn.data.people.layers import LABELS, LEAST_GARMENT, VISIBLE, Worn
+from rmgn.data.people.layers import LABELS, LEAST_GARMENT, VISIBLE, Worn, unpack_light
 
 ATTEMPTS = 40
+DARKEST, BRIGHTEST = 0.25, 2.2  # median light on a garment
 Drawn = TypeVar("Drawn")
 
 # Millimetres nearer than the cloth (strands and straps lie close on it), or farther: not what is beneath.
@@ -50,6 +51,13 @@ def inspect(worn: Worn) -> None:
         raise Rejected("mostly unseen in the shop photo")
     for reason in through_cloth(worn):
         raise Rejected(reason)
+
+
+def exposed(worn: Worn) -> None:
+    """Reject a garment that is nearly black or burnt out by its light, of which 1 is normal."""
+    light = unpack_light(worn.light).mean(axis=2)[worn.garment[..., 0] > 127]
+    if not DARKEST < np.median(light) < BRIGHTEST:
+        raise Rejected("too dark or too bright")
 
 
 def through_cloth(worn: Worn) -> Iterator[str]:

@@ -269,15 +269,27 @@ def shop_planes(
     gloss = _average(hits.gloss, camera, subpixels) / total
     there = garment[..., 0] > 0
     shop = Shop(garment, np.where(there, pack_light(light), 0), np.where(there, pack_light(gloss), 0))
-    front = np.where(found, values[:, Y], np.inf).reshape(camera.height * subpixels, -1)
-    return shop, ShopDepth(front, camera)
+    front = np.where(found, values[:, Y], np.inf)
+    nearest = np.column_stack([front, _half(values), _panel(values)])
+    return shop, ShopDepth(nearest.reshape(camera.height * subpixels, -1, 3), camera)
+
+
+def _half(value: F32) -> F32:
+    """Front -1 or back 1 of a garment's values [..., 9]."""
+    return np.where(value[..., FACING] > 0, 1, -1)
+
+
+def _panel(value: F32) -> F32:
+    """Trunk -1, sleeve 1 or collar 2 of a garment's values [..., 9]; 0 at a seam, where it is two."""
+    sleeve = np.sign(np.where(np.abs(value[..., SEAM]) > 0.008, value[..., SEAM], 0))
+    return np.where(value[..., PANEL] > 0.5, 2, sleeve)
 
 
 @dataclass(frozen=True)
 class ShopDepth:
-    """How near the frontmost cloth is at every spot of a shop photo: decides what it shows."""
+    """What cloth is frontmost at every spot of a shop photo, and how near: decides what it shows."""
 
-    front: F32  # [H · subpixels, W · subpixels] depth, infinite where there is no cloth
+    front: F32  # [H · subpixels, W · subpixels, 3] depth, infinite where there is no cloth; half; panel
     camera: Camera
 
     def visible(self, value: F32) -> npt.NDArray[np.bool_]:
@@ -285,8 +297,12 @@ class ShopDepth:
         points = np.nan_to_num(value[..., [X, Y, Z]].astype(np.float64))
         pixels, _ = self.camera.project(points.reshape(-1, 3))
         pixels *= self.front.shape[0] / self.camera.height
-        limit = np.array(self.front.shape[::-1])
+        limit = np.array(self.front.shape[1::-1])
         inside = ((pixels > 0) & (pixels < limit)).all(axis=1).reshape(value.shape[:2])
         at = np.clip(pixels.astype(int), 0, limit - 1)
-        front = self.front[at[:, 1], at[:, 0]].reshape(value.shape[:2])
-        return np.asarray(inside & np.isfinite(value[..., X]) & (points[..., 1] - front < 0.006))
+        front, half, panel = np.moveaxis(self.front[at[:, 1], at[:, 0]].reshape(*value.shape[:2], 3), 2, 0)
+        # A flat sleeve is so thin that its depth alone does not tell its back from its front.
+        own = _half(value) == half
+        whole = _panel(value)
+        own &= (whole == panel) | (whole * panel == 0)
+        return np.asarray(inside & np.isfinite(value[..., X]) & (points[..., 1] - front < 0.006) & own)

@@ -17,6 +17,7 @@ from rmgn.data.people.mesh import Ints, vertex_normals
 F32 = npt.NDArray[np.float32]
 
 GARMENT, SKIN, HAIR, LOWER, OTHER = range(5)  # materials
+CLOTH_SHINE = 0.2  # of OTHER, which mirrors as glasses and leather do: what is cloth of it
 # Light wraps around hair strands and, a little, around skin and cloth: (red, green, blue) for each material.
 _WRAP = np.array(
     [[0.12, 0.12, 0.12], [0.15, 0.07, 0.05], [0.5, 0.5, 0.5], [0.12, 0.12, 0.12], [0.1, 0.1, 0.1]], np.float32
@@ -42,6 +43,7 @@ class Surface:
     casts: bool = True  # False for what is too thin to cast a shadow
     label: int | None = None  # parse label, if not that of its material
     normals: npt.NDArray[np.floating] = field(default_factory=lambda: np.empty(0))
+    shine: float = 1.0  # share of the light that its material mirrors
 
     def __post_init__(self) -> None:
         if not len(self.normals):
@@ -102,6 +104,7 @@ class Tracer:
         trims = [np.full(n, -1.0) if s.trim is None else s.trim for s, n in zip(surfaces, sizes, strict=True)]
         self._trim = np.concatenate(trims).astype(np.float32)
         self._materials = np.array([s.material for s in surfaces])
+        self._shine = np.array([s.shine for s in surfaces], np.float32)
 
     @functools.cached_property
     def _solid(self) -> Any:
@@ -155,7 +158,7 @@ class Tracer:
                 shade = (point[seen], normal[seen], -toward[seen], self._materials[which[seen]])
                 light, gloss = self._shade(*shade, subset, lights, samples)
                 hits.light[rays] += shaded[seen, None] * light
-                hits.gloss[rays] += shaded[seen] * gloss
+                hits.gloss[rays] += shaded[seen] * gloss * self._shine[which[seen]]
             go = np.flatnonzero(through[active] > 0.02)
             if not len(go):
                 break

@@ -16,7 +16,7 @@ from rmgn.data.people.camera import Camera
 from rmgn.data.people.carried import draw_carried
 from rmgn.data.people.dressed import Outfit
 from rmgn.data.people.head import LONG, draw_head
-from rmgn.data.people.inspection import Rejected, inspect
+from rmgn.data.people.inspection import Rejected, exposed, inspect
 from rmgn.data.people.keypoints import keypoints
 from rmgn.data.people.layers import Sample, Shop, Worn
 from rmgn.data.people.light import Lights, shop_lights
@@ -132,6 +132,7 @@ def make_stage(
         shop, depth = shop_planes(flat, worked.camera, shop_lights(rng), subpixels, 4)
         layer = worn_planes(model, Tracer(wearing(worked)), camera, lights, subpixels, SAMPLES, depth)
         inspect(layer)
+        exposed(layer)
         tops.append(worked)
         depths.append(depth)
         worn.append(layer)

@@ -34,13 +34,16 @@ class Presentation:
 
 
 def draw_presentation(rng: Generator, style: Style) -> Presentation:
-    """Draw how a garment is shown; long sleeves hang beside the body, short ones stand off."""
+    """Draw how a garment is shown; long sleeves hang beside the body, short ones stand off.
+
+    Shops mostly lay sleeves close: tops of VITON and VITON-HD are 0.7 to 0.9 times as wide as high.
+    """
     kind = str(rng.choice(["flat", "hung", "ghost"], p=[0.45, 0.15, 0.4]))
     long = style.sleeve > 0.5
     spread = {
-        "flat": rng.uniform(0.22, 0.42) if long else rng.uniform(0.42, 0.75),
-        "hung": rng.uniform(0.16, 0.26) if long else rng.uniform(0.3, 0.5),
-        "ghost": rng.uniform(0.2, 0.34) if long else rng.uniform(0.36, 0.62),
+        "flat": rng.uniform(0.06, 0.38) if long else rng.uniform(0.22, 0.65),
+        "hung": rng.uniform(0.05, 0.2) if long else rng.uniform(0.12, 0.4),
+        "ghost": rng.uniform(0.04, 0.26) if long else rng.uniform(0.12, 0.5),
     }[kind]
     volume = {"flat": 0.0, "hung": rng.uniform(0.0, 0.02), "ghost": rng.uniform(0.025, 0.06)}[kind]
     folds = float(rng.uniform(0, {"flat": 0.0015, "hung": 0.003, "ghost": 0.0015}[kind]))
@@ -59,7 +62,7 @@ def lay_out(
     for _ in range(3):
         normal = coarse.even @ normal
     front = normal[:, 1] < 0
-    x = (x - [0, float(x[:, 1].mean()), 0]) * [1.05, 0.25 + 6 * max(0.0, style.bulge - 0.035), 1]
+    x = (x - [0, float(x[:, 1].mean()), 0]) * [1, 0.25 + 6 * max(0.0, style.bulge - 0.035), 1]
     sleeve = np.clip(0.5 + coarse.seam / 0.1, 0, 1)
     depth = style.bulge * (1 - 0.4 * sleeve)
     x = lay(x, coarse.constraints, front, 200, depth)

@@ -16,7 +16,7 @@ from rmgn.data.people.garment import Garment, make_garment
 from rmgn.data.people.inspection import Rejected
 from rmgn.data.people.layers import LABELS
 from rmgn.data.people.mesh import Floats, vertex_normals
-from rmgn.data.people.raytrace import GARMENT, OTHER, Surface
+from rmgn.data.people.raytrace import CLOTH_SHINE, GARMENT, OTHER, Surface
 from rmgn.data.people.shop import Presentation, draw_presentation, lay_out, sleeve_lift
 from rmgn.data.people.style import Style
 from rmgn.data.people.wear import TORN, Wearer, put_on, refine, torn
@@ -114,6 +114,7 @@ def inner_top(
         texture=np.broadcast_to(colour, (1, 1, 4)).copy(),
         trim=garment.outline.max(axis=1),
         label=LABELS["inner"],
+        shine=CLOTH_SHINE,
     )
     return garment, surface, sunk
 
