@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -163,11 +164,9 @@ def test_carried_things_lie_outside_the_cloth(standing: Wearer) -> None:
             near = tree.query(strap)
             height = ((strap - cloth[0][near[1]]) * cloth[1][near[1]]).sum(axis=1)
             assert np.quantile(height[near[0] < 0.03], 0.03) > -0.002
-    strap, *bag = carried_surfaces(
-        model, standing, Carried(bag="shoulder", side="L", seed=3), cloth, belted=False
-    )
-    low = strap.vertices[strap.vertices[:, 2].argmin()]
-    body = bag[0].vertices
+    hung = carried_surfaces(model, standing, Carried(bag="shoulder", side="L", seed=3), cloth, belted=False)
+    strap, body = hung[0].vertices, hung[1].vertices
+    low = strap[strap[:, 2].argmin()]
     assert body[:, 2].min() < low[2] < body[:, 2].max() + 0.01, "the bag hangs on its strap"
     assert np.linalg.norm(low - body, axis=1).min() < 0.06
     untucked = carried_surfaces(model, standing, Carried(belt=0.03), cloth, belted=False)
@@ -280,7 +279,7 @@ def test_depth_tells_what_pokes_through_the_cloth(label: str, nearer: int, rejec
 
 @pytest.mark.parametrize(("light", "rejected"), [(1.0, False), (0.4, False), (0.1, True), (3.0, True)])
 def test_garments_that_light_hardly_shows_are_rejected(light: float, rejected: bool) -> None:
-    empty = {f.name: np.zeros(1, np.uint8) for f in fields(Worn)}
+    empty: dict[str, Any] = {f.name: np.zeros(1, np.uint8) for f in fields(Worn)}
     garment = np.zeros((64, 48, 4), np.uint8)
     garment[10:50, 10:40, 0] = 255
     lit = pack_light(np.full((64, 48, 3), light, np.float32))
