@@ -270,7 +270,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     how.add_argument("--alexnet", type=Path, metavar="FILE", help="AlexNet's weights, for LPIPS")
     how.add_argument("--batch", type=_count, default=4, help="try-ons at once (4)")
     how.add_argument("--workers", type=int, default=0, help="processes that read and dress the data (0)")
-    how.add_argument("--device", type=_device, default="cuda" if torch.cuda.is_available() else "cpu")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    how.add_argument("--device", type=_device, default=device, help="of checkpoints and measures (the GPU)")
     how.add_argument("--show", type=_count, default=32, metavar="N", help="try-ons in gallery and sheet (32)")
     how.add_argument("--keep", action="store_true", help="write every result as a picture too")
     args = parser.parse_args(argv)

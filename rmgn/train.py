@@ -87,11 +87,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--accumulate", type=int, help="batches a step and process (1)")
     parser.add_argument("--reuse", type=int, help="batches that draw on each look of generated people (1)")
     parser.add_argument("--fakes", type=int, help="fake persons a sample, 1 to 3")
-    parser.add_argument("--learning-rate", type=float)
+    parser.add_argument("--learning-rate", type=float, help="of Adam, before it falls")
     parser.add_argument(
         "--perceptual", metavar="NAME", help="none, lite0, or the file of torchvision's VGG-19 weights"
     )
-    parser.add_argument("--precision", choices=PRECISIONS)
+    parser.add_argument("--precision", choices=PRECISIONS, help="of the forward pass; no is float32")
     parser.add_argument("--workers", type=int, default=1, help="processes that decode and draw (1)")
     args = parser.parse_args(argv)
     if args.workers < 0:

@@ -208,7 +208,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write or to finish")
     parser.add_argument("--passes", type=int, default=8, help="looks of each sample, 1.4 MB each (8)")
     parser.add_argument("--held-out", type=int, default=32, help="as in the training's configuration (32)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of looks (0)")
     parser.add_argument(
         "--size", type=parse_size, default=(256, 192), metavar="HxW", help="of the pictures (256x192)"
     )

@@ -233,7 +233,7 @@ def _gaps(numbers: Iterable[str]) -> Iterator[str]:
 
 def command(argv: Sequence[str] | None) -> int:
     parser = Parser(description=__doc__)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, help="layers, or a data set in a known layout")
     parser.add_argument("--checksums", type=Path, metavar="FILE", help="also compare layers with this file")
     parser.add_argument(
         "--write-checksums", type=Path, metavar="FILE", help="write such a file, if all is well"

@@ -206,7 +206,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--count", type=int, required=True, help="number of samples, each a person in two garments"
     )
     parser.add_argument("--size", choices=sorted(SIZES), default="256x192", help="height x width")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same samples (0)")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (one a core)")
     parser.add_argument("--assets", type=Path, help="folder with makehuman/ and hdri/ (see docs/data.md)")
     parser.add_argument(
@@ -220,7 +220,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--subpixels", type=int, default=Order.subpixels, metavar="N",
         help="rays a pixel, N x N (3); 2 is a fifth faster, its edges coarser",
     )  # fmt: skip
-    parser.add_argument("--as", dest="form", choices=("layers", "pictures"), default="layers")
+    parser.add_argument(
+        "--as", dest="form", choices=("layers", "pictures"), default="layers",
+        help="pictures: also write dressed pictures with their truth",
+    )  # fmt: skip
     parser.add_argument(
         "--video", action="store_true", help="clips of one moving person each instead of single samples"
     )

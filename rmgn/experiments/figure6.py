@@ -130,13 +130,13 @@ def draw(model: RMGN, trials: Trials, out: Path, count: int) -> list[MaskMean]:
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = Parser(description=__doc__)
-    parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE", help="weights")
     parser.add_argument(
         "--data", type=Path, required=True, metavar="DIR", help="layers of rmgn.data.generate"
     )
     parser.add_argument("--assets", type=Path, metavar="DIR", help="surroundings for backgrounds")
     parser.add_argument("--size", type=parse_size, metavar="HxW", help="of the try-ons (the training's)")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the figure")
     parser.add_argument("--count", type=int, default=8, help="try-ons to show (8)")
     args = parser.parse_args(argv)
     if args.count < 1:

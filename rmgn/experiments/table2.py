@@ -265,9 +265,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--baseline", action="append", required=True, metavar="NAME", help="another; repeatable"
     )
     page.add_argument("--count", type=int, default=30, help="questions a baseline (30)")
-    page.add_argument("--setting", choices=["paired", "unpaired"], default="unpaired")
-    page.add_argument("--seed", type=int, default=0)
-    page.add_argument("--out", type=Path, required=True, metavar="DIR")
+    page.add_argument(
+        "--setting", choices=["paired", "unpaired"], default="unpaired", help="of the try-ons (unpaired)"
+    )
+    page.add_argument("--seed", type=int, default=0, help="of the choice and order of questions (0)")
+    page.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the page")
     tally = commands.add_parser("count", help="print the table")
     tally.add_argument("study", type=Path, help="folder that `page` wrote")
     tally.add_argument("votes", type=Path, nargs="+", help="files that participants saved")
