@@ -44,7 +44,15 @@ def like(path: Path) -> Path | None:
 @functools.lru_cache(maxsize=16)
 def _by_suffix(folder: Path, changed: int) -> dict[tuple[str, str], str]:  # noqa: ARG001 - tells states apart
     """Names of a folder's files by stem and suffix in lower case."""
-    return {(path.stem, path.suffix.lower()): path.name for path in folder.iterdir() if path.is_file()}
+    return {(path.stem, path.suffix.lower()): path.name for path in folder.iterdir() if is_file(path)}
+
+
+def is_file(path: Path) -> bool:
+    """Whether it is a file that can be looked at: one that cannot hides no other of its folder."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def listing(folder: Path) -> list[Path]:
@@ -61,7 +69,7 @@ def find(folder: Path) -> tuple[list[Path], str]:
     What to say is one sentence, empty where nothing is left out. Raises OSError for a folder that cannot be
     read.
     """
-    files = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file())
+    files = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and is_file(path))
     found = [path for path in files if path.suffix.lower() in SUFFIXES]
     others = [path.name for path in files if path.suffix.lower() in OTHERS]
     if not others:

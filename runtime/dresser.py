@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from engines import Session
+from engines import EngineError, Session
 from runtime import _native, cloth
 from runtime.colours import anchor_colours, continue_wall
 from runtime.detail import detail_share
@@ -120,10 +120,15 @@ class Dresser:
         return Begun(image, scene, crop, person, self._garment, self._rests, collect, preprocess_ms)
 
     def wait(self, begun: Begun) -> dict[str, NDArray[np.float32]]:
-        """What the network computed of a begun picture, once it has. Raises what the engine raises."""
+        """What the network computed of a begun picture, once it has.
+
+        Raises what the engine raises, and EngineError for numbers that would spoil the whole picture.
+        """
         if begun.outputs is None:
-            begun.outputs = begun.collect()
+            outputs = begun.collect()
             begun.network_ms = self._session.tryon.run_ms
+            check_finite(outputs)
+            begun.outputs = outputs
         return begun.outputs
 
     def finish(self, begun: Begun) -> StageTimes:
@@ -152,3 +157,17 @@ class Dresser:
         _native.composite(begun.image, crop, pixels, flow, rendered, person, share, mask, changed)
         done = time.perf_counter()
         return StageTimes(begun.preprocess_ms, begun.network_ms, 1e3 * (done - computed))
+
+
+def check_finite(outputs: dict[str, NDArray[np.float32]]) -> None:
+    """Raise EngineError where what a network drew is not finite, as when it overflows in half precision.
+
+    One such number spreads through blurs over the whole picture. Of the flow, it hides a spot of the garment.
+    """
+    for name, values in outputs.items():
+        finite = np.isfinite(values)
+        if not (finite.any() if name == "flow" else finite.all()):
+            raise EngineError(
+                f"numbers of {name} that the engine computes are infinite or none; take another --engine, or "
+                "a float32 bundle"
+            )

@@ -19,6 +19,7 @@ FACE_CENTRE = 0.155  # of the crop's height, from its top
 LARGEST_FACE = 0.3  # of the frame's height: nearer than that nothing is left to dress
 
 DETECTION_HEIGHT = 240  # pixels
+LEAST_FACE = 24  # pixels of these, as many as the cascade looks at
 # In seconds, not frames: people walk as fast before a slow engine as before a quick one.
 LOOK_S = 0.25  # between two searches for a face
 PATIENCE_S = 1.3  # without a face until the crop goes back to the middle
@@ -201,7 +202,7 @@ class FaceFinder:
 
     def _largest(self, gray: Pixels) -> Crop | None:
         """The largest face of the whole picture."""
-        return self._detect(gray, 20, round(LARGEST_FACE * gray.shape[0]))
+        return self._detect(gray, LEAST_FACE, round(LARGEST_FACE * gray.shape[0]))
 
     def _detect(self, gray: Pixels, least: int, most: int) -> Crop | None:
         faces = self._cascade.detectMultiScale(gray, 1.1, 6, minSize=(least, least), maxSize=(most, most))

@@ -1,5 +1,6 @@
 """A garment's photo that comes from a phone or so: checked, then kept in the garments' folder."""
 
+import os
 import re
 import unicodedata
 from pathlib import Path
@@ -29,7 +30,7 @@ def keep(data: bytes, name: str, folder: Path) -> Path:
     if SCREENSHOT.fullmatch(stem):  # or it would pass for the mirror's own picture
         stem = f"garment-{stem}"
     path, count = folder / f"{stem}{suffix}", 1
-    while path.exists():
+    while os.path.lexists(path):  # a link to what is not there is no place for a new file
         count += 1
         path = folder / f"{stem}-{count}{suffix}"
     with whole_file(path) as partial:

@@ -1,5 +1,6 @@
 """The garments to choose from; the next one is loaded and encoded while frames go on."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -11,6 +12,8 @@ from engines.program import InputError, warn_once
 from runtime.dresser import Fitted
 from runtime.notices import Notices
 from runtime.pictures import UnreachableError
+
+log = logging.getLogger(__name__)
 
 RETRY_S = 1.0
 GIVE_UP_S = 10.0  # until a garment that cannot be used is wanted no more
@@ -48,6 +51,7 @@ class Wardrobe:
         self._entries = {number: Entry(path, first_version(path)) for number, path in enumerate(paths)}
         self._next = len(paths)  # number
         self._broken: set[int] = set()
+        self._given_up: int | None = None  # wanted, but tried no more
         self._prepare = prepare
         self._notices = notices
         self._listing = listing
@@ -117,24 +121,27 @@ class Wardrobe:
         """Ask for the garment `step` places after the one asked for last; goes round at the ends."""
         with self._changed:
             numbers = [n for n in self._entries if n == self._wanted or n not in self._broken]
-            self._wanted = numbers[(numbers.index(self._wanted) + step) % len(numbers)]
-            self._changed.notify_all()
+            self._want(numbers[(numbers.index(self._wanted) + step) % len(numbers)])
 
     def choose(self, number: int) -> None:
         """Ask for a garment by its number; nothing happens where it is gone."""
         with self._changed:
             if number in self._entries:
-                self._wanted = number
-                self._changed.notify_all()
+                self._want(number)
+
+    def _want(self, number: int) -> None:
+        self._wanted, self._given_up = number, None
+        self._changed.notify_all()
 
     def choose_new(self, path: Path) -> None:
         """Ask for a garment whose photo has just come into the folder."""
-        self.look_again()
+        with suppress(OSError):
+            self.look_again()
         with self._changed:
-            self._wanted = next(
-                (number for number, entry in self._entries.items() if entry.path == path), self._wanted
-            )
-            self._changed.notify_all()
+            for number, entry in self._entries.items():
+                if entry.path == path:
+                    self._want(number)
+                    break
 
     def take(self) -> Fitted | None:
         """The garment that has become ready since the last call."""
@@ -145,18 +152,16 @@ class Wardrobe:
     def look_again(self) -> None:
         """Take up garments that have come or changed, and leave out those that are gone.
 
-        The one asked for last stays until another is asked for.
+        The one asked for last stays until another is asked for. Raises OSError where the folder cannot be
+        listed, such as a network drive that is away; then all stay.
         """
         if self._listing is None:
             return
         with self._looking:  # one after the other, since what was listed first may be old
             listed = []
-            try:
-                for path in self._listing():
-                    with suppress(FileNotFoundError):
-                        listed.append(Entry(path, version(path)))
-            except OSError:  # such as a network drive that is away
-                return
+            for path in self._listing():
+                with suppress(FileNotFoundError):
+                    listed.append(Entry(path, version(path)))
             self._take_up(listed)
 
     def _take_up(self, listed: list[Entry]) -> None:
@@ -187,28 +192,38 @@ class Wardrobe:
                 thread.join(CLOSING_S)
 
     def _look(self) -> None:
+        away = False
         while not self._closed.wait(LOOK_S):
             try:
                 self.look_again()
+            except OSError as error:  # told in the log alone: those before the mirror miss nothing
+                if not away:
+                    log.warning("garments' folder: %s; what was there stays on offer", error)
+                away = True
             except Exception as error:  # the garments that are known go on
                 self._notices.set("garments' folder", str(error))
             else:
                 self._notices.clear("garments' folder")
+                if away:
+                    log.warning("garments' folder: there again")
+                away = False
 
     def _work(self) -> None:
-        failed, since = -1, 0.0  # the garment that could not be used, and when that was found
+        failed, since = Entry(Path(), None), 0.0  # what could not be used, and when that was found
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._closed.is_set() or self._wanted != self._worn)
+                self._changed.wait_for(
+                    lambda: self._closed.is_set() or self._wanted not in (self._worn, self._given_up)
+                )
                 if self._closed.is_set():
                     return
-                wanted, path = self._wanted, self._entries[self._wanted].path
+                wanted, entry = self._wanted, self._entries[self._wanted]
             try:
-                fitted = self._prepare(path)
+                fitted = self._prepare(entry.path)
             except Exception as error:  # whatever a decoder or an engine raises: the garment before stays on
                 self._notices.set("garment", str(error))
-                if wanted != failed:
-                    failed, since = wanted, time.monotonic()
+                if entry != failed:
+                    failed, since = entry, time.monotonic()
                 with self._changed:
                     self._note_broken(wanted, error)
                     # The file may be mended: it is tried until another is wanted, or for a while.
@@ -217,13 +232,18 @@ class Wardrobe:
                         RETRY_S,
                     )
                     lost = isinstance(error, InputError) and time.monotonic() - since > GIVE_UP_S
-                    if lost and self._wanted == wanted and self._worn in self._entries:
-                        self._wanted = self._worn
-                    if self._wanted == self._worn:
+                    if lost and self._wanted == wanted:
+                        # What is worn stays on, also where its photo has changed or gone.
+                        self._given_up = wanted
+                        self._wanted = self._worn if self._worn in self._entries else wanted
+                    if self._wanted in (self._worn, self._given_up):
                         self._notices.drop("garment")
                 continue
-            failed = -1
-            self._notices.clear("garment")
+            if entry.path == failed.path:
+                self._notices.clear("garment")
+            else:
+                self._notices.drop("garment")
+            failed = Entry(Path(), None)
             with self._changed:
                 self._broken.discard(wanted)
                 self._worn, self._ready = wanted, fitted

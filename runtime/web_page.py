@@ -50,6 +50,7 @@ SILENT_S = 10.0  # a connection that has asked for nothing is ended after that
 SENDING_S = 300.0  # and one whose body has not come by then
 IDLE_S = 30.0  # and one that asks for nothing more after that: a phone that has gone says no goodbye
 READING_S = 10.0  # for a garment's photo, whose drive may hang
+KEEPING_S = 30.0  # for a photo that is added
 CLOSING_S = 5.0
 LARGEST_PHOTO = 32 << 20  # bytes of a photo that is added
 THUMBNAIL = 240  # pixels, the longer side
@@ -128,6 +129,7 @@ class WebPage:
         self._hanging: set[int] = set()  # garments whose photos are read and do not come
         # One photo at a time: the cores are the try-on's.
         self._reading, self._adding = asyncio.Lock(), asyncio.Lock()
+        self._keeping: asyncio.Future[None] | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="web", daemon=True)
         self._thread.start()
@@ -147,8 +149,8 @@ class WebPage:
     @property
     def url(self) -> str:
         """The owner's page, as others open it where they can."""
-        here = "::1" if ":" in self._bound else LOOPBACK
-        return (self._root or self._root_at(here)) + f"{self._key}/"
+        everywhere = {"0.0.0.0": LOOPBACK, "::": "::1"}
+        return (self._root or self._root_at(everywhere.get(self._bound, self._bound))) + f"{self._key}/"
 
     @property
     def is_shared(self) -> bool:
@@ -310,23 +312,30 @@ class WebPage:
         timer, owns = self._timer(request), self._owns(request)
         if self._current() is None:
             raise self._web.HTTPNotFound(text="there is no picture just now")
-        ends = time.monotonic() + timer
+        ends, before = time.monotonic() + timer, self.photo_at
         if not owns:
             if self.countdown is not None:
                 raise self._web.HTTPTooManyRequests(text="a photo is about to be taken: try again")
             if time.monotonic() - self.photo_at < PHOTO_S:
                 raise self._web.HTTPTooManyRequests(text="a photo was taken just now: try again")
             self.photo_at = ends
+
+        def not_taken() -> None:
+            if self.photo_at == ends:
+                self.photo_at = before
+            if self._timer_ends == ends:
+                self._timer_ends = None
+
         if timer:
             self._timer_ends = ends
             while time.monotonic() < ends:
                 if request.transport is None or request.transport.is_closing():
-                    if self._timer_ends == ends:  # nobody waits for it any more
-                        self._timer_ends = None
+                    not_taken()  # nobody waits for it any more
                     return self._web.Response()
                 await asyncio.sleep(0.05)
         shown = self._current()
         if shown is None:
+            not_taken()
             raise self._web.HTTPNotFound(text="there is no picture just now")
         jpeg = await asyncio.to_thread(encode, shown.result.image, 95)
         name = time.strftime("mirror-%Y%m%d-%H%M%S.jpg")
@@ -372,6 +381,8 @@ class WebPage:
 
     async def _choose(self, request: "web.Request") -> "web.Response":
         number, _ = self._garment(request)
+        if number not in self._wardrobe.on_offer:  # else its error would come back to the window
+            raise self._web.HTTPNotFound(text="this garment's photo cannot be used")
         self._wardrobe.choose(number)
         return self._web.Response(status=204)
 
@@ -391,15 +402,31 @@ class WebPage:
         # Whoever sent it has gone, or it is not compressed as it says.
         except (ConnectionResetError, self._web.RequestPayloadError) as error:
             raise self._web.HTTPBadRequest from error
+        name = request.query.get("name", "")
         try:
             async with self._adding:
-                path = await in_daemon(incoming.keep, data, request.query.get("name", ""), folder)
+                await self._keep(data, name, folder)
         except InputError as error:
             raise self._web.HTTPBadRequest(text=str(error)) from error
         except OSError as error:
             raise self._web.HTTPInsufficientStorage(text=f"cannot be kept: {error.strerror}") from error
-        await in_daemon(self._wardrobe.choose_new, path)
         return self._web.Response(status=204)
+
+    async def _keep(self, data: bytes, name: str, folder: Path) -> None:
+        """Keep a garment's photo and put it on; where the folder hangs, for the one that began it alone."""
+        hangs = self._web.HTTPServiceUnavailable(text="the folder of the garments does not answer")
+        if self._keeping is not None and not self._keeping.done():
+            raise hangs
+
+        def keep() -> None:
+            self._wardrobe.choose_new(incoming.keep(data, name, folder))
+
+        self._keeping = asyncio.ensure_future(in_daemon(keep))
+        self._keeping.add_done_callback(asyncio.Future.exception)  # told below, or wanted by nobody any more
+        try:
+            await asyncio.wait_for(asyncio.shield(self._keeping), KEEPING_S)
+        except asyncio.TimeoutError as error:
+            raise hangs from error
 
     async def _press(self, request: "web.Request") -> "web.Response":
         name = request.match_info["name"]

@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 import engines
+from engines import EngineError
 from runtime.dresser import Dresser, fit
 from runtime.framing import Framing
 from runtime.garment import prepare
@@ -221,9 +222,10 @@ def test_cloth_is_as_fine_after_a_picture_without_it_as_at_once(
 def test_numbers_that_overflow_spoil_one_picture_alone(
     session: engines.Session, alter: Callable[[Alter], None], output: str, smooth: bool
 ) -> None:
-    """In all of the output or in a patch of it.
+    """In all of the output or in a patch of it: told as an engine's error, and the picture stays as it was.
 
-    A flow that leads nowhere shows no garment, and smoothing mixes a little of that into the next picture.
+    A flow that leads nowhere in a patch hides the garment there, and smoothing mixes a little of that into
+    the next picture.
     """
     spoil: tuple[float, slice] | None = None
 
@@ -247,8 +249,17 @@ def test_numbers_that_overflow_spoil_one_picture_alone(
             usual = draw(dresser)
             assert (usual != before).any(), "the garment is on"
             spoil = number, rows
-            spoilt = draw(dresser)
+            patch_of_flow = output == "flow" and rows != slice(None)
+            if patch_of_flow:
+                spoilt = draw(dresser)
+                assert (spoilt != before).any(), "the rest of the garment is on"
+            else:
+                spoilt = before.copy()
+                with pytest.raises(EngineError, match="infinite or none"):
+                    dresser.dress(spoilt)
+                np.testing.assert_array_equal(spoilt, before)
             spoil = None
             for side in (np.s_[:, :SIDE], np.s_[:, -SIDE:]):
                 np.testing.assert_array_equal(spoilt[side], before[side])
-            np.testing.assert_allclose(draw(dresser).astype(int), usual, atol=8 if smooth else 0)
+            mixed = smooth and patch_of_flow
+            np.testing.assert_allclose(draw(dresser).astype(int), usual, atol=8 if mixed else 0)

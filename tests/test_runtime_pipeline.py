@@ -15,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 import engines
+from engines import picture_files
 from engines.program import InputError, warn_once
 from runtime import framing, pictures
 from runtime import pipeline as pipeline_module
@@ -419,9 +420,81 @@ def wardrobe_of(folder: Path, notices: Notices) -> Wardrobe:
         return Fitted(load(photo, None, HEIGHT, WIDTH), {})
 
     def listing() -> list[Path]:
-        return pictures.listing(folder)
+        return picture_files.find(folder)[0]
 
     return Wardrobe(listing(), fitted, notices, listing=listing)
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_broken_garment_is_given_up_also_where_the_worn_photo_has_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, replaced: bool
+) -> None:
+    """What is worn stays on, its message ends, and the next garment asked for is put on.
+
+    replaced: the photo worn became the broken one, instead of having been deleted.
+    """
+    monkeypatch.setattr(wardrobe_module, "GIVE_UP_S", 0.5)
+    monkeypatch.setattr(wardrobe_module, "RETRY_S", 0.1)
+    fill(tmp_path, "abc")
+    notices = Notices()
+    wardrobe = wardrobe_of(tmp_path, notices)
+    assert wardrobe.take() is not None
+    if not replaced:
+        (tmp_path / "a.png").unlink()
+    broken = tmp_path / ("a.png" if replaced else "b.png")
+    broken.write_bytes(b"no picture")
+    wardrobe.look_again()
+    if not replaced:
+        wardrobe.choose(next(number for number, path in wardrobe.paths.items() if path == broken))
+    wardrobe.start()
+    try:
+        deadline = time.monotonic() + 10
+        while not notices.current() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert broken.name in notices.current()[0]
+        while notices.current() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.5)
+        assert notices.current() == [], "nor is it tried again"
+        assert wardrobe.take() is None
+        wardrobe.choose(next(number for number, path in wardrobe.paths.items() if path.stem == "c"))
+        while (fitted := wardrobe.take()) is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert fitted is not None
+        assert fitted.garment.name == "c"
+        assert "working again" not in caplog.text
+    finally:
+        wardrobe.close()
+
+
+def test_a_folder_that_goes_away_is_told_in_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once, and what was there stays on offer."""
+    monkeypatch.setattr(wardrobe_module, "LOOK_S", 0.02)
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    fill(folder, "ab")
+    notices = Notices()
+    wardrobe = wardrobe_of(folder, notices)
+    wardrobe.start()
+
+    def wait_for(text: str) -> None:
+        deadline = time.monotonic() + 10
+        while text not in caplog.text and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert text in caplog.text
+
+    try:
+        folder.rename(tmp_path / "elsewhere")
+        wait_for("stays on offer")
+        time.sleep(0.2)
+        assert (caplog.text.count("stays on offer"), notices.current()) == (1, [])
+        assert list(wardrobe.on_offer) == [0, 1]
+        (tmp_path / "elsewhere").rename(folder)
+        wait_for("there again")
+    finally:
+        wardrobe.close()
 
 
 def test_a_garment_that_cannot_be_used_is_given_up(
@@ -528,7 +601,9 @@ def test_garments_come_change_and_go_while_the_mirror_runs(tmp_path: Path) -> No
             assert worn is not None
             assert worn.garment.name == text
         shutil.rmtree(tmp_path)
-        assert now() == [(4, "a"), (3, "c")], "a folder that is away for a while takes nothing along"
+        with pytest.raises(FileNotFoundError):
+            wardrobe.look_again()
+        assert list(wardrobe.paths) == [4, 3], "a folder that is away for a while takes nothing along"
         wardrobe.select(1)
         assert wardrobe.wanted == 3
     finally:
@@ -577,8 +652,11 @@ def test_one_file_that_cannot_be_looked_at_leaves_all_as_they_are(tmp_path: Path
     fitted = Fitted(prepare(*square_garment(), HEIGHT, WIDTH), {})
     listed: list[Path] = [tmp_path / "a"]
     wardrobe = Wardrobe(listed, lambda _: fitted, Notices(), listing=lambda: [Away(tmp_path / "a"), *listed])
-    wardrobe.look_again()
+    with pytest.raises(PermissionError):
+        wardrobe.look_again()
     assert dict(wardrobe.paths) == {0: tmp_path / "a"}
+    wardrobe.choose_new(tmp_path / "a")  # which says nothing of it: the folder is told of already
+    assert wardrobe.wanted == 0
 
 
 def test_the_folder_is_looked_at_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -800,6 +878,32 @@ def test_what_fails_ahead_is_told_after_the_pictures_before_it(
     results = drain(pipeline)
     assert [result.failed for result in results] == [False] * 2 + [True] * 6
     assert told == [""] * 2 + ["try-on failed: device lost"] * 6
+
+
+def test_an_engine_that_computes_nonsense_fails(session: engines.Session) -> None:
+    """It does not pass for one that works and shows nobody dressed."""
+    original, calls = session.begin, itertools.count()
+
+    def overflowing(person: NDArray[np.float32]) -> Collect:
+        collect, number = original(person), next(calls)
+
+        def collected() -> dict[str, NDArray[np.float32]]:
+            outputs = dict(collect())
+            if number > 1:
+                outputs["rendered"] = outputs["rendered"].copy()
+                outputs["rendered"][0, 1, 3, 2] = np.inf
+            return outputs
+
+        return collected
+
+    session.begin = overflowing  # type: ignore[method-assign]
+    pipeline = pipeline_of(session, Script([10] * 6), lossless=True)
+    pipeline.start()
+    results = drain(pipeline)
+    assert [result.failed for result in results] == [False] * 2 + [True] * 4
+    assert all((result.image == result.camera).all() for result in results[2:])
+    (notice,) = pipeline.notices.current()
+    assert "numbers of rendered that the engine computes are infinite" in notice
 
 
 def test_the_networks_time_is_its_own(session: engines.Session, monkeypatch: pytest.MonkeyPatch) -> None:

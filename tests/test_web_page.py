@@ -248,6 +248,18 @@ def test_this_machine_alone_is_the_default(page: WebPage) -> None:
     assert page.guest_url is None
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no further loopback addresses")
+def test_the_address_is_the_one_it_listens_on(wardrobe: Wardrobe) -> None:
+    """As for the machine's own name, which is often 127.0.1.1."""
+    page = WebPage(Address("127.0.1.1", 0), None, wardrobe, Notices())
+    try:
+        assert page.url.startswith("http://127.0.1.1:")
+        assert ask(page.url)[0] == 200
+        assert not page.is_shared
+    finally:
+        page.close()
+
+
 def test_guests_choose_and_take_photos_but_do_not_watch(shared: WebPage, wardrobe: Wardrobe) -> None:
     guest = shared.guest_url
     assert guest is not None
@@ -433,6 +445,7 @@ def test_a_self_timer_ends_with_the_phone_that_asked(shared: WebPage) -> None:
     connection.close()
     wait_until(lambda: shared.countdown is None)
     assert time.monotonic() - began < 2
+    assert ask(shared.guest_url + "photo.jpg")[0] == 200, "no photo was taken, so nobody has to wait"
 
 
 def test_the_window_counts_down_below_the_face() -> None:
@@ -578,6 +591,51 @@ def test_a_photo_that_does_not_come_holds_up_no_other(page: WebPage, monkeypatch
     assert ask(page.url + "garments/1.jpg")[0] == 503, "nor is it asked for again"
     back.set()
     wait_until(lambda: ask(page.url + "garments/1.jpg")[0] == 200)
+
+
+def test_a_folder_that_hangs_holds_up_no_later_photo(
+    open_shop: tuple[WebPage, Wardrobe], shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever sent it is told, and so are those who come until it answers; then it is kept after all."""
+    page, wardrobe = open_shop
+    monkeypatch.setattr(web_page, "KEEPING_S", 0.5)
+    back, keep = threading.Event(), incoming.keep
+
+    def hang(data: bytes, name: str, folder: Path) -> Path:
+        assert back.wait(60)
+        return keep(data, name, folder)
+
+    monkeypatch.setattr(incoming, "keep", hang)
+    photo = cv2.imencode(".jpg", shirt((40, 200, 40)))[1].tobytes()
+    said = (503, b"the folder of the garments does not answer")
+    assert ask(page.url + "garments?name=a.jpg", "POST", photo) == said
+    began = time.monotonic()
+    monkeypatch.setattr(web_page, "KEEPING_S", 60)
+    assert ask(page.url + "garments?name=b.jpg", "POST", photo) == said
+    assert time.monotonic() - began < 30
+    back.set()
+    wait_until(lambda: wardrobe.paths[wardrobe.wanted].name == "a.jpg")
+    assert ask(page.url + "garments?name=b.jpg", "POST", photo)[0] == 204
+    assert sorted(path.name for path in shop.iterdir()) == ["a.jpg", "b.jpg", "red.png"]
+
+
+def test_a_garment_that_cannot_be_used_is_chosen_by_nobody(shared: WebPage, wardrobe: Wardrobe) -> None:
+    """Its error would come back to the window, with the file's path."""
+    assert shared.guest_url is not None
+    wardrobe.set_broken(1, InputError("b.png is not a picture"))
+    assert ask(shared.guest_url + "garments/1", "POST")[0] == 404
+    assert wardrobe.wanted == 0
+    assert ask(shared.guest_url + "garments/2", "POST")[0] == 204
+    assert wardrobe.wanted == 2
+
+
+def test_a_link_to_nowhere_is_no_place_for_a_photo(tmp_path: Path) -> None:
+    photo = cv2.imencode(".jpg", shirt((40, 200, 40)))[1].tobytes()
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    (folder / "a.jpg").symlink_to(tmp_path / "outside.jpg")
+    assert incoming.keep(photo, "a.jpg", folder) == folder / "a-2.jpg"
+    assert not (tmp_path / "outside.jpg").exists()
 
 
 def test_a_photo_that_is_sent_in_part_keeps_no_place(
@@ -743,6 +801,7 @@ def test_the_page_tells_what_is_wrong_and_asks_again() -> None:
     )
     assert len(seen[3]["garments"][0]) > 2
     assert len(seen[4]["garments"]) == 1
+    assert told["broken off"] == silence, "of a photo whose download breaks off"
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,8 @@ inline Lanes add_share(Lanes lanes, Lanes to, Lanes from) {
 
 inline Lanes between(Lanes lanes, Lanes a, Lanes b) {
     for (int i = 0; i < 4; ++i)
-        lanes.value[i] = clamp(lanes.value[i], std::min(a.value[i], b.value[i]), std::max(a.value[i], b.value[i]));
+        // std::min and std::max give their first argument where one is NaN, SSE's the second.
+        lanes.value[i] = clamp(lanes.value[i], std::min(b.value[i], a.value[i]), std::max(b.value[i], a.value[i]));
     return lanes;
 }
 
