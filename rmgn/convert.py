@@ -169,11 +169,21 @@ def _recognise(warp: State, generator: State) -> ModelConfig:
     for kind, output in (("rmgn", "generator.conv_final.weight"), ("pfafn", "model.model.6.weight")):
         if output in generator:
             config = ModelConfig(generator="rmgn" if kind == "rmgn" else "pfafn")
+            if kind == "rmgn" and _masks_both(generator):
+                config = dataclasses.replace(config, mask_source="denormalised")
             return dataclasses.replace(config, composite=generator[output].shape[:1] != (3,))
     raise CheckpointError(
         "the generator checkpoint is neither RMGN's (generator.conv_final.*) nor PF-AFN's (model.model.6.*). "
         f"Its first keys are {', '.join(list(generator)[:3]) or 'none'}."
     )
+
+
+def _masks_both(generator: State) -> bool:
+    """Whether regional masks come from both denormalised maps, as the paper and a later release have it."""
+    head, mask = (
+        generator.get(f"generator.{name}.weight") for name in ("conv_head", "AADResBlk_mid_0.AAD_1.conv_h")
+    )
+    return head is not None and mask is not None and mask.shape[1:2] == (2 * len(head),)
 
 
 def _strip(state: State) -> dict[str, Tensor]:

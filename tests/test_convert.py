@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from rmgn import checkpoint, convert
@@ -55,6 +56,32 @@ def test_spectral_norm_is_folded(warp: State, released_state: Callable[[str], St
     sigma = torch.dot(generator[f"{name}_u"], generator[f"{name}_orig"].flatten(1) @ generator[f"{name}_v"])
     folded = model.get_parameter("generator.blocks.5.conv1.weight")
     torch.testing.assert_close(folded, generator[f"{name}_orig"] / sigma)
+
+
+def test_masks_of_both_denormalised_maps_are_recognised(
+    warp: State, released_state: Callable[[str], State]
+) -> None:
+    """As in one version of the release. Reference: equations (4) to (6) with the file's own weights."""
+    generator = dict(released_state("rmgn_generator"))
+    for key in [key for key in generator if key.endswith("conv_h.weight")]:
+        generator[key] = torch.cat([generator[key], generator[key].flip(1)], dim=1)
+    model = convert.released(warp, generator)
+    assert (model.config.mask_source, model.config.residual_gamma) == ("denormalised", True)
+    torch.manual_seed(0)
+    h, person, garment = torch.randn(1, 64, 6, 5), torch.randn(1, 64, 6, 5), torch.randn(1, 64, 6, 5)
+
+    def conv(name: str, x: torch.Tensor) -> torch.Tensor:
+        key = f"generator.AADResBlk_mid_2.AAD_1.conv_{name}"
+        return F.conv2d(x, generator[f"{key}.weight"], generator[f"{key}.bias"])
+
+    n = F.instance_norm(h)
+    of_person = n * (1 + conv("a1_gamma", person)) + conv("a1_beta", person)
+    of_garment = n * (1 + conv("a2_gamma", garment)) + conv("a2_beta", garment)
+    mask = torch.sigmoid(conv("h", torch.cat([of_person, of_garment], dim=1)))
+    with torch.no_grad():
+        fused, seen = model.generator.blocks[6].fusion1(h, person, garment)
+    torch.testing.assert_close(seen, mask, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(fused, (1 - mask) * of_person + mask * of_garment, rtol=1e-4, atol=1e-4)
 
 
 def test_every_wrong_key_is_listed(warp: State, pfafn: State) -> None:

@@ -132,16 +132,21 @@ class FolderDataset(TryOnDataset):
 
 
 def _require_whole_people(layout: Layout, entries: Sequence[Entry], shown: int) -> None:
-    """Raise ValueError where the last of `shown` entries and the first held out show one person."""
+    """Raise ValueError where one person is among the `shown` entries and among those held out."""
     subjects = [layout.subject(entry.person_name) for entry in entries]
+    both = set(subjects[:shown]) & set(subjects[shown:])
+    if not both:
+        return
+    first: dict[str, int] = {}
+    for number, subject in enumerate(subjects):
+        first.setdefault(subject, number)
     begin = shown
-    while 0 < begin < len(subjects) and subjects[begin - 1] == subjects[begin]:
-        begin -= 1
-    if begin != shown:
-        raise ValueError(
-            f"held_out {len(entries) - shown} would show {subjects[shown]} in training and in validation: "
-            f"hold out {len(entries) - begin}"
-        )
+    while (earlier := min(first[subject] for subject in subjects[begin:])) < begin:
+        begin = earlier
+    advice = f"hold out {len(entries) - begin}" if begin else "group its list by person"
+    raise ValueError(
+        f"held_out {len(entries) - shown} would show {min(both)} in training and in validation: {advice}"
+    )
 
 
 class LayersDataset(TryOnDataset):

@@ -139,15 +139,15 @@ def dense_one_hot(dense: Tensor) -> Tensor:
 
 
 def pose_maps(keypoints: Tensor, size: tuple[int, int]) -> Tensor:
-    """Key points as PF-AFN feeds them to its teacher: a square around each, 11 pixels wide at 256x192.
+    """Key points as PF-AFN feeds them to its teacher: squares, 11 pixels wide at 256x192, about their pixels.
 
     keypoints: [..., 18, 3] as in `Sample`. size: (height, width) of the picture that they belong to.
     Returns float32 [..., 18, H, W]: 1 in the square, -1 elsewhere; all -1 where the point was not seen.
     """
     height, width = size
-    x, y, seen = (keypoints[..., k, None, None] for k in range(3))
-    rows = torch.arange(height, device=keypoints.device)[:, None] + 0.5
-    columns = torch.arange(width, device=keypoints.device) + 0.5
-    reach = POSE_RADIUS * height + 0.5
-    near = ((columns - x).abs() < reach) & ((rows - y).abs() < reach) & (seen > 0)
+    column, row, seen = (keypoints[..., k, None, None] for k in range(3))
+    rows = torch.arange(height, device=keypoints.device)[:, None]
+    columns = torch.arange(width, device=keypoints.device)
+    reach = POSE_RADIUS * height
+    near = ((columns - column.floor()).abs() <= reach) & ((rows - row.floor()).abs() <= reach) & (seen > 0)
     return near.float() * 2 - 1

@@ -118,6 +118,15 @@ def test_a_mirror_exchanges_left_and_right() -> None:
         name = {"LEFT": "RIGHT", "RIGHT": "LEFT"}.get(label.name.partition("_")[0], "")
         wanted = Label[f"{name}_{label.name.partition('_')[2]}"] if name else label
         assert (known(flip(sample).parse) == wanted).all()
+    # DensePose: background, trunk (back, front), then pairs of sides. OpenPose: nose, neck, right arm, left
+    # arm, right leg, left leg, eyes, ears.
+    parts = [0, 1, 2, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15, 18, 17, 20, 19, 22, 21, 24, 23]
+    points = [0, 1, 5, 6, 7, 2, 3, 4, 11, 12, 13, 8, 9, 10, 15, 14, 17, 16]
+    for part, other in enumerate(parts):
+        known(sample.dense)[:] = part
+        assert (known(flip(sample).dense) == other).all()
+    known(sample.keypoints)[:] = torch.arange(18)[:, None] + torch.tensor([1.0, 1.0, 1.0])
+    assert (known(flip(sample).keypoints)[:, 1] - 1).tolist() == points
 
 
 @given(seeds)

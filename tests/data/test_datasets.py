@@ -11,15 +11,17 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from engines.pair_lists import read_pairs
 from rmgn.data import check, read, sample
 from rmgn.data.augment import Augment
-from rmgn.data.datasets import FolderDataset, TryOnDataset, open_dataset
+from rmgn.data.datasets import FolderDataset, TryOnDataset, _require_whole_people, open_dataset
+from rmgn.data.layout import Entry
 from rmgn.data.people.layers import LABELS
+from rmgn.data.plain import Plain
 from rmgn.data.sample import Label, Sample, collate, dense_one_hot, mask_of, pose_maps
 
 Published = Callable[[str], Path]
@@ -181,6 +183,24 @@ def test_nobody_is_in_training_and_in_validation(pictures_folder: Path) -> None:
         open_dataset(pictures_folder, held_out=3)
 
 
+def test_nobody_is_on_both_sides_of_a_list_that_is_not_grouped() -> None:
+    class Letters(Plain):
+        def __init__(self) -> None:
+            pass
+
+        def subject(self, person: str) -> str:
+            return person[0]
+
+    def entries(names: str) -> list[Entry]:
+        return [Entry(name, "", Path(), Path(), Path()) for name in names.split()]
+
+    _require_whole_people(Letters(), entries("a1 a2 b1 b2 c1 c2"), 4)
+    with pytest.raises(ValueError, match=r"held_out 1 would show a in .*: group its list by person"):
+        _require_whole_people(Letters(), entries("a1 a2 b1 b2 c1 a3"), 5)
+    with pytest.raises(ValueError, match=r"held_out 2 would show b in .*: hold out 4"):
+        _require_whole_people(Letters(), entries("a1 a2 b1 c1 b2 c2"), 4)
+
+
 @pytest.mark.parametrize("suffix", [".PNG", ".Png"])
 def test_suffixes_of_masks_are_found_in_any_case(suffix: str, tmp_path: Path) -> None:
     for folder, name in (("person", "p.jpg"), ("garment", "g.JPG"), ("garment_mask", f"g{suffix}")):
@@ -339,12 +359,15 @@ def test_layers_are_dressed_at_the_size_asked_for(layers_folder: Path) -> None:
 
 
 def test_maps_for_the_networks() -> None:
-    points = torch.zeros(2, 18, 3)
-    points[1, 4] = torch.tensor([60.5, 100.5, 0.7])
-    maps = pose_maps(points, (256, 192))
-    assert (maps[0] == -1).all()
-    rows, columns = (maps[1, 4] > 0).nonzero().unbind(1)
-    assert (int(rows.min()), int(rows.max()), int(columns.min()), int(columns.max())) == (95, 105, 55, 65)
+    for x, y in ((60.0, 100.0), (60.5, 100.5), (60.9, 100.2)):
+        points = torch.zeros(2, 18, 3)
+        points[1, 4] = torch.tensor([x, y, 0.7])
+        maps = pose_maps(points, (256, 192))
+        assert (maps[0] == -1).all()
+        drawn = Image.new("L", (192, 256))
+        ImageDraw.Draw(drawn).rectangle((x - 5, y - 5, x + 5, y + 5), 1)  # what PF-AFN draws
+        np.testing.assert_array_equal(maps[1, 4].numpy() > 0, np.asarray(drawn) > 0)
+        assert (maps[1, 4] > 0).sum() == 121
     parts = torch.randint(0, 25, (2, 9, 7), dtype=torch.uint8)
     assert torch.equal(dense_one_hot(parts).argmax(1).byte(), parts)
     assert torch.equal(mask_of(parts % 17, list(Label)), torch.ones(2, 1, 9, 7))
