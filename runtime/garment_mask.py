@@ -16,6 +16,9 @@ RINGING = 16  # pixels of the photo: the blocks in which JPEG keeps colour
 EDGE_FRACTION = 0.4  # near the half-way point between background and garment, less for blurred edges
 SMOOTHING = 0.003  # of the height: the outline's steps, not its folds
 NARROW = 0.009  # of the height: half of a gap that is narrower than those between sleeve and trunk
+PASSAGE = 0.04  # of the contrast nearby: JPEG's ringing, through which a gap is still seen to be open
+GAP = 0.06  # of the silhouette: larger than what lies between sleeve and trunk
+CONTRAST = 12.0  # Lab units, of the cloth about a gap: in paler cloth a gap cannot be told from it
 LEAST_AREA = 0.01
 WHOLE_SIDE = 0.97  # of a side of the photo: only what is behind the garment goes from corner to corner
 ACROSS = 0.3  # of the upper and the lower side, where bands run from one to the other
@@ -38,7 +41,7 @@ def plain_background_mask(photo: Pixels, reduced: float = 1.0) -> Pixels:
         raise InputError(f"the background is not plain enough to find the garment; {ADVICE}")
     threshold = max(LEAST_CONTRAST, NOISE_MARGIN * noise)
     ringing = max(1, round(RINGING * reduced * scale))
-    nearby = cv2.dilate(distance, square(ringing + 1))
+    nearby = np.asarray(cv2.dilate(distance, square(ringing + 1)), np.float32)
     stands_out = distance > threshold
     everything = fill_outline(stands_out)
     certain = fill_outline(distance > np.maximum(threshold, EDGE_FRACTION * nearby))
@@ -50,6 +53,7 @@ def plain_background_mask(photo: Pixels, reduced: float = 1.0) -> Pixels:
     pale = cv2.morphologyEx(everything & ~certain, cv2.MORPH_OPEN, square(ringing + 1))
     pale = keep_large(np.asarray(pale, np.uint8), 5 * ringing**2)
     silhouette = fill_outline((certain > 0) | (pale > 0))
+    silhouette = without_gaps(silhouette, distance, threshold, nearby)
     area = np.count_nonzero(silhouette) / silhouette.size
     if area < LEAST_AREA:
         raise InputError(f"no garment stands out from the background; {ADVICE}")
@@ -58,6 +62,29 @@ def plain_background_mask(photo: Pixels, reduced: float = 1.0) -> Pixels:
     enlarged = cv2.resize(silhouette, (width, height), interpolation=cv2.INTER_LINEAR)
     enlarged = cv2.GaussianBlur(enlarged, (0, 0), SMOOTHING * height)
     return np.where(enlarged > 127, 255, 0).astype(np.uint8)
+
+
+def without_gaps(silhouette: Pixels, distance: Real, threshold: float, nearby: Real) -> Pixels:
+    """The silhouette without the ground between sleeve and trunk, where both all but meet at the hem.
+
+    That is ground to which a way leads from the border, not narrow itself, among cloth that stands out well;
+    and not so large that it is rather a garment of the ground's colour whose outline has a gap.
+    """
+    open_ground = (distance <= np.maximum(threshold, PASSAGE * nearby)).astype(np.uint8)
+    _, pieces = cv2.connectedComponents(open_ground, connectivity=4)
+    border = np.concatenate([pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]])
+    reached = np.isin(pieces, border[border > 0]) & (distance <= threshold) & (silhouette > 0)
+    broad = square(max(3, round(NARROW * len(silhouette))))
+    core = cv2.morphologyEx(reached.astype(np.uint8), cv2.MORPH_OPEN, broad)
+    _, gaps, about, _ = cv2.connectedComponentsWithStats(cv2.dilate(core, broad))
+    ground = distance <= np.maximum(threshold, EDGE_FRACTION * nearby)
+    result = silhouette.copy()
+    for number in np.flatnonzero(about[:, cv2.CC_STAT_AREA] < GAP * np.count_nonzero(silhouette)):
+        gap = gaps == number
+        cloth = (cv2.dilate(gap.astype(np.uint8), broad, iterations=2) > 0) & ~gap & (silhouette > 0)
+        if number and cloth.any() and distance[cloth].mean() > CONTRAST:
+            result[gap & ground] = 0
+    return result
 
 
 def _is_ground(silhouette: NDArray[np.bool_]) -> bool:

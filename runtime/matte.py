@@ -77,8 +77,8 @@ def show_through(composite_mask: Planes, garment_mask: Planes, flow: Planes) -> 
     """The composite mask without the garment's coarse outline in it; [1, 1, H, W] in [0, 1].
 
     The network's composite mask is a weight times the warped garment mask. At camera resolution the outline
-    comes from the garment photo, so the weight alone is wanted: divided out inside, carried on a little
-    outside, its small holes closed. Then it is smoothed: the network wavers from pixel to pixel where it is
+    comes from the garment photo, so the weight alone is wanted: divided out inside, carried on outside, its
+    small holes closed. Then it is smoothed: the network wavers from pixel to pixel where it is
     unsure, and the composite sharpens what it is given.
     """
     height, width = garment_mask.shape[2:]
@@ -86,9 +86,24 @@ def show_through(composite_mask: Planes, garment_mask: Planes, flow: Planes) -> 
     warped = cv2.remap(garment_mask[0, 0], x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
     inside = warped > 0.5
     weight = np.where(inside, np.minimum(composite_mask[0, 0] / np.maximum(warped, 0.5), 1), 0)
-    grown = cv2.dilate(weight, np.ones((7, 7), np.uint8))
-    weight = without_gaps(np.where(inside, weight, grown), inside)
+    weight = without_gaps(carried_on(weight, inside), inside)
     return np.asarray(cv2.GaussianBlur(weight, (0, 0), SMOOTH), np.float32)[None, None]
+
+
+def carried_on(weight: Planes, inside: NDArray[np.bool_]) -> Planes:
+    """A composite mask [H, W] with the nearest value of the inside everywhere outside.
+
+    However far the garment's outline lies from the network's, it is then drawn whole: a mask that ended
+    before it left a second, ragged outline.
+    """
+    if not inside.any():
+        return weight
+    _, nearest = cv2.distanceTransformWithLabels(
+        (~inside).astype(np.uint8), cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    values = np.zeros(int(nearest.max()) + 1, np.float32)
+    values[nearest[inside]] = weight[inside]
+    return values[nearest]
 
 
 def without_gaps(weight: Planes, inside: NDArray[np.bool_]) -> Planes:

@@ -63,6 +63,32 @@ def test_mask_of_a_garment_with_a_hole_in_the_ground_colour() -> None:
     assert iou(plain_background_mask(photo), mask) > 0.98
 
 
+@pytest.mark.parametrize("colour", [(60, 60, 60), (30, 30, 30)])
+def test_ground_between_sleeve_and_trunk_is_no_garment(colour: tuple[int, int, int]) -> None:
+    """Also where both all but meet at the hem, so that closing the outline's small gaps closes it off."""
+    truth = np.zeros((768, 576), np.uint8)
+    cv2.rectangle(truth, (200, 150), (376, 600), 255, -1)
+    arm = np.array([[88, 150], [140, 190], [170, 600], [94, 600], [130, 560], [88, 260]])
+    for side in (1, -1):
+        cv2.fillPoly(truth, [(arm * (side, 1) + (288, 0)).astype(np.int32)], 255)
+    assert not truth[500, 390]
+    photo = np.where(truth[..., None] > 0, colour, 250).astype(np.uint8)
+    photo = np.asarray(cv2.imdecode(cv2.imencode(".jpg", photo)[1], cv2.IMREAD_COLOR), np.uint8)
+    mask = plain_background_mask(photo)
+    assert iou(mask, truth) > 0.99
+    assert not mask[480:520, 388:392].any()
+    assert not mask[480:520, 184:188].any()
+
+
+def test_a_white_garment_keeps_what_has_the_grounds_colour() -> None:
+    """Though its outline has a gap: a garment so pale cannot be told from the ground between its parts."""
+    truth = shirt(768, 576)
+    outline = cv2.morphologyEx(truth, cv2.MORPH_GRADIENT, np.ones((5, 5), np.uint8)) > 0
+    outline[300:302] = False
+    photo = np.where(outline[..., None], 238, 250).astype(np.uint8) * np.ones((1, 1, 3), np.uint8)
+    assert iou(plain_background_mask(photo), truth) > 0.95
+
+
 def test_no_garment_and_no_plain_background_are_told() -> None:
     with pytest.raises(InputError, match="no garment stands out"):
         plain_background_mask(np.full((100, 80, 3), 250, np.uint8))

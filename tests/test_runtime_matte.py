@@ -94,8 +94,19 @@ def test_show_through_takes_the_outline_out_of_the_composite_mask() -> None:
     garment = np.zeros((1, 1, HEIGHT, WIDTH), np.float32)
     garment[..., 10:40, 10:30] = 1
     weight = show_through(0.7 * garment, garment, flow)
-    np.testing.assert_allclose(weight[..., 9:41, 9:31], 0.7, atol=0.01)
-    assert weight[..., :2, :].max() == 0
+    np.testing.assert_allclose(weight, 0.7, atol=0.01)
+    nowhere = show_through(0.7 * garment, 0 * garment, flow)
+    assert not nowhere.any()
+
+
+def test_show_through_is_carried_on_from_the_nearest_of_the_garment() -> None:
+    """To the right of a garment that is half hidden below, all the way: its outline may lie anywhere."""
+    y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
+    flow = np.stack([(2 * x + 1) / WIDTH - 1, (2 * y + 1) / HEIGHT - 1])[None].astype(np.float32)
+    garment = (x < 24)[None, None].astype(np.float32)
+    weight = show_through(garment * np.where(y < 32, 1, 0.2), garment, flow)[0, 0]
+    np.testing.assert_allclose(weight[:28], 1, atol=0.01)
+    np.testing.assert_allclose(weight[36:], 0.2, atol=0.01)
 
 
 def test_show_through_closes_small_holes() -> None:
