@@ -22,6 +22,8 @@ DETECTION_HEIGHT = 240  # pixels
 LEAST_FACE = 24  # pixels of these, as many as the cascade looks at
 # In seconds, not frames: people walk as fast before a slow engine as before a quick one.
 LOOK_S = 0.25  # between two searches for a face
+FACE_STEP = 0.1  # of a face's height: the cascade looks for sizes that far apart, and wavers between them
+FACE_TAKEN = 0.1  # of a change much smaller than that
 PATIENCE_S = 1.3  # without a face until the crop goes back to the middle
 EVERYWHERE = 5  # how many searches go by until the whole frame is searched, though a face is known
 RIVAL = 1.33  # times as large as the face known, another one takes over
@@ -52,6 +54,7 @@ class Framing:
         self._began_at, self._looked_at = 0.0, -math.inf
         self._seen_at: float | None = None
         self._target: Crop | None = None
+        self._face: Crop | None = None
         self._filter = OneEuro()
 
     @property
@@ -108,8 +111,23 @@ class Framing:
         if face is not None:
             if self._lost(now):
                 self._filter = OneEuro()  # lest it glides there from the middle, where nobody is
+            elif self._steady and self._face is not None:
+                face = steadied(self._face, face)
+            self._face = face
             self._target = person_box(face, (image.shape[1], image.shape[0]), self._aspect)
             self._seen_at = now
+
+
+def steadied(before: Crop, face: Crop) -> Crop:
+    """A face's box (square) without the steps in which it is found: a change by FACE_STEP is taken as it is.
+
+    Of a smaller one the square of its share is taken, FACE_TAKEN at least. So a crop stands still before
+    somebody who does, and follows whoever moves as before.
+    """
+    old, new = (np.array([x + wide / 2, y + tall / 2, tall]) for x, y, wide, tall in (before, face))
+    share = np.clip(((new - old) / old[2] / FACE_STEP) ** 2, FACE_TAKEN, 1)
+    x, y, side = (float(value) for value in old + share * (new - old))
+    return (x - side / 2, y - side / 2, side, side)
 
 
 class OneEuro:

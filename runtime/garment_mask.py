@@ -53,7 +53,7 @@ def plain_background_mask(photo: Pixels, reduced: float = 1.0) -> Pixels:
     pale = cv2.morphologyEx(everything & ~certain, cv2.MORPH_OPEN, square(ringing + 1))
     pale = keep_large(np.asarray(pale, np.uint8), 5 * ringing**2)
     silhouette = fill_outline((certain > 0) | (pale > 0))
-    silhouette = without_gaps(silhouette, distance, threshold, nearby)
+    silhouette = without_ground(silhouette, distance, threshold, nearby)
     area = np.count_nonzero(silhouette) / silhouette.size
     if area < LEAST_AREA:
         raise InputError(f"no garment stands out from the background; {ADVICE}")
@@ -64,7 +64,7 @@ def plain_background_mask(photo: Pixels, reduced: float = 1.0) -> Pixels:
     return np.where(enlarged > 127, 255, 0).astype(np.uint8)
 
 
-def without_gaps(silhouette: Pixels, distance: Real, threshold: float, nearby: Real) -> Pixels:
+def without_ground(silhouette: Pixels, distance: Real, threshold: float, nearby: Real) -> Pixels:
     """The silhouette without the ground between sleeve and trunk, where both all but meet at the hem.
 
     That is ground to which a way leads from the border, not narrow itself, among cloth that stands out well;

@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -16,6 +16,7 @@ from runtime.framing import (
     LOOK_S,
     MODES,
     PATIENCE_S,
+    Crop,
     FaceFinder,
     Framing,
     OneEuro,
@@ -89,6 +90,31 @@ def test_the_crop_follows_as_closely_where_frames_are_few(monkeypatch: pytest.Mo
 
     assert behind(30) < 0.2
     assert behind(10) < 1.25 * behind(30)
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.01, 0.03))
+@settings(max_examples=20, deadline=None)
+def test_the_crop_stands_still_before_somebody_who_does(seed: int, noise: float) -> None:
+    """Though the cascade finds the face in steps, now larger, now smaller. Who moves is followed at once."""
+    rng = np.random.default_rng(seed)
+    framing, nothing, tall = Framing("auto", 0.75), np.zeros((720, 1280, 3), np.uint8), 80.0
+    shift = 0.0
+
+    def found(*_: object) -> Crop:
+        side = tall * (1 + noise * rng.choice([-1, 0, 1]))
+        middle = np.array([640 + shift, 150]) + rng.normal(0, noise / 3 * tall, 2)
+        return (middle[0] - side / 2, middle[1] - side / 2, side, side)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FaceFinder, "__call__", found)
+        crops = [framing.crop(nothing, at=number / 30) for number in range(300)][150:]
+        heights = np.array([crop[3] for crop in crops])
+        assert np.ptp(heights) < noise * heights.mean()
+        assert np.abs(np.diff(heights)).max() < noise / 8 * heights.mean()
+        shift = 200.0
+        for number in range(300, 330):
+            x, _, wide, _ = framing.crop(nothing, at=number / 30)
+        assert x + wide / 2 == pytest.approx(840, abs=0.1 * wide)
 
 
 def test_nobody_is_alone_between_two_looks(monkeypatch: pytest.MonkeyPatch) -> None:
