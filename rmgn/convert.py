@@ -179,7 +179,7 @@ def _recognise(warp: State, generator: State) -> ModelConfig:
 
 
 def _masks_both(generator: State) -> bool:
-    """Whether regional masks come from both denormalised maps, as the paper and a later release have it."""
+    """Whether regional masks come from both denormalised maps, as in the paper and one of the releases."""
     head, mask = (
         generator.get(f"generator.{name}.weight") for name in ("conv_head", "AADResBlk_mid_0.AAD_1.conv_h")
     )

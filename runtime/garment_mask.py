@@ -79,10 +79,11 @@ def without_ground(silhouette: Pixels, distance: Real, threshold: float, nearby:
     _, gaps, about, _ = cv2.connectedComponentsWithStats(cv2.dilate(core, broad))
     ground = distance <= np.maximum(threshold, EDGE_FRACTION * nearby)
     result = silhouette.copy()
-    for number in np.flatnonzero(about[:, cv2.CC_STAT_AREA] < GAP * np.count_nonzero(silhouette)):
+    small = about[1:, cv2.CC_STAT_AREA] < GAP * np.count_nonzero(silhouette)
+    for number in 1 + np.flatnonzero(small):
         gap = gaps == number
         cloth = (cv2.dilate(gap.astype(np.uint8), broad, iterations=2) > 0) & ~gap & (silhouette > 0)
-        if number and cloth.any() and distance[cloth].mean() > CONTRAST:
+        if cloth.any() and distance[cloth].mean() > CONTRAST:
             result[gap & ground] = 0
     return result
 

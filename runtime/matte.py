@@ -78,8 +78,8 @@ def show_through(composite_mask: Planes, garment_mask: Planes, flow: Planes) -> 
 
     The network's composite mask is a weight times the warped garment mask. At camera resolution the outline
     comes from the garment photo, so the weight alone is wanted: divided out inside, carried on outside, its
-    small holes closed. Then it is smoothed: the network wavers from pixel to pixel where it is
-    unsure, and the composite sharpens what it is given.
+    small holes closed. Then it is smoothed: the network wavers from pixel to pixel where it is unsure, and
+    the composite sharpens what it is given.
     """
     height, width = garment_mask.shape[2:]
     x, y = (flow[0, 0] + 1) * width / 2 - 0.5, (flow[0, 1] + 1) * height / 2 - 0.5

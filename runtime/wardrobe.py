@@ -209,7 +209,8 @@ class Wardrobe:
                 away = False
 
     def _work(self) -> None:
-        failed, since = Entry(Path(), None), 0.0  # what could not be used, and when that was found
+        failed: Entry | None = None  # what could not be used
+        since = 0.0  # when that was found
         while True:
             with self._changed:
                 self._changed.wait_for(
@@ -239,11 +240,11 @@ class Wardrobe:
                     if self._wanted in (self._worn, self._given_up):
                         self._notices.drop("garment")
                 continue
-            if entry.path == failed.path:
+            if failed is not None and entry.path == failed.path:
                 self._notices.clear("garment")
             else:
                 self._notices.drop("garment")
-            failed = Entry(Path(), None)
+            failed = None
             with self._changed:
                 self._broken.discard(wanted)
                 self._worn, self._ready = wanted, fitted

@@ -126,10 +126,9 @@ class WebPage:
         self._encoded: dict[bool, tuple[int, bytes]] = {}  # by whether it is mirrored
         self._encoding = asyncio.Lock()
         self._thumbnails: dict[int, bytes] = {}
-        self._hanging: set[int] = set()  # garments whose photos are read and do not come
+        self._hanging: set[int | Path] = set()  # garments and folders whose files are waited for
         # One photo at a time: the cores are the try-on's.
         self._reading, self._adding = asyncio.Lock(), asyncio.Lock()
-        self._keeping: asyncio.Future[None] | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="web", daemon=True)
         self._thread.start()
@@ -357,27 +356,40 @@ class WebPage:
         async with self._reading:
             if number in self._thumbnails:
                 return self._thumbnails[number]
-            slow = self._web.HTTPServiceUnavailable(text="this garment's photo does not come")
-            if number in self._hanging:
-                raise slow
-
-            def settled(done: "asyncio.Future[bytes]") -> None:
-                self._hanging.discard(number)
-                done.exception()  # told below, or wanted by nobody any more
-
-            making = asyncio.ensure_future(in_daemon(thumbnail, path))
-            self._hanging.add(number)
-            making.add_done_callback(settled)
             try:
-                made = await asyncio.wait_for(asyncio.shield(making), READING_S)
-            except asyncio.TimeoutError as error:
-                raise slow from error
+                made = await self._within(
+                    READING_S, number, "this garment's photo does not come", thumbnail, path
+                )
             except InputError as error:
                 self._wardrobe.set_broken(number, error)
                 raise self._web.HTTPNotFound(text="this garment's photo cannot be read") from error
             paths = self._wardrobe.paths  # of those that are gone, none are kept
             self._thumbnails = {k: v for k, v in self._thumbnails.items() if k in paths} | {number: made}
             return made
+
+    async def _within(
+        self, seconds: float, source: int | Path, complaint: str, work: Callable[..., T], *args: Any
+    ) -> T:
+        """What `work` on the files of `source` gives, in a thread of its own.
+
+        Raises what it raises, and 503 with the complaint where it takes longer, and for all who come until it
+        has ended.
+        """
+        hangs = self._web.HTTPServiceUnavailable(text=complaint)
+        if source in self._hanging:
+            raise hangs
+
+        def settled(done: "asyncio.Future[T]") -> None:
+            self._hanging.discard(source)
+            done.exception()  # told below, or wanted by nobody any more
+
+        making = asyncio.ensure_future(in_daemon(work, *args))
+        self._hanging.add(source)
+        making.add_done_callback(settled)
+        try:
+            return await asyncio.wait_for(asyncio.shield(making), seconds)
+        except asyncio.TimeoutError as error:
+            raise hangs from error
 
     async def _choose(self, request: "web.Request") -> "web.Response":
         number, _ = self._garment(request)
@@ -403,30 +415,18 @@ class WebPage:
         except (ConnectionResetError, self._web.RequestPayloadError) as error:
             raise self._web.HTTPBadRequest from error
         name = request.query.get("name", "")
+
+        def keep() -> None:
+            self._wardrobe.choose_new(incoming.keep(data, name, folder))
+
         try:
             async with self._adding:
-                await self._keep(data, name, folder)
+                await self._within(KEEPING_S, folder, "the folder of the garments does not answer", keep)
         except InputError as error:
             raise self._web.HTTPBadRequest(text=str(error)) from error
         except OSError as error:
             raise self._web.HTTPInsufficientStorage(text=f"cannot be kept: {error.strerror}") from error
         return self._web.Response(status=204)
-
-    async def _keep(self, data: bytes, name: str, folder: Path) -> None:
-        """Keep a garment's photo and put it on; where the folder hangs, for the one that began it alone."""
-        hangs = self._web.HTTPServiceUnavailable(text="the folder of the garments does not answer")
-        if self._keeping is not None and not self._keeping.done():
-            raise hangs
-
-        def keep() -> None:
-            self._wardrobe.choose_new(incoming.keep(data, name, folder))
-
-        self._keeping = asyncio.ensure_future(in_daemon(keep))
-        self._keeping.add_done_callback(asyncio.Future.exception)  # told below, or wanted by nobody any more
-        try:
-            await asyncio.wait_for(asyncio.shield(self._keeping), KEEPING_S)
-        except asyncio.TimeoutError as error:
-            raise hangs from error
 
     async def _press(self, request: "web.Request") -> "web.Response":
         name = request.match_info["name"]

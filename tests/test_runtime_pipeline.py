@@ -107,6 +107,25 @@ def drain(pipeline: Pipeline) -> list[Result]:
         pipeline.stop()
 
 
+def wait_until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 5
+    while not true() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert true()
+
+
+def made_ready(wardrobe: Wardrobe) -> str:
+    """The name of the garment that becomes ready next."""
+    ready: list[Fitted] = []
+
+    def taken() -> bool:
+        ready.extend(fitted for fitted in [wardrobe.take()] if fitted is not None)
+        return bool(ready)
+
+    wait_until(taken)
+    return ready[0].garment.name
+
+
 def test_slot_keeps_the_newest() -> None:
     slot: Slot[int] = Slot()
     for item in range(4):
@@ -207,9 +226,7 @@ def test_a_camera_that_vanishes_is_reported_and_comes_back(session: engines.Sess
     pipeline.start()
     first = pipeline.next(5.0)
     assert first is not None
-    deadline = time.monotonic() + 5
-    while not pipeline.notices.current() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: bool(pipeline.notices.current()))
     assert pipeline.notices.current() == ["camera 0 is gone, trying again"]
     assert [result.index for result in drain(pipeline)] == [1, 2]
     assert pipeline.notices.current() == []
@@ -448,20 +465,14 @@ def test_a_broken_garment_is_given_up_also_where_the_worn_photo_has_gone(
         wardrobe.choose(next(number for number, path in wardrobe.paths.items() if path == broken))
     wardrobe.start()
     try:
-        deadline = time.monotonic() + 10
-        while not notices.current() and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_until(lambda: bool(notices.current()))
         assert broken.name in notices.current()[0]
-        while notices.current() and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_until(lambda: not notices.current())
         time.sleep(0.5)
         assert notices.current() == [], "nor is it tried again"
         assert wardrobe.take() is None
         wardrobe.choose(next(number for number, path in wardrobe.paths.items() if path.stem == "c"))
-        while (fitted := wardrobe.take()) is None and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert fitted is not None
-        assert fitted.garment.name == "c"
+        assert made_ready(wardrobe) == "c"
         assert "working again" not in caplog.text
     finally:
         wardrobe.close()
@@ -479,20 +490,14 @@ def test_a_folder_that_goes_away_is_told_in_the_log(
     wardrobe = wardrobe_of(folder, notices)
     wardrobe.start()
 
-    def wait_for(text: str) -> None:
-        deadline = time.monotonic() + 10
-        while text not in caplog.text and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert text in caplog.text
-
     try:
         folder.rename(tmp_path / "elsewhere")
-        wait_for("stays on offer")
+        wait_until(lambda: "stays on offer" in caplog.text)
         time.sleep(0.2)
         assert (caplog.text.count("stays on offer"), notices.current()) == (1, [])
         assert list(wardrobe.on_offer) == [0, 1]
         (tmp_path / "elsewhere").rename(folder)
-        wait_for("there again")
+        wait_until(lambda: "there again" in caplog.text)
     finally:
         wardrobe.close()
 
@@ -510,13 +515,9 @@ def test_a_garment_that_cannot_be_used_is_given_up(
     wardrobe.start()
     try:
         wardrobe.select(1)
-        deadline = time.monotonic() + 5
-        while not notices.current() and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_until(lambda: bool(notices.current()))
         assert "b.png does not exist" in notices.current()[0]
-        while notices.current() and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert notices.current() == []
+        wait_until(lambda: not notices.current())
         assert wardrobe.wanted == 0
         assert "working again" not in caplog.text
         wardrobe.look_again()
@@ -595,11 +596,7 @@ def test_garments_come_change_and_go_while_the_mirror_runs(tmp_path: Path) -> No
             if text != "new":
                 write("a", text)
                 wardrobe.look_again()
-            deadline = time.monotonic() + 5
-            while (worn := wardrobe.take()) is None and time.monotonic() < deadline:
-                time.sleep(0.01)
-            assert worn is not None
-            assert worn.garment.name == text
+            assert made_ready(wardrobe) == text
         shutil.rmtree(tmp_path)
         with pytest.raises(FileNotFoundError):
             wardrobe.look_again()
@@ -630,11 +627,7 @@ def test_a_folder_that_hangs_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) -
         assert wardrobe.take() is not None
         assert hanging.wait(5)
         wardrobe.select(1)
-        deadline = time.monotonic() + 5
-        while (worn := wardrobe.take()) is None and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert worn is not None
-        assert worn.garment.name == "b"
+        assert made_ready(wardrobe) == "b"
         began = time.monotonic()
         wardrobe.close()
         assert time.monotonic() - began < 5
@@ -672,10 +665,7 @@ def test_the_folder_is_looked_at_by_itself(tmp_path: Path, monkeypatch: pytest.M
     wardrobe.start()
     try:
         (tmp_path / "b").touch()
-        deadline = time.monotonic() + 5
-        while len(wardrobe.paths) < 2 and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert len(wardrobe.paths) == 2
+        wait_until(lambda: len(wardrobe.paths) == 2)
     finally:
         wardrobe.close()
 
@@ -744,17 +734,9 @@ def test_going_back_from_a_broken_garment_ends_its_notice(session: engines.Sessi
     try:
         for step, troubled in ((1, True), (-1, False), (1, True), (-1, False)):
             wardrobe.select(step)
-            deadline = time.monotonic() + 5
-            while bool(notices.current()) != troubled and time.monotonic() < deadline:
-                time.sleep(0.01)
-            assert bool(notices.current()) == troubled
+            wait_until(lambda: bool(notices.current()) == troubled)  # noqa: B023
         wardrobe.select(-1)
-        third = None
-        while third is None and time.monotonic() < deadline:
-            third = wardrobe.take()
-            time.sleep(0.01)
-        assert third is not None
-        assert third.garment.name == "third"
+        assert made_ready(wardrobe) == "third"
     finally:
         wardrobe.close()
 
