@@ -1,5 +1,6 @@
 """A garment ready to be worn: its photo and mask in the network's shape, and its cloth at full resolution."""
 
+from argparse import ArgumentTypeError
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +28,8 @@ class Garment:
 
     photo: uint8 [H', W', 3] BGR, as taken.
     cloths: uint8 [H', W', 4], BGR and silhouette, and reductions of it (runtime.cloth): the photo with the
-    garment's colours carried over its outline, so that sampling at the edge never picks up background.
+    garment's colours carried over its outline, so that sampling at the edge never picks up background; in the
+    light of the place, which the others are not.
     image: float32 [1, 3, H, W] RGB in [-1, 1]. mask: float32 [1, 1, H, W] in {0, 1}.
     """
 
@@ -38,9 +40,27 @@ class Garment:
     mask: Planes
 
 
-def load(photo: Path, mask: Path | None, height: int, width: int) -> Garment:
-    """Read a shop photo for a network of `height` x `width`. Raises InputError as `read` does."""
-    return prepare(photo.stem, *read(photo, mask), height, width)
+def load(photo: Path, mask: Path | None, height: int, width: int, light: float = 1.0) -> Garment:
+    """Read a shop photo for a network of `height` x `width`. Raises InputError as `read` does.
+
+    light: see `parse_light`.
+    """
+    return prepare(photo.stem, *read(photo, mask), height, width, light)
+
+
+def parse_light(text: str) -> float:
+    """How bright garments are drawn, as a share of their photo's values, for argparse.
+
+    A camera that gets the share k of the light gives about k^(1/2.2) of the values, all over the picture, so
+    one factor fits. Raises ArgumentTypeError.
+    """
+    try:
+        light = float(text)
+    except ValueError:
+        light = 0.0
+    if not 0.1 <= light <= 1:
+        raise ArgumentTypeError(f"{text} is not a share of the photo's brightness, 0.1 to 1")
+    return light
 
 
 def read(photo: Path, mask: Path | None) -> tuple[Pixels, Pixels]:
@@ -74,7 +94,9 @@ def read(photo: Path, mask: Path | None) -> tuple[Pixels, Pixels]:
     return pictures.on_white(picture), silhouette
 
 
-def prepare(name: str, photo: Pixels, silhouette: Pixels, height: int, width: int) -> Garment:
+def prepare(
+    name: str, photo: Pixels, silhouette: Pixels, height: int, width: int, light: float = 1.0
+) -> Garment:
     """As `load`, from pixels: photo uint8 [h, w, 3] BGR, silhouette uint8 [h, w], not zero on the garment."""
     photo, silhouette = (pictures.shrunk(each, LARGEST_SIDE) for each in (photo, silhouette))
     photo, silhouette = letterbox(photo, silhouette, width / height)
@@ -82,7 +104,8 @@ def prepare(name: str, photo: Pixels, silhouette: Pixels, height: int, width: in
     _native.preprocess(photo, (0, 0, photo.shape[1], photo.shape[0]), image)
     small = cv2.resize(silhouette, (width, height), interpolation=cv2.INTER_AREA)
     mask = (small > 127).astype(np.float32)[None, None]
-    return Garment(name, photo, pyramid(spread(photo, silhouette > 127)), image, mask)
+    cloth = spread(np.asarray(cv2.convertScaleAbs(photo, alpha=light), np.uint8), silhouette > 127)
+    return Garment(name, photo, pyramid(cloth), image, mask)
 
 
 def letterbox(photo: Pixels, silhouette: Pixels, aspect: float) -> tuple[Pixels, Pixels]:

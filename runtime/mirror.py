@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         def prepare(photo: Path) -> Fitted:
             mask = options.mask if photo == options.garment else None
-            return fit(session, garment.load(photo, mask, bundle.height, bundle.width))
+            return fit(session, garment.load(photo, mask, bundle.height, bundle.width, options.light))
 
         def listing() -> list[Path]:
             found, left_out = picture_files.find(folder) if folder else ([], "")

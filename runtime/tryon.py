@@ -28,7 +28,7 @@ from runtime import bundles, pictures
 from runtime.dresser import Dresser, Fitted, fit
 from runtime.failure import run
 from runtime.framing import MODES, Framing
-from runtime.garment import load
+from runtime.garment import load, parse_light
 from runtime.pairs import Pair, check_names, find_masks, pair_up, result_name
 
 Pixels = NDArray[np.uint8]
@@ -46,6 +46,13 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--engine", default="auto", choices=["auto", *engines.BACKENDS], help="what runs it")
     parser.add_argument("--size", type=parse_size, metavar="HxW", help="the network's input size")
     parser.add_argument("--framing", choices=MODES, default="auto", help="what the network sees")
+    parser.add_argument(
+        "--light",
+        type=parse_light,
+        default=1.0,
+        metavar="SHARE",
+        help="how bright garments are drawn, 0.1 to 1 (default) as in their photos; less for dim places",
+    )
     return parser.parse_args(argv)
 
 
@@ -74,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with engines.open(bundle, args.engine) as session, logging_redirect_tqdm():
         # Sorted by garment, so that each is loaded and encoded once.
         order = tqdm(sorted(results, key=lambda pair: pair[1]), unit="photo", disable=not many)
-        for pair, picture in dressed(session, order, masks, args.framing, leave_out=many):
+        for pair, picture in dressed(session, order, masks, args.framing, args.light, leave_out=many):
             if many:
                 try:
                     args.out.mkdir(parents=True, exist_ok=True)
@@ -93,6 +100,7 @@ def dressed(
     pairs: Iterable[Pair],
     masks: dict[Path, Path | None],
     framing: str,
+    light: float,
     leave_out: bool,
 ) -> Iterator[tuple[Pair, Pixels]]:
     """Each pair with its picture.
@@ -113,7 +121,7 @@ def dressed(
         if garment != worn:
             worn, fitted = garment, None
             try:
-                fitted = fit(session, load(garment, masks[garment], height, width))
+                fitted = fit(session, load(garment, masks[garment], height, width, light))
             except InputError as error:
                 tell(error)
         if fitted is None:

@@ -3,6 +3,7 @@
 import re
 import struct
 import zlib
+from argparse import ArgumentTypeError
 from pathlib import Path
 
 import cv2
@@ -160,6 +161,26 @@ def test_cloth_carries_no_background() -> None:
     photo = np.where(mask[..., None] > 0, np.uint8(20), np.uint8(255)).repeat(3, axis=2)
     worn = garment.prepare("shirt", cv2.GaussianBlur(photo, (3, 3), 0), mask, 256, 192)
     assert worn.cloths[0][..., :3].max() < 100
+
+
+def test_only_the_cloth_takes_on_the_light_of_the_place() -> None:
+    """In all its levels; what the network and the list of garments see stays as it was taken."""
+    mask = shirt()
+    photo = np.full((*mask.shape, 3), 255, np.uint8)
+    photo[mask > 0] = (40, 120, 200)
+    usual, dim = (garment.prepare("shirt", photo, mask, 256, 192, light) for light in (1.0, 0.5))
+    for before, after in zip(usual.cloths, dim.cloths, strict=True):
+        np.testing.assert_allclose(after[..., :3], before[..., :3] / 2, atol=1)
+        np.testing.assert_array_equal(after[..., 3], before[..., 3])
+    for name in ("photo", "image", "mask"):
+        np.testing.assert_array_equal(getattr(usual, name), getattr(dim, name))
+
+
+@pytest.mark.parametrize("text", ["0", "1.1", "70", "-0.5", "nan", "inf", "70%", ""])
+def test_light_that_cannot_be(text: str) -> None:
+    with pytest.raises(ArgumentTypeError, match=r"brightness, 0\.1 to 1"):
+        garment.parse_light(text)
+    assert garment.parse_light("0.7") == 0.7
 
 
 def test_the_mask_found_is_shown(tmp_path: Path) -> None:

@@ -101,6 +101,16 @@ def test_a_clip_becomes_a_video(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mp4", "stats.json"]
 
 
+def test_the_mirror_dims_garments_for_dim_places(
+    clips: Any, files: Path, bundle: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.mp4"
+    worn = ("--garment", files / "shirt.png", "--bundle", bundle, "--light", "0.5")
+    done = run(*MIRROR, "--source", files / "clip.mp4", "--headless", "--frames", "2", "--record", out, *worn)
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(clips.decode(out)[0][90, 160], (20, 20, 100), atol=16)
+
+
 def test_frames_limits_and_pictures_end_after_one_round(
     clips: Any, files: Path, bundle: Path, tmp_path: Path
 ) -> None:
@@ -256,14 +266,18 @@ def test_bad_input_is_one_sentence(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_one_photo(files: Path, bundle: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("flags", "worn"), [([], (40, 40, 200)), (["--light", "0.5"], (20, 20, 100))])
+def test_one_photo(
+    flags: list[str], worn: tuple[int, ...], files: Path, bundle: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out.png"
     person = files / "people" / "person0.png"
-    done = run(*TRYON, "--person", person, "--garment", files / "shirt.png", "--bundle", bundle, "--out", out)
+    flags = [*flags, "--bundle", str(bundle), "--out", str(out)]
+    done = run(*TRYON, "--person", person, "--garment", files / "shirt.png", *flags)
     assert done.returncode == 0, done.stderr
     before, after = pictures.read(person), pictures.read(out)
     assert after.shape == before.shape
-    np.testing.assert_array_equal(after[90, 160], (40, 40, 200))
+    np.testing.assert_array_equal(after[90, 160], worn)
     np.testing.assert_array_equal(after[:, 260:], before[:, 260:])
 
 
