@@ -19,7 +19,8 @@ def partial_path(path: Path) -> Path:
 def whole_file(path: Path) -> Iterator[Path]:
     """Gives the path to write to; that file takes the name `path` once the block ends, or goes if it fails.
 
-    A symbolic link stays, and the file that it names is replaced. One process writes a file at a time. Raises
+    A symbolic link stays, and the file that it names is replaced. It takes the name once it is on the disk: a
+    machine that loses its power has the old file or the new one. One process writes a file at a time. Raises
     OSError, which names the file.
     """
     target = path.resolve()
@@ -28,6 +29,8 @@ def whole_file(path: Path) -> Iterator[Path]:
         if _is_special(target):
             raise FileExistsError(errno.EEXIST, "is no regular file", str(path))
         yield partial
+        with partial.open("rb+") as written:
+            os.fsync(written.fileno())
         partial.replace(target)
     except BaseException as error:
         if isinstance(error, OSError) and error.errno is not None and error.filename is None:

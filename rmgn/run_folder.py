@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from engines.whole_file import write_whole
+from engines.whole_file import whole_file, write_whole
 from rmgn import checkpoint
 from rmgn.stages import Network
 
@@ -52,7 +52,8 @@ class RunFolder:
         partial.mkdir()
         for network, name in zip((model, ema), WEIGHTS, strict=True):
             checkpoint.save(network, partial / f"{name}.safetensors")
-        torch.save(state, partial / "state.pt")
+        with whole_file(partial / "state.pt") as file:
+            torch.save(state, file)
         # First, since a step that has its folder is not saved again.
         checkpoint.save(ema, self.folder / "last.safetensors", {**self.notes, "step": str(step)})
         partial.rename(target)

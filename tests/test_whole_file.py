@@ -43,6 +43,24 @@ def test_an_error_leaves_what_was_there(tmp_path: Path, error: BaseException) ->
     assert not partial_path(tmp_path).exists()
 
 
+def test_what_a_disk_refuses_at_last_replaces_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Network drives and broken disks tell so only when what was written has to be there."""
+
+    def refuse(number: int) -> None:
+        assert os.fstat(number).st_size == len("after")
+        raise OSError(errno.EIO, "Input/output error")
+
+    file = tmp_path / "a.json"
+    file.write_text("before")
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(OSError, match=r"Input/output error: .*a\.json"):
+        write_whole(file, b"after")
+    assert file.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [file]
+
+
 @pytest.mark.skipif(os.name == "nt", reason="links and pipes are POSIX's")
 def test_links_stay_and_pipes_are_refused(tmp_path: Path) -> None:
     real, link, pipe, circle = (tmp_path / name for name in ("real.json", "link.json", "pipe.json", "circle"))
