@@ -41,7 +41,7 @@ from runtime.smoothing import Smoothing
 from runtime.sources import Camera, Source, open_source
 from runtime.stats import Stats
 from runtime.virtual_camera import VirtualCamera
-from runtime.wardrobe import Wardrobe, in_order
+from runtime.wardrobe import Entry, Wardrobe, entry_of, in_order
 from runtime.web_page import PHOTO_S, WebPage, pressed
 
 log = logging.getLogger(__name__)
@@ -89,17 +89,17 @@ def main(argv: Sequence[str] | None = None) -> None:
             found, left_out = picture_files.find(folder) if folder else ([], "")
             warn_once(left_out)
             shown = in_order(options.garment, without_screenshots(found))
-            return shown if set(shown) - unfit else [*shown, *stand_ins]
+            return shown if set(map(entry_of, shown)) - unfit else [*shown, *stand_ins]
 
         asked_for = options.garment is not None
         look = listing if folder else None
-        unfit: set[Path] = set()  # photos of a folder that holds no others
+        unfit: set[Entry] = set()  # photos, as they are, of a folder that holds no others
         try:
             wardrobe = Wardrobe(photos, prepare, notices, asked_for, look)
         except InputError:
             if asked_for or not stand_ins:
                 raise
-            unfit.update(photos)
+            unfit.update(map(entry_of, photos))
             log.warning("%s holds no garment that can be used: %s is worn", folder, stand_ins[0].stem)
             wardrobe = Wardrobe([*photos, *stand_ins], prepare, notices, asked_for, look)
         source = open_source(options.source, options.realtime)

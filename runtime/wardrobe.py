@@ -48,7 +48,7 @@ class Wardrobe:
         ones again, and those that are gone left out. OSError: all stay.
         Raises what `prepare` raises, of the first garment where none works.
         """
-        self._entries = {number: Entry(path, first_version(path)) for number, path in enumerate(paths)}
+        self._entries = dict(enumerate(map(entry_of, paths)))
         self._next = len(paths)  # number
         self._broken: set[int] = set()
         self._given_up: int | None = None  # wanted, but tried no more
@@ -256,12 +256,12 @@ def version(path: Path) -> tuple[int, int]:
     return about.st_mtime_ns, about.st_size
 
 
-def first_version(path: Path) -> tuple[int, int] | None:
-    """`version`, None of a file that cannot be looked at."""
+def entry_of(path: Path) -> Entry:
+    """A photo as it is now; without a version where it cannot be looked at."""
     try:
-        return version(path)
+        return Entry(path, version(path))
     except OSError:
-        return None
+        return Entry(path, None)
 
 
 def in_order(first: Path | None, others: Iterable[Path]) -> list[Path]:

@@ -1029,6 +1029,28 @@ def test_a_shop_without_a_garment_is_filled_from_the_page(
     assert sorted(path.name for path in shop.iterdir()) == sorted([*files, "red.png"])
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="ends by a POSIX signal")
+def test_a_mended_photo_takes_the_samples_place(
+    identity_bundle: Callable[..., Path], tmp_path: Path
+) -> None:
+    shop = tmp_path / "shop"
+    shop.mkdir()
+    (shop / "shirt.png").write_bytes(b"\x89PNG and no more")
+    with running(identity_bundle(), shop, tmp_path) as (process, url, _):
+
+        def garments() -> dict[str, int]:
+            return {each["name"]: each["number"] for each in json.loads(ask(url + "state")[1])["garments"]}
+
+        wait_until(lambda: len(garments()) == 1 and "shirt" not in garments())
+        pictures.write(shop / "shirt.png", shirt((40, 40, 200)))
+        wait_until(lambda: "shirt" in garments())
+        assert ask(url + f"garments/{garments()['shirt']}", "POST")[0] == 204
+        wait_until(lambda: list(garments()) == ["shirt"])
+        process.terminate()
+        process.communicate(timeout=20)
+    assert process.returncode == 0
+
+
 def test_flags_that_belong_together() -> None:
     for flags, message in (
         (["--no-guests"], "--no-guests belongs to --web"),
