@@ -206,6 +206,23 @@ def test_transparency_is_the_mask(tmp_path: Path) -> None:
     assert (worn.photo[mask == 0] == 255).all()
 
 
+def test_a_garment_cut_out_closely_is_masked_by_its_transparency_too(tmp_path: Path) -> None:
+    """Whatever lies hidden: no plain ground could be found there."""
+    noise = np.random.default_rng(0).integers(0, 256, (256, 192, 3), dtype=np.uint8)
+    mask = np.full(noise.shape[:2], 255, np.uint8)
+    mask[:, :12] = mask[:, -12:] = 0  # an eighth of the photo
+    pictures.write(tmp_path / "shirt.png", np.dstack([noise, mask]))
+    np.testing.assert_array_equal(garment.read(tmp_path / "shirt.png", None)[1], mask)
+
+
+def test_sixteen_bits_a_channel_are_read_as_eight(tmp_path: Path) -> None:
+    fine = np.random.default_rng(0).integers(0, 1 << 16, (64, 48, 4), dtype=np.uint16)
+    cv2.imwrite(str(tmp_path / "shirt.png"), fine)
+    read = pictures.read(tmp_path / "shirt.png", alpha=True)
+    assert read.dtype == np.uint8
+    np.testing.assert_allclose(read.astype(int), fine / 257, atol=1)
+
+
 def test_the_round_corners_of_a_screenshot_are_no_mask(tmp_path: Path) -> None:
     mask = shirt()
     picture = np.full((*mask.shape, 4), 255, np.uint8)

@@ -255,9 +255,31 @@ def test_an_engine_error_shows_the_plain_camera_and_passes(session: engines.Sess
     pipeline.start()
     results = drain(pipeline)
     assert [result.times is None for result in results] == [False, True, False]
+    stats = Stats()
+    for result in results:
+        stats.add(result)
+    assert (stats.failed, stats.rested) == (1, 0), "nobody is missing where the engine fails"
     assert (results[1].image == 20).all()
     assert (results[2].image != 30).any()
     assert pipeline.notices.current() == []
+
+
+def test_a_garment_that_the_engine_did_not_take_is_worn_with_the_next_frame(
+    session: engines.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, calls = session.wear, itertools.count()
+
+    def flaky(encoded: dict[str, NDArray[np.float32]]) -> None:
+        if next(calls) == 0:
+            raise engines.EngineError("device lost")
+        original(encoded)
+
+    monkeypatch.setattr(session, "wear", flaky)
+    pipeline = pipeline_of(session, Script([10, 20, 30]), lossless=True)
+    pipeline.start()
+    results = drain(pipeline)
+    assert [result.failed for result in results] == [True, False, False]
+    assert [result.garment and result.garment.name for result in results] == [None, "square", "square"]
 
 
 def test_the_engine_computes_while_a_picture_is_drawn(

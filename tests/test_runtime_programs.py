@@ -13,14 +13,18 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import engines
 from engines.program import InputError
 from runtime import bundles, mirror, pictures, recording, screen, tryon
+from runtime.dresser import Dresser
+from runtime.framing import Framing
 from runtime.options import parse_args
 from runtime.pairs import pair_up
 from runtime.pipeline import Pipeline, Result
@@ -279,6 +283,45 @@ def test_one_photo(
     assert after.shape == before.shape
     np.testing.assert_array_equal(after[90, 160], worn)
     np.testing.assert_array_equal(after[:, 260:], before[:, 260:])
+
+
+def test_options_of_photos_reach_what_they_are_for(
+    files: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine, the size, the framing, and the mask, here of a part of the garment."""
+    opening, choosing, framing = (Mock(wraps=real) for real in (engines.open, bundles.choose, Framing))
+    monkeypatch.setattr(engines, "open", opening)
+    monkeypatch.setattr(bundles, "choose", choosing)
+    monkeypatch.setattr(tryon, "Framing", framing)
+    person, shirt = files / "people" / "person0.png", files / "shirt.png"
+    part = np.zeros(pictures.read(shirt).shape, np.uint8)
+    part[: len(part) // 2] = 255
+    pictures.write(tmp_path / "part.png", part)
+    outs = [tmp_path / "whole.png", tmp_path / "upper.png"]
+    for out, flags in zip(outs, ([], ["--mask", tmp_path / "part.png"]), strict=True):
+        flags = [*flags, "--engine", "onnxruntime", "--size", "64x48", "--framing", "full"]
+        flags += ["--person", person, "--garment", shirt, "--bundle", bundle, "--out", out]
+        tryon.main([str(flag) for flag in flags])
+    assert [call.args[1] for call in choosing.call_args_list] == [(64, 48)] * 2
+    assert [call.args[1] for call in opening.call_args_list] == ["onnxruntime"] * 2
+    assert [call.args[0] for call in framing.call_args_list] == ["full"] * 2
+    before, whole, upper = map(pictures.read, (person, *outs))
+    assert (upper[70, 160] == whole[70, 160]).all()
+    assert (upper[120, 160] == before[120, 160]).all()
+    assert (whole[120, 160] != before[120, 160]).any()
+
+
+def test_without_smoothing_nothing_is_smoothed(
+    files: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dresser, framing = Mock(wraps=Dresser), Mock(wraps=Framing)
+    monkeypatch.setattr(mirror, "Dresser", dresser)
+    monkeypatch.setattr(mirror, "Framing", framing)
+    flags = ["--source", files / "clip.mp4", "--garment", files / "shirt.png", "--bundle", bundle]
+    for more in ([], ["--no-smoothing"]):
+        mirror.main([*map(str, flags), "--headless", "--frames", "2", *more])
+    assert [call.args[2] is not None for call in dresser.call_args_list] == [True, False]
+    assert [call.args[2] for call in framing.call_args_list] == [True, False]
 
 
 def test_many_photos(files: Path, bundle: Path, tmp_path: Path) -> None:

@@ -127,9 +127,11 @@ def test_pictures_go_round_on_a_screen_and_once_without(files: Path) -> None:
     once = open_source(str(files / "people"), realtime=False)
     assert isinstance(once, Stills)
     assert once.length == 2
-    assert len(list(iter(once.read, None))) == 2
+    assert len({frame.scene for frame in iter(once.read, None)}) == 2
     show = open_source(str(files / "people" / "person0.png"), realtime=True)
-    assert [frame.index for frame in (show.read(), show.read(), show.read()) if frame] == [0, 1, 2]
+    shown = [frame for frame in (show.read(), show.read(), show.read()) if frame]
+    assert [frame.index for frame in shown] == [0, 1, 2]
+    assert len({frame.scene for frame in shown}) == 1
 
 
 def test_broken_pictures_are_left_out(
@@ -166,13 +168,61 @@ def test_a_camera_is_opened_again_after_it_was_lost(clips: Any, files: Path, tmp
     camera = Camera(str(clip))
     for index in range(clips.FRAMES):
         assert camera.read().index == index
+    rates = [camera.measured_fps]
     moved = clip.rename(tmp_path / "away.mp4")
     for _ in range(2):
         with pytest.raises(SourceLost, match="is gone, trying again"):
             camera.read()
+    rates.append(camera.measured_fps)
+    assert [rate is None for rate in rates] == [False, True], "the time without it would seem a slow rate"
     moved.rename(clip)
     assert camera.read().index == clips.FRAMES
     camera.close()
+
+
+class Device:
+    """A camera as OpenCV drives it, which notes what is asked of it and takes time to decode."""
+
+    def __init__(self, address: int | str, *more: Any) -> None:
+        self.address, self.more, self.asked = address, more, dict[int, float]()
+
+    def set(self, what: int, value: float) -> None:
+        self.asked[what] = value
+
+    def get(self, _: int) -> float:
+        return 0.0
+
+    def isOpened(self) -> bool:  # noqa: N802 - OpenCV's name
+        return True
+
+    def grab(self) -> bool:
+        return True
+
+    def retrieve(self) -> tuple[bool, Pixels]:
+        time.sleep(0.05)
+        return True, np.zeros((4, 4, 3), np.uint8)
+
+
+def test_what_is_asked_of_a_camera(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures that fit through USB 2, and nothing that would block for ever."""
+    opened: list[Device] = []
+
+    def capture(*arguments: Any) -> Device:
+        opened.append(Device(*arguments))
+        return opened[-1]
+
+    monkeypatch.setattr(cv2, "VideoCapture", capture)
+    frame = Camera(0).read()
+    assert time.monotonic() - frame.captured_at >= 0.05, "when it was taken, not when it was decoded"
+    assert list(opened[0].asked.items()) == [
+        (cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG")),  # before the size, which depends on it
+        (cv2.CAP_PROP_FRAME_WIDTH, 1280),
+        (cv2.CAP_PROP_FRAME_HEIGHT, 720),
+        (cv2.CAP_PROP_BUFFERSIZE, 2),
+    ]
+    Camera("rtsp://192.0.2.1/")
+    limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 5000, cv2.CAP_PROP_READ_TIMEOUT_MSEC, 5000]
+    assert opened[1].more == (cv2.CAP_FFMPEG, limits)
 
 
 def test_a_camera_that_gives_no_picture_is_lost_and_no_more(

@@ -1030,9 +1030,7 @@ def test_a_shop_without_a_garment_is_filled_from_the_page(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="ends by a POSIX signal")
-def test_a_mended_photo_takes_the_samples_place(
-    identity_bundle: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_a_mended_photo_takes_the_samples_place(identity_bundle: Callable[..., Path], tmp_path: Path) -> None:
     shop = tmp_path / "shop"
     shop.mkdir()
     (shop / "shirt.png").write_bytes(b"\x89PNG and no more")
