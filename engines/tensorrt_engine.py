@@ -139,7 +139,7 @@ def read_manifest(bundle: Bundle, graph: str, library: str) -> PlanManifest:
         content = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         content["compute_capabilities"] = tuple(content["compute_capabilities"])
         manifest = PlanManifest(**content)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise EngineError(f"{path.with_suffix('.json')} is damaged ({error}); {again}") from error
     if (manifest.bundle, manifest.graph, manifest.library) != (bundle.digest(), graph, library):
         raise EngineError(f"{path} was built from another bundle; {again}")

@@ -29,8 +29,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         if _is_special(target):
             raise FileExistsError(errno.EEXIST, "is no regular file", str(path))
         yield partial
-        with partial.open("rb+") as written:
-            os.fsync(written.fileno())
+        put_on_disk(partial)
         partial.replace(target)
     except BaseException as error:
         if isinstance(error, OSError) and error.errno is not None and error.filename is None:
@@ -38,6 +37,12 @@ def whole_file(path: Path) -> Iterator[Path]:
         with suppress(OSError):  # a read-only file system refuses this too
             partial.unlink(missing_ok=True)
         raise
+
+
+def put_on_disk(file: Path) -> None:
+    """Wait until what was written to a file would outlast a loss of power. Raises OSError."""
+    with file.open("rb+") as written:
+        os.fsync(written.fileno())
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -188,7 +188,7 @@ def _model(args: argparse.Namespace) -> tuple[RMGN, dict[str, str]]:
     model = load(args.checkpoint)
     preset = next((name for name, config in PRESETS.items() if config == model.config), "none")
     origin = {"weights": f"checkpoint {args.checkpoint.name}", "sha256": sha256(args.checkpoint)}
-    return model, {**origin, "preset": preset, **read_notes(args.checkpoint)}
+    return model, {**read_notes(args.checkpoint), **origin, "preset": preset}
 
 
 def _warnings(

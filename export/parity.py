@@ -130,8 +130,8 @@ def report(
         try:
             # Not refused, but compared: an engine that computes something else is what this is to find.
             rows += compared(backend, engines.open(bundle, backend, verify=False))
-        except engines.EngineError as error:
-            skipped[backend] = str(error)
+        except Exception as error:  # whatever a library raises: the others may work
+            skipped[backend] = str(error) or type(error).__name__
     if "tryon.fused" in bundle.graphs:
         rows += compared("onnxruntime, fused graph", _open_fused(bundle))
     return worst(rows), skipped

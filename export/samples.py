@@ -84,7 +84,7 @@ def _photos(folder: Path, masks: Path, height: int, width: int, count: int) -> I
         yield {
             "person": _as_input(read.picture(people[index]), height, width),
             "garment": _as_input(read.picture(garment), height, width),
-            "garment_mask": (_scaled(read.picture(mask)[..., 0], height, width)[None, None] > 127).float(),
+            "garment_mask": (_scaled(read.mask_levels(mask), height, width)[None, None] > 127).float(),
         }
 
 

@@ -18,6 +18,7 @@ from engines import onnxruntime_engine, reference
 from engines.bundle import MANIFEST, Bundle, Graph, Part, load, sha256
 from engines.protocol import Engine, EngineError, TensorSpec
 from engines.session import open_graphs
+from engines.whole_file import put_on_disk
 from export.graphs import GARMENT_INPUTS, TRYON_OUTPUTS, GarmentGraph, TryOnGraph, prepare, pyramid_names
 from export.graphs import sample_inputs as make_inputs
 from export.half_storage import store_halves
@@ -119,7 +120,7 @@ def write_bundle(
             precision="int8" if calibration else "float16" if half else "float32",
             opset=OPSET,
             graphs=graphs,
-            provenance={"exported": _exported(), **(provenance or {})},
+            provenance={**(provenance or {}), "exported": _exported()},
             metrics=metrics,
         )
         announce(reference.FILE)
@@ -127,6 +128,8 @@ def write_bundle(
         (work / MANIFEST).write_text(bundle.to_json(), encoding="utf-8")
         if check:
             check(load(work))
+        for file in filter(Path.is_file, work.rglob("*")):  # before the older bundle is given up
+            put_on_disk(file)
         _put_in_place(work, out, Path(folder) / "replaced")
     return load(out)
 

@@ -42,8 +42,8 @@ def save(
     path = Path(path)
     tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in model.state_dict().items()}
     for name in [name for name, tensor in tensors.items() if half and tensor.dim() > 1]:
-        if tensors[name].abs().max() > torch.finfo(torch.float16).max:
-            raise CheckpointError(f"{name} is too large for float16; {path} is not written")
+        if not tensors[name].abs().max() <= torch.finfo(torch.float16).max:  # nor is NaN
+            raise CheckpointError(f"{name} is too large for float16, or not finite; {path} is not written")
         tensors[name] = tensors[name].half()
     path.parent.mkdir(parents=True, exist_ok=True)
     own = {"network": NAMES[type(model)], "config": model.config.to_json()}

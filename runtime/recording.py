@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.program import InputError
-from engines.whole_file import check_writable, partial_path
+from engines.whole_file import check_writable, partial_path, put_on_disk
 from runtime import pictures
 
 Pixels = NDArray[np.uint8]
@@ -93,9 +93,11 @@ class Recorder:
             self.abandon()
             raise InputError(f"cannot write {self.path} whole: is its disk full, or its folder gone?")
         try:
+            put_on_disk(self._whole)
             self._whole.replace(self._target)
         except OSError as error:
-            raise InputError(f"cannot write {self.path}: {error.strerror}") from error
+            kept = f"; the video is kept as {self._whole}" if self._whole.exists() else ""
+            raise InputError(f"cannot write {self.path}: {error.strerror}{kept}") from error
         self._writer = None
         return self.path
 

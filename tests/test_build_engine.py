@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import importlib.metadata
 import json
 import shutil
 import subprocess
@@ -44,6 +45,7 @@ def test_exports_builds_and_compares(lite: RMGN, tmp_path: Path, capsys: pytest.
     bundle = engines.load_bundle(out)
     assert bundle.precision == "float16"
     assert bundle.provenance["weights"] == "checkpoint lite.safetensors"
+    assert "tryon.torch" not in bundle.graphs
     assert (out / "tryon.fused.onnx").is_file()
     for name in ("onnxruntime", "fused", "flow", "rendered", "composite_mask", "tryon", "px"):
         assert name in text
@@ -88,7 +90,8 @@ def test_a_halved_checkpoint_makes_smaller_float32_graphs(
     The bundle's reference is the project's own try-on, and pictures given are those that are compared.
     """
     whole, halved, out = tmp_path / "whole.safetensors", tmp_path / "half.safetensors", tmp_path / "bundle"
-    checkpoint.save(lite, whole, {"step": "7"})
+    claims = {"sha256": "123", "weights": "mine", "preset": "x", "exported": "never"}
+    checkpoint.save(lite, whole, {"step": "7", **claims})
     assert halve.main([f"--checkpoint={whole}", f"--out={halved}", "--note", "licence=Apache-2.0"]) == 0
     assert halved.stat().st_size < 0.55 * whole.stat().st_size
     before = whole.read_bytes()
@@ -128,7 +131,9 @@ def test_a_halved_checkpoint_makes_smaller_float32_graphs(
         np.testing.assert_allclose(getattr(shown, name), own[name], atol=1 / 255 + 1e-6, err_msg=name)
     assert bundle.provenance["licence"] == "Apache-2.0"
     assert bundle.provenance["step"] == "7"
-    assert bundle.provenance["sha256"] == sha256(halved)
+    measured = {"sha256": sha256(halved), "weights": "checkpoint half.safetensors", "preset": "lite"}
+    assert bundle.provenance.items() >= measured.items(), "no note takes its place"
+    assert bundle.provenance["exported"]["torch"] == importlib.metadata.version("torch")
     assert (out / "card.md").read_text() == "ours"
 
 

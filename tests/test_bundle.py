@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,13 @@ def test_bundle_describes_its_graphs(bundle32: Path) -> None:
             assert shapes == {spec.name: spec.shape for spec in described}
             assert all(v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT for v in values)
     assert [s.name for s in bundle.graphs["tryon"].outputs] == ["flow", "rendered", "composite_mask", "tryon"]
+
+
+def test_a_plan_belongs_to_all_graphs_of_a_bundle(bundle32: Path) -> None:
+    bundle = engines.load_bundle(bundle32)
+    for name, graph in bundle.graphs.items():
+        other = replace(bundle, graphs={**bundle.graphs, name: replace(graph, sha256="0" * 64)})
+        assert other.digest() != bundle.digest(), name
 
 
 def test_half_graph_is_typed_with_float32_islands(bundle16: Path) -> None:

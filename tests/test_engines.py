@@ -208,9 +208,12 @@ def test_programs_of_torch_are_missed_only_where_they_are_asked_for() -> None:
 
 @pytest.mark.parametrize("raised", [OSError("no such DLL"), RuntimeError("no such instruction")])
 def test_broken_libraries_are_skipped(
-    bundle32: Path, identity_bundle: Any, raised: Exception, monkeypatch: pytest.MonkeyPatch
+    lite: RMGN, bundle32: Path, identity_bundle: Any, raised: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While they are imported (here by a module), while they run the reference, and their first frames."""
+    """While they are imported (here by a module), while they run the reference, and their first frames.
+
+    Nor does an export fail for them.
+    """
     pytest.importorskip("openvino")
     from engines import openvino_engine
 
@@ -231,6 +234,9 @@ def test_broken_libraries_are_skipped(
     with engines.open(identity_bundle()) as session:  # which has no reference
         assert session.backend == "onnxruntime"
         assert f"openvino failed: {raised}" in session.reason
+    rows, skipped = report(lite, engines.load_bundle(bundle32))
+    assert skipped["openvino"] == str(raised)
+    assert "onnxruntime" in {row.engine for row in rows}
 
 
 def _nearest(engine: Any, feeds: Any) -> Any:
@@ -339,9 +345,21 @@ os._exit(0)
     assert done.returncode == 0
 
 
-def test_auto_takes_the_one_that_it_measured_as_fastest(bundle32: Path) -> None:
+def test_auto_takes_the_one_that_it_measured_as_fastest(
+    bundle32: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("openvino")
+    closed: list[HostEngine] = []
+    close = HostEngine.close
+
+    def noted(engine: HostEngine) -> None:
+        closed.append(engine)
+        close(engine)
+
+    monkeypatch.setattr(HostEngine, "close", noted)
     with engines.open(bundle32) as session:
+        assert len(closed) >= 2, "what is not taken keeps no memory"
+        assert not {session.garment, session.tryon} & set(closed)
         measured = re.match(r"the fastest, by milliseconds a frame: ([^;]*)", session.reason)
         assert measured, session.reason
         times = {name: float(value) for name, value in re.findall(r"(\w+) (\d+)", measured[1])}
@@ -477,6 +495,7 @@ def change(key: str, value: str):  # type: ignore[no-untyped-def]
         (change("options", "sparse"), "was built otherwise than plans are built now"),
         (lambda plan: plan.with_suffix(".json").unlink(), "or its manifest is missing"),
         (lambda plan: plan.with_suffix(".json").write_text("[]"), "is damaged"),
+        (lambda plan: plan.with_suffix(".json").write_text("[" * 100_000), "is damaged"),
     ],
     ids=[
         "flipped bit",
@@ -486,6 +505,7 @@ def change(key: str, value: str):  # type: ignore[no-untyped-def]
         "other options",
         "no manifest",
         "bad manifest",
+        "deep manifest",
     ],
 )
 def test_foreign_and_damaged_plans_are_refused(planned, tmp_path: Path, damage, message: str) -> None:  # type: ignore[no-untyped-def]

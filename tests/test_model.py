@@ -236,6 +236,16 @@ def test_checkpoint_round_trip(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["tiny.safetensors"]
 
 
+@pytest.mark.parametrize("value", [1e5, float("nan"), float("inf")])
+def test_weights_that_half_precision_does_not_hold_are_not_halved(value: float, tmp_path: Path) -> None:
+    model = RMGN(TINY)
+    with torch.no_grad():
+        model.generator.final.weight[0, 0, 0, 0] = value
+    with pytest.raises(CheckpointError, match=r"final\.weight is too large for float16, or not finite"):
+        checkpoint.save(model, tmp_path / "half.safetensors", half=True)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_checkpoint_from_before_preserve_masks_is_read_as_it_was(tmp_path: Path) -> None:
     model = RMGN(TINY)
     older = json.loads(TINY.to_json())

@@ -152,9 +152,13 @@ def test_plans_are_served_one_picture_at_a_time(
 
 def test_command(bundle32: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--bundle", str(bundle32), "--out", str(tmp_path / "models"), "--device", "gpu"]
+    arguments += ["--max-batch", "4", "--instances", "2"]
     assert main(arguments) == 0
     assert "rmgn_garment, rmgn_tryon, rmgn" in capsys.readouterr().out
-    assert "KIND_GPU" in (tmp_path / "models" / "rmgn_tryon" / "config.pbtxt").read_text()
+    served = (tmp_path / "models" / "rmgn_tryon" / "config.pbtxt").read_text()
+    assert "KIND_GPU" in served
+    for line in ("max_batch_size: 4", "count: 2"):
+        assert line in served
     assert main(arguments) == 2
     assert "models exists; choose another --out" in capsys.readouterr().err
     assert main([*arguments[:2], "--out", str(tmp_path / "new" / "..")]) == 2

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import engines
+from engines import EngineError
 from engines.program import InputError
 from engines.reference import flow_error
 from export import build_engine
@@ -22,6 +23,7 @@ from export import quantise as quantisation
 from export.graphs import TRYON_OUTPUTS, TryOnGraph, prepare, sample_inputs
 from export.onnx_export import export_onnx
 from export.quantise import Budget, Choice, Damage, Layer, _calibrate, _Measure, choose, quantise
+from export.samples import read_samples
 from export.write_bundle import _tryon_feeds
 from rmgn import PRESETS, RMGN, checkpoint
 
@@ -161,8 +163,6 @@ def test_folder_without_pictures_is_named(tmp_path: Path, capsys: pytest.Capture
 
 
 def test_calibration_photos_are_read_as_they_are(photos: Path) -> None:
-    from export.samples import read_samples
-
     samples = read_samples(photos, 64, 64, 2)
     assert len(samples) == 2
     for sample in samples:
@@ -174,3 +174,26 @@ def test_calibration_photos_are_read_as_they_are(photos: Path) -> None:
     cv2.imwrite(str(photos / "person" / "0.png"), red)
     first = read_samples(photos, 64, 64, 1)[0]["person"]
     torch.testing.assert_close(first[0, :, 0, 0], torch.tensor([1.0, -1.0, -1.0]))
+
+
+def test_masks_of_calibration_photos_are_read_as_everywhere(photos: Path) -> None:
+    """Those in the transparency of white too; of 0 and 1, which would be no garment, it is told."""
+    mask = np.full((64, 64, 4), 255, np.uint8)
+    mask[:16, :, 3] = 0
+    for file in (photos / "garment_mask").iterdir():
+        cv2.imwrite(str(file), mask)
+    for sample in read_samples(photos, 64, 64, 2):
+        assert sample["garment_mask"].mean() == 0.75
+    for file in (photos / "garment_mask").iterdir():
+        cv2.imwrite(str(file), mask[..., 3] // 255)
+    with pytest.raises(EngineError, match=r"must be white \(255\) there; highest is 1"):
+        read_samples(photos, 64, 64, 2)
+
+
+def test_int8_is_not_checked_with_what_it_was_calibrated_with(photos: Path) -> None:
+    for number in range(6):
+        cv2.imwrite(str(photos / "person" / f"{number}.png"), np.full((64, 64, 3), 40 * number, np.uint8))
+    flags = ["--int8", "--calibration", str(photos), "--calibration-samples", "3"]
+    used, checked = build_engine._calibration(build_engine.parse_args(flags), 64, 64)
+    assert (len(used), len(checked)) == (3, build_engine.CHECKED)
+    assert len({float(sample["person"].mean()) for sample in (*used, *checked)}) == 3 + build_engine.CHECKED

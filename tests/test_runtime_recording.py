@@ -1,5 +1,7 @@
 """Recordings keep the time and are whole or not there, whatever their name and rate."""
 
+import errno
+import os
 import shutil
 import signal
 import sys
@@ -46,6 +48,51 @@ def test_a_recording_ends_before_the_disk_is_full(
         recorder.add(clips.scene(1))
     assert recorder.finish() == tmp_path / "out.mp4"
     assert len(clips.decode(tmp_path / "out.mp4")) == 1
+
+
+def test_a_disk_full_before_the_first_frame_leaves_nothing(
+    clips: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder(tmp_path / "out.mp4", fps=10, copies=1)
+    monkeypatch.setattr(recording, "RESERVE_BYTES", 1 << 60)
+    with pytest.raises(InputError, match="ends here"):
+        recorder.add(clips.scene(0))
+    assert recorder.finish() is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_video_that_cannot_take_its_name_is_kept_under_another(
+    clips: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where somebody made a folder of that name, or the disk refuses at last what was written."""
+
+    def refuse(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    for name, reason in (("a.mp4", "Is a directory"), ("b.mp4", "Input/output error")):
+        recorder = Recorder(tmp_path / name, fps=10, copies=1)
+        recorder.add(clips.scene(0))
+        if name == "a.mp4":
+            (tmp_path / name).mkdir()
+        else:
+            monkeypatch.setattr(os, "fsync", refuse)
+        with pytest.raises(InputError, match=rf"{reason}; the video is kept as (.*\.partial\.mp4)$") as told:
+            recorder.finish()
+        assert len(clips.decode(Path(str(told.value).split("kept as ")[1]))) == 1
+        assert not (tmp_path / name).is_file()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_a_link_to_a_video_stays(clips: Any, tmp_path: Path) -> None:
+    link, real = tmp_path / "link.mp4", tmp_path / "videos" / "real.mp4"
+    real.parent.mkdir()
+    real.write_bytes(b"older")
+    link.symlink_to(real)
+    recorder = Recorder(link, fps=10, copies=1)
+    recorder.add(clips.scene(0))
+    assert recorder.finish() == link
+    assert link.is_symlink()
+    assert len(clips.decode(real)) == 1
 
 
 def test_a_recording_whose_folder_vanished_is_told(tmp_path: Path) -> None:

@@ -94,6 +94,13 @@ def test_a_format_that_nobody_writes_is_told(tmp_path: Path, loopback: Loopback)
         VirtualCamera(tmp_path / "video9").show(halves(4, 8))
 
 
+def test_an_odd_size_that_a_device_keeps_is_told(tmp_path: Path, loopback: Loopback) -> None:
+    loopback(size=(65, 33))
+    (tmp_path / "video9").touch()
+    with pytest.raises(InputError, match=r"video9 takes pictures of 65x33 in YU12 alone"):
+        VirtualCamera(tmp_path / "video9").show(halves(4, 8))
+
+
 @pytest.mark.parametrize(
     ("device", "message"),
     [

@@ -81,6 +81,15 @@ def mask(path: Path, size: Size) -> Tensor:
     What is transparent is outside. One without any white is refused: it may be stored as 0 and 1, or as the
     transparency of black.
     """
+    level = mask_levels(path)
+    if level.shape != size:
+        _same_shape(path, level.shape, size)
+        level = np.asarray(cv2.resize(level, (size[1], size[0]), interpolation=cv2.INTER_AREA), np.uint8)
+    return torch.from_numpy(level >= 128).float()[None]
+
+
+def mask_levels(path: Path) -> U8:
+    """A mask at its own size, uint8 [H, W], 255 on the garment; of the rest as `mask`."""
     level = picture(path)[:, :, 0]
     if level.min(initial=255) >= 128:  # then all of it is in its transparency, if in anything
         level = np.minimum(level, _transparency(path, level.shape))
@@ -88,10 +97,7 @@ def mask(path: Path, size: Size) -> Tensor:
         raise ValueError(
             f"{path}: no garment in this mask: it must be white (255) there; highest is {level.max()}"
         )
-    if level.shape != size:
-        _same_shape(path, level.shape, size)
-        level = np.asarray(cv2.resize(level, (size[1], size[0]), interpolation=cv2.INTER_AREA), np.uint8)
-    return torch.from_numpy(level >= 128).float()[None]
+    return level
 
 
 def check_picture(path: Path, size: Size) -> Size:
