@@ -1,6 +1,6 @@
 """A garment ready to be worn: its photo and mask in the network's shape, and its cloth at full resolution."""
 
-from argparse import ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +46,17 @@ def load(photo: Path, mask: Path | None, height: int, width: int, light: float =
     light: see `parse_light`.
     """
     return prepare(photo.stem, *read(photo, mask), height, width, light)
+
+
+def add_light(parser: ArgumentParser) -> None:
+    """Give a program the option --light, see `parse_light`."""
+    parser.add_argument(
+        "--light",
+        type=parse_light,
+        default=1.0,
+        metavar="SHARE",
+        help="how bright garments are drawn, 0.1 to 1 (default) as in their photos; less for dim places",
+    )
 
 
 def parse_light(text: str) -> float:

@@ -10,7 +10,7 @@ from engines.program import InputError, Parser
 from engines.sizes import parse_size
 from runtime import bundles, virtual_camera
 from runtime.framing import MODES
-from runtime.garment import parse_light
+from runtime.garment import add_light
 from runtime.view import TURNS, View, parse_aspect
 from runtime.web_address import Address, parse_address, parse_public
 from runtime.web_keys import check_key
@@ -63,13 +63,7 @@ def parse_args(argv: Sequence[str] | None, description: str | None = None) -> Op
     )
     parser.add_argument("--mask", type=Path, metavar="FILE", help="its mask, otherwise found")
     parser.add_argument("--garments", type=Path, metavar="DIR", help="garments for the keys n and p")
-    parser.add_argument(
-        "--light",
-        type=parse_light,
-        default=1.0,
-        metavar="SHARE",
-        help="how bright garments are drawn, 0.1 to 1 (default) as in their photos; less for dim places",
-    )
+    add_light(parser)
     parser.add_argument("--bundle", type=Path, metavar="DIR", help="the network, or a folder of several")
     parser.add_argument("--engine", default="auto", choices=["auto", *engines.BACKENDS], help="what runs it")
     parser.add_argument("--size", type=parse_size, metavar="HxW", help="the network's input size")

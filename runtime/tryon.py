@@ -28,7 +28,7 @@ from runtime import bundles, pictures
 from runtime.dresser import Dresser, Fitted, fit
 from runtime.failure import run
 from runtime.framing import MODES, Framing
-from runtime.garment import load, parse_light
+from runtime.garment import add_light, load
 from runtime.pairs import Pair, check_names, find_masks, pair_up, result_name
 
 Pixels = NDArray[np.uint8]
@@ -46,13 +46,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--engine", default="auto", choices=["auto", *engines.BACKENDS], help="what runs it")
     parser.add_argument("--size", type=parse_size, metavar="HxW", help="the network's input size")
     parser.add_argument("--framing", choices=MODES, default="auto", help="what the network sees")
-    parser.add_argument(
-        "--light",
-        type=parse_light,
-        default=1.0,
-        metavar="SHARE",
-        help="how bright garments are drawn, 0.1 to 1 (default) as in their photos; less for dim places",
-    )
+    add_light(parser)
     return parser.parse_args(argv)
 
 
