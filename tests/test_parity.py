@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -13,7 +14,7 @@ from engines.protocol import Array
 from engines.reference import LIMITS, Limits
 from export import parity
 from export.parity import Difference, random_sample, report, worst
-from export.samples import read_samples
+from export.samples import SHIPPED, read_samples, shipped_samples
 from export.write_bundle import write_bundle
 from rmgn import PRESETS, RMGN, checkpoint
 
@@ -83,6 +84,40 @@ def test_worst_of_several_samples() -> None:
     spoilt = worst([rows[0], Difference("a", "flow", 0.3, 0.03, float("nan"), float("nan"))])[0]
     assert np.isnan(spoilt.psnr)
     assert not spoilt.within(LIMITS["float32"])
+
+
+def test_the_projects_own_samples_have_their_colours() -> None:
+    """The clip's first frame and the first garment, at about their own means, red first."""
+    (sample,) = shipped_samples(64, 48, 1)
+    _, frame = cv2.VideoCapture(str(SHIPPED / "clip.mp4")).read()
+    garment = cv2.imread(str(min((SHIPPED / "garments").glob("*.webp"))))
+    assert garment is not None
+    for name, picture in (("person", frame), ("garment", garment)):
+        expected = picture.mean(axis=(0, 1))[::-1] / 127.5 - 1
+        np.testing.assert_allclose(sample[name].mean(dim=(0, 2, 3)), expected, atol=0.01, err_msg=name)
+
+
+def test_command_compares_the_pictures_it_is_given(
+    lite: RMGN, bundle32: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = tmp_path / "lite.safetensors"
+    checkpoint.save(lite, weights)
+    flags = []
+    for folder, grey in (("dark", 50), ("light", 200)):
+        for name in ("person", "garment", "garment_mask"):
+            (tmp_path / folder / name).mkdir(parents=True)
+            cv2.imwrite(str(tmp_path / folder / name / "a.png"), np.full((64, 48, 3), grey, np.uint8))
+        cv2.imwrite(str(tmp_path / folder / "garment_mask" / "a.png"), np.full((64, 48), 255, np.uint8))
+        flags += ["--samples", str(tmp_path / folder)]
+    seen: list[float] = []
+
+    def noted(_model: RMGN, _bundle: engines.Bundle, samples: Any) -> Any:
+        seen.extend(float(sample["person"].mean()) for sample in samples)
+        return [], {}
+
+    monkeypatch.setattr(parity, "report", noted)
+    parity.main(["--checkpoint", str(weights), "--count", "1", *flags, str(bundle32)])
+    assert seen == pytest.approx([50 / 127.5 - 1, 200 / 127.5 - 1], abs=1e-5)
 
 
 def test_command_compares_bundles(
