@@ -328,6 +328,13 @@ def test_plans_need_a_bundle_and_a_library(
     monkeypatch.setattr(tensorrt_engine, "installed", lambda: [tensorrt_engine.RTX])
     assert build_plans.main([str(tmp_path)]) == 2
     assert "is not a bundle" in capsys.readouterr().err
+    eighths = tmp_path / "int8"
+    shutil.copytree(ROOT / "models" / "lite-256", eighths, ignore=shutil.ignore_patterns("plans"))
+    described = json.loads((eighths / "bundle.json").read_text())
+    (eighths / "bundle.json").write_text(json.dumps({**described, "precision": "int8"}))
+    assert build_plans.main([str(eighths)]) == 2
+    assert "is INT8, made for OpenVINO on a CPU: take a float16 bundle" in capsys.readouterr().err
+    assert not (eighths / "plans").exists()
     monkeypatch.setattr(tensorrt_engine, "installed", list)
     assert build_plans.main([str(ROOT / "models" / "lite-256-fp16")]) == 2
     assert "there is no TensorRT here (pip install" in capsys.readouterr().err
