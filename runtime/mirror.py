@@ -89,7 +89,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             found, left_out = picture_files.find(folder) if folder else ([], "")
             warn_once(left_out)
             shown = in_order(options.garment, without_screenshots(found))
-            return shown if set(map(entry_of, shown)) - unfit else [*shown, *stand_ins]
+            fit_to_wear = any(entry_of(photo) not in unfit for photo in shown)  # the first tells, mostly
+            return shown if fit_to_wear else [*shown, *stand_ins]
 
         asked_for = options.garment is not None
         look = listing if folder else None

@@ -104,10 +104,9 @@ def test_command_compares_the_pictures_it_is_given(
     checkpoint.save(lite, weights)
     flags = []
     for folder, grey in (("dark", 50), ("light", 200)):
-        for name in ("person", "garment", "garment_mask"):
+        for name, level in (("person", grey), ("garment", grey), ("garment_mask", 255)):
             (tmp_path / folder / name).mkdir(parents=True)
-            cv2.imwrite(str(tmp_path / folder / name / "a.png"), np.full((64, 48, 3), grey, np.uint8))
-        cv2.imwrite(str(tmp_path / folder / "garment_mask" / "a.png"), np.full((64, 48), 255, np.uint8))
+            cv2.imwrite(str(tmp_path / folder / name / "a.png"), np.full((64, 48, 3), level, np.uint8))
         flags += ["--samples", str(tmp_path / folder)]
     seen: list[float] = []
 
