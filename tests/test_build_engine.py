@@ -37,6 +37,7 @@ def test_exports_builds_and_compares(lite: RMGN, tmp_path: Path, capsys: pytest.
         "64x64",
         "--fp16",
         "--fused",
+        "--torch",
         "--out",
         str(out),
     ]
@@ -45,7 +46,7 @@ def test_exports_builds_and_compares(lite: RMGN, tmp_path: Path, capsys: pytest.
     bundle = engines.load_bundle(out)
     assert bundle.precision == "float16"
     assert bundle.provenance["weights"] == "checkpoint lite.safetensors"
-    assert "tryon.torch" not in bundle.graphs
+    assert {"garment.torch", "tryon.torch"} <= set(bundle.graphs)
     assert (out / "tryon.fused.onnx").is_file()
     for name in ("onnxruntime", "fused", "flow", "rendered", "composite_mask", "tryon", "px"):
         assert name in text
@@ -124,6 +125,7 @@ def test_a_halved_checkpoint_makes_smaller_float32_graphs(
     np.testing.assert_allclose(sample["person"], 120 / 127.5 - 1, atol=1e-3)
     assert (sample["garment_mask"] == 1).all()
     bundle = engines.load_bundle(out)
+    assert set(bundle.graphs) == {"garment", "tryon"}, "more where it is asked for"
     assert bundle.metrics["quality"]["paired"] == {"SSIM": 0.7}
     shown = engines.reference.read(out / engines.reference.FILE)
     own = shipped_samples(64, 64, 1)[0]

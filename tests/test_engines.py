@@ -18,7 +18,7 @@ import torch
 from torch.export import ExportedProgram
 
 import engines
-from engines import EngineError, tensorrt_engine, torch_engine
+from engines import EngineError, tensorrt_build, tensorrt_engine, torch_engine
 from engines.protocol import HostEngine
 from engines.reference import LIMITS
 from engines.tensorrt_engine import build_plan, check_device, installed, plan_path, read_manifest
@@ -540,6 +540,43 @@ def test_a_graph_that_tensorrt_cannot_read_is_an_error_of_ours(
         build_plan(bundle, "tryon", "tensorrt_rtx", [(8, 9)])
     assert "tensorrt_rtx: " in capfd.readouterr().err
     assert not list(plan_path(bundle, "tryon", "tensorrt_rtx").parent.iterdir())
+
+
+def test_a_build_that_is_killed_is_an_error_of_ours(
+    bundle16: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by the system when memory is short."""
+    bundle = engines.load_bundle(shutil.copytree(bundle16, tmp_path / "bundle"))
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\nkill -9 $$\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    monkeypatch.setattr(tensorrt_engine, "_import", lambda _: types.SimpleNamespace(__version__="10.8"))
+    with pytest.raises(EngineError, match=r"ended while building .*tryon\.onnx, by SIGKILL"):
+        build_plan(bundle, "tryon", "tensorrt_rtx", [(8, 9)])
+    assert not list(plan_path(bundle, "tryon", "tensorrt_rtx").parent.iterdir())
+
+
+def test_plans_compute_without_tf32(bundle32: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As what is asked of the library's builder, since no GPU is needed to see that."""
+    trt = pytest.importorskip("tensorrt_rtx")
+    make, asked = trt.Builder, []
+
+    class Builder:
+        def __init__(self, logger: object) -> None:
+            self.real = make(logger)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.real, name)
+
+        def build_serialized_network(self, _: object, config: Any) -> None:
+            asked.append(config.get_flag(trt.BuilderFlag.TF32))
+
+    monkeypatch.setattr(trt, "Builder", Builder)
+    graph = engines.load_bundle(bundle32).path("garment")
+    with pytest.raises(tensorrt_build.BuildError, match="could not build"):
+        tensorrt_build.build("tensorrt_rtx", graph, tmp_path / "plan", [(8, 6)])
+    assert asked == [False]
 
 
 def test_a_fused_graph_that_does_not_build_gives_way_to_the_portable_one(
