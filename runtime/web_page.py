@@ -1,25 +1,16 @@
 """The mirror in a browser: its picture, and a remote control for phones. Needs the extra `web`."""
 
 import asyncio
-import errno
 import importlib.resources
-import logging
 import math
-import os
 import re
 import secrets
-import socket
-import threading
 import time
-from collections.abc import Callable, Coroutine, Iterable
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
-from contextlib import suppress
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, TypeVar, cast
-from weakref import WeakSet
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import cv2
 import numpy as np
@@ -30,8 +21,9 @@ from runtime import incoming, pictures, screen
 from runtime.notices import Notices
 from runtime.pipeline import Result
 from runtime.wardrobe import Wardrobe
-from runtime.web_address import LOOPBACK, Address, is_loopback, reached_at
+from runtime.web_address import LOOPBACK, Address, reached_at
 from runtime.web_keys import GuestKeys
+from runtime.web_server import WebServer, in_daemon
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -44,14 +36,9 @@ GUESTS_KEYS = ("n", "p")
 PHOTO_S = 3.0  # between guests' photos, which so never become a film
 LONGEST_TIMER_S = 3
 STALE_S = 3.0  # a picture older than that is the past, and nobody's business
-# At a time; more are refused, so that files and cameras have descriptors left, and nobody takes every place.
-CONNECTIONS, FROM_ONE = 100, 16
-SILENT_S = 10.0  # a connection that has asked for nothing is ended after that
-SENDING_S = 300.0  # and one whose body has not come by then
-IDLE_S = 30.0  # and one that asks for nothing more after that: a phone that has gone says no goodbye
+SENDING_S = 300.0  # for a photo to arrive
 READING_S = 10.0  # for a garment's photo, whose drive may hang
 KEEPING_S = 30.0  # for a photo that is added
-CLOSING_S = 5.0
 LARGEST_PHOTO = 32 << 20  # bytes of a photo that is added
 THUMBNAIL = 240  # pixels, the longer side
 BOUNDARY = "frame"
@@ -109,7 +96,6 @@ class WebPage:
         except ImportError as error:
             raise InputError("--web needs aiohttp: pip install 'rmgn[web]'") from error
         self._web = web
-        logging.getLogger("aiohttp.server").addFilter(well_formed)
         self.keys: SimpleQueue[str] = SimpleQueue()
         self.photo_at = -PHOTO_S
         self._timer_ends: float | None = None
@@ -129,27 +115,16 @@ class WebPage:
         self._hanging: set[int | Path] = set()  # garments and folders whose files are waited for
         # One photo at a time: the cores are the try-on's.
         self._reading, self._adding = asyncio.Lock(), asyncio.Lock()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="web", daemon=True)
-        self._thread.start()
-        try:
-            self._runner, self._server = self._call(self._serve(address))
-        except (OSError, UnicodeError, FutureTimeout) as error:
-            self._end_loop()
-            reason = "there is no such host"
-            if isinstance(error, OSError) and not isinstance(error, socket.gaierror) and error.errno:
-                reason = os.strerror(error.errno)
-                if error.errno == errno.EADDRINUSE:
-                    reason += "; choose another port, or end what uses it, such as another mirror"
-            raise InputError(f"cannot serve on {address.host}:{address.port}: {reason}") from error
-        bound, port = self._server.sockets[0].getsockname()[:2]
-        self.address, self._bound = Address(address.host, int(port)), str(bound)
+        # Before an https address there must be another server.
+        for_many = (public or "").startswith("https:")
+        self._server = WebServer(self._routes(), address, self._knows, LARGEST_PHOTO, for_many)
+        self.address = self._server.address
 
     @property
     def url(self) -> str:
         """The owner's page, as others open it where they can."""
-        everywhere = {"0.0.0.0": LOOPBACK, "::": "::1"}
-        return (self._root or self._root_at(everywhere.get(self._bound, self._bound))) + f"{self._key}/"
+        everywhere, bound = {"0.0.0.0": LOOPBACK, "::": "::1"}, self._server.bound
+        return (self._root or self._root_at(everywhere.get(bound, bound))) + f"{self._key}/"
 
     @property
     def is_shared(self) -> bool:
@@ -167,7 +142,7 @@ class WebPage:
         """Where others find this server just now; None where they cannot."""
         if self._public is not None:
             return self._public
-        host = reached_at(self.address.host, self._bound)
+        host = reached_at(self.address.host, self._server.bound)
         return None if host is None else self._root_at(host)
 
     def _root_at(self, host: str) -> str:
@@ -182,79 +157,27 @@ class WebPage:
 
     def show(self, result: Result, compare: bool, rate: float) -> None:
         """A new picture, at `rate` frames a second. Costs nothing while nobody looks."""
-        self._loop.call_soon_threadsafe(self._arrive, Shown(result, compare, rate))
+        self._server.run_soon(self._arrive, Shown(result, compare, rate))
 
     def close(self) -> None:
         """Stop serving. Closing twice is harmless."""
-        if self._thread.is_alive():
-            with suppress(FutureTimeout):
-                self._call(self._stop_serving())
-            self._end_loop()
-
-    def _call(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(CLOSING_S)
-
-    def _end_loop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    async def _serve(self, address: Address) -> tuple["web.AppRunner", asyncio.Server]:
-        heard: WeakSet[asyncio.BaseTransport | None] = WeakSet()  # connections that knew a key
-
-        @self._web.middleware
-        async def guard(request: "web.Request", handler: Any) -> "web.StreamResponse":
-            """Nothing is to be found without a key."""
-            if not self._owns(request) and request.match_info.get("key", "") not in self._guests:
-                raise self._web.HTTPNotFound(text="the key in this address is wrong, or has become old")
-            heard.add(request.transport)
-            response: web.StreamResponse = await handler(request)
-            return response
-
-        app = self._web.Application(middlewares=[guard], client_max_size=LARGEST_PHOTO)
-        app.add_routes(
-            [
-                self._web.get("/{key}", self._without_slash),
-                self._web.get("/{key}/", self._page),
-                self._web.get("/{key}/state", self._state),
-                self._web.get("/{key}/stream", self._stream, allow_head=False),
-                self._web.get("/{key}/photo.jpg", self._photo, allow_head=False),
-                self._web.get(r"/{key}/garments/{number:\d{1,9}}.jpg", self._thumbnail),
-                self._web.post(r"/{key}/garments/{number:\d{1,9}}", self._choose),
-                self._web.post("/{key}/garments", self._add),
-                self._web.post(f"/{{key}}/keys/{{name:{'|'.join(KEYS)}}}", self._press),
-            ]
-        )
-        runner = self._web.AppRunner(app, access_log=None, shutdown_timeout=0.5, keepalive_timeout=IDLE_S)
-        await runner.setup()
-        requests = runner.server
-        assert requests is not None  # since it is set up
-
-        def end_silent(transport: asyncio.Transport) -> None:
-            if transport not in heard:
-                transport.abort()
-
-        def connected(transport: asyncio.Transport) -> None:
-            others = [peer(each.transport) for each in requests.connections]
-            own = others.count(peer(transport))
-            # A server before this one speaks for many; that of an https address must be there.
-            for_many = is_loopback(peer(transport)) or (self._public or "").startswith("https:")
-            if len(others) >= CONNECTIONS or (own >= FROM_ONE and not for_many):
-                transport.abort()
-                return
-            handler = requests()
-            transport.set_protocol(handler)
-            handler.connection_made(transport)
-            self._loop.call_later(SILENT_S, end_silent, transport)
-
-        return runner, await self._loop.create_server(
-            lambda: Door(connected), address.host, address.port, reuse_address=os.name == "posix"
-        )
-
-    async def _stop_serving(self) -> None:
         self._server.close()
-        await self._runner.cleanup()
-        await self._loop.shutdown_default_executor()
+
+    def _routes(self) -> "list[web.RouteDef]":
+        return [
+            self._web.get("/{key}", self._without_slash),
+            self._web.get("/{key}/", self._page),
+            self._web.get("/{key}/state", self._state),
+            self._web.get("/{key}/stream", self._stream, allow_head=False),
+            self._web.get("/{key}/photo.jpg", self._photo, allow_head=False),
+            self._web.get(r"/{key}/garments/{number:\d{1,9}}.jpg", self._thumbnail),
+            self._web.post(r"/{key}/garments/{number:\d{1,9}}", self._choose),
+            self._web.post("/{key}/garments", self._add),
+            self._web.post(f"/{{key}}/keys/{{name:{'|'.join(KEYS)}}}", self._press),
+        ]
+
+    def _knows(self, request: "web.Request") -> bool:
+        return self._owns(request) or request.match_info.get("key", "") in self._guests
 
     def _owns(self, request: "web.Request") -> bool:
         return secrets.compare_digest(request.match_info.get("key", "").encode(), self._key.encode())
@@ -463,50 +386,6 @@ class WebPage:
                 jpeg = await asyncio.to_thread(lambda: encode(shown.picture(mirrored), 80))
                 self._encoded[mirrored] = (number, jpeg)
             return self._encoded[mirrored]
-
-
-async def in_daemon(work: Callable[..., T], *args: Any) -> T:
-    """As `asyncio.to_thread`, in a thread for which the program's end does not wait.
-
-    For files: a network drive may hang.
-    """
-    done: Future[T] = Future()
-    done.set_running_or_notify_cancel()  # who asked may go meanwhile; the work is then done for nobody
-
-    def run() -> None:
-        try:
-            done.set_result(work(*args))
-        except BaseException as error:
-            done.set_exception(error)
-
-    threading.Thread(target=run, name="page's files", daemon=True).start()
-    return await asyncio.wrap_future(done)
-
-
-class Door(asyncio.Protocol):
-    """Asks what to do with a new connection, since only that knows where it comes from."""
-
-    def __init__(self, connected: Callable[[asyncio.Transport], None]) -> None:
-        self._connected = connected
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Hand it on."""
-        self._connected(cast(asyncio.Transport, transport))
-
-
-def peer(transport: asyncio.BaseTransport | None) -> str:
-    """The address that a connection comes from; empty where it has gone."""
-    name = transport.get_extra_info("peername") if transport is not None else None
-    return str(name[0]) if name else ""
-
-
-def well_formed(record: logging.LogRecord) -> bool:
-    """Whether a line of the server's log is about more than a request that no browser makes."""
-    from aiohttp.http_exceptions import HttpProcessingError
-    from aiohttp.web import RequestPayloadError
-
-    odd = HttpProcessingError, RequestPayloadError
-    return not (record.exc_info and isinstance(record.exc_info[1], odd))
 
 
 def encode(picture: Pixels, quality: int) -> bytes:

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from engines import picture_files
 from engines.program import InputError
-from runtime import incoming, mirror, pictures, screen, web_page
+from runtime import incoming, mirror, pictures, screen, web_page, web_server
 from runtime.dresser import Fitted
 from runtime.garment import load, prepare
 from runtime.notices import Notices
@@ -497,7 +497,7 @@ def test_connections_beyond_what_a_shop_has_are_refused(
     page: WebPage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So that strangers cannot use up the descriptors that cameras and recordings need."""
-    monkeypatch.setattr(web_page, "CONNECTIONS", 5)
+    monkeypatch.setattr(web_server, "CONNECTIONS", 5)
     place = (page.url.split("/")[2].split(":")[0], int(page.url.split("/")[2].split(":")[1]))
 
     def answers() -> bool:
@@ -507,7 +507,7 @@ def test_connections_beyond_what_a_shop_has_are_refused(
             return False
 
     assert answers()
-    monkeypatch.setattr(web_page, "is_loopback", lambda _: True)
+    monkeypatch.setattr(web_server, "is_loopback", lambda _: True)
     silent = [socket.create_connection(place, timeout=10) for _ in range(5)]
     wait_until(lambda: not answers())
     silent.pop().close()
@@ -521,10 +521,10 @@ def test_one_stranger_does_not_take_every_place(page: WebPage, monkeypatch: pyte
     assert not is_loopback("192.168.0.7")
     assert is_loopback("127.0.0.1")
     assert is_loopback("::1")
-    monkeypatch.setattr(web_page, "SILENT_S", 5.0)
-    monkeypatch.setattr(web_page, "is_loopback", lambda _: False)
+    monkeypatch.setattr(web_server, "SILENT_S", 5.0)
+    monkeypatch.setattr(web_server, "is_loopback", lambda _: False)
     place = (page.url.split("/")[2].split(":")[0], int(page.url.split("/")[2].split(":")[1]))
-    silent = [socket.create_connection(place, timeout=10) for _ in range(web_page.FROM_ONE + 3)]
+    silent = [socket.create_connection(place, timeout=10) for _ in range(web_server.FROM_ONE + 3)]
     wait_until(lambda: len(ended(silent)) == 3)  # those that are too many
     wait_until(lambda: len(ended(silent)) == len(silent))
     assert ask(page.url + "state")[0] == 200
@@ -536,7 +536,7 @@ def test_who_has_gone_without_a_word_keeps_no_place(
     wardrobe: Wardrobe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A phone that asked, and then left the network."""
-    monkeypatch.setattr(web_page, "IDLE_S", 3.0)
+    monkeypatch.setattr(web_server, "IDLE_S", 3.0)
     with contextlib.closing(WebPage(LOCAL, None, wardrobe, Notices())) as page:
         connection = http.client.HTTPConnection(page.url.split("/")[2], timeout=10)
         for _ in range(3):
@@ -563,7 +563,7 @@ def test_a_drive_that_hangs_does_not_hold_up_the_end(page: WebPage, monkeypatch:
         assert asked.wait(10)
         begun = time.monotonic()
         page.close()
-        assert time.monotonic() - begun < web_page.CLOSING_S
+        assert time.monotonic() - begun < web_server.CLOSING_S
     assert all(each.daemon for each in set(threading.enumerate()) - before)
     back.set()
 
@@ -862,7 +862,7 @@ def test_the_code_follows_the_network(shared: WebPage, monkeypatch: pytest.Monke
 
 def test_a_server_before_it_is_what_phones_open(wardrobe: Wardrobe, monkeypatch: pytest.MonkeyPatch) -> None:
     """Such as one that speaks HTTPS. Codes lead there, and many connections come from it."""
-    monkeypatch.setattr(web_page, "is_loopback", lambda _: False)  # it may be another machine
+    monkeypatch.setattr(web_server, "is_loopback", lambda _: False)  # it may be another machine
     public = parse_public("https://mirror.example/try-on")
     served = WebPage(LOCAL, "the-owners-own", wardrobe, Notices(), public=public)
     try:
@@ -871,7 +871,7 @@ def test_a_server_before_it_is_what_phones_open(wardrobe: Wardrobe, monkeypatch:
         assert served.guest_url is not None
         assert served.guest_url.startswith("https://mirror.example/try-on/")
         place = ("127.0.0.1", served.address.port)
-        many = [socket.create_connection(place, timeout=10) for _ in range(web_page.FROM_ONE + 3)]
+        many = [socket.create_connection(place, timeout=10) for _ in range(web_server.FROM_ONE + 3)]
         for key in (served.url.split("/")[-2], served.guest_url.split("/")[-2]):
             assert ask(f"http://127.0.0.1:{served.address.port}/{key}/state")[0] == 200
         assert not ended(many)
@@ -945,7 +945,7 @@ def test_closing_ends_at_once_also_with_somebody_watching(wardrobe: Wardrobe) ->
         served.close()
         served.close()
         assert time.monotonic() - began < 4
-    assert not served._thread.is_alive()
+    assert not served._server._thread.is_alive()
 
 
 @contextlib.contextmanager
