@@ -31,6 +31,12 @@ from rmgn import PRESETS, RMGN
 RUNNING = ["onnxruntime", "openvino", "torch"]
 
 
+@pytest.fixture
+def no_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the torch engine out: PyTorch takes ten seconds to read its programs."""
+    monkeypatch.delitem(engines.BACKENDS, "torch")
+
+
 @pytest.mark.parametrize("backend", RUNNING)
 def test_float32_parity(lite: RMGN, bundle32: Path, backend: str) -> None:
     """Other orders of summation alone: float32 rounding through some sixty layers."""
@@ -187,6 +193,7 @@ def test_worn_garment_stays_until_the_next(bundle32: Path, backend: str) -> None
     assert np.abs(other - before).max() > 0.05
 
 
+@pytest.mark.usefixtures("no_torch")
 def test_auto_says_what_it_took_and_what_it_skipped(bundle32: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(engines.BACKENDS, "openvino", "engines.no_such_module")
     with engines.open(bundle32) as session:
@@ -206,6 +213,7 @@ def test_programs_of_torch_are_missed_only_where_they_are_asked_for() -> None:
         engines.open(shipped, "torch")
 
 
+@pytest.mark.usefixtures("no_torch")
 @pytest.mark.parametrize("raised", [OSError("no such DLL"), RuntimeError("no such instruction")])
 def test_broken_libraries_are_skipped(
     lite: RMGN, bundle32: Path, identity_bundle: Any, raised: Exception, monkeypatch: pytest.MonkeyPatch
@@ -247,6 +255,7 @@ def _nearest(engine: Any, feeds: Any) -> Any:
     return results
 
 
+@pytest.mark.usefixtures("no_torch")
 def test_an_engine_that_computes_something_else_is_not_taken(
     lite: RMGN, bundle32: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -265,6 +274,7 @@ def test_an_engine_that_computes_something_else_is_not_taken(
     assert {row.engine for row in rows if not row.within(LIMITS["float32"])} == {"openvino"}
 
 
+@pytest.mark.usefixtures("no_torch")
 def test_a_session_opens_anew_with_the_garment_on(bundle32: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On another engine where its own cannot run any more; and again later where none can."""
     pytest.importorskip("openvino")
@@ -274,7 +284,6 @@ def test_a_session_opens_anew_with_the_garment_on(bundle32: Path, monkeypatch: p
         raise RuntimeError("the GPU has fallen off the bus")
 
     inputs = {name: value.numpy() for name, value in sample_inputs(128, 96, seed=3).items()}
-    monkeypatch.delitem(engines.BACKENDS, "torch")
     with engines.open(bundle32) as session:
         session.wear(session.encode(inputs["garment"], inputs["garment_mask"]))
         before = session.run(inputs["person"])
@@ -345,6 +354,7 @@ os._exit(0)
     assert done.returncode == 0
 
 
+@pytest.mark.usefixtures("no_torch")
 def test_auto_takes_the_one_that_it_measured_as_fastest(
     bundle32: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

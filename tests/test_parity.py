@@ -28,8 +28,9 @@ def _samples(height: int, width: int) -> list[dict[str, Array]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("height", "width"), [(256, 192), (512, 384)])
-@pytest.mark.parametrize("preset", ["lite", "paper"])
+@pytest.mark.parametrize(
+    ("preset", "height", "width"), [("lite", 256, 192), ("lite", 512, 384), ("paper", 512, 384)]
+)
 def test_half_precision_keeps_its_pixels(
     preset: str,
     height: int,
