@@ -55,7 +55,7 @@ def test_eight_pairs_are_learnt_and_exported(layers_folder: Path, tmp_path: Path
     pairs = eight_pairs(layers_folder)
     assert pairs.other_persons is not None
     config = TrainConfig(
-        stage="pf-full", steps=240, warmup=20, learning_rate=3e-3, warp_factor=0.35, beta1=0.9, beta2=0.99
+        stage="pf-full", steps=150, warmup=20, learning_rate=3e-3, warp_factor=0.35, beta1=0.9, beta2=0.99
     )
     torch.manual_seed(0)
     model = RMGN(config.network())
