@@ -140,7 +140,7 @@ class Dresser:
         rendered = anchor_colours(person, outputs["rendered"], worn)
         tryon = outputs["tryon"] + (1 - worn) * (rendered - outputs["rendered"])
         mask = show_through(worn, garment.mask, flow)
-        changed = matte(person, tryon, worn)
+        changed = matte(person, rendered, tryon, worn)
         when = (begun.scene, begun.rest)
         anew = garment is not self._shown or when != self._when
         if self._smoothing:

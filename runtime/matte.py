@@ -15,32 +15,60 @@ COARSE = 9  # pixels of the network
 THIN, DEEP = 5, 15  # pixels of the network
 ISLAND = 1 / 80  # of the garment; a hand is a thirtieth
 SMOOTH = 1.0  # pixels of the network
+# Where the composite mask is unsure, it is smoothed wider: it wavers over several pixels there, as at hems.
+WIDE, NEARBY = 3.0, 2.0  # pixels of the network
+SURE, UNSURE = 0.2, 0.4  # of 1 - |2 w - 1| nearby
 FEATHER = 1.5  # pixels of the network
 EDGE = 6  # pixels of the network
 NEAR = 6  # pixels of the network
 
 
-def matte(person: Planes, tryon: Planes, mask: Planes) -> Planes:
+def matte(person: Planes, rendered: Planes, tryon: Planes, mask: Planes) -> Planes:
     """How much of the frame gives way to the try-on, feathered; [1, 1, H, W] in [0, 1].
 
-    person, tryon: [1, 3, H, W], the network's input and output. mask: [1, 1, H, W], where the garment shows.
-    With d the largest difference of a pixel's channels:
+    person, rendered, tryon: [1, 3, H, W], the network's input, what it draws, and that with the garment.
+    mask: [1, 1, H, W], where the garment shows. With d the change of a pixel:
     matte = max(mask, blur(dilate(smoothstep(UNCHANGED, CHANGED, d)))), where that belongs to the garment:
     patches of change that do not touch it are errors, since dressing changes nothing there.
-    d is the size of the blurred difference, so that what was only drawn softer, such as a patterned skirt,
-    stays as photographed; on the garment and beside it, the blurred size of the difference.
+    d is the size of the mean change nearby, so that what was only drawn softer, such as a patterned skirt,
+    stays as photographed; beside the garment, the size of the change where it is alike nearby, as in what is
+    left of the garment worn before. The garment itself does not count to what is nearby.
     """
-    change = (tryon - person)[0]
-    coarse = np.abs([cv2.blur(plane, (COARSE, COARSE)) for plane in change]).max(axis=0)
-    fine = cv2.blur(np.abs(change).max(axis=0), (3, 3))
+    change = as_composed(rendered, tryon, mask)[0]
+    change -= person[0]
+    off = 1 - mask[0, 0]
+    nearby = _mean(off) + np.float32(1e-3)
+    means = np.abs([_mean(plane * off) / nearby for plane in change])
+    coarse = means.max(axis=0)
+    size = np.abs(change)
+    fine = cv2.blur(size.max(axis=0), (3, 3))
+    alike = means.sum(axis=0) / (_mean(size.sum(axis=0) * off) / nearby + np.float32(1e-3))
     beside = cv2.dilate(mask[0, 0], np.ones((5, 5), np.uint8))
-    difference = coarse + beside * np.maximum(fine - coarse, 0)
-    changed = smoothstep(UNCHANGED, CHANGED, difference)
+    d = coarse + beside * alike * alike * alike * np.maximum(fine - coarse, 0)
+    changed = smoothstep(UNCHANGED, CHANGED, d)
     # Dilated by what the blur takes away, so that changed pixels keep their full weight.
     grown = cv2.dilate(changed, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5)))
     touching = _touching(np.asarray(grown, np.float32), mask[0, 0])
     feathered = cv2.GaussianBlur(touching, (0, 0), FEATHER)
     return np.maximum(feathered[None, None], mask)
+
+
+def as_composed(rendered: Planes, tryon: Planes, mask: Planes) -> Planes:
+    """The network's try-on with its composite mask w made as firm as the composite makes it.
+
+    tryon - rendered = w (garment - rendered), so firm(w) / w = w² / (w³ + (1 - w)³) times that is wanted.
+    Where w is small, the garment's haze goes, which the composite does not draw.
+    """
+    weight = np.maximum(mask, np.float32(1e-6))  # whose powers are no denormals, which are slow
+    square, other = weight * weight, 1 - weight
+    shown = tryon - rendered
+    shown *= square / (square * weight + other * other * other)
+    shown += rendered
+    return shown
+
+
+def _mean(plane: Planes) -> Planes:
+    return np.asarray(cv2.blur(plane, (COARSE, COARSE)), np.float32)
 
 
 def _touching(changed: Planes, mask: Planes) -> Planes:
@@ -78,8 +106,8 @@ def show_through(composite_mask: Planes, garment_mask: Planes, flow: Planes) -> 
 
     The network's composite mask is a weight times the warped garment mask. At camera resolution the outline
     comes from the garment photo, so the weight alone is wanted: divided out inside, carried on outside, its
-    small holes closed. Then it is smoothed: the network wavers from pixel to pixel where it is unsure, and
-    the composite sharpens what it is given.
+    small holes closed. Then it is smoothed, and wider where the network is unsure: it wavers there from pixel
+    to pixel, and the composite sharpens what it is given.
     """
     height, width = garment_mask.shape[2:]
     x, y = (flow[0, 0] + 1) * width / 2 - 0.5, (flow[0, 1] + 1) * height / 2 - 0.5
@@ -87,7 +115,10 @@ def show_through(composite_mask: Planes, garment_mask: Planes, flow: Planes) -> 
     inside = warped > 0.5
     weight = np.where(inside, np.minimum(composite_mask[0, 0] / np.maximum(warped, 0.5), 1), 0)
     weight = without_gaps(carried_on(weight, inside), inside)
-    return np.asarray(cv2.GaussianBlur(weight, (0, 0), SMOOTH), np.float32)[None, None]
+    unsure = 1 - cv2.GaussianBlur(np.abs(2 * weight - 1), (0, 0), NEARBY)
+    fine, wide = (cv2.GaussianBlur(weight, (0, 0), sigma) for sigma in (SMOOTH, WIDE))
+    smoothed = fine + smoothstep(SURE, UNSURE, np.asarray(unsure, np.float32)) * (wide - fine)
+    return np.asarray(smoothed, np.float32)[None, None]
 
 
 def carried_on(weight: Planes, inside: NDArray[np.bool_]) -> Planes:
