@@ -122,8 +122,10 @@ def test_show_through_takes_the_outline_out_of_the_composite_mask() -> None:
     flow = np.stack([(2 * x + 1) / WIDTH - 1, (2 * y + 1) / HEIGHT - 1])[None].astype(np.float32)
     garment = np.zeros((1, 1, HEIGHT, WIDTH), np.float32)
     garment[..., 10:40, 10:30] = 1
-    weight = show_through(0.7 * garment, garment, flow)
-    np.testing.assert_allclose(weight, 0.7, atol=0.01)
+    weight = show_through(0.92 * garment, garment, flow)
+    np.testing.assert_allclose(weight, 0.92, atol=0.01)
+    unsure = show_through(0.7 * garment, garment, flow)
+    np.testing.assert_allclose(unsure, 0.49 / (0.49 + 0.09), atol=0.01, err_msg="twice the log-odds")
     nowhere = show_through(0.7 * garment, 0 * garment, flow)
     assert not nowhere.any()
 
@@ -133,9 +135,9 @@ def test_show_through_is_carried_on_from_the_nearest_of_the_garment() -> None:
     y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
     flow = np.stack([(2 * x + 1) / WIDTH - 1, (2 * y + 1) / HEIGHT - 1])[None].astype(np.float32)
     garment = (x < 24)[None, None].astype(np.float32)
-    weight = show_through(garment * np.where(y < 32, 1, 0.2), garment, flow)[0, 0]
+    weight = show_through(garment * np.where(y < 32, 1, 0.08), garment, flow)[0, 0]
     np.testing.assert_allclose(weight[:28], 1, atol=0.01)
-    np.testing.assert_allclose(weight[42:], 0.2, atol=0.01)
+    np.testing.assert_allclose(weight[36:], 0.08, atol=0.01)
 
 
 def test_show_through_closes_small_holes() -> None:
