@@ -112,8 +112,8 @@ def check_pictures(folder: Path) -> Iterator[str]:
                 yield f"{number}: no {path.parent.name}"
         if points.is_file():
             yield from _points_problems(points)
-        if parts.is_file() and decoded(parts) is None:
-            yield f"{number}: unreadable bodyparts"
+        if parts.is_file():
+            yield from _parts_problems(parts, folder / "person" / f"{number}_a.jpg")
         for side in "ab":
             stem = f"{number}_{side}"
             missing = [n for n, suffix in FOLDERS.items() if not (folder / n / f"{stem}.{suffix}").is_file()]
@@ -131,6 +131,15 @@ def _points_problems(path: Path) -> Iterator[str]:
         return
     if table.shape != (17, 3) or not np.isfinite(table).all():
         yield f"{path}: not COCO's 17 key points of x, y, score"
+
+
+def _parts_problems(path: Path, person: Path) -> Iterator[str]:
+    try:
+        shape = read.dense_parts(path).shape
+        if person.is_file() and shape != read.picture_size(person):
+            yield f"{path}: not of the size of {person.name}"
+    except ValueError as error:
+        yield str(error)
 
 
 def picture_numbers(folder: Path) -> list[str]:
@@ -158,7 +167,8 @@ def _picture_problems(folder: Path, stem: str) -> Iterator[str]:
         yield str(error)
         return
     size = person.shape[:2]
-    if mask.shape != size or parse.shape != size or flow.shape != (2, *size) or visible.shape != size:
+    shapes = garment.shape[:2], mask.shape, parse.shape, depth.shape, flow.shape[1:], visible.shape
+    if any(shape != size for shape in shapes):
         yield f"{stem}: pictures and truth differ in size"
     elif not np.isfinite(flow).all() or np.abs(flow[:, visible]).max(initial=0) > 1:
         yield f"{stem}: flow outside [-1, 1]"

@@ -66,7 +66,6 @@ def _entry_problems(layout: Layout, entry: Entry, seen: set[Path]) -> Iterator[s
         (entry.parse, lambda path: _parse(path, layout)),
         (entry.keypoints, lambda path: _keypoints(path, layout, entry.person)),
         (entry.dense, _dense),
-        (entry.flow, _flow),
     ]
     for path, test in tests:
         if path is None or path in seen:
@@ -93,7 +92,7 @@ def _picture(path: Path) -> Iterator[str]:
 
 
 def _mask(path: Path) -> Iterator[str]:
-    level = read.picture(path)[:, :, 0]
+    level = read.mask_levels(path)
     yield from _shape(path, level.shape)
     between = ((level > 40) & (level < 215)).mean()
     if between > 0.05:
@@ -137,9 +136,3 @@ def _dense(path: Path) -> Iterator[str]:
     yield from _shape(path, parts.shape)
     if not parts.any():
         yield f"{path}: nobody in it"
-
-
-def _flow(path: Path) -> Iterator[str]:
-    grid, visible = read.flow_arrays(path)
-    if not np.isfinite(grid).all() or np.abs(grid[:, visible]).max(initial=0) > 1:
-        yield f"{path}: flow outside of [-1, 1]"

@@ -127,9 +127,11 @@ def numbers(path: Path) -> U8:
         if (values[:, :, :3] != values[:, :, :1]).any():
             raise ValueError(f"{path}: a coloured picture instead of one number a pixel")
         values = values[:, :, 0]
-    if values.max(initial=0) > 255:
-        raise ValueError(f"{path}: numbers up to {values.max()}; labels are below 256")
-    return values.astype(np.uint8)
+    with np.errstate(invalid="ignore"):  # such as of NaN
+        labels = values.astype(np.uint8)
+    if (labels != values).any():
+        raise ValueError(f"{path}: numbers from {values.min()} to {values.max()}; labels are whole, 0 to 255")
+    return labels
 
 
 def parse(path: Path, size: Size, *tables: Table) -> list[Tensor]:
@@ -151,9 +153,13 @@ def dense_parts(path: Path) -> U8:
         data = _bytes(path)
         try:
             parts = np.load(io.BytesIO(data), allow_pickle=False)
+            if parts.ndim < 2 or not parts.size:
+                raise ValueError(f"its shape is {parts.shape}")
             parts = parts.reshape(parts.shape[-2:])
             if not np.isfinite(parts).all():
                 raise ValueError("not all of it are numbers")
+            if (parts != np.rint(parts)).any():
+                raise ValueError("not all of it are whole numbers")
         except Exception as error:  # NumPy evaluates the header, of which damage makes anything
             raise ValueError(f"{path}: not a NumPy array of body parts: {error}") from error
     else:
@@ -266,7 +272,7 @@ def flow_arrays(path: Path) -> tuple[F32, npt.NDArray[np.bool_]]:
             flow, visible = file["flow"].astype(np.float32), file["visible"].astype(bool)
     except Exception as error:  # of an archive, of NumPy's headers in it
         raise ValueError(f"{path}: not a file of flow: {error}") from error
-    if flow.ndim != 3 or flow.shape != (2, *visible.shape):
+    if flow.ndim != 3 or flow.shape != (2, *visible.shape) or not visible.size:
         raise ValueError(f"{path}: flow {flow.shape} and visible {visible.shape} do not belong together")
     return flow, visible
 

@@ -165,6 +165,17 @@ def test_a_white_mask_lies_in_its_transparency(depth: type, tmp_path: Path) -> N
     assert read.mask(tmp_path / "whole.png", (8, 6)).all()
 
 
+def test_masks_that_lie_in_their_transparency_pass_the_check(
+    pictures_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("person", "garment", "garment_mask"):
+        shutil.copytree(pictures_folder / name, tmp_path / name)
+    for path in (tmp_path / "garment_mask").iterdir():
+        level = read.picture(path)[:, :, :1]
+        cv2.imwrite(str(path), np.concatenate([np.full_like(level, 255).repeat(3, axis=2), level], axis=2))
+    assert check.main([str(tmp_path)]) == 0, capsys.readouterr().out
+
+
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_sizes_are_those_of_upright_pictures(suffix: str, orientation: int, tmp_path: Path) -> None:
@@ -220,6 +231,10 @@ def test_lists_of_pairs(published: Published, tmp_path: Path) -> None:
     around = _names(open_dataset(viton, "train", "unpaired"))
     assert all(person[:6] != garment[:6] for person, garment in around)
     assert len({garment for _, garment in around}) == 6
+    for layout in ("viton_hd", "dresscode"):
+        others = _names(open_dataset(published(layout), "train", "unpaired"))
+        assert len(others) == 6
+        assert all(person[:6] != garment[:6] for person, garment in others), layout
     # A list of one's own; it is paired where all of its persons wear their garments.
     own = tmp_path / "own.txt"
     own.write_text("000001_0.jpg 000001_1.jpg\n\n000004_0.jpg 000004_1.jpg\n")
@@ -246,6 +261,80 @@ def test_lists_of_pairs(published: Published, tmp_path: Path) -> None:
     release = open_dataset(published("rmgn_release"), "test", "unpaired")
     assert _names(release)[0] == ("000000_0.jpg", "new/000003_1.jpg")
     assert torch.equal(release[0].garment_mask, listed[0].garment_mask)
+
+
+def test_a_list_in_pf_afns_folder_says_who_wears_what(published: Published, tmp_path: Path) -> None:
+    viton = shutil.copytree(published("viton"), tmp_path / "viton")
+    for split, name in (("train", "train_pairs.txt"), ("test", "test_pairs_same.txt")):
+        pairs = [("000002_0.jpg", "000004_1.jpg"), ("000001_0.jpg", "000000_1.jpg")]
+        (viton / f"VITON_{'traindata' if split == 'train' else 'test'}" / name).write_text(
+            "".join(f"{person} {garment}\n" for person, garment in pairs)
+        )
+        assert _names(open_dataset(viton, split)) == pairs
+
+
+# What the sets' documentation, and ours, names as another place or form of the same: from, to.
+PLACES: dict[str, tuple[str, str, str]] = {
+    "MPV's second list": ("mpv", "all_poseA_poseB_clothes.txt", "all_poseA_poseB_clothes_0607.txt"),
+    "MPV's second pictures": ("mpv", "MPV_192_256", "all"),
+    "VITON-HD's first parse maps": ("viton_hd", "train/image-parse-v3", "train/image-parse"),
+    "VITON-HD's first key points": ("viton_hd", "train/openpose_json", "train/openpose-json"),
+    "DressCode's cloth_mask": ("dresscode", "upper_body/masks", "upper_body/cloth_mask"),
+    "DressCode's edge": ("dresscode", "upper_body/masks", "upper_body/edge"),
+    "own masks": ("plain", "garment_mask", "mask"),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_files_in_another_place_are_the_same_sample(
+    place: str, published: Published, pictures_folder: Path, tmp_path: Path
+) -> None:
+    layout, before, after = PLACES[place]
+    folder = tmp_path / "set"
+    if layout == "plain":
+        for name in ("person", "garment", "garment_mask"):
+            shutil.copytree(pictures_folder / name, folder / name)
+    else:
+        shutil.copytree(published(layout), folder)
+    split, pairs = ("test", "unpaired") if layout == "plain" else ("train", "paired")
+    expected = open_dataset(folder, split, pairs)[1]
+    (folder / before).rename(folder / after)
+    _same_tensors(open_dataset(folder, split, pairs)[1], expected)
+
+
+def test_dense_pose_of_other_programs_is_the_same(published: Published, tmp_path: Path) -> None:
+    """As NumPy arrays and as plain numbers, where MPV has coloured pictures."""
+    folder = shutil.copytree(published("mpv"), tmp_path / "mpv")
+    expected = open_dataset(folder)[0]
+    (file,) = (folder / "all_densepose").glob("SC0*/*_IUV.png")
+    parts = read.dense_parts(file)
+    name = str(file).removesuffix("_IUV.png")
+    file.unlink()
+    cv2.imwrite(f"{name}.png", parts)
+    _same_tensors(open_dataset(folder)[0], expected)
+    Path(f"{name}.png").unlink()
+    np.save(f"{name}.npy", parts)
+    _same_tensors(open_dataset(folder)[0], expected)
+
+
+def test_mpv_unpaired_by_its_list(published: Published, tmp_path: Path) -> None:
+    folder = shutil.copytree(published("mpv"), tmp_path / "mpv")
+    test = _names(open_dataset(folder, "test"))
+    crossed = [(test[0][0], test[1][1])]
+    (folder / "test_unpaired_images.txt").write_text(f"{crossed[0][0]} {crossed[0][1]}\n")
+    assert _names(open_dataset(folder, "test", "unpaired")) == crossed
+
+
+def test_both_persons_of_a_line_wear_its_garment(published: Published, tmp_path: Path) -> None:
+    folder = shutil.copytree(published("mpv"), tmp_path / "mpv")
+    rows = (folder / "all_poseA_poseB_clothes.txt").read_text().splitlines()
+    person, back, garment, split = rows[0].split("\t")
+    second = person.replace("person_half_front", "person_whole_front")
+    shutil.copy(folder / "MPV_192_256" / person, folder / "MPV_192_256" / second)
+    rows[0] = "\t".join([person, second, garment, split])
+    (folder / "all_poseA_poseB_clothes.txt").write_text("\n".join(rows))
+    assert _names(open_dataset(folder))[:2] == [(person, garment), (second, garment)]
+    assert "back" in back
 
 
 def test_mpv_keeps_front_views_and_a_list_chooses_among_them(published: Published, tmp_path: Path) -> None:
@@ -313,16 +402,18 @@ def test_pictures_and_layers_agree(layers_folder: Path, pictures_folder: Path) -
 
 
 def test_draws_depend_on_seed_epoch_and_index_alone(published: Published) -> None:
-    def loaded(workers: int, epoch: int) -> list[Sample]:
-        data = open_dataset(published("viton"), others=2, augment=Augment(), seed=5)
+    def loaded(workers: int, epoch: int, seed: int = 5) -> list[Sample]:
+        data = open_dataset(published("viton"), others=2, augment=Augment(), seed=seed)
         data.set_epoch(epoch)
         loader = DataLoader(data, batch_size=3, num_workers=workers, collate_fn=collate)
         return list(loader)
 
-    alone, with_workers, later = loaded(0, 1), loaded(1, 1), loaded(0, 2)
+    alone, with_workers, later, otherwise = loaded(0, 1), loaded(1, 1), loaded(0, 2), loaded(0, 1, seed=6)
     for a, b in zip(alone, with_workers, strict=True):
         _same_tensors(a, b)
-    assert not torch.equal(known(alone[0].other_garments), known(later[0].other_garments))
+    for other in (later, otherwise):
+        assert not torch.equal(known(alone[0].other_garments), known(other[0].other_garments))
+        assert not torch.equal(alone[0].person, other[0].person)
     assert alone[0].person.shape == (3, 3, 256, 192)
     assert alone[0].person_name == ("000000_0.jpg", "000001_0.jpg", "000002_0.jpg")
 
@@ -336,6 +427,22 @@ def test_other_garments_are_never_the_own_one(published: Published) -> None:
         assert len({float(other.sum()) for other in others}) == 5
     with pytest.raises(ValueError, match="6 other garments wanted of a set of 6"):
         open_dataset(published("viton"), others=6)
+
+
+def test_layers_are_dressed_anew_by_seed_and_epoch(layers_folder: Path) -> None:
+    """In training half of them are mirrored, and nobody's other garments are the own one."""
+    data, other = (open_dataset(layers_folder, others=3, seed=seed) for seed in (0, 1))
+    persons, mirrored = [], []
+    plain = known(open_dataset(layers_folder, "test")[0].dense)
+    for epoch in range(12):
+        data.set_epoch(epoch)
+        got = data[0]
+        persons.append(got.person)
+        mirrored.append(not torch.equal(known(got.dense) > 0, plain > 0))
+        assert all(not torch.equal(garment, got.garment) for garment in known(got.other_garments))
+    assert not torch.equal(persons[0], persons[1])
+    assert not torch.equal(persons[0], other[0].person)
+    assert 1 < sum(mirrored) < 11
 
 
 def test_other_sizes(pictures_folder: Path) -> None:
@@ -403,7 +510,12 @@ DAMAGE: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "an empty mask": (
         "train_edge/000000_1.jpg",
         lambda path: cv2.imwrite(str(path), np.zeros((256, 192), np.uint8)),
-        "train_edge/000000_1.jpg: 0.0% of it is garment",
+        "train_edge/000000_1.jpg: no garment in this mask",
+    ),
+    "a grey mask": (
+        "train_edge/000000_1.jpg",
+        lambda path: cv2.imwrite(str(path), read.picture(path) // 2 + 64),
+        "train_edge/000000_1.jpg: 100% of it is neither black nor white",
     ),
     "a mask of the background": (
         "train_edge/000000_1.jpg",
@@ -425,6 +537,13 @@ DAMAGE: dict[str, tuple[str, Callable[[Path], object], str]] = {
         lambda path: path.write_text('{"people": []}'),
         "000004_0_keypoints.json: no key point seen",
     ),
+    "points of a larger photo": (
+        "train_pose/000004_0_keypoints.json",
+        lambda path: path.write_text(
+            '{"people": [{"pose_keypoints": [500, 20, 1, 50, 600, 1' + ", 0, 0, 0" * 16 + "]}]}"
+        ),
+        "000004_0_keypoints.json: 2 key points outside of 256x192",
+    ),
     "broken JSON": (
         "train_pose/000004_0_keypoints.json",
         lambda path: path.write_text('{"people": '),
@@ -434,6 +553,16 @@ DAMAGE: dict[str, tuple[str, Callable[[Path], object], str]] = {
         "train_densepose/000005_0.npy",
         lambda path: path.write_bytes(b""),
         "000005_0.npy: not a NumPy array of body parts",
+    ),
+    "an array of one number": (
+        "train_densepose/000005_0.npy",
+        lambda path: np.save(path, np.array(5)),
+        "000005_0.npy: not a NumPy array of body parts: its shape is ()",
+    ),
+    "an array of nobody": (
+        "train_densepose/000005_0.npy",
+        lambda path: np.save(path, np.zeros((256, 192), np.uint8)),
+        "000005_0.npy: nobody in it",
     ),
     "an array that is no number": (
         "train_densepose/000005_0.npy",
