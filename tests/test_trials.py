@@ -117,3 +117,17 @@ def test_photos_of_any_known_format_are_asked(photos: Path, caplog: pytest.LogCa
     (photos / "person" / "z.heic").touch()
     assert len(open_trials(photos).questions["unpaired"]) == 2
     assert "person: z.heic; save as JPEG or PNG" in caplog.text
+
+
+def test_the_last_persons_of_a_folder(photos: Path) -> None:
+    """Without a list the garments go round; `last` asks about the end."""
+    cv2.imwrite(str(photos / "person" / "z.png"), np.full((32, 24, 3), 255, np.uint8))
+    names = [question.name for question in open_trials(photos, size=(32, 24)).questions["unpaired"]]
+    assert names == ["x_x", "y_y", "z_x"]
+    trials = open_trials(photos, last=1, size=(32, 24))
+    assert [question.name for question in trials.questions["unpaired"]] == ["z_x"]
+    assert [trial.questions[0].person for trial in trials] == ["z.png"]
+    for path in (photos / "garment").iterdir():
+        path.unlink()
+    with pytest.raises(ValueError, match="garment: no pictures"):
+        open_trials(photos)

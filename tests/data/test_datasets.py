@@ -19,7 +19,7 @@ from engines.pair_lists import read_pairs
 from rmgn.data import check, read, sample
 from rmgn.data.augment import Augment
 from rmgn.data.datasets import FolderDataset, TryOnDataset, _require_whole_people, open_dataset
-from rmgn.data.layout import Entry
+from rmgn.data.layout import Entry, NoSuchPairsError, exchange
 from rmgn.data.people.layers import LABELS
 from rmgn.data.plain import Plain
 from rmgn.data.sample import Label, Sample, collate, dense_one_hot, mask_of, pose_maps
@@ -261,6 +261,13 @@ def test_lists_of_pairs(published: Published, tmp_path: Path) -> None:
     release = open_dataset(published("rmgn_release"), "test", "unpaired")
     assert _names(release)[0] == ("000000_0.jpg", "new/000003_1.jpg")
     assert torch.equal(release[0].garment_mask, listed[0].garment_mask)
+
+
+def test_garments_are_those_of_people_half_the_list_away() -> None:
+    worn = [(str(k), garment) for k, garment in enumerate("abcabd")]
+    assert exchange(worn) == [("0", "b"), ("1", "d"), ("2", "d"), ("3", "b"), ("4", "c"), ("5", "c")]
+    with pytest.raises(NoSuchPairsError, match="at least two garments"):
+        exchange([("0", "a"), ("1", "a")])
 
 
 def test_a_list_in_pf_afns_folder_says_who_wears_what(published: Published, tmp_path: Path) -> None:

@@ -9,8 +9,12 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import psutil
 import pytest
@@ -306,6 +310,64 @@ def test_pictures_and_their_check(
         file.unlink()
     assert next(check.check_pictures(tmp_path)) == "000001: missing in the numbering"
     assert check.main([str(tmp_path / "flow")]) == 2
+
+
+def test_the_check_of_pictures_looks_into_them(pictures_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(pictures_folder, tmp_path / "pictures")
+    assert list(check.check_pictures(folder)) == []
+    size = np.zeros((256, 192), np.uint8)
+    with np.load(folder / "flow" / "000002_a.npz") as truth:
+        flow, visible = np.full_like(truth["flow"], 3), truth["visible"]
+    np.savez(folder / "flow" / "000002_a.npz", flow=flow, visible=visible)
+    damage: dict[str, tuple[Any, str]] = {
+        "garment_mask/000000_a.png": (size + 100, "000000_a: garment mask is not binary"),
+        "parse/000000_b.png": (size + 99, "000000_b: unknown parse label"),
+        "garment/000001_a.jpg": (np.zeros((100, 100, 3), np.uint8), "000001_a: pictures and truth differ in"),
+        "depth/000001_b.png": (np.zeros((10, 10), np.uint16), "000001_b: pictures and truth differ in size"),
+        "bodyparts/000001.png": (size[:100], "000001.png: not of the size of 000001_a.jpg"),
+        "bodyparts/000002.png": (size + 200, "000002.png: not in the colours of detectron2's parts"),
+    }
+    for name, (pixels, _) in damage.items():
+        assert cv2.imwrite(str(folder / name), pixels)
+    found = list(check.check_pictures(folder))
+    for says in (*(says for _, says in damage.values()), "000002_a: flow outside [-1, 1]"):
+        assert [problem for problem in found if says in problem], (says, found)
+    assert len(found) == len(damage) + 1, found
+
+
+def _with(sample: layers.Sample, **changes: Any) -> layers.Sample:
+    """A sample with another first person: what makes each plane anew from the old one."""
+    worn = sample.worn[0]
+    made = {name: change(getattr(worn, name).copy()) for name, change in changes.items()}
+    return replace(sample, worn=(replace(worn, **made), sample.worn[1]))
+
+
+def _moved(place: Any, metres: float) -> Any:
+    """Where a garment is, further to the side in its photo."""
+    place[..., 0][place[..., 0] > 0] += round(metres / layers.PLACE_UNIT)
+    return place
+
+
+UNSOUND: dict[str, tuple[dict[str, Callable[[Any], Any]], str]] = {
+    "flow beside the garment": (
+        {"place": lambda place: _moved(place, 0.04)},
+        "misses the shop photo's garment",
+    ),
+    "flow out of the photo": ({"place": lambda place: _moved(place, 3.0)}, "a: flow leaves the shop photo"),
+    "shares of more than all": ({"cover": lambda cover: cover | 255}, "a/cover: shares add up to"),
+    "a label of nothing": ({"labels": lambda parse: parse * 0 + 99}, "a/labels: unknown label"),
+    "no place": ({"place": lambda place: place * 0}, "a/place: garment without a place"),
+    "no garment": ({"garment": lambda garment: garment * 0}, "a: hardly any garment"),
+}
+
+
+@pytest.mark.parametrize("kind", UNSOUND)
+def test_the_check_of_layers_looks_into_them(kind: str, layers_folder: Path) -> None:
+    sample = layers.load(layers.files(layers_folder)[0])
+    assert list(check.sample_problems(sample)) == []
+    changes, says = UNSOUND[kind]
+    found = list(check.sample_problems(_with(sample, **changes)))
+    assert [problem for problem in found if says in problem], found
 
 
 def test_damaged_layers_are_named(
