@@ -9,14 +9,18 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 from rmgn import RMGN, checkpoint, trainer
-from rmgn.batches import LayersSource, open_source
+from rmgn.batches import LayersSource, held_out_batches, open_source, training_batches
+from rmgn.data.augment import PLACES_ALONE, Augment
+from rmgn.data.datasets import open_dataset
 from rmgn.data.generated import GeneratedPeople
 from rmgn.data.sample import Sample
 from rmgn.look_pool import reused_batches
+from rmgn.losses import preserve_loss
 from rmgn.stages import Losses, Network
 from rmgn.task import Task, make_optimizer, make_task
 from rmgn.teacher import PERSON_CHANNELS, ParserBased
@@ -185,7 +189,7 @@ def test_the_best_weights_are_kept_over_worse_ones_and_stops(
 
 def test_each_part_has_its_own_rate() -> None:
     """Layers between a student's features and a teacher's go with the generator's."""
-    config = tiny(stage="distill", learning_rate=1e-3, warp_factor=0.3)
+    config = tiny(stage="distill", learning_rate=1e-3, warp_factor=0.3, beta1=0.3, beta2=0.8)
     student = RMGN(config.network())
     wide = RMGN(tiny(model=TINY | {"pyramid_width": 6}).network())
     stage = make_task(student, config, wide).stage
@@ -194,6 +198,7 @@ def test_each_part_has_its_own_rate() -> None:
     for group, (part, rate) in zip(groups, expected, strict=True):
         assert [id(p) for p in group["params"]] == [id(p) for p in part.parameters()]
         assert group["lr"] == group["base_lr"] == pytest.approx(rate)
+        assert group["betas"] == (0.3, 0.8)
 
 
 def drawn_triplet(person_channels: int) -> Triplet:
@@ -261,6 +266,69 @@ def test_the_perceptual_distance_reaches_the_losses(stage: str) -> None:
     torch.testing.assert_close(terms["total"] - plain["total"], seen, rtol=1e-3, atol=1e-4)
 
 
+def test_the_preserve_mask_learns_what_stays() -> None:
+    torch.manual_seed(0)
+    config = tiny(stage="pf-full", model=TINY | {"preserve": True})
+    model = RMGN(config.network())
+    triplet = drawn_triplet(3)
+    terms, *_ = generator_part(make_task(model, config, None), triplet)
+    with torch.no_grad():
+        mask = model(triplet.person, triplet.garment, triplet.mask).preserve_mask
+    assert mask is not None
+    torch.testing.assert_close(terms["preserve"], preserve_loss(mask, triplet.person, triplet.target))
+    assert terms["preserve"] > 0
+
+
+def test_flow_is_learnt_where_it_is_known_and_nobody_teaches_it() -> None:
+    torch.manual_seed(0)
+    network = tiny().network()
+    for stage, teacher, true_flow in (
+        ("pb-warp", None, True),
+        ("pf-warp", None, True),
+        ("pf-warp", ParserBased(network), False),
+        ("distill", RMGN(network), False),
+    ):
+        model = ParserBased(network) if stage == "pb-warp" else RMGN(network)
+        assert make_task(model, tiny(stage=stage), teacher).stage.true_flow == true_flow, stage
+
+
+def test_a_warp_module_that_stays_is_not_validated() -> None:
+    """Else the best weights would be chosen by losses that no step changes."""
+    config = tiny(stage="pf-full", warp_factor=0.0)
+    model = RMGN(config.network())
+    with torch.no_grad():
+        terms = make_task(model, config, None).stage.of(model)(drawn_triplet(3))
+    assert {"pixel", "composite", "total"} <= terms.keys()
+    assert not [name for name in terms if name.startswith("warp_")]
+
+
+def test_batch_norms_learn_in_their_share_of_the_steps(layers_folder: Path, tmp_path: Path) -> None:
+    run = prepared(tiny(stage="pf-warp", steps=4, batch_statistics=0.5), layers_folder, tmp_path / "run")
+    states = [state_of(run.model), *(step.weights for step in recorded(run))]
+    means = [{n: v for n, v in s.items() if n.endswith("running_mean") and "warp" in n} for s in states]
+    moved = [bool(differing(before, after)) for before, after in itertools.pairwise(means)]
+    assert moved == [True, True, False, False]
+
+
+def test_epochs_are_counted_in_samples(layers_folder: Path, tmp_path: Path) -> None:
+    """Two people of three are trained on, two samples each: four samples an epoch, four a step."""
+    run = prepared(tiny(epochs=3, accumulate=2, batch=2), layers_folder, tmp_path / "run")
+    assert run.config.steps == 3
+    assert tiny(epochs=3, batch=2).in_steps(samples=10, processes=2).steps == 8
+
+
+def test_precision_is_that_of_the_configuration(layers_folder: Path, tmp_path: Path) -> None:
+    steps = {}
+    for precision in ("no", "bf16"):
+        AcceleratorState._reset_state(reset_partial_state=True)
+        config = tiny(stage="pf-warp", steps=1, precision=precision)
+        (steps[precision],) = recorded(prepared(config, layers_folder, tmp_path / precision))
+    AcceleratorState._reset_state(reset_partial_state=True)
+    assert differing(steps["no"].gradients, steps["bf16"].gradients)
+    lengths = [norm(step.gradients) for step in steps.values()]
+    assert lengths[1] == pytest.approx(lengths[0], rel=0.2)
+
+
 def test_held_levels_stay_and_finer_ones_learn(layers_folder: Path, tmp_path: Path) -> None:
     """Encoders stay with the coarsest levels, and so do the statistics of their batch norms."""
     run = prepared(tiny(steps=1, stage="pf-warp", held_levels=2), layers_folder, tmp_path / "run")
@@ -299,6 +367,28 @@ def test_validation_is_of_the_network_it_is_given(layers_folder: Path) -> None:
     assert all(module.training for module in task.stage.modules()), "training goes on as before"
 
 
+def test_validation_counts_a_set_of_fake_persons_once(layers_folder: Path) -> None:
+    """As training does: the mean of the warp losses, the sum of the generator's; nothing of the teacher's."""
+    config = tiny(stage="pf-full", batch=4, held_out=1, fakes=2)
+    source = LayersSource(GeneratedPeople(layers_folder, flip=False, size=(128, 96)), others=2)
+    torch.manual_seed(0)
+    model, teacher = RMGN(config.network()), ParserBased(config.network())
+    task = make_task(model, config, teacher)
+    assert task.set_size == 2
+    triplets = held_out_triplets(source, config, task, 4, torch.device("cpu"))
+    with torch.no_grad():
+        terms = [task.stage.of(model)(triplet) for triplet in triplets]
+    assert len(terms) == 2
+    result = validate(model, source, config, task)
+    mean = {name: sum(float(each[name]) for each in terms) / 2 for name in terms[0]}
+    assert result["warp_pixel"] == pytest.approx(mean["warp_pixel"], rel=1e-4)
+    warp = sum(value for name, value in mean.items() if name.startswith("warp_"))
+    generator = ("pixel", "rendered", "composite", "skin", "preserve")
+    rest = sum(mean[name] for name in generator)
+    assert result["total"] == pytest.approx(warp / 2 + rest, rel=1e-4)
+    assert not [name for name in result if name.startswith("guide_")]
+
+
 class Counting(LayersSource):
     """Notes which looks were loaded."""
 
@@ -333,3 +423,46 @@ def test_a_process_that_begins_late_reuses_the_same_looks(layers_folder: Path, r
     for batch, same in zip(expected, late, strict=True):
         for name, value in vars(batch).items():
             assert not isinstance(value, Tensor) or torch.equal(getattr(same, name), value), name
+
+
+def test_those_held_out_are_validated_on_and_never_trained_on(layers_folder: Path) -> None:
+    source = Counting(layers_folder)
+    assert len(list(held_out_batches(source, 1, 2))) == 1
+    assert source.loaded == [(2, 0)]
+    shared: dict[str, Any] = {"batch": 2, "seed": 7, "start": 0, "workers": 0}
+    for feed in (
+        training_batches(source, 1, **shared),
+        reused_batches(source, 1, reuse=1, size=2, **shared),
+    ):
+        source.loaded.clear()
+        assert len(list(itertools.islice(feed, 6))) == 6
+        assert {index for index, _ in source.loaded} == {0, 1}
+
+
+def test_settings_reach_photos(published: Callable[[str], Path], pictures_folder: Path) -> None:
+    settings: dict[str, Any] = {"stage": "pf-warp", "seed": 5, "held_out": 3, "fakes": 2}
+    source = open_source(published("viton"), tiny(augment=True, **settings))
+    expected = open_dataset(
+        published("viton"), size=(128, 96), others=2, augment=Augment(), seed=5, held_out=3
+    )
+    expected.set_epoch(1)
+    loaded, plain = source.load(0, 1), open_source(published("viton"), tiny(**settings)).load(0, 1)
+    for name, value in vars(expected[0]).items():
+        assert not isinstance(value, Tensor) or torch.equal(getattr(loaded, name), value), name
+    assert not torch.equal(plain.person, loaded.person)
+    with pytest.raises(ValueError, match="held_out 3 would show 00000"):
+        open_source(pictures_folder, tiny(**settings))
+
+
+def test_settings_reach_layers(layers_folder: Path) -> None:
+    moved, plain, other = (
+        open_source(layers_folder, tiny(**settings)) for settings in ({"augment": True}, {}, {"seed": 1})
+    )
+    assert isinstance(moved, LayersSource)
+    assert isinstance(plain, LayersSource)
+    assert (moved.augment, plain.augment) == (PLACES_ALONE, None)
+    looks = [
+        source.batch(source.collate([source.load(0, 0)]), 0, torch.device("cpu")) for source in (plain, other)
+    ]
+    assert looks[0].person.shape == (2, 3, 128, 96)
+    assert not torch.equal(looks[0].person, looks[1].person)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kernels import flow_warp
-from rmgn import RMGN, warp
+from rmgn import RMGN, losses, warp
 from rmgn.stages import TryOnStage
 from rmgn.triplets import Guide, Triplet
 from rmgn.warp import Flows
@@ -130,6 +130,15 @@ def test_a_known_flow_is_learnt_at_every_level_and_smoothed_less(model: RMGN, tr
         errors.append((n + 1) * torch.hypot(across * WIDTH / 2, down * HEIGHT / 2).mean())
     assert float(errors[0]) == pytest.approx((0.25**2 * 48**2 + 0.125**2 * 64**2) ** 0.5, rel=1e-4)
     assert float(terms["flow"]) == pytest.approx(summed(errors), rel=1e-4)
+    with torch.no_grad():
+        garment_pyramid = model.encode_garment(triplet.garment, triplet.mask)
+        matching = [
+            losses.matching_loss(person, garment, truth, visible)
+            for person, garment in zip(flows.person, garment_pyramid, strict=True)
+            if person.shape[-2] * person.shape[-1] <= 32 * 32
+        ]
+    assert len(matching) == 4, "all but the finest of 64x48"
+    assert float(terms["matching"]) == pytest.approx(20 * summed(matching), rel=1e-4)
     smooth = [(n + 1) * smoothness(flow) for n, flow in enumerate(flows.flows)]
     assert float(terms["warp_smoothness"]) == pytest.approx(summed(smooth), rel=1e-4)
 

@@ -10,7 +10,7 @@ from kernels import flow_warp
 from rmgn import RMGN
 from rmgn.data.sample import Label, collate
 from rmgn.teacher import PERSON_CHANNELS, ParserBased, describe_person
-from rmgn.triplets import FakePersons, Taught, described, seen_person, true_pairs
+from rmgn.triplets import FakePersons, Taught, described, seen_person, true_pairs, worn_garment
 
 
 @pytest.fixture
@@ -29,6 +29,13 @@ def test_a_described_person_does_not_tell_what_it_wears(batch, synthetic: Module
 
 def test_description_equals_a_loop_over_pixels(batch) -> None:  # type: ignore[no-untyped-def]
     """Channels as PF-AFN's: head, other clothes, 25 parts, 18 squares; kept picture, arms."""
+    # A left hand and a right one, and a part of a foot that the parse map takes for an arm.
+    for y, x, arm, part_there in (
+        (8, 40, Label.LEFT_ARM, 4),
+        (33, 70, Label.RIGHT_ARM, 3),
+        (50, 17, Label.LEFT_ARM, 5),
+    ):
+        batch.parse[0, y, x], batch.dense[0, y, x] = int(arm), part_there
     description = describe_person(batch)
     for y, x in [(0, 0), (8, 40), (33, 70), (95, 95), (50, 17)]:
         label, part = int(batch.parse[0, y, x]), int(batch.dense[0, y, x])
@@ -43,6 +50,16 @@ def test_description_equals_a_loop_over_pixels(batch) -> None:  # type: ignore[n
         wanted += [v if head or other or hand else 0.0 for v in batch.person[0, :, y, x].tolist()]
         wanted.append(float(15 <= part <= 22))
         torch.testing.assert_close(description[0, :, y, x], torch.tensor(wanted))
+
+
+def test_a_top_under_an_open_one_is_not_worn_as_the_garment(batch) -> None:  # type: ignore[no-untyped-def]
+    """What a data set says of the garment itself comes before its labels, which may hold two tops."""
+    upper = (batch.parse == Label.UPPER)[:, None].float()
+    assert torch.equal(worn_garment(dataclasses.replace(batch, worn_mask=None))[1], upper)
+    half = upper.clone()
+    half[..., :48] = 0
+    assert not torch.equal(half, upper)
+    assert torch.equal(worn_garment(dataclasses.replace(batch, worn_mask=half))[1], half)
 
 
 def test_bare_is_what_the_other_garment_changed_off_this_one(batch) -> None:  # type: ignore[no-untyped-def]
