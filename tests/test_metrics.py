@@ -109,6 +109,20 @@ def test_lpips_lite0_orders_distortions(lite0: EfficientNetLite0) -> None:
     assert (near < far).all()
 
 
+def test_networks_see_pictures_from_minus_one_to_one(lite0: EfficientNetLite0) -> None:
+    """As EfficientNet-Lite0 was trained, and for the set's features without a pattern that reducing makes."""
+    for level in (0, 128, 255):
+        grey = torch.full((1, 3, 64, 64), level, dtype=torch.uint8)
+        wanted = lite0.features(torch.full((1, 3, 64, 64), level / 127.5 - 1))
+        for found, feature in zip(metrics.LpipsLite0(lite0).features(grey), wanted, strict=True):
+            torch.testing.assert_close(found, feature, rtol=1e-3, atol=1e-3)
+    y, x = torch.meshgrid(torch.arange(448), torch.arange(448), indexing="ij")
+    checks = ((x // 2 + y // 2) % 2 * 255).to(torch.uint8).expand(1, 3, -1, -1)[..., 1:-1, 1:-1]
+    measure = metrics.Lite0Features(lite0)
+    fine, grey = measure(checks), measure(torch.full((1, 3, 448, 448), 128, dtype=torch.uint8))
+    assert torch.nn.functional.cosine_similarity(fine, grey).item() > 0.9
+
+
 def test_lpips_is_the_published_one(tmp_path: Path) -> None:
     """Against torchmetrics' own LPIPS on torchvision's AlexNet, filled with the same numbers."""
     shapes = {0: (64, 3, 11, 11), 3: (192, 64, 5, 5), 6: (384, 192, 3, 3), 8: (256, 384, 3, 3)}
@@ -165,6 +179,18 @@ def test_equal_sets_have_no_distance(lite0: EfficientNetLite0) -> None:
     assert found is not None
     assert found.fid < 1e-2
     assert found.kid <= 0, "unbiased: a set against itself lies below zero"
+
+
+def test_kid_of_drawn_subsets_is_always_the_same() -> None:
+    """The larger side is drawn from; what was drawn before makes no difference."""
+    found = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        comparison = SetComparison(4)
+        comparison.add(exact_gaussian([0] * 4, [1] * 4, 30, 0), real=True)
+        comparison.add(exact_gaussian([0.5] * 4, [1] * 4, 20, 1), real=False)
+        found.append(comparison.compute())
+    assert found[0] == found[1]
 
 
 def test_kid_by_hand() -> None:

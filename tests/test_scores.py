@@ -13,7 +13,7 @@ from rmgn.data.files import quantise
 from rmgn.metrics import LpipsLite0, SetComparison
 from rmgn.perceptual import EfficientNetLite0
 from rmgn.report import markdown, table, trials_csv
-from rmgn.scores import Mean, Row, Scorer, Scores, mean_of
+from rmgn.scores import Mean, Row, Scorer, Scores, compared_pictures, mean_of
 from rmgn.trials import Groups, Question, Trial
 
 
@@ -98,7 +98,7 @@ def test_group_means() -> None:
 def test_a_person_of_many_trials_is_one_photo() -> None:
     """Lists of pairs ask one person for several garments, in one batch and in different ones."""
     photos, tryons = torch.rand(2, 6, 3, 8, 6, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    scorer = Scorer([Copy()], LpipsLite0(EfficientNetLite0()), Colours())
+    scorer = Scorer([Copy(), Copy()], LpipsLite0(EfficientNetLite0()), Colours())
     whole = SetComparison(3)
     whole.add(Colours()(quantise(photos[:4])), real=True)
     people = (0, 1, 1, 2, 0, 3)
@@ -107,9 +107,10 @@ def test_a_person_of_many_trials_is_one_photo() -> None:
         questions = tuple(Question(f"{people[n]}_{n}", str(people[n]), str(people[n]), str(n)) for n in batch)
         trial = Trial("unpaired", questions, ({},) * 3, person, person, person[:, :1])
         answer = Answer(tryons[list(batch)])
-        scorer.add(trial, [answer])
+        scorer.add(trial, [answer, answer])
         whole.add(Colours()(quantise(answer.tryon)), real=False)
     wanted = whole.compute()
     assert wanted is not None
-    (scores,) = scorer.finish()
-    assert scores.sets == {"FID-colours": wanted.fid, "KID-colours": wanted.kid}
+    first, second = scorer.finish()
+    assert first.sets == second.sets == {"FID-colours": wanted.fid, "KID-colours": wanted.kid}
+    assert compared_pictures([first]) == 4, "the smaller set, of photos, is told"

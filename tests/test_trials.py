@@ -9,7 +9,8 @@ import torch
 
 pytest.importorskip("torchmetrics", reason="evaluation needs torchmetrics (pip install 'rmgn[evaluate]')")
 
-from rmgn.contenders import Results
+from rmgn import PRESETS
+from rmgn.contenders import Results, untrained
 from rmgn.open_trials import open_trials
 from rmgn.trials import DataError, Question, Trial
 
@@ -131,3 +132,12 @@ def test_the_last_persons_of_a_folder(photos: Path) -> None:
         path.unlink()
     with pytest.raises(ValueError, match="garment: no pictures"):
         open_trials(photos)
+
+
+def test_the_untrained_network_is_always_the_same() -> None:
+    """Whatever was drawn before, and as it would be used."""
+    torch.manual_seed(1)
+    first, second = (untrained(PRESETS["lite"], torch.device("cpu")).model for _ in range(2))
+    state = second.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in first.state_dict().items())
+    assert not any(module.training for module in first.modules())
