@@ -36,7 +36,7 @@ def matte(person: Planes, rendered: Planes, tryon: Planes, mask: Planes) -> Plan
     """
     change = as_composed(rendered, tryon, mask)[0]
     change -= person[0]
-    off = 1 - mask[0, 0]
+    off = np.maximum(1 - mask[0, 0], 0)  # masks of INT8 may be a little larger than 1
     nearby = _mean(off) + np.float32(1e-3)
     means = np.abs([_mean(plane * off) / nearby for plane in change])
     coarse = means.max(axis=0)

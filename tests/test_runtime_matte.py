@@ -50,6 +50,14 @@ def test_matte_takes_away_what_is_left_of_the_old_garment_beside_the_new_one() -
     assert result[..., 38:43, :].max() < 0.05
 
 
+@pytest.mark.parametrize("most", [1.0, 1.002])
+def test_matte_of_a_garment_all_over_is_finite(most: float) -> None:
+    """Also where rounding makes the mask a little larger than 1."""
+    person = np.zeros((1, 3, HEIGHT, WIDTH), np.float32)
+    mask = np.full((1, 1, HEIGHT, WIDTH), most, np.float32)
+    np.testing.assert_allclose(matte(person, person, person + 0.9, mask), most)
+
+
 @pytest.mark.parametrize("weight", [0.0, 0.2, 0.5, 0.8, 1.0])
 def test_as_composed_has_the_composites_firm_mask(weight: float) -> None:
     """firm(w) of the garment's share and none of its haze; so the matte leaves what little of it is left."""
