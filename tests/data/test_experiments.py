@@ -37,7 +37,7 @@ def test_ablation_trains_what_its_columns_say(
         room = np.full((8, 16, 3), 0.1 * number, np.float32)
         cv2.imwrite(str(assets / "hdri" / f"{number}.hdr"), room)
     common = ["--data", str(layers_folder), "--quick", "--steps", "1", "--held-out", "2", "--workers", "0"]
-    common += ["--seed", "5"]
+    common += ["--seed", "5", "--batch", "4"]
     assert table3.main([*common, "--out", str(tmp_path)]) == 0
     runs = tmp_path / "runs"
     students = ("pfafn-1", "no-mask-1", "full-1", "full-3")
