@@ -117,8 +117,9 @@ def show_through(composite_mask: Planes, garment_mask: Planes, flow: Planes) -> 
     weight = without_gaps(carried_on(weight, inside), inside)
     unsure = 1 - cv2.GaussianBlur(np.abs(2 * weight - 1), (0, 0), NEARBY)
     fine, wide = (cv2.GaussianBlur(weight, (0, 0), sigma) for sigma in (SMOOTH, WIDE))
-    square, other = wide * wide, (1 - wide) * (1 - wide)
-    wide = square / (square + other)  # twice the log-odds, as sharp as before
+    wide = np.clip(wide, 0, 1)
+    on, off = wide * np.sqrt(wide), (1 - wide) * np.sqrt(1 - wide)
+    wide = on / (on + off)  # 1.5 times the log-odds: about as sharp as before
     smoothed = fine + smoothstep(SURE, UNSURE, np.asarray(unsure, np.float32)) * (wide - fine)
     return np.asarray(smoothed, np.float32)[None, None]
 
