@@ -40,14 +40,20 @@ def parse_public(text: str) -> str:
         raise ArgumentTypeError(
             f"{text} is not an address such as https://mirror.example/, of {LONGEST_URL} characters at most"
         )
-    try:
-        own = ipaddress.ip_address(match[1].strip("[]"))
-        nobodys = own.is_loopback or own.is_unspecified
-    except ValueError:  # a name, or no address in brackets
-        nobodys = match[1].lower() == "localhost" or match[1].startswith("[")
-    if nobodys:
+    if _is_nobodys(match[1].lower()):
         raise ArgumentTypeError(f"{text} is not an address that others can open")
     return text.rstrip("/") + "/"
+
+
+def _is_nobodys(host: str) -> bool:
+    """Whether a URL's host, in small letters, is this very machine for whoever opens it, or no address."""
+    try:
+        own = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:  # a name, or what browsers may read as a number: 127.1, 0
+        named = re.search("[a-z]", host) is not None and not host.startswith("[")
+        return not named or host == "localhost" or host.endswith(".localhost")
+    mapped = getattr(own, "ipv4_mapped", None) or own
+    return mapped.is_loopback or mapped.is_unspecified
 
 
 def reached_at(host: str, bound: str) -> str | None:

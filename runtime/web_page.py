@@ -98,7 +98,7 @@ class WebPage:
         self._web = web
         self.keys: SimpleQueue[str] = SimpleQueue()
         self.photo_at = -PHOTO_S
-        self._timer_ends: float | None = None
+        self._timers: list[float] = []  # when each ends
         self._key = key or secrets.token_hex(12)
         self._have_guests = guests
         self._guests = GuestKeys()
@@ -117,7 +117,7 @@ class WebPage:
         self._reading, self._adding = asyncio.Lock(), asyncio.Lock()
         # Before an https address there must be another server.
         for_many = (public or "").startswith("https:")
-        self._server = WebServer(self._routes(), address, self._knows, LARGEST_PHOTO, for_many)
+        self._server = WebServer(self._routes(), address, self._knows, HEADERS, LARGEST_PHOTO, for_many)
         self.address = self._server.address
 
     @property
@@ -151,9 +151,9 @@ class WebPage:
     @property
     def countdown(self) -> int | None:
         """Seconds until a self-timer takes a photo, 1 or more, for the window to show; None without one."""
-        ends = self._timer_ends
-        left = 0.0 if ends is None else ends - time.monotonic()
-        return math.ceil(left) if left > 0 else None
+        now = time.monotonic()
+        left = [ends - now for ends in tuple(self._timers) if ends > now]
+        return math.ceil(min(left)) if left else None
 
     def show(self, result: Result, compare: bool, rate: float) -> None:
         """A new picture, at `rate` frames a second. Costs nothing while nobody looks."""
@@ -184,11 +184,11 @@ class WebPage:
 
     async def _without_slash(self, request: "web.Request") -> "web.Response":
         """As somebody types the address. Relative: a server before this one may put a path before it."""
-        raise self._web.HTTPFound(f"{request.match_info['key']}/", headers=HEADERS)
+        raise self._web.HTTPFound(f"{request.match_info['key']}/")
 
     async def _page(self, _request: "web.Request") -> "web.Response":
         page = (importlib.resources.files("runtime") / "page.html").read_text("utf-8")
-        return self._web.Response(text=page, content_type="text/html", headers=HEADERS)
+        return self._web.Response(text=page, content_type="text/html")
 
     async def _state(self, request: "web.Request") -> "web.Response":
         shown, owns = self._current(), self._owns(request)
@@ -205,14 +205,14 @@ class WebPage:
             "countdown": self.countdown,
             "notices": self._notices.current() if owns else [],  # they name files and cameras
         }
-        return self._web.json_response(state, headers=HEADERS)
+        return self._web.json_response(state)
 
     async def _stream(self, request: "web.Request") -> "web.StreamResponse":
         """Pictures without end, each the newest when the one before has gone out; `?mirror=0` unmirrored."""
         if not self._owns(request):
             raise self._web.HTTPNotFound
         kind = f"multipart/x-mixed-replace; boundary={BOUNDARY}"
-        response = self._web.StreamResponse(headers={**HEADERS, "Content-Type": kind})
+        response = self._web.StreamResponse(headers={"Content-Type": kind})
         await response.prepare(request)
         mirrored = request.query.get("mirror") != "0"
         boundary = f"--{BOUNDARY}\r\n".encode()
@@ -245,23 +245,24 @@ class WebPage:
         def not_taken() -> None:
             if self.photo_at == ends:
                 self.photo_at = before
-            if self._timer_ends == ends:
-                self._timer_ends = None
 
         if timer:
-            self._timer_ends = ends
-            while time.monotonic() < ends:
-                if request.transport is None or request.transport.is_closing():
-                    not_taken()  # nobody waits for it any more
-                    return self._web.Response()
-                await asyncio.sleep(0.05)
+            self._timers.append(ends)
+            try:
+                while time.monotonic() < ends:
+                    if request.transport is None or request.transport.is_closing():
+                        not_taken()  # nobody waits for it any more
+                        return self._web.Response()
+                    await asyncio.sleep(0.05)
+            finally:
+                self._timers.remove(ends)
         shown = self._current()
         if shown is None:
             not_taken()
             raise self._web.HTTPNotFound(text="there is no picture just now")
         jpeg = await asyncio.to_thread(encode, shown.result.image, 95)
         name = time.strftime("mirror-%Y%m%d-%H%M%S.jpg")
-        headers = {**HEADERS, "Content-Disposition": f'attachment; filename="{name}"'}
+        headers = {"Content-Disposition": f'attachment; filename="{name}"'}
         return self._web.Response(body=jpeg, content_type="image/jpeg", headers=headers)
 
     def _timer(self, request: "web.Request") -> int:
@@ -273,7 +274,7 @@ class WebPage:
     async def _thumbnail(self, request: "web.Request") -> "web.Response":
         number, path = self._garment(request)
         jpeg = self._thumbnails.get(number) or await self._make_thumbnail(number, path)
-        return self._web.Response(body=jpeg, content_type="image/jpeg", headers=HEADERS)
+        return self._web.Response(body=jpeg, content_type="image/jpeg")
 
     async def _make_thumbnail(self, number: int, path: Path) -> bytes:
         async with self._reading:

@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
@@ -40,16 +40,17 @@ class WebServer:
         routes: "Iterable[web.RouteDef]",
         address: Address,
         knows: "Callable[[web.Request], bool]",
+        headers: Mapping[str, str],
         largest: int,
         for_many: bool = False,
     ) -> None:
-        """knows: whether a request has a key. largest: bytes of a request's body.
+        """knows: whether a request has a key. headers: of every answer. largest: bytes of a request's body.
 
         for_many: a server before this one speaks for many, as those of this machine may anyway.
         Raises InputError where nothing can be served.
         """
         logging.getLogger("aiohttp.server").addFilter(well_formed)
-        self._knows, self._for_many = knows, for_many
+        self._knows, self._headers, self._for_many = knows, headers, for_many
         self._heard: WeakSet[asyncio.BaseTransport | None] = WeakSet()  # connections that knew a key
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="web", daemon=True)
@@ -94,13 +95,19 @@ class WebServer:
         @web.middleware
         async def guard(request: web.Request, handler: Any) -> web.StreamResponse:
             """Nothing is to be found without a key."""
+            if request.match_info.http_exception is not None:
+                raise web.HTTPNotFound(text="there is nothing at this address")
             if not self._knows(request):
                 raise web.HTTPNotFound(text="the key in this address is wrong, or has become old")
             self._heard.add(request.transport)
             response: web.StreamResponse = await handler(request)
             return response
 
+        async def add_headers(_: web.Request, response: web.StreamResponse) -> None:
+            response.headers.update(self._headers)
+
         app = web.Application(middlewares=[guard], client_max_size=largest)
+        app.on_response_prepare.append(add_headers)
         app.add_routes(routes)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5, keepalive_timeout=IDLE_S)
         await runner.setup()

@@ -340,6 +340,22 @@ def test_the_owner_adds_a_garment_and_it_is_put_on(open_shop: tuple[WebPage, War
     assert worn == "größe 3"
 
 
+def test_photos_may_come_at_the_same_time(open_shop: tuple[WebPage, Wardrobe], shop: Path) -> None:
+    """Also large ones, as phones take them."""
+    page, _ = open_shop
+    photo = cv2.resize(shirt((40, 200, 40)), None, fx=4, fy=4)
+    large = cv2.imencode(".png", photo, [cv2.IMWRITE_PNG_COMPRESSION, 0])[1].tobytes()
+    assert len(large) > 1_500_000
+    with ThreadPoolExecutor(4) as phones:
+        sent = phones.map(lambda n: ask(f"{page.url}garments?name=large{n}.png", "POST", large), range(4))
+        assert [status for status, _ in sent] == [204] * 4
+    assert len(list(shop.glob("large*.png"))) == 4
+    with ThreadPoolExecutor(4) as phones:
+        shown = list(phones.map(lambda _: ask(page.url + "garments/0.jpg"), range(4)))
+    assert [status for status, _ in shown] == [200] * 4
+    assert len({body for _, body in shown}) == 1
+
+
 def test_what_cannot_be_worn_is_not_kept(
     open_shop: tuple[WebPage, Wardrobe], shop: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -434,6 +450,35 @@ def test_a_self_timer_counts_down_and_takes_what_is_shown_then(shared: WebPage) 
     assert ask(guest + "photo.jpg")[0] == 429
 
 
+def test_the_owners_timer_leaves_the_guests_countdown(shared: WebPage) -> None:
+    """The nearest of them is shown; the guest's, with its photo, once the owner's is over."""
+    shared.show(result_of(halves()), False, 25.0)
+    guest = shared.guest_url
+    assert guest is not None
+    with ThreadPoolExecutor(2) as phones:
+        waiting = phones.submit(ask, guest + "photo.jpg?in=3")
+        wait_until(lambda: shared.countdown == 3)
+        owners = phones.submit(ask, shared.url + "photo.jpg?in=1")
+        wait_until(lambda: shared.countdown == 1)
+        assert owners.result()[0] == 200
+        assert not waiting.done()
+        assert shared.countdown in (1, 2)
+        shared.show(result_of(halves()), False, 25.0)
+        assert waiting.result()[0] == 200
+    assert shared.countdown is None
+
+
+def test_a_self_timer_takes_no_picture_of_the_past(shared: WebPage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the camera stands still meanwhile; nobody then waits for a photo that was not taken."""
+    monkeypatch.setattr(web_page, "STALE_S", 0.5)
+    shared.show(result_of(halves()), False, 25.0)
+    guest = shared.guest_url
+    assert guest is not None
+    assert ask(guest + "photo.jpg?in=1") == (404, b"there is no picture just now")
+    shared.show(result_of(halves()), False, 25.0)
+    assert ask(guest + "photo.jpg")[0] == 200
+
+
 def test_a_self_timer_ends_with_the_phone_that_asked(shared: WebPage) -> None:
     shared.show(result_of(halves()), False, 25.0)
     assert shared.guest_url is not None
@@ -526,6 +571,11 @@ def test_one_stranger_does_not_take_every_place(page: WebPage, monkeypatch: pyte
     place = (page.url.split("/")[2].split(":")[0], int(page.url.split("/")[2].split(":")[1]))
     silent = [socket.create_connection(place, timeout=10) for _ in range(web_server.FROM_ONE + 3)]
     wait_until(lambda: len(ended(silent)) == 3)  # those that are too many
+    for one in set(silent) - set(ended(silent)):  # nor those that only guess keys
+        one.sendall(b"GET /wrong/state HTTP/1.1\r\nHost: mirror\r\n\r\n")
+        answer = b""
+        while not answer.endswith(b"has become old"):
+            answer += one.recv(4096)
     wait_until(lambda: len(ended(silent)) == len(silent))
     assert ask(page.url + "state")[0] == 200
     for one in silent:
@@ -661,7 +711,57 @@ def test_answers_are_kept_by_nobody(page: WebPage, address: str) -> None:
         assert answer.headers["Cache-Control"] == "no-store"
         assert answer.headers["Referrer-Policy"] == "no-referrer"
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
-        assert "default-src 'self'" in answer.headers["Content-Security-Policy"]
+        # The page's own script and style are in it.
+        assert answer.headers["Content-Security-Policy"] == "default-src 'self' 'unsafe-inline'"
+
+
+def test_refusals_are_kept_by_nobody_and_say_what_is_wrong(page: WebPage) -> None:
+    root, said = page.url.rsplit("/", 2)[0], {}
+    for address in (
+        page.url + "photo.jpg",
+        page.url + "garments/99.jpg",
+        page.url + "nothing",
+        root + "/wrong/",
+    ):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            DIRECT.open(address, timeout=10)
+        with refused.value as error:
+            assert error.code == 404
+            assert error.headers["Cache-Control"] == "no-store"
+            said[address.rpartition("/")[2]] = error.read().decode()
+    assert said["nothing"] == "there is nothing at this address", "the key is right"
+    assert "the key in this address is wrong" in said[""]
+
+
+def test_a_photo_comes_as_a_file_of_its_own_name(page: WebPage) -> None:
+    """Which the page reads from the header; asking for its size alone takes none."""
+    page.show(result_of(halves()), False, 25.0)
+    with DIRECT.open(page.url + "photo.jpg", timeout=10) as answer:
+        named = answer.headers["Content-Disposition"]
+    assert re.fullmatch(r'attachment; filename="mirror-\d{8}-\d{6}\.jpg"', named)
+    assert ask(page.url + "photo.jpg", "HEAD")[0] == 404
+
+
+def test_keys_cannot_be_guessed(shared: WebPage, page: WebPage) -> None:
+    assert shared.guest_url is not None
+    keys = [address.split("/")[-2] for address in (page.url, shared.guest_url)]
+    assert all(re.fullmatch("[0-9a-f]{24,}", key) for key in keys)
+    assert keys[0] != keys[1]
+
+
+def test_a_mirror_that_begins_again_serves_at_once(wardrobe: Wardrobe) -> None:
+    """Its port is still held by connections that it ended."""
+    first = WebPage(LOCAL, "the-owners-own", wardrobe, Notices())
+    connection = http.client.HTTPConnection("127.0.0.1", first.address.port, timeout=10)
+    connection.request("GET", "/the-owners-own/state")
+    assert connection.getresponse().read()
+    first.close()
+    connection.close()
+    again = WebPage(Address("127.0.0.1", first.address.port), "the-owners-own", wardrobe, Notices())
+    try:
+        assert ask(again.url + "state")[0] == 200
+    finally:
+        again.close()
 
 
 def test_no_browser_sends_such_a_thing(page: WebPage, capfd: pytest.CaptureFixture[str]) -> None:
@@ -881,6 +981,24 @@ def test_a_server_before_it_is_what_phones_open(wardrobe: Wardrobe, monkeypatch:
         served.close()
 
 
+def test_without_https_one_stranger_is_one(wardrobe: Wardrobe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such an address may be the mirror's own; a server on this machine may speak for many in any case."""
+    with contextlib.closing(WebPage(LOCAL, None, wardrobe, Notices(), public="http://10.0.0.3/")) as served:
+        place = ("127.0.0.1", served.address.port)
+        many = [socket.create_connection(place, timeout=10) for _ in range(web_server.FROM_ONE + 3)]
+        time.sleep(0.3)
+        assert not ended(many)
+        for one in many:
+            one.close()
+    monkeypatch.setattr(web_server, "is_loopback", lambda _: False)
+    with contextlib.closing(WebPage(LOCAL, None, wardrobe, Notices(), public="http://10.0.0.3/")) as served:
+        place = ("127.0.0.1", served.address.port)
+        many = [socket.create_connection(place, timeout=10) for _ in range(web_server.FROM_ONE + 3)]
+        wait_until(lambda: len(ended(many)) == 3)
+        for one in many:
+            one.close()
+
+
 @pytest.mark.parametrize(
     ("text", "public"),
     [
@@ -899,7 +1017,9 @@ def test_public_addresses(text: str, public: str) -> None:
      "https://a/?b", "https://a/#b", "https://a b/", 'https://a/"', "https://a/<b>", "https://me@a/",
      "https://a..b,c/", "https://[::1/", "https://[::1]x/", "https://a[::2]/", "https://%2f/",
      "https://ä.example/", "https://a/\n", "https://0.0.0.0/", "https://localhost:80", "https://[::1]/",
-     "http://127.0.0.1:8000/", "https://[::::]/", "https://a/" + "b" * 100],
+     "https://LOCALHOST/", "https://mirror.localhost/", "https://0/", "https://127.1/", "https://2130706433/",
+     "https://[::ffff:127.0.0.1]/", "http://127.0.0.1:8000/", "https://[::::]/", "https://[abc:::1]/",
+     "https://a/" + "b" * 100],
 )  # fmt: skip
 def test_what_is_no_public_address(text: str) -> None:
     with pytest.raises(ArgumentTypeError, match="is not an address"):
@@ -907,14 +1027,14 @@ def test_what_is_no_public_address(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "box", "box:", ":8000", "box:70000", "1:2:3", "[::1", "-1", "box:8000/x"]
+    "text", ["", "box", "box:", ":8000", "box:65536", "box:70000", "1:2:3", "[::1", "-1", "box:8000/x"]
 )
 def test_what_is_no_address(text: str) -> None:
     with pytest.raises(ArgumentTypeError, match="is not PORT or HOST:PORT"):
         parse_address(text)
 
 
-@pytest.mark.parametrize("text", ["", "short", "with/slash", "with space", "x" * 65, "umläute-sind-keine"])
+@pytest.mark.parametrize("text", ["", "seven77", "with/slash", "with space", "x" * 65, "umläute-sind-keine"])
 def test_what_is_no_key(text: str) -> None:
     with pytest.raises(ArgumentTypeError, match="8 to 64 letters"):
         check_key(text)
