@@ -216,6 +216,21 @@ def test_cloth_is_as_fine_after_a_picture_without_it_as_at_once(
     np.testing.assert_array_equal(pictures[0], pictures[1])
 
 
+def test_a_small_garment_may_follow_a_large_one(session: engines.Session) -> None:
+    """Whose cloth is kept at several levels, of which a coarse one was shown."""
+    photo = np.full((8 * TALL, 8 * WIDE, 3), 200, np.uint8)
+    mask = silhouette().repeat(8, axis=0).repeat(8, axis=1)
+    dresser = dresser_in(session, photo, mask)
+    dresser.dress(frame_of(DARK))
+    small = fit(session, prepare("small", photo[::8, ::8], silhouette(), HEIGHT, WIDTH))
+    assert len(small.garment.cloths) < 4
+    dresser.wear(small)
+    frame, alone = frame_of(DARK), frame_of(DARK)
+    dresser.dress(frame)
+    dresser_in(session, np.ascontiguousarray(photo[::8, ::8]), silhouette()).dress(alone)
+    np.testing.assert_array_equal(frame, alone)
+
+
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, of the very numbers
 @pytest.mark.parametrize("output", ["flow", "rendered", "composite_mask", "tryon", "all"])
 @pytest.mark.parametrize("smooth", [False, True])

@@ -123,6 +123,10 @@ def test_matte_fades_at_inner_edges_alone() -> None:
     assert (faded[..., -1] == 0).all()
     assert (faded[..., 8:-8] == 1).all()
     np.testing.assert_array_equal(fade_inner_edges(ones, (-1, -1, 400, 500), 480, 320), ones)
+    faded = fade_inner_edges(ones, (0, 40, 320, 400), 480, 320)  # and above and below
+    assert (faded[..., 0, :] == 0).all()
+    assert (faded[..., -1, :] == 0).all()
+    assert (faded[..., 8:-8, :] == 1).all()
 
 
 def test_show_through_takes_the_outline_out_of_the_composite_mask() -> None:

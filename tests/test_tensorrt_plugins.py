@@ -245,3 +245,12 @@ def test_fused_graph_computes_what_the_portable_one_does(preset: str, half: bool
         assert rows["flow"].mean_pixels is not None
         assert rows["flow"].mean_pixels < (0.05 if half else 1e-3)
         assert all(row.psnr > (45 if half else 80) for row in rows.values()), rows
+
+
+@pytest.mark.parametrize(
+    ("sm", "version"), [(75, 80), (90, 80), (100, 87), (103, 88), (110, 90), (120, 87), (121, 88)]
+)
+def test_ptx_is_of_a_version_that_knows_the_gpu(sm: int, version: int) -> None:
+    """And no later one, which drivers of that time refuse; by NVIDIA's PTX manual."""
+    plugins = pytest.importorskip("kernels.tensorrt_plugins")
+    assert plugins.ptx_version(sm) == version

@@ -235,6 +235,9 @@ def test_other_shapes_are_refused(device: str) -> None:
     ):
         with pytest.raises(ValueError, match=r"belongs|needs a mask"):
             mask_fusion_op(h, *maps, mask, *taken, True)
+    huge = of(1).expand(1, 2, 32768, 32768)  # of one number, so it takes no memory
+    with pytest.raises(ValueError, match="more elements than the kernel's 32-bit offsets"):
+        mask_fusion_op(huge, huge, huge, huge, huge, None, of(2), bias, True)
     for person in (one, of(2, 4, 3, 3), of(2, 5, 6, 6)):
         with pytest.raises(ValueError, match=r"person is .* where \[2, 4, 6, 6\] belongs"):
             local_correlation_op(h, person, 3, 0.1)
@@ -318,6 +321,33 @@ def test_operators_are_well_formed(device: str) -> None:
     torch.library.opcheck(local_correlation_op, (maps[0], maps[1], 1, 0.1))
     torch.library.opcheck(mask_fusion_op, (*maps, None, weight, bias, True))
     torch.library.opcheck(mask_fusion_op, (*maps, mask, None, None, False))
+    rows = [t.detach().to(memory_format=torch.channels_last).requires_grad_() for t in maps]
+    torch.library.opcheck(flow_warp_op, (rows[0], flow, "border", "flow"))
+    torch.library.opcheck(mask_fusion_op, (*rows, None, weight, bias, True))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_other_layouts_compute_the_same(device: str) -> None:
+    """Channels last, mixed, and what is only expanded: a network on a GPU has them all."""
+    shape = (2, 6, 5, 7)
+    h, *maps = torch.randn(5, *shape, device=device)
+    rows = [t.to(memory_format=torch.channels_last) for t in (h, *maps)]
+    mask = torch.rand(1, 1, 1, 7, device=device).expand(2, 1, 5, 7)
+    flow = (torch.rand(1, 2, 4, 3, device=device) * 2 - 1).expand(2, 2, 4, 3)
+    turned = torch.rand(2, 2, 3, 4, device=device).transpose(2, 3)
+
+    def same(found: Any, wanted: Any) -> None:
+        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+
+    same(local_correlation_op(rows[0], rows[1], 3, 0.1), local_correlation_op(h, maps[0], 3, 0.1))
+    fused = mask_fusion_op(h, *maps, mask.contiguous(), None, None, True)
+    for first, others in ((rows[0], maps), (h, rows[1:]), (rows[0], rows[1:])):
+        for found, wanted in zip(
+            mask_fusion_op(first, *others, mask, None, None, True)[:2], fused[:2], strict=True
+        ):
+            same(found, wanted)
+    for field in (flow, turned):
+        same(flow_warp_op(rows[0], field, "border", "flow"), flow_warp_reference(h, field.contiguous()))
 
 
 @pytest.mark.parametrize("device", DEVICES)
