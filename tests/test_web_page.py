@@ -543,7 +543,6 @@ def test_connections_beyond_what_a_shop_has_are_refused(
 ) -> None:
     """So that strangers cannot use up the descriptors that cameras and recordings need."""
     monkeypatch.setattr(web_server, "CONNECTIONS", 5)
-    place = (page.url.split("/")[2].split(":")[0], int(page.url.split("/")[2].split(":")[1]))
 
     def answers() -> bool:
         try:
@@ -553,12 +552,10 @@ def test_connections_beyond_what_a_shop_has_are_refused(
 
     assert answers()
     monkeypatch.setattr(web_server, "is_loopback", lambda _: True)
-    silent = [socket.create_connection(place, timeout=10) for _ in range(5)]
-    wait_until(lambda: not answers())
-    silent.pop().close()
-    wait_until(answers)
-    for one in silent:
-        one.close()
+    with crowd(page, 5) as silent:
+        wait_until(lambda: not answers())
+        silent.pop().close()
+        wait_until(answers)
 
 
 def test_one_stranger_does_not_take_every_place(page: WebPage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -568,18 +565,15 @@ def test_one_stranger_does_not_take_every_place(page: WebPage, monkeypatch: pyte
     assert is_loopback("::1")
     monkeypatch.setattr(web_server, "SILENT_S", 5.0)
     monkeypatch.setattr(web_server, "is_loopback", lambda _: False)
-    place = (page.url.split("/")[2].split(":")[0], int(page.url.split("/")[2].split(":")[1]))
-    silent = [socket.create_connection(place, timeout=10) for _ in range(web_server.FROM_ONE + 3)]
-    wait_until(lambda: len(ended(silent)) == 3)  # those that are too many
-    for one in set(silent) - set(ended(silent)):  # nor those that only guess keys
-        one.sendall(b"GET /wrong/state HTTP/1.1\r\nHost: mirror\r\n\r\n")
-        answer = b""
-        while not answer.endswith(b"has become old"):
-            answer += one.recv(4096)
-    wait_until(lambda: len(ended(silent)) == len(silent))
-    assert ask(page.url + "state")[0] == 200
-    for one in silent:
-        one.close()
+    with crowd(page) as silent:
+        wait_until(lambda: len(ended(silent)) == 3)  # those that are too many
+        for one in set(silent) - set(ended(silent)):  # nor those that only guess keys
+            one.sendall(b"GET /wrong/state HTTP/1.1\r\nHost: mirror\r\n\r\n")
+            answer = b""
+            while not answer.endswith(b"has become old"):
+                answer += one.recv(4096)
+        wait_until(lambda: len(ended(silent)) == len(silent))
+        assert ask(page.url + "state")[0] == 200
 
 
 def test_who_has_gone_without_a_word_keeps_no_place(
@@ -697,6 +691,14 @@ def test_a_photo_that_is_sent_in_part_keeps_no_place(
         path = f"/{page.url.split('/')[3]}/garments?name=a.jpg"
         phone.sendall(f"POST {path} HTTP/1.1\r\nHost: here\r\nContent-Length: 1000\r\n\r\nbegun".encode())
         assert b" 408 " in phone.recv(1000)
+
+
+@contextlib.contextmanager
+def crowd(page: WebPage, count: int = web_server.FROM_ONE + 3) -> Iterator[list[socket.socket]]:
+    """So many connections from one place, by default three more than that may have."""
+    place = (LOCAL.host, page.address.port)
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(socket.create_connection(place, timeout=10)) for _ in range(count)]
 
 
 def ended(connections: list[socket.socket]) -> list[socket.socket]:
@@ -970,33 +972,26 @@ def test_a_server_before_it_is_what_phones_open(wardrobe: Wardrobe, monkeypatch:
         assert served.is_shared
         assert served.guest_url is not None
         assert served.guest_url.startswith("https://mirror.example/try-on/")
-        place = ("127.0.0.1", served.address.port)
-        many = [socket.create_connection(place, timeout=10) for _ in range(web_server.FROM_ONE + 3)]
-        for key in (served.url.split("/")[-2], served.guest_url.split("/")[-2]):
-            assert ask(f"http://127.0.0.1:{served.address.port}/{key}/state")[0] == 200
-        assert not ended(many)
-        for one in many:
-            one.close()
+        with crowd(served) as many:
+            for key in (served.url.split("/")[-2], served.guest_url.split("/")[-2]):
+                assert ask(f"http://127.0.0.1:{served.address.port}/{key}/state")[0] == 200
+            assert not ended(many)
     finally:
         served.close()
 
 
 def test_without_https_one_stranger_is_one(wardrobe: Wardrobe, monkeypatch: pytest.MonkeyPatch) -> None:
     """Such an address may be the mirror's own; a server on this machine may speak for many in any case."""
-    with contextlib.closing(WebPage(LOCAL, None, wardrobe, Notices(), public="http://10.0.0.3/")) as served:
-        place = ("127.0.0.1", served.address.port)
-        many = [socket.create_connection(place, timeout=10) for _ in range(web_server.FROM_ONE + 3)]
+
+    def served() -> contextlib.closing[WebPage]:
+        return contextlib.closing(WebPage(LOCAL, None, wardrobe, Notices(), public="http://10.0.0.3/"))
+
+    with served() as page, crowd(page) as many:
         time.sleep(0.3)
         assert not ended(many)
-        for one in many:
-            one.close()
     monkeypatch.setattr(web_server, "is_loopback", lambda _: False)
-    with contextlib.closing(WebPage(LOCAL, None, wardrobe, Notices(), public="http://10.0.0.3/")) as served:
-        place = ("127.0.0.1", served.address.port)
-        many = [socket.create_connection(place, timeout=10) for _ in range(web_server.FROM_ONE + 3)]
+    with served() as page, crowd(page) as many:
         wait_until(lambda: len(ended(many)) == 3)
-        for one in many:
-            one.close()
 
 
 @pytest.mark.parametrize(

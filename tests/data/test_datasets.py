@@ -35,6 +35,12 @@ def known(part: Tensor | None) -> Tensor:
     return part
 
 
+def own_pictures(generated: Path, out: Path) -> None:
+    """Generated pictures as a user's own: without truth or a list."""
+    for name in ("person", "garment", "garment_mask"):
+        shutil.copytree(generated / name, out / name)
+
+
 def _same_tensors(a: Sample, b: Sample) -> None:
     for f in fields(Sample):
         left, right = getattr(a, f.name), getattr(b, f.name)
@@ -168,8 +174,7 @@ def test_a_white_mask_lies_in_its_transparency(depth: type, tmp_path: Path) -> N
 def test_masks_that_lie_in_their_transparency_pass_the_check(
     pictures_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("person", "garment", "garment_mask"):
-        shutil.copytree(pictures_folder / name, tmp_path / name)
+    own_pictures(pictures_folder, tmp_path)
     for path in (tmp_path / "garment_mask").iterdir():
         level = read.picture(path)[:, :, :1]
         cv2.imwrite(str(path), np.concatenate([np.full_like(level, 255).repeat(3, axis=2), level], axis=2))
@@ -299,8 +304,7 @@ def test_files_in_another_place_are_the_same_sample(
     layout, before, after = PLACES[place]
     folder = tmp_path / "set"
     if layout == "plain":
-        for name in ("person", "garment", "garment_mask"):
-            shutil.copytree(pictures_folder / name, folder / name)
+        own_pictures(pictures_folder, folder)
     else:
         shutil.copytree(published(layout), folder)
     split, pairs = ("test", "unpaired") if layout == "plain" else ("train", "paired")
