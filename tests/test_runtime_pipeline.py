@@ -751,6 +751,9 @@ def test_trouble_that_comes_and_goes_is_logged_now_and_then(
     now += QUIET_S
     notices.set("try-on", "out of memory")
     assert len(caplog.messages) == 5
+    notices.drop("try-on")
+    notices.clear("try-on")
+    assert len(caplog.messages) == 5, "nothing was mended"
 
 
 def test_going_back_from_a_broken_garment_ends_its_notice(session: engines.Session) -> None:

@@ -248,6 +248,25 @@ def test_this_machine_alone_is_the_default(page: WebPage) -> None:
     assert page.guest_url is None
 
 
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+def test_an_address_of_ipv6(wardrobe: Wardrobe) -> None:
+    page = WebPage(Address("::1", 0), None, wardrobe, Notices())
+    try:
+        assert page.url.startswith(f"http://[::1]:{page.address.port}/")
+        assert ask(page.url)[0] == 200
+    finally:
+        page.close()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no further loopback addresses")
 def test_the_address_is_the_one_it_listens_on(wardrobe: Wardrobe) -> None:
     """As for the machine's own name, which is often 127.0.1.1."""
@@ -401,6 +420,8 @@ def test_what_cannot_be_worn_is_not_kept(
     [
         ("../../etc/pass wd", "pass wd"),
         ("CON", "CON_"),
+        ("com1", "com1_"),
+        ("COM10", "COM10"),
         ("-rf", "rf"),
         (".hidden", "hidden"),
         ("gro\u0308ße", "größe"),
@@ -775,6 +796,17 @@ def test_no_browser_sends_such_a_thing(page: WebPage, capfd: pytest.CaptureFixtu
     assert ask(page.url + "state")[0] == 200
 
 
+def test_a_fault_of_the_page_is_logged(
+    page: WebPage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> list[str]:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(page._notices, "current", fail)
+    assert ask(page.url + "state")[0] == 500
+    assert "a fault" in caplog.text
+
+
 def test_guests_keys_grow_old(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
@@ -859,51 +891,6 @@ def test_the_page_asks_for_what_there_is(page: WebPage) -> None:
         if not address.startswith("stream"):
             assert ask(page.url + address, method)[0] == status, address
     assert not re.findall(r"https?:|//\w", text)
-
-
-@pytest.mark.skipif(shutil.which("node") is None, reason="needs node to run the page's script")
-def test_the_page_tells_what_is_wrong_and_asks_again() -> None:
-    garments = [{"number": 3, "name": "red"}, {"number": 5, "name": "blue"}]
-    state = {
-        "owner": False,
-        "adds": False,
-        "garments": garments,
-        "wanted": 5,
-        "fps": None,
-        "notices": ["dark"],
-    }
-    answers = [
-        (200, "application/json", json.dumps(state)),
-        (502, "", ""),  # of a server before the mirror, once this has ended
-        (502, "text/html; charset=utf-8", "<h1>Bad gateway</h1>"),
-        (404, "text/plain; charset=utf-8", "the key in this address is wrong"),
-        (200, "application/json", json.dumps(state | {"garments": garments[1:], "notices": []})),
-    ]
-    given = json.dumps([dict(zip(("status", "type", "text"), answer, strict=True)) for answer in answers])
-    here = Path(__file__).parent
-    command = ["node", str(here / "page_visitor.js"), str(here.parent / "runtime" / "page.html")]
-    done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["asked"] == ["state"] * len(answers)
-    silence = "the mirror does not answer"
-    seen = told["seen"]
-    assert [each["trouble"] for each in seen] == [
-        "dark",
-        silence,
-        silence,
-        "the key in this address is wrong",
-        "",
-    ]
-    assert seen[0]["worn"] == "blue"
-    # What has not come is asked for again as long as it is on offer.
-    assert seen[0]["garments"] == [["garments/3.jpg"], ["garments/5.jpg"]]
-    assert all(
-        set(sources) == {f"garments/{n}.jpg"} for n, sources in zip((3, 5), seen[3]["garments"], strict=True)
-    )
-    assert len(seen[3]["garments"][0]) > 2
-    assert len(seen[4]["garments"]) == 1
-    assert told["broken off"] == silence, "of a photo whose download breaks off"
 
 
 @pytest.mark.parametrize(
