@@ -56,7 +56,7 @@ class RMGN(nn.Module):
 
         person, garment: [B, 3, H, W], RGB in [-1, 1]; mask: [B, 1, H, W] in {0, 1}. H and W must be
         multiples of 32. pyramid: of `encode_garment`, computed here where None.
-        Raises ValueError for a size that is no multiple of 32, or where sizes differ.
+        Raises ValueError for a size that is no multiple of 32, or where sizes differ, the pyramid's too.
         """
         check_size(person)
         if person.shape != garment.shape or mask.shape != garment[:, :1].shape:
@@ -66,6 +66,12 @@ class RMGN(nn.Module):
             )
         if pyramid is None:
             pyramid = self.encode_garment(garment, mask)
+        batch, _, height, width = pyramid[-1].shape
+        if (batch, 2 * height, 2 * width) != (len(person), *person.shape[-2:]):
+            raise ValueError(
+                f"the pyramid is of {batch} garments of {2 * height}x{2 * width}, persons are "
+                f"{tuple(person.shape)}: encode as many garments, as large"
+            )
         flow = self.estimate_flow(person, pyramid).flows[-1]
         return self.generate(person, garment, mask, flow, regional_masks)
 

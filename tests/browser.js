@@ -83,7 +83,9 @@ const browser = {
 };
 
 async function settled() {
+  const begun = Date.now();
   for (let calm = 0; calm < 3; calm++) {
+    if (Date.now() - begun > 15000) throw new Error("a request does not end");
     await new Promise(setImmediate);
     if (underway > held) calm = 0;
   }

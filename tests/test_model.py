@@ -223,6 +223,10 @@ def test_mismatched_inputs_are_refused() -> None:
     person, garment, mask = inputs(1, 64, 64)
     with pytest.raises(ValueError, match="must have the same batch, height and width"):
         RMGN(TINY)(person, garment[:, :, :32], mask)
+    other = inputs(2, 96, 64)
+    model = RMGN(TINY)
+    with pytest.raises(ValueError, match=r"of 2 garments of 96x64, persons are \(1, 3, 64, 64\)"):
+        model(person, garment, mask, model.encode_garment(*other[1:]))
 
 
 def test_checkpoint_round_trip(tmp_path: Path) -> None:

@@ -157,6 +157,7 @@ def test_a_guest_sees_what_is_worn(page: WebPage) -> None:
         assert seen["worn"] == {"src": "garments/0.jpg", "alt": "red"}
         assert (seen["picture"], seen["compares"], seen["add"], seen["rate"]) == (None, False, None, "")
         assert not [each for each in seen["done"] if each.startswith("stream")]
+        assert browser.do(wait=4 * ROUND)["done"] == [], "a photo is asked for once"
         browser.do(wear=1)
         seen = browser.do(wait=ROUND)
         assert seen["worn"] == {"src": "garments/1.jpg", "alt": "sand"}
@@ -173,14 +174,17 @@ def test_a_guest_sees_what_is_worn(page: WebPage) -> None:
 
 
 def test_garments_are_added(page: WebPage, wardrobe: Wardrobe, shop: Path) -> None:
-    photo = cv2.imencode(".jpg", shirt((40, 200, 40)))[1].tobytes()
+    picture = shirt((40, 200, 40)).repeat(2, axis=0).repeat(2, axis=1)
+    picture[140:340, 100:260] = np.random.default_rng(0).integers(0, 99, (200, 160, 3))
+    photo = cv2.imencode(".png", picture)[1].tobytes()
+    assert len(photo) > 50000, "as photos are"
     with opened(page.url) as browser:
         before = browser.do()["garments"]
         assert browser.do(click="#add")["done"] == ["chooses a file"]
-        seen = browser.do(file={"name": "größe 3.jpg", "base64": base64.b64encode(photo).decode()})
-        assert (shop / "größe 3.jpg").read_bytes() == photo
+        seen = browser.do(file={"name": "größe 3.png", "base64": base64.b64encode(photo).decode()})
+        assert (shop / "größe 3.png").read_bytes() == photo
         sending, asked = sorted(seen["done"], key=str, reverse=True)
-        assert asked == "POST garments?name=gr%C3%B6%C3%9Fe%203.jpg"
+        assert asked == "POST garments?name=gr%C3%B6%C3%9Fe%203.png"
         # The same file may be chosen again, and nothing twice at once.
         assert sending == {"add": "Sending", "disabled": True, "before": "Add garment", "value": ""}
         assert (seen["add"], seen["trouble"]) == ("Add garment", "")
@@ -221,12 +225,12 @@ class Script(BaseHTTPRequestHandler):
         status, kind, text = 404, "", ""
         if not path:
             status, kind, text = 200, "text/html", (HERE.parent / "runtime" / "page.html").read_text("utf-8")
-        elif path == "photo.jpg":
+        elif path in ("photo.jpg", "stream"):
             status, kind = 200, "image/jpeg"
         elif path == "state":
             answer = self.answers.pop(0)
             if answer is None:
-                self.let_go.wait(20)
+                self.let_go.wait()
                 return
             status, kind, text = answer
         self.send_response(status)
@@ -275,6 +279,7 @@ def test_what_is_wrong_is_told_and_asked_for_again() -> None:
         None,
         as_json(garments=blue),
         as_json(garments=new),
+        *[as_json(garments=new, wanted=7)] * 5,
     )
     with answering(*answers) as url, opened(url) as browser:
         seen = browser.do()
@@ -292,6 +297,17 @@ def test_what_is_wrong_is_told_and_asked_for_again() -> None:
         assert seen["trouble"] == ""
         assert [each[0] for each in seen["garments"]] == [5]
         assert [each[0] for each in browser.do(wait=ROUND)["garments"]] == [7, 5], "as the mirror orders them"
+        for _ in range(5):
+            assert browser.do(wait=ROUND)["worn"]["src"] == "garments/7.jpg", "and never the one before"
+
+
+def test_the_stream_is_asked_for_again_once_the_mirror_is_back() -> None:
+    at_work = as_json(owner=True)
+    with answering(at_work, at_work, (502, "", ""), at_work) as url, opened(url) as browser:
+        streams = [
+            sum("stream" in each for each in browser.do(wait=ROUND * bool(n))["done"]) for n in range(4)
+        ]
+    assert streams == [1, 0, 0, 1]
 
 
 def test_a_download_that_breaks_off_is_told() -> None:
