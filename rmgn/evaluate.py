@@ -38,7 +38,7 @@ from rmgn.open_trials import open_trials
 from rmgn.perceptual import EfficientNetLite0
 from rmgn.report import markdown, trials_csv
 from rmgn.scores import Scorer, Scores
-from rmgn.trials import Setting, Trial, Trials
+from rmgn.trials import Setting, Trial, Trials, name_of
 
 OWN_PICTURES = re.compile(r"sheet(_(un)?paired)?\.jpg|pictures/(un)?paired_.+_\d+\.jpg")  # of a report
 SETTINGS: dict[str, tuple[Setting, ...]] = {
@@ -208,9 +208,9 @@ class _AddEntrant(argparse.Action):
         else:
             kind = str(option).removeprefix("--")
             path = Path(values)
-            stem = path.stem if kind == "checkpoint" else path.name
+            stem = path.stem if kind == "checkpoint" else name_of(path)
             if kind == "checkpoint" and stem in ("best", "last"):  # known by the run
-                stem = path.parent.name
+                stem = name_of(path.parent)
             entrants = [*entrants, Entrant(kind, values, stem or path.name)]
         namespace.entrants = entrants
 
@@ -268,7 +268,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     how.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the report")
     how.add_argument("--inception", type=Path, metavar="FILE", help="InceptionV3's weights, for FID and KID")
     how.add_argument("--alexnet", type=Path, metavar="FILE", help="AlexNet's weights, for LPIPS")
-    how.add_argument("--batch", type=_count, default=4, help="try-ons at once (4)")
+    how.add_argument("--batch", type=_count, default=4, help="try-ons at once (4); of layers 2 or more")
     how.add_argument("--workers", type=int, default=0, help="processes that read and dress the data (0)")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     how.add_argument("--device", type=_device, default=device, help="of checkpoints and measures (the GPU)")

@@ -13,7 +13,7 @@ from rmgn.data.layout import Entry
 from rmgn.data.read import check_picture
 from rmgn.data.sample import Sample, collate
 from rmgn.data.workers import begin_worker
-from rmgn.trials import DataError, Question, Setting, Trial, span
+from rmgn.trials import DataError, Question, Setting, Trial, name_of, span
 
 
 class FolderTrials:
@@ -36,7 +36,7 @@ class FolderTrials:
         workers: int = 0,
         size: tuple[int, int] | None = None,
     ) -> None:
-        self.name = folder.name
+        self.name = name_of(folder)
         self.questions: dict[Setting, list[Question]] = {}
         self._batch, self._workers = batch, workers
         self._parts: dict[Setting, Subset[Sample]] = {}

@@ -17,14 +17,19 @@ from engines.whole_file import write_whole
 
 Bgr = npt.NDArray[np.uint8]
 LINE = 18  # height of a caption
-WIDEST = 3200  # of a sheet, in pixels
+WIDEST, TALLEST = 3200, 65000  # of a sheet, in pixels; JPEG ends at 65535
 
 
 def write_picture(file: Path, picture: Bgr, quality: int = 90) -> None:
-    """Write a PNG or JPEG; it appears under its name when it is complete."""
+    """Write a PNG or JPEG; it appears under its name when it is complete.
+
+    Raises ValueError for a picture that is larger than its format knows.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
     options = [cv2.IMWRITE_JPEG_QUALITY, quality] if file.suffix in (".jpg", ".jpeg") else []
-    data = cv2.imencode(file.suffix, picture, options)[1]
+    written, data = cv2.imencode(file.suffix, picture, options)
+    if not written:
+        raise ValueError(f"{file}: {picture.shape[1]}x{picture.shape[0]} pixels are too many for its format")
     write_whole(file, data.tobytes())
 
 
@@ -53,7 +58,10 @@ def caption(text: str, width: int) -> Bgr:
 
 
 def contact_sheet(entries: Sequence[Entry], titles: Sequence[str]) -> Bgr:
-    """Entries of one setting side by side and below one another; `titles` name each entry's pictures."""
+    """Entries of one setting side by side and below one another, the first ones where not all find room.
+
+    titles: of each entry's pictures.
+    """
     scale = -(-192 // entries[0].pictures[0].shape[1])  # captions need room
     entries = [
         replace(e, pictures=[np.kron(p, np.ones((scale, scale, 1), np.uint8)) for p in e.pictures])
@@ -71,7 +79,7 @@ def contact_sheet(entries: Sequence[Entry], titles: Sequence[str]) -> Bgr:
     head = np.hstack([caption(title, width) for title in titles])
     rows = [across([head] * columns)]
     blank = np.full((height, group, 3), 255, np.uint8)
-    for start in range(0, len(entries), columns):
+    for start in range(0, min(len(entries), (TALLEST - LINE) // height * columns), columns):
         tiles = [np.hstack(entry.pictures) for entry in entries[start : start + columns]]
         rows.append(across(tiles + [blank] * (columns - len(tiles))))
     return np.ascontiguousarray(np.vstack(rows))

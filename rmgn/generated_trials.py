@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from rmgn.data.dress import dress
 from rmgn.data.generated import GeneratedPeople
 from rmgn.data.workers import begin_worker
-from rmgn.trials import DataError, Groups, Question, Setting, Trial, join, span
+from rmgn.trials import DataError, Groups, Question, Setting, Trial, join, name_of, span
 
 
 class GeneratedTrials:
@@ -39,7 +39,7 @@ class GeneratedTrials:
         workers: int = 0,
         size: tuple[int, int] | None = None,
     ) -> None:
-        self.name = folder.name
+        self.name = name_of(folder)
         self._people = _Dressed(folder, assets, size)
         self._range = span(len(self._people), first, last)
         if "unpaired" in settings and len(self._range) < 2:
@@ -68,7 +68,7 @@ class GeneratedTrials:
         def add(trial: Trial, flush: bool = False) -> Iterator[Trial]:
             queue = waiting[trial.setting]
             queue.append(trial)
-            if flush or len(queue) * 2 >= self._batch:
+            if flush or (len(queue) + 1) * 2 > self._batch:  # a sample gives two
                 yield join(queue)
                 queue.clear()
 

@@ -66,6 +66,7 @@ def endpoint_error(flow: Tensor, truth: Tensor, visible: Tensor) -> Tensor:
     """
     pixels = (flow - truth) * flow.new_tensor([192 / 2, 256 / 2]).view(1, 2, 1, 1)
     length = pixels.square().sum(dim=1, keepdim=True).sqrt()
+    length = torch.where(visible > 0, length, 0.0)  # elsewhere a flow may be anything, also infinite
     return (length * visible).sum(dim=(1, 2, 3)) / visible.sum(dim=(1, 2, 3))
 
 

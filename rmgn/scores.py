@@ -19,7 +19,7 @@ from rmgn import metrics
 from rmgn.contenders import Answer, Contender
 from rmgn.data.files import quantise
 from rmgn.metrics import PatchSimilarity, SetComparison, SetFeatures
-from rmgn.trials import Groups, Question, Setting, Trial
+from rmgn.trials import DataError, Groups, Question, Setting, Trial
 
 
 class Measure(NamedTuple):
@@ -185,12 +185,18 @@ class Scorer:
         self._photos: set[str] = set()  # persons' pictures that are among the real ones
 
     def add(self, trial: Trial, answers: Sequence[Answer]) -> list[list[dict[str, float]]]:
-        """Take the answers of all contenders, in order. Returns each one's measures, trial by trial."""
+        """Take the answers of all contenders, in order. Returns each one's measures, trial by trial.
+
+        Raises DataError for an answer that is not finite, as of half precision that overflows: left out of
+        means it would make a contender better.
+        """
         new = self._new(trial) if trial.setting == "unpaired" else []
         real = self.features(quantise(trial.person[new])) if new else None
         truths = None if trial.truth is None else quantise(trial.truth)
         wanted = [] if truths is None else self.patches.features(truths)
         measured = []
+        for scores, answer in zip(self.scores, answers, strict=True):
+            _require_finite(scores.name, trial, answer)
         for scores, collected, answer in zip(self.scores, self.sets, answers, strict=True):
             pictures = quantise(answer.tryon)
             if real is not None:
@@ -239,6 +245,17 @@ class Scorer:
                 suffix = self.features.suffix
                 scores.sets = {f"FID{suffix}": distances.fid, f"KID{suffix}": distances.kid}
         return self.scores
+
+
+def _require_finite(name: str, trial: Trial, answer: Answer) -> None:
+    maps = {"a picture": answer.tryon.isfinite()}
+    if answer.flow is not None and trial.visible is not None:
+        maps["a flow"] = answer.flow.isfinite() | (trial.visible == 0)
+    for what, finite in maps.items():
+        broken = ~finite.flatten(1).all(dim=1)
+        if broken.any():
+            asked = trial.names[int(broken.nonzero()[0])]
+            raise DataError(f"{name} answers {asked} with {what} that is not finite: it cannot be measured")
 
 
 def compared_pictures(scores: Sequence[Scores]) -> int:

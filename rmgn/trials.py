@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
@@ -21,6 +22,11 @@ Groups = dict[str, str]  # an attribute of the person or garment -> its value
 
 class DataError(InputError):
     """The data cannot be evaluated on; the message says what is wrong, where, and what to do."""
+
+
+def name_of(folder: Path) -> str:
+    """A folder's own name, also of `.` and `..`."""
+    return folder.name if folder.name not in ("", "..") else folder.resolve().name
 
 
 class Question(NamedTuple):

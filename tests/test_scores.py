@@ -1,7 +1,9 @@
 """Scores of contenders: means over people, and what is compared with what."""
 
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -10,11 +12,12 @@ pytest.importorskip("torchmetrics", reason="evaluation needs torchmetrics (pip i
 
 from rmgn.contenders import Answer, Copy
 from rmgn.data.files import quantise
-from rmgn.metrics import LpipsLite0, SetComparison
+from rmgn.gallery import Entry, contact_sheet
+from rmgn.metrics import LpipsLite0, SetComparison, endpoint_error
 from rmgn.perceptual import EfficientNetLite0
 from rmgn.report import markdown, table, trials_csv
 from rmgn.scores import Mean, Row, Scorer, Scores, compared_pictures, mean_of
-from rmgn.trials import Groups, Question, Trial
+from rmgn.trials import DataError, Groups, Question, Trial
 
 
 class Colours:
@@ -114,3 +117,70 @@ def test_a_person_of_many_trials_is_one_photo() -> None:
     first, second = scorer.finish()
     assert first.sets == second.sets == {"FID-colours": wanted.fid, "KID-colours": wanted.kid}
     assert compared_pictures([first]) == 4, "the smaller set, of photos, is told"
+
+
+def test_what_is_not_finite_makes_nobody_better() -> None:
+    """As of half precision that overflows: left out of a mean it would be the best answer."""
+    person = torch.zeros(2, 3, 8, 6)
+    questions = tuple(Question(str(n), str(n), str(n), str(n)) for n in range(2))
+    visible = torch.zeros(2, 1, 8, 6)
+    visible[:, :, 2:4] = 1
+    truth = torch.zeros(2, 2, 8, 6)
+    trial = Trial("paired", questions, ({},) * 2, person, person, person[:, :1], person, None, truth, visible)
+    scorer = Scorer([Copy(), Copy()], LpipsLite0(EfficientNetLite0()), Colours())
+    flow = torch.full((2, 2, 8, 6), 0.1)
+    flow[1, :, 6] = math.inf  # of what nobody sees
+    good = Answer(person, flow)
+    first, second = scorer.add(trial, [good, good])
+    assert first[0]["EPE"] == first[1]["EPE"] == second[1]["EPE"] == pytest.approx(math.hypot(9.6, 12.8))
+    assert endpoint_error(
+        flow, truth, visible * torch.tensor([1.0, 0.0]).view(2, 1, 1, 1)
+    ).isnan().tolist() == [
+        False,
+        True,
+    ]
+    broken_flow, broken = flow.clone(), person.clone()
+    broken_flow[1, 0, 3, 2] = math.nan
+    broken[1, 0, 0, 0] = math.nan
+    for answer, what in (
+        (Answer(person, broken_flow), "a flow"),
+        (Answer(broken, flow), "a picture"),
+    ):
+        with pytest.raises(DataError, match=f"{Copy.name} answers 1 with {what} that is not finite"):
+            scorer.add(trial, [good, answer])
+    assert [len(scores.rows) for scores in scorer.finish()] == [2, 2], "none has more rows than the other"
+
+
+def test_the_best_of_each_measure_is_bold() -> None:
+    """Of FID and KID not the person unchanged, who is her own photo."""
+    names = ("ours", "theirs", Copy.name)
+    values = ((0.8, 20.0), (0.7, 25.0), (0.6, 0.0))
+    scores = [
+        Scores(name, "", rows=[row("p", "a", ssim, {})], sets={"FID": fid})
+        for name, (ssim, fid) in zip(names, values, strict=True)
+    ]
+
+    def report(pictures: int, measured: str = "FID") -> str:
+        people = [Question(str(n), str(n), str(n), "x") for n in range(pictures)]
+        unpaired = [Row("unpaired", person, {}, {}) for person in people]
+        asked = [replace(s, rows=s.rows + unpaired, sets={measured: s.sets["FID"]}) for s in scores]
+        return markdown("VITON", (256, 192), {"paired": 1, "unpaired": pictures}, asked, "Evaluation")
+
+    text = report(2000)
+    assert "| ours | **0.8000** | **20.00** |" in text
+    assert "| theirs | 0.7000 | 25.00 |" in text
+    assert f"| {Copy.name} | 0.6000 | 0.00 |" in text
+    assert "| VITON | ours (here) | 20.00 | – |" in text, "beside what was published"
+    assert "read KID" not in text
+    assert "read KID" in report(1999)
+    assert "say little" not in report(50)
+    assert "Of 49 pictures, both say little" in report(49)
+    assert "needs InceptionV3" not in text
+    assert "needs InceptionV3" in report(2000, "FID-lite0")
+
+
+def test_a_sheet_ends_where_jpeg_does() -> None:
+    pictures = [np.full((512, 384, 3), 90, np.uint8)] * 5
+    sheet = contact_sheet([Entry(str(n), "paired", pictures) for n in range(140)], ["a"] * 5)
+    assert 64000 < sheet.shape[0] < 65500
+    assert sheet.shape[1] == 5 * 384

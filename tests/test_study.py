@@ -89,10 +89,18 @@ def test_a_damaged_key_is_one_line(
     assert f"{key} is damaged" in capsys.readouterr().err
 
 
-def take_part(study: Path, kept: dict[str, str], limit: int) -> dict[str, Any]:
+def take_part(study: Path, kept: dict[str, str] | None, limit: int, missing: str = "") -> dict[str, Any]:
     """Up to `limit` votes for the pictures a, in a browser that has kept this."""
     script = Path(__file__).with_name("study_participant.js")
-    command = ["node", str(script), str(study / "index.html"), "_a.png", json.dumps(kept), str(limit)]
+    command = [
+        "node",
+        str(script),
+        str(study / "index.html"),
+        "_a.png",
+        json.dumps(kept),
+        str(limit),
+        missing,
+    ]
     told: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
     return told
 
@@ -109,6 +117,8 @@ def test_page_shuffles_and_saves_votes_that_count(report: Path, tmp_path: Path) 
         votes = told["votes"]
         assert len(told["shown"]) == 4, "a closed page goes on where it was"
         assert told["next"] == [True, False], "the next participant waits until these votes are saved"
+        assert told["again"]["votes"] == []
+        assert told["again"]["participant"] != votes["participant"]
         assert {v["chosen"] for v in votes["votes"]} == {"a"}
         for vote, shown in zip(votes["votes"], [*left_off["shown"], *told["shown"]], strict=True):
             assert shown[vote["side"] == "right"] == f"pictures/{vote['question']}_a.png"
@@ -123,6 +133,57 @@ def test_page_shuffles_and_saves_votes_that_count(report: Path, tmp_path: Path) 
     key, (tally,) = count_votes(study, files)
     first_is_ours = sum(asked["a"] == "ours" for asked in key["questions"].values())
     assert (tally.ours, tally.votes, len(tally.by_person)) == (4 * first_is_ours, 24, 4)
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs node to run the page's script")
+def test_nobody_votes_on_what_is_not_to_be_seen(report: Path, tmp_path: Path) -> None:
+    """As where the page is opened from within an archive."""
+    study = tmp_path / "study"
+    write_study(report, "ours", ["PF-AFN"], study, 6, "unpaired", seed=0)
+    for missing in ("_person.png", "_b.png"):
+        told = take_part(study, {}, 9, missing)
+        assert json.loads(next(iter(told["kept"].values())))["votes"] == []
+        assert "A picture is missing. Unpack the whole folder" in told["told"]
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs node to run the page's script")
+def test_a_browser_that_keeps_nothing_takes_part(report: Path, tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    write_study(report, "ours", ["PF-AFN"], study, 6, "unpaired", seed=0)
+    assert len(take_part(study, None, 99)["votes"]["votes"]) == 6
+
+
+@pytest.mark.parametrize("place", [".", "link", "new/below"])
+def test_a_study_may_be_written_anywhere(
+    place: str, report: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (tmp_path / "link").symlink_to(empty, target_is_directory=True)
+    monkeypatch.chdir(empty if place == "." else tmp_path)
+    assert write_study(report, "ours", ["PF-AFN"], Path(place), 6, "unpaired", seed=0) == 6
+    assert sorted(path.name for path in Path(place).iterdir()) == ["index.html", "key.json", "pictures"]
+    assert len(list((Path(place) / "pictures").iterdir())) == 4 * 6
+
+
+def test_baselines_are_counted_apart(report: Path, tmp_path: Path) -> None:
+    content = json.loads((report / "report.json").read_text())
+    content["kept"]["ACGPN"] = "results/ACGPN"
+    (report / "report.json").write_text(json.dumps(content))
+    shutil.copytree(report / "results" / "PF-AFN", report / "results" / "ACGPN")
+    study = tmp_path / "study"
+    assert write_study(report, "ours", ["PF-AFN", "ACGPN"], study, 4, "unpaired", seed=0) == 8
+    votes = [ballot(study, "p", 5), ballot(study, "q", 4), ballot(study, "r", 8)]
+    for file in votes[1:]:  # as a browser does, in another order
+        changed = json.loads(file.read_text())
+        changed["votes"].reverse()
+        file.write_text(json.dumps(changed))
+    _, tallies = count_votes(study, votes)
+    assert [(tally.baseline, tally.ours, tally.votes) for tally in tallies] == [
+        ("PF-AFN", 12, 12),
+        ("ACGPN", 5, 12),
+    ]
+    assert tallies[1].by_person == (0.25, 0.0, 1.0)
 
 
 def test_other_pictures_are_another_study(report: Path, tmp_path: Path) -> None:
@@ -158,6 +219,8 @@ def test_table(report: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     files = [ballot(study, "p", 6), ballot(study, "q", 3)]
     assert main(["count", str(study), *map(str, files)]) == 0
     line = next(x for x in capsys.readouterr().out.splitlines() if "(here)" in x)
+    assert "| 8 |" in line, "the height of what was shown"
+    assert line.endswith("| 12 | 2 |")
     # Wilson's interval of 9 in 12 by its formula.
     z, n, p = 1.959964, 12, 0.75
     middle, half = (p + z * z / (2 * n)) / (1 + z * z / n), z / (1 + z * z / n)
@@ -166,7 +229,8 @@ def test_table(report: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert vote_interval(9, 12) == pytest.approx((middle - half, middle + half), abs=1e-4)
     # Shares 1.0 and 0.5: mean 0.75, t(1) = 12.706, cut to [0, 1].
     assert person_interval([1.0, 0.5]) == (0.0, 1.0)
-    assert person_interval([1.0, 1.0, 1.0]) is None, "no spread, of which nothing is known"
+    for share in (1.0, 0.7, 3 / 30, 13 / 30):
+        assert person_interval([share] * 6) is None, "no spread, of which nothing is known"
     low, high = person_interval([0.7, 0.8, 0.75]) or (0, 0)
     assert (low, high) == pytest.approx(
         (0.75 - 4.3027 * 0.05 / 3**0.5, 0.75 + 4.3027 * 0.05 / 3**0.5), abs=1e-4

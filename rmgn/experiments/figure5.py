@@ -17,6 +17,7 @@ from rmgn.experiments.lab import NOTE, Lab, measures_of, run, size_of
 from rmgn.gallery import write_text
 from rmgn.report import table
 from rmgn.scores import FID_PICTURES, MEASURES, Scores, compared_pictures, text_of, value_of
+from rmgn.trials import name_of
 
 NUMBERS = (1, 2, 3)
 WIDTH, HEIGHT, MARGIN = 360, 240, 40
@@ -70,7 +71,7 @@ def experiment(lab: Lab, args: argparse.Namespace) -> str:
     values = [v for s in scores if (v := value_of(s, measure)) is not None]
     how = MEASURES[measure]
     write_text(args.out / "figure5.svg", chart([v * how.factor for v in values], how.title, how.digits))
-    return markdown((args.test or args.data).name, size_of(lab), scores)
+    return markdown(name_of(args.test or args.data), size_of(lab), scores)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

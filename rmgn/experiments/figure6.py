@@ -31,7 +31,7 @@ from rmgn.generator import RegionalMaskGenerator, RegionalMaskResBlock
 from rmgn.model import RMGN, TryOn
 from rmgn.open_trials import open_trials
 from rmgn.report import table
-from rmgn.trials import DataError, Trial, Trials, one
+from rmgn.trials import DataError, Trial, Trials, name_of, one
 
 COLUMNS = 9
 SHARE = 0.65  # of the heat map in what is shown
@@ -98,12 +98,12 @@ def row(names: Sequence[str], pictures: Sequence[Bgr], blank: Bgr) -> Bgr:
 
 
 def mask_means(result: TryOn) -> list[tuple[float, float]]:
-    """Mean of each regional mask over the warped garment and elsewhere, of a batch of one."""
+    """Mean of each regional mask over the warped garment and elsewhere, of one try-on; NaN over nothing."""
     means = []
     for mask in result.regional_masks:
         garment = F.interpolate(result.warped_mask, mask.shape[-2:], mode="area")
-        inside = (mask * garment).sum() / garment.sum().clamp(min=1e-6)
-        outside = (mask * (1 - garment)).sum() / (1 - garment).sum().clamp(min=1e-6)
+        inside = (mask * garment).sum() / garment.sum()
+        outside = (mask * (1 - garment)).sum() / (1 - garment).sum()
         means.append((inside.item(), outside.item()))
     return means
 
@@ -112,7 +112,7 @@ def mask_means(result: TryOn) -> list[tuple[float, float]]:
 def draw(model: RMGN, trials: Trials, out: Path, count: int) -> list[MaskMean]:
     """Write the sheets of the first `count` try-ons; returns the masks' means over them."""
     names = names_of(model)
-    sums = np.zeros((len(names), 2))
+    found: list[list[tuple[float, float]]] = []
     done = 0
     for batch in trials:
         for n in range(len(batch.names)):
@@ -121,11 +121,12 @@ def draw(model: RMGN, trials: Trials, out: Path, count: int) -> list[MaskMean]:
             trial = one(batch, n)
             result = model(trial.person, trial.garment, trial.mask, regional_masks=True)
             write_picture(out / f"{trial.names[0]}.png", sheet(trial, result, names))
-            sums += mask_means(result)
+            found.append(mask_means(result))
             done += 1
         if done == count:
             break
-    return [MaskMean(name, *values) for name, values in zip(names, sums / done, strict=True)]
+    means = np.ma.masked_invalid(found).mean(axis=0).filled(np.nan)
+    return [MaskMean(name, *values) for name, values in zip(names, means, strict=True)]
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -156,7 +157,7 @@ def command(argv: Sequence[str] | None) -> None:
     rows = [["Regional mask", "mean on the garment", "mean elsewhere"]]
     rows += [[m.name, f"{m.on_garment:.3f}", f"{m.elsewhere:.3f}"] for m in means]
     count = min(args.count, len(trials))
-    text = f"# Regional masks\n\nFirst {count} try-ons of {args.data.name}.\n\n{table(rows)}\n"
+    text = f"# Regional masks\n\nFirst {count} try-ons of {name_of(args.data)}.\n\n{table(rows)}\n"
     write_text(args.out / "figure6.md", text)
     print(text)
 

@@ -28,7 +28,7 @@ from rmgn.task import TrainingError
 from rmgn.train import train
 from rmgn.trainer import has_accelerator
 from rmgn.training_config import TrainConfig, load_config
-from rmgn.trials import Trials
+from rmgn.trials import DataError, Trials
 
 # Some minutes on two CPU cores: all of it runs, but nothing is learnt well enough to tell variants apart.
 QUICK: dict[str, Any] = {
@@ -92,7 +92,7 @@ class Lab:
         config = load_config(stage, {**self.changes, **own})
         about = {
             "data": str(self.data.resolve()),
-            "reads": open_source(self.data, config, self.assets).reads[0],
+            "reads": open_source(self.data, config, self._assets_of(self.data)).reads[0],
         }
         # As JSON has it, so that a note that was read can be compared.
         made: dict[str, Any] = json.loads(json.dumps({**dataclasses.asdict(config), **about}))
@@ -104,7 +104,7 @@ class Lab:
                 out=folder,
                 init=init,
                 workers=self.workers,
-                assets=self.assets,
+                assets=self._assets_of(self.data),
                 teacher_file=teacher,
             )
             if is_first():
@@ -119,16 +119,28 @@ class Lab:
     def trials(self, tests: Path | None, size: tuple[int, int]) -> Trials:
         """What to evaluate on: `tests`, or of the training's data what it did not see.
 
-        That is the samples held out, of data sets that have no test split of their own. Raises ValueError.
+        That is the samples held out, of data sets that have no test split of their own. Raises ValueError,
+        also where nothing could be measured.
         """
+        if self.assets and not any(map(layers.present, filter(None, (self.data, tests)))):
+            raise DataError(f"--assets {self.assets} are for generated layers, and no data here are such")
         undivided = layers.present(self.data) or Generated.find(self.data) is not None
         last = self.changes["held_out"] if tests is None and undivided else None
         try:
-            return open_trials(tests or self.data, assets=self.assets, last=last, size=size)
+            tested = tests or self.data
+            trials = open_trials(tested, assets=self._assets_of(tested), last=last, size=size)
         except ValueError as error:
             if tests is not None:
                 raise
             raise ValueError(f"{error} (--test names other data to evaluate on)") from error
+        unpaired = trials.questions.get("unpaired", [])
+        if not trials.questions.get("paired") and len({question.person for question in unpaired}) < 2:
+            raise DataError(f"{tested} gives one unpaired try-on, on which nothing can be measured")
+        return trials
+
+    def _assets_of(self, data: Path) -> Path | None:
+        """Photos, and what was dressed ahead, have surroundings already."""
+        return self.assets if layers.present(data) else None
 
     def compare(
         self,
@@ -150,7 +162,8 @@ class Lab:
         trials = self.trials(tests, size)
         rivals = [contenders.load_network(name, file, device) for name, file in students.items()]
         scorer = make_scorer(rivals, inception, alexnet, device)
-        asked = {"data": self.data, "test": tests, "inception": inception, "alexnet": alexnet, **self.changes}
+        own = {"data": self.data, "test": tests, "assets": self.assets}
+        asked = {**own, "inception": inception, "alexnet": alexnet, **self.changes}
         return evaluate(trials, rivals, scorer, self.out / experiment, device, arguments=asked)
 
 

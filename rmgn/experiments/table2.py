@@ -28,7 +28,7 @@ from scipy import stats
 
 from engines import picture_files
 from engines.program import InputError, Parser, run
-from engines.whole_file import check_apart, check_writable
+from engines.whole_file import check_apart, check_folder, check_writable
 from rmgn.gallery import write_picture, write_text
 from rmgn.kept import INPUTS
 from rmgn.report import table
@@ -71,6 +71,7 @@ def write_study(
         raise StudyError(f"{ours} cannot be its own baseline")
     if len(set(baselines)) < len(baselines):
         raise StudyError("a --baseline is given twice: its questions would be asked and counted twice")
+    check_folder(out)
     if out.exists() and any(out.iterdir()):
         raise StudyError(f"{out} is not empty: a study's folder is made once, votes belong to it")
     data, kept, common = _read_report(report, setting)
@@ -87,6 +88,7 @@ def write_study(
     questions: list[dict[str, str]] = []
     key: dict[str, dict[str, str]] = {}
     height = 0
+    out = out.resolve()
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
         work = Path(temporary) / out.name
@@ -117,9 +119,9 @@ def write_study(
         write_text(work / "index.html", TEMPLATE.read_text(encoding="utf-8").replace("STUDY", page, 1))
         content = {"id": study, "data": data, "height": height, "ours": ours, "questions": key}
         write_text(work / "key.json", json.dumps(content, indent=1) + "\n")
-        if out.exists():
-            out.rmdir()  # empty
-        work.rename(out)
+        out.mkdir(exist_ok=True)
+        for part in ("pictures", "key.json", "index.html"):
+            (work / part).rename(out / part)
     return len(questions)
 
 
@@ -190,8 +192,8 @@ def count_votes(study: Path, files: Sequence[Path]) -> tuple[dict[str, Any], lis
             asked = key["questions"][question]
             found[asked["baseline"]][person].append(asked[chosen] == key["ours"])
     tallies = []
-    for baseline, people in found.items():
-        votes_of = list(people.values())
+    for baseline in dict.fromkeys(asked["baseline"] for asked in key["questions"].values()):
+        votes_of = list(found[baseline].values())
         tallies.append(
             Tally(
                 baseline,
@@ -215,7 +217,7 @@ def person_interval(shares: Sequence[float]) -> tuple[float, float] | None:
     None where it would be nothing but the mean: of one participant, or where all have the same share.
     """
     error = half_interval(shares)
-    if not error:
+    if error is None or len(set(shares)) == 1:
         return None
     mean = float(np.mean(shares))
     return max(0.0, mean - error), min(1.0, mean + error)

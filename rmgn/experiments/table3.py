@@ -19,6 +19,7 @@ from rmgn import checkpoint
 from rmgn.experiments.lab import NOTE, Lab, measures_of, run, size_of
 from rmgn.report import table
 from rmgn.scores import MEASURES, Scores, text_of
+from rmgn.trials import name_of
 
 
 class Variant(NamedTuple):
@@ -57,7 +58,7 @@ def experiment(lab: Lab, args: argparse.Namespace) -> str:
     students = {name: lab.student(v.kind, v.fakes, **v.model) for name, v in VARIANTS.items()}
     scores = lab.compare("table3", students, args.test, size_of(lab), args.inception, args.alexnet)
     sizes = [sum(p.numel() for p in checkpoint.load(f).parameters()) for f in students.values()]
-    return markdown((args.test or args.data).name, size_of(lab), scores, sizes)
+    return markdown(name_of(args.test or args.data), size_of(lab), scores, sizes)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -16,13 +16,14 @@ import torch
 pytest.importorskip("torchmetrics", reason="evaluation needs torchmetrics (pip install 'rmgn[evaluate]')")
 
 from rmgn import PRESETS, RMGN, checkpoint
-from rmgn.experiments import figure5, figure6, table3
+from rmgn.experiments import figure5, figure6, lab, table3
 from rmgn.experiments.figure6 import names_of
-from rmgn.experiments.lab import Lab
+from rmgn.experiments.lab import QUICK, Lab
 from rmgn.scores import Row, Scores
 from rmgn.task import TrainingError
 from rmgn.trainer import check_processes
-from rmgn.trials import Question
+from rmgn.training_config import TrainConfig
+from rmgn.trials import DataError, Question
 
 ROOT = Path(__file__).parents[2]
 
@@ -130,9 +131,61 @@ def test_what_cannot_be_evaluated_is_not_trained(
     assert not (tmp_path / "runs").exists()
 
 
+def test_stages_begin_where_others_ended(
+    layers_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: dict[str, tuple[str, str | None, str | None]] = {}
+
+    def train(
+        config: TrainConfig,
+        _data: Path,
+        *,
+        out: Path,
+        init: Path | None,
+        teacher_file: Path | None,
+        **_: object,
+    ) -> None:
+        before, teacher = (file.parent.name if file else None for file in (init, teacher_file))
+        begun[out.name] = (config.stage, before, teacher)
+
+    monkeypatch.setattr(lab, "train", train)
+    experiment = Lab(layers_folder, tmp_path, QUICK | {"held_out": 1})
+    experiment.student("full", 3)
+    experiment.student("pfafn", 3, generator="pfafn")
+    assert begun == {
+        "teacher-warp": ("pb-warp", None, None),
+        "teacher": ("pb-full", "teacher-warp", None),
+        "warp-3": ("pf-warp", None, "teacher"),
+        "full-3": ("pf-full", "warp-3", "teacher"),
+        "pfafn-3": ("pf-full", "warp-3", "teacher"),
+    }
+
+
+def photos(folder: Path, people: int) -> Path:
+    """Plain pictures of some people and one garment."""
+    grey = np.full((128, 96, 3), 90, np.uint8)
+    files = [f"person/{n}.png" for n in range(people)] + ["garment/0.png", "garment_mask/0.png"]
+    for file in files:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(folder / file), grey)
+    return folder
+
+
+def test_assets_are_for_whatever_is_layers(
+    layers_folder: Path, pictures_folder: Path, tmp_path: Path
+) -> None:
+    assets = tmp_path / "assets"
+    experiment = Lab(layers_folder, tmp_path, {"held_out": 2}, assets=assets)
+    assert len(experiment.trials(photos(tmp_path / "two", 2), (128, 96))) == 2
+    with pytest.raises(DataError, match=f"--assets {assets} are for generated layers, and no data"):
+        Lab(pictures_folder, tmp_path, {"held_out": 2}, assets=assets).trials(None, (128, 96))
+    with pytest.raises(DataError, match="one unpaired try-on, on which nothing can be measured"):
+        experiment.trials(photos(tmp_path / "one", 1), (128, 96))
+
+
 def test_generated_pictures_are_evaluated_on_those_held_out(pictures_folder: Path, tmp_path: Path) -> None:
-    lab = Lab(pictures_folder, tmp_path, {"held_out": 2})
-    assert {name for trial in lab.trials(None, (128, 96)) for name in trial.names} == {
+    experiment = Lab(pictures_folder, tmp_path, {"held_out": 2})
+    assert {name for trial in experiment.trials(None, (128, 96)) for name in trial.names} == {
         "000002_a_000002_b",
         "000002_b_000002_a",
     }
@@ -162,6 +215,37 @@ def test_figure5_table_and_chart() -> None:
     assert heights[0] < heights[1] < heights[2], "a lower value stands lower"
     between = (heights[1] - heights[0]) / (heights[2] - heights[0])
     assert between == pytest.approx((10.4 - 10.2) / (10.4 - 9.9), abs=0.01)
+
+
+@pytest.mark.slow
+def test_figure5_compares_students_by_their_fake_persons(
+    layers_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of students that are not trained here, each with other weights."""
+
+    def student(_: Lab, kind: str, fakes: int) -> Path:
+        file = tmp_path / "runs" / f"{kind}-{fakes}" / "last.safetensors"
+        file.parent.mkdir(parents=True)
+        torch.manual_seed(fakes)
+        checkpoint.save(RMGN(PRESETS["lite"]), file)
+        return file
+
+    monkeypatch.setattr(Lab, "student", student)
+    argv = ["--data", str(layers_folder), "--quick", "--held-out", "2", "--out", str(tmp_path)]
+    assert figure5.main(argv) == 0
+    report = json.loads((tmp_path / "figure5" / "report.json").read_text())
+    names = [Path(each["source"]).parent.name for each in report["contenders"]]
+    assert names == ["full-1", "full-2", "full-3"]
+    assert "assets" in report["arguments"]
+    values = [each["unpaired"]["KID-lite0"] * 1000 for each in report["contenders"]]
+    assert len(set(values)) == 3
+    picture = (tmp_path / "figure5.svg").read_text()
+    assert re.findall(r">(-?[\d.]+)</text><text[^>]*>(\d)<", picture) == [
+        (f"{value:.2f}", str(number)) for number, value in enumerate(values, 1)
+    ]
+    for number, each in enumerate(report["contenders"], 1):
+        row = rf"\| {number} \|.* {each['paired']['SSIM']['mean']:.4f} "
+        assert re.search(row, (tmp_path / "figure5.md").read_text())
 
 
 def test_figure6_shows_every_mask(
