@@ -85,7 +85,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="FILE",
         help="report.json of an evaluation of --checkpoint, for the bundle",
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the bundle (bundles/NAME)")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder of the bundle (bundles/NAME-SIZE-PRECISION)"
+    )
     args = parser.parse_args(argv)
     if args.checkpoint and args.preset:
         parser.error("--preset names an architecture without weights; --checkpoint brings its own: give one")

@@ -96,7 +96,7 @@ def paper_formulas(config: ModelConfig) -> ModelConfig:
 PRESETS: dict[str, ModelConfig] = {
     # The published widths; takes released weights.
     "paper": ModelConfig(),
-    # Small enough for a CPU: 25 frames a second on two cores at 256×192 with the garment cached. Widths are
+    # Small enough for a CPU: over 25 frames a second on two cores at 256×192, the garment cached. Widths are
     # multiples of 16, the block in which CPU engines and tensor cores compute (benchmarks/model_cost.py).
     "lite": ModelConfig(
         encoder_widths=(16, 32, 64, 96, 112),

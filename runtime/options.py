@@ -80,7 +80,7 @@ def parse_args(argv: Sequence[str] | None, description: str | None = None) -> Op
     )
     parser.add_argument("--framing", choices=MODES, default="auto", help="what the network sees")
     parser.add_argument(
-        "--no-smoothing", dest="smoothing", action="store_false", help="frames as the network made them"
+        "--no-smoothing", dest="smoothing", action="store_false", help="no averaging over time"
     )
     parser.add_argument(
         "--idle",

@@ -1,6 +1,5 @@
 """Read and write picture files, with errors that say what is wrong."""
 
-import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines import picture_files
-from engines.program import InputError
+from engines.program import InputError, warn_once
 from engines.whole_file import check_writable, write_whole
 from runtime.colour_profile import declared_size, to_srgb
 
@@ -21,8 +20,6 @@ JPEG = b"\xff\xd8"  # the first bytes of such a file, which knows no transparenc
 LARGEST = 200_000_000  # pixels, which phones take; reading that many needs 2 GB
 LONGEST = 1 << 15  # pixels of a side; around it goes a crop, of at most twice as many
 MOST_GREY = 0.2  # of a mask's pixels: outlines of fine lace, smoothed
-
-log = logging.getLogger(__name__)
 
 
 class UnreachableError(InputError):
@@ -186,6 +183,5 @@ def listing(folder: Path, may_be_empty: bool = False) -> list[Path]:
         raise InputError(f"cannot read {folder}: {error.strerror}") from error
     if not found and not may_be_empty:
         raise InputError(left_out or f"{folder} holds no pictures ({', '.join(sorted(SUFFIXES))})")
-    if left_out:
-        log.warning("%s", left_out)
+    warn_once(left_out)
     return found
