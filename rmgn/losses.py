@@ -201,9 +201,9 @@ def agreement(person: Tensor, target: Tensor) -> Tensor:
     return (around < SAME).to(person.dtype)
 
 
-def preserve_loss(preserve_mask: Tensor, person: Tensor, target: Tensor) -> Tensor:
-    """Mean |k - K|: the person's pixels stay exactly where the answer shows them too, see `agreement`."""
-    return F.l1_loss(preserve_mask, agreement(person, target))
+def preserve_loss(preserve_mask: Tensor, same: Tensor) -> Tensor:
+    """Mean |k - K|: the person's pixels stay exactly where the answer shows them; same: K (`agreement`)."""
+    return F.l1_loss(preserve_mask, same)
 
 
 def exposed_skin(worn_before: Tensor, worn_mask: Tensor) -> Tensor:

@@ -90,8 +90,9 @@ class TryOnStage(nn.Module):
 
     def warp_terms(self, triplet: Triplet, garment_pyramid: Pyramid, flows: Flows) -> Losses:
         """The terms of equation (2) over all levels; the flow's error and matching where it is learnt."""
-        garment = triplet.garment * triplet.mask
+        garment, shown = triplet.garment * triplet.mask, triplet.shown
         warped = [warp_to_level(garment, triplet.mask, flow) for flow in flows.flows]
+        warped = [(shown(each), shown(mask)) for each, mask in warped]
         terms: Losses = {}
         smoothness = losses.SMOOTHNESS
         if self.true_flow and triplet.flow is not None and triplet.visible is not None:
@@ -109,8 +110,8 @@ class TryOnStage(nn.Module):
             warped,
             flows.flows,
             flows.offsets,
-            triplet.worn,
-            triplet.worn_mask,
+            shown(triplet.worn),
+            shown(triplet.worn_mask),
             self.warp_perceptual,
             smoothness,
         )
@@ -123,7 +124,7 @@ class TryOnStage(nn.Module):
         if self.warp_perceptual is not None:
             terms["warp_perceptual"] = warp.perceptual
         if triplet.guide is not None:
-            error = (warped[-1][0] - triplet.worn).abs().mean(dim=(1, 2, 3)).detach()
+            error = (warped[-1][0] - shown(triplet.worn)).abs().mean(dim=(1, 2, 3)).detach()
             terms |= self.guidance(triplet.guide, flows, error)
         return terms
 
@@ -140,10 +141,11 @@ class TryOnStage(nn.Module):
 
     def generator_terms(self, triplet: Triplet, result: TryOn) -> Losses:
         """The terms of equation (8)."""
+        shown = triplet.shown
         terms = losses.generator_loss(
-            (result.tryon, result.rendered, result.composite_mask),
-            triplet.target,
-            triplet.composite_mask,
+            (shown(result.tryon), shown(result.rendered), shown(result.composite_mask)),
+            shown(triplet.target),
+            shown(triplet.composite_mask),
             triplet.skin,
             self.perceptual,
             self.composite_weight,
@@ -151,7 +153,8 @@ class TryOnStage(nn.Module):
         )
         named = {"pixel": terms.pixel, "rendered": terms.rendered, "composite": terms.composite}
         if self.model.config.preserve:
-            preserve = losses.preserve_loss(result.preserve_mask, triplet.person, triplet.target)
+            same = losses.agreement(triplet.person, triplet.target)
+            preserve = losses.preserve_loss(shown(result.preserve_mask), shown(same))
             named["preserve"] = losses.PRESERVE * preserve
         if triplet.skin is not None:
             named["skin"] = terms.skin

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engines.program import InputError, Parser, run
+from engines.whole_file import check_folder
 from rmgn import batches
 from rmgn.config import PRESETS, parse_size
 from rmgn.run_folder import RunFolder
@@ -42,6 +43,11 @@ def train(
     subset: Path | None = None,
 ) -> None:
     """Run or resume the training that `config` describes."""
+    check_folder(out)
+    if config.holds_a_part and init is None and RunFolder(out, {}).newest() is None:
+        raise TrainingError(
+            "this configuration holds a part of the network as it is: give its weights, --init"
+        )
     source = batches.open_source(data, config, assets, subset)
     if len(source) <= config.held_out:
         raise TrainingError(f"{data} has {len(source)} samples, of which {config.held_out} would be held out")

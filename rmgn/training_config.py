@@ -117,6 +117,12 @@ class TrainConfig:
         """The architecture: the preset with the changes of `model`."""
         return ModelConfig.from_json(json.dumps(dataclasses.asdict(PRESETS[self.preset]) | self.model))
 
+    @property
+    def holds_a_part(self) -> bool:
+        """Whether weights stay as they are, which had better not be random ones."""
+        whole = not self.stage.endswith("-warp")
+        return bool(self.held_levels or self.held_stages) or (whole and not self.warp_factor)
+
     @staticmethod
     def completed(saved: dict[str, Any]) -> dict[str, Any]:
         """Settings that an older version wrote: what it did not know had its default."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from kernels import flow_warp
@@ -43,6 +44,11 @@ class Triplet(NamedTuple):
     visible: Tensor | None = None  # where `flow` is true
     skin: Tensor | None = None  # what P̃'s garment hid and P leaves bare; of pairs, all it changed there
     guide: Guide | None = None
+    inside: Tensor | None = None  # 0 where the target repeats its border, which is no truth
+
+    def shown(self, x: Tensor) -> Tensor:
+        """Maps [B, C, h, w], zero where there is no truth: what is equal there costs nothing."""
+        return x if self.inside is None else x * F.interpolate(self.inside, x.shape[-2:], mode="area")
 
 
 Maker = Callable[[Sample], Iterator[Triplet]]
@@ -68,7 +74,7 @@ def _answer(sample: Sample, person: Tensor) -> Triplet:
     worn, worn_mask = worn_garment(sample)
     return Triplet(
         person, sample.garment, sample.garment_mask, sample.person, worn, worn_mask, worn_mask, sample.flow,
-        sample.visible,
+        sample.visible, inside=sample.inside,
     )  # fmt: skip
 
 
@@ -110,7 +116,7 @@ class FakePersons:
         answer = _answer(sample, person)
         flows = self.teacher.estimate_flow(person, self.teacher.encode_garment(answer.garment, answer.mask))
         warped = flow_warp(answer.garment * answer.mask, flows.flows[-1])
-        error = (warped - answer.worn).abs().mean(dim=(1, 2, 3))
+        error = answer.shown(warped - answer.worn).abs().mean(dim=(1, 2, 3))
         guide = Guide(tuple(flows.person), tuple(flows.flows), error)
         for k in range(self.count):
             fake = self.teacher(person, garments[:, k], masks[:, k])
@@ -147,4 +153,5 @@ class Taught:
             flow=flow,
             visible=visible,
             guide=Guide(tuple(flows.person), tuple(flows.flows), None),
+            inside=sample.inside,
         )

@@ -146,8 +146,10 @@ def test_the_person_is_kept_where_the_answer_shows_her_too() -> None:
     target[..., 10:] += 0.8
     kept = losses.agreement(person, target)
     assert kept[0, 0].tolist() == [[1.0] * 8 + [0.0] * 12] * 12
-    assert losses.preserve_loss(kept, person, target) == 0
-    assert losses.preserve_loss(torch.zeros_like(kept), person, target).item() == pytest.approx(8 / 20)
+    assert losses.preserve_loss(kept, losses.agreement(person, target)) == 0
+    assert losses.preserve_loss(
+        torch.zeros_like(kept), losses.agreement(person, target)
+    ).item() == pytest.approx(8 / 20)
 
 
 def test_generator_loss_equals_its_sum_of_means() -> None:

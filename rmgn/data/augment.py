@@ -1,7 +1,7 @@
 """Changes to a sample that keep all its maps consistent: mirroring, moving the person, the garment, colours.
 
 The person's side (pictures, parse, key points, dense pose, worn mask, flow, visibility) moves as one; so do a
-garment's picture and mask, and the flow's values with them. Masks stay binary, labels stay labels.
+garment's picture and mask, and the flow's values with them. Garments' masks stay binary, labels stay labels.
 
 A batch is changed in one go, each of its samples by itself: on a GPU calls are what takes time.
 """
@@ -122,14 +122,17 @@ class _Transform:
 def move_person(batch: Sample, moves: Sequence[Move]) -> Sample:
     """Move each person of a batch. What comes in from outside repeats the border, in picture and maps alike.
 
-    The flow is not known there, nor between two pieces of cloth, nor beside pixels where it was not.
+    That is as the mirror shows the network what lies beyond the camera's picture, but no truth: `inside` is 0
+    there. Nor is the flow known there, between two pieces of cloth, and beside pixels where it was not.
     """
     size = (batch.person.shape[-2], batch.person.shape[-1])
     transform = _Transform(moves, size, batch.person.device)
     resample = transform.resample
     changed: dict[str, Tensor] = {"person": resample(batch.person, "bilinear", "border").clamp(-1, 1)}
-    if batch.worn_mask is not None:
-        changed["worn_mask"] = resample(batch.worn_mask, "nearest", "border")
+    before = torch.ones_like(batch.person[:, :1]) if batch.inside is None else batch.inside
+    changed["inside"] = resample(before, "nearest", "zeros")
+    if batch.worn_mask is not None:  # a share, whose edge moves with the picture's
+        changed["worn_mask"] = resample(batch.worn_mask, "bilinear", "border").clamp(0, 1)
     if batch.flow is not None and batch.visible is not None:
         flow, nearest = (resample(batch.flow, mode, "border") for mode in ("bilinear", "nearest"))
         smooth = ((flow - nearest).abs() < _FOLD).all(dim=1, keepdim=True)

@@ -83,6 +83,7 @@ class Sample:
     other_garments: Tensor | None = None  # [K, 3, H, W] float32 in [-1, 1]
     other_masks: Tensor | None = None  # [K, 1, H, W] float32, 0 or 1
     other_persons: Tensor | None = None  # [J, 3, H, W] float32 in [-1, 1]
+    inside: Tensor | None = None  # [1, H, W] float32, 0 or 1: not where a moved picture repeats its border
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Sample:
         """The sample with `change` applied to every tensor, such as `lambda x: x.to(device)`."""

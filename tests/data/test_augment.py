@@ -68,6 +68,7 @@ def _random_sample(seed: int) -> Sample:
     return Sample(
         person, garment, mask(1), True, ("p",), ("g",), labels(len(Label)), points, labels(25), mask(1),
         flow, torch.ones(1, HEIGHT, WIDTH), others, other_masks, _smooth(g)[None],
+        torch.ones(1, HEIGHT, WIDTH),
     )  # fmt: skip
 
 
@@ -137,6 +138,27 @@ def test_no_change_changes_nothing(seed: int) -> None:
     _equal(move_garment(move_person(sample, STILL), STILL), sample, tolerance=1e-5)
 
 
+def test_what_repeats_the_border_is_known() -> None:
+    """Of a person half as large a quarter of the picture, also once more of it has been lost."""
+    small = move_person(_random_sample(0), Move(scale=0.5))
+    inside = known(small.inside)
+    assert inside.mean() == 0.25
+    height, width = HEIGHT // 4, WIDTH // 4
+    assert inside[:, height : 3 * height, width : 3 * width].min() == 1
+    assert known(move_person(small, Move(right=0.5)).inside).mean() == 0.125
+    assert known(move_person(small, Move(scale=2)).inside).mean() == 1
+    assert known(flip(move_person(small, Move(right=0.25))).inside)[:, :, : WIDTH // 4].mean() == 0.5
+
+
+def test_the_worn_mask_moves_as_far_as_the_picture() -> None:
+    """A third of a pixel: a straight edge's share is where the picture has it."""
+    sample = _random_sample(1)
+    ramp = ((torch.arange(WIDTH) - WIDTH / 2) / 4 + 0.5).clamp(0, 1).expand(1, HEIGHT, WIDTH).contiguous()
+    grey = (ramp * 2 - 1).expand(3, HEIGHT, WIDTH).contiguous()
+    moved = move_person(sample.replace(worn_mask=ramp, person=grey), Move(right=1 / 3 / WIDTH))
+    torch.testing.assert_close(known(moved.worn_mask), (moved.person[:1] + 1) / 2, atol=1e-5, rtol=0)
+
+
 @given(moves, st.booleans(), st.floats(0.3, 0.7), st.floats(0.3, 0.7))
 @settings(max_examples=40, deadline=None)
 def test_key_points_follow_pixels(move: Move, mirror: bool, x: float, y: float) -> None:
@@ -179,8 +201,9 @@ def test_a_batch_changes_as_its_samples_do_alone(seed: int) -> None:
 def test_masks_stay_binary_and_labels_stay_labels(seed: int) -> None:
     sample = _random_sample(seed)
     changed = Augment()(sample, np.random.default_rng(seed))
-    for name in ("garment_mask", "worn_mask", "visible", "other_masks"):
+    for name in ("garment_mask", "visible", "inside", "other_masks"):
         assert set(getattr(changed, name).unique().tolist()) <= {0, 1}, name
+    assert 0 <= known(changed.worn_mask).min() <= known(changed.worn_mask).max() <= 1
     for name, count in (("parse", len(Label)), ("dense", 25)):
         assert getattr(changed, name).dtype == torch.uint8
         assert getattr(changed, name).max() < count
@@ -225,7 +248,10 @@ def test_parse_and_masks_move_with_the_picture(seed: int, move: Move) -> None:
     labels = known(moved.parse)
     assert (told == labels).float().mean() > 0.8
     assert torch.equal(labels, known(moved.dense))
-    assert torch.equal(known(moved.worn_mask)[0], (labels == Label.UPPER).float())
+    share = known(moved.worn_mask)[0]
+    sure = (share < 0.01) | (share > 0.99)  # elsewhere an edge lies within the pixel
+    assert sure.float().mean() > 0.8
+    assert torch.equal(share[sure] > 0.5, (labels == Label.UPPER)[sure])
 
 
 @given(seeds)

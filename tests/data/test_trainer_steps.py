@@ -20,7 +20,7 @@ from rmgn.data.datasets import open_dataset
 from rmgn.data.generated import GeneratedPeople
 from rmgn.data.sample import Sample
 from rmgn.look_pool import reused_batches
-from rmgn.losses import preserve_loss
+from rmgn.losses import agreement, preserve_loss
 from rmgn.stages import Losses, Network
 from rmgn.task import Task, make_optimizer, make_task
 from rmgn.teacher import PERSON_CHANNELS, ParserBased
@@ -275,8 +275,33 @@ def test_the_preserve_mask_learns_what_stays() -> None:
     with torch.no_grad():
         mask = model(triplet.person, triplet.garment, triplet.mask).preserve_mask
     assert mask is not None
-    torch.testing.assert_close(terms["preserve"], preserve_loss(mask, triplet.person, triplet.target))
+    torch.testing.assert_close(
+        terms["preserve"], preserve_loss(mask, agreement(triplet.person, triplet.target))
+    )
     assert terms["preserve"] > 0
+
+
+@pytest.mark.parametrize("stage", ["pf-warp", "pf-full"])
+def test_what_repeats_the_border_is_not_learnt(stage: str) -> None:
+    """Whatever stands there as the answer, no loss and no gradient tells."""
+    torch.manual_seed(0)
+    config = tiny(stage=stage, composite_entropy=0.3, model=TINY | {"preserve": True})
+    task = make_task(RMGN(config.network()), config, None)
+    whole = drawn_triplet(3)
+    inside = torch.ones_like(whole.mask)
+    inside[..., :32] = 0  # of the coarsest level a whole pixel
+    other = drawn_triplet(3)._replace(inside=inside)
+    for part in ("target", "worn", "worn_mask", "composite_mask"):
+        noise = getattr(other, part).clone()
+        noise[..., :32] = noise[..., :32].flip(-2)
+        other = other._replace(**{part: noise})
+    seen, changed = (task.stage.eval()(triplet) for triplet in (whole._replace(inside=inside), other))
+    torch.testing.assert_close(seen, changed)
+    unlike = task.stage(whole)
+    for name in (
+        {"warp_pixel", "warp_mask"} if stage == "pf-warp" else {"pixel", "composite", "preserve", "rendered"}
+    ):
+        assert unlike[name] > seen[name], name
 
 
 def test_flow_is_learnt_where_it_is_known_and_nobody_teaches_it() -> None:

@@ -357,6 +357,13 @@ def test_mistakes_are_one_sentence(
     settings.write_text('steps = "many"')
     assert "steps must be of type int, not 'many'" in error("--config", settings)
     assert "no data set that is known" in error("--data", tmp_path)
+    for name in ("pairs-warp-long", "pairs-warp-fine", "pairs-generator"):
+        assert "holds a part of the network as it is: give its weights, --init" in error(
+            "--config", name, "--held-out", 1
+        )
+    file = tmp_path / "file"
+    file.touch()
+    assert f"cannot write into {file}: {file} is a file" in error("--out", file, "--held-out", 1)
     settings.write_text(SETTINGS.replace("held_out = 1", "held_out = 99"))
     assert "of which 99 would be held out" in error("--config", settings)
     settings.write_text('stage = "pf_warp"')
