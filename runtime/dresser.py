@@ -74,7 +74,7 @@ class Dresser:
         self._garment: Garment | None = None
         self._rests = 0
         self._shown: Garment | None = None  # of the last picture finished
-        self._when = (0, 0)  # its scene and rest
+        self._when = (0, 0, (0, 0))  # its scene and rest, and the picture's height and width
         self._level: int | None = None  # of the cloth, likewise
 
     @property
@@ -141,7 +141,7 @@ class Dresser:
         tryon = outputs["tryon"] + (1 - worn) * (rendered - outputs["rendered"])
         mask = show_through(worn, garment.mask, flow)
         changed = matte(person, rendered, tryon, worn)
-        when = (begun.scene, begun.rest)
+        when = (begun.scene, begun.rest, begun.image.shape[:2])  # a camera may change its size
         anew = garment is not self._shown or when != self._when
         if self._smoothing:
             if anew:

@@ -108,13 +108,20 @@ def read(photo: Path, mask: Path | None) -> tuple[Pixels, Pixels]:
 def prepare(
     name: str, photo: Pixels, silhouette: Pixels, height: int, width: int, light: float = 1.0
 ) -> Garment:
-    """As `load`, from pixels: photo uint8 [h, w, 3] BGR, silhouette uint8 [h, w], not zero on the garment."""
+    """As `load`, from pixels: photo uint8 [h, w, 3] BGR, silhouette uint8 [h, w], not zero on the garment.
+
+    Raises InputError where it is too small to be seen.
+    """
     photo, silhouette = (pictures.shrunk(each, LARGEST_SIDE) for each in (photo, silhouette))
     photo, silhouette = letterbox(photo, silhouette, width / height)
     image = np.empty((1, 3, height, width), np.float32)
     _native.preprocess(photo, (0, 0, photo.shape[1], photo.shape[0]), image)
     small = cv2.resize(silhouette, (width, height), interpolation=cv2.INTER_AREA)
     mask = (small > 127).astype(np.float32)[None, None]
+    if not mask.any():
+        raise InputError(
+            f"the garment of {name} is so small in its photo that nothing is left at {width}x{height}"
+        )
     cloth = spread(np.asarray(cv2.convertScaleAbs(photo, alpha=light), np.uint8), silhouette > 127)
     return Garment(name, photo, pyramid(cloth), image, mask)
 

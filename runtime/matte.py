@@ -144,6 +144,7 @@ def without_gaps(weight: Planes, inside: NDArray[np.bool_]) -> Planes:
     """A composite mask [H, W] whose small holes are closed: islands, and what is thin deep `inside`."""
     _, patches, about, _ = cv2.connectedComponentsWithStats((weight < 0.5).astype(np.uint8))
     island = about[:, cv2.CC_STAT_AREA] < ISLAND * inside.sum()
+    island[0] = False  # all that is no hole
     if island.any():
         weight = np.where(island[patches], np.float32(1), weight)
     closed = cv2.morphologyEx(weight, cv2.MORPH_CLOSE, np.ones((THIN, THIN), np.uint8))

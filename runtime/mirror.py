@@ -261,8 +261,13 @@ class Mirror:
                 self._virtual.close()
                 self._virtual = None
         if self._to_record is not None and self._recorder is None:
-            self._start_recording(self._to_record)
-            self._to_record = None
+            path, self._to_record = self._to_record, None
+            try:
+                self._start_recording(path)
+            except InputError as error:  # its disk has filled up, or gone, since the program began
+                if self._lossless:
+                    raise
+                self._pipeline.notices.set("recording", str(error))
         if self._recorder:
             try:
                 self._recorder.add(result.image, result.at)

@@ -42,8 +42,10 @@ def read(path: Path, alpha: bool = False) -> Pixels:
     _check_size(path, declared_size(data))  # before a small file fills the memory
     try:
         picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    except cv2.error as error:  # OpenCV refuses more pixels than CV_IO_MAX_IMAGE_PIXELS
-        raise InputError(f"{path} is too large a picture for OpenCV") from error
+    except cv2.error as error:  # more pixels than CV_IO_MAX_IMAGE_PIXELS, or a format that is switched off
+        raise InputError(
+            f"{path} is too large a picture for OpenCV, or of a format it does not read"
+        ) from error
     if picture is None:
         raise InputError(f"{path} {_unread(data[:12].tobytes())}")
     colours = to_srgb(np.asarray(picture, np.uint8), data)
@@ -150,12 +152,14 @@ def read_mask(path: Path) -> Pixels:
 
 def write(path: Path, picture: Pixels) -> None:
     """Write a picture in the format its suffix names, whole or not at all. Raises InputError."""
+    _check_suffix(path)
     try:
         written, data = cv2.imencode(path.suffix, picture)
     except cv2.error:
         written = False
-    if not written:
-        raise InputError(f"{path} has no picture suffix such as .png or .jpg")
+    if not written:  # WebP has at most 16383 pixels a side, JPEG 65535, others one channel
+        height, width = picture.shape[:2]
+        raise InputError(f"{path}: OpenCV cannot write {width}x{height} pixels as {path.suffix}; take .png")
     try:
         write_whole(path, data.tobytes())
     except OSError as error:
@@ -164,9 +168,17 @@ def write(path: Path, picture: Pixels) -> None:
 
 def check_picture(path: Path) -> None:
     """Raise InputError where no picture can be written to `path`."""
-    if not cv2.haveImageWriter(path.name):
-        raise InputError(f"{path} has no picture suffix such as .png or .jpg")
+    _check_suffix(path)
     check_writable(path)
+
+
+def _check_suffix(path: Path) -> None:
+    try:
+        known = cv2.haveImageWriter(path.name)
+    except cv2.error:  # .exr, which OpenCV knows and has switched off
+        known = False
+    if not known:
+        raise InputError(f"{path} has no picture suffix such as .png or .jpg")
 
 
 def listing(folder: Path, may_be_empty: bool = False) -> list[Path]:

@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -119,7 +120,8 @@ class Recorder:
         if self._writer is not None:
             self._writer.release()
             self._writer = None
-        self._whole.unlink(missing_ok=True)
+        with suppress(OSError):  # a disk that has failed, or became read-only, refuses this too
+            self._whole.unlink(missing_ok=True)
 
 
 def writable_rate(fps: float) -> float:

@@ -239,6 +239,17 @@ def test_a_small_garment_may_follow_a_large_one(
     assert dresser.dress(frame) is not None
 
 
+def test_a_camera_that_changes_its_size_begins_anew(session: engines.Session) -> None:
+    """Nothing of what was smoothed in the other crop is left."""
+    first, second = room(0), np.ascontiguousarray(room(1)[: TALL // 2])
+    dresser = dresser_in(session, plain_photo(), silhouette(), Smoothing())
+    dresser.dress(first)
+    alone, after = second.copy(), second.copy()
+    dresser_in(session, plain_photo(), silhouette(), Smoothing()).dress(alone)
+    dresser.dress(after)
+    np.testing.assert_array_equal(after, alone)
+
+
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, of the very numbers
 @pytest.mark.parametrize("output", ["flow", "rendered", "composite_mask", "tryon", "all"])
 @pytest.mark.parametrize("smooth", [False, True])

@@ -158,27 +158,52 @@ def test_smoothing_acts_at_rest_and_not_in_motion() -> None:
     rng = np.random.default_rng(0)
     person = rng.uniform(-1, 1, (1, 3, HEIGHT, WIDTH)).astype(np.float32)
     plane = rng.uniform(0, 1, (1, 1, HEIGHT, WIDTH)).astype(np.float32)
+    flow = rng.uniform(-1, 1, (1, 2, HEIGHT, WIDTH)).astype(np.float32)
+    near = flow + np.float32(0.6 / WIDTH)  # a third of a pixel, as noise makes it
     smoothing = Smoothing()
-    (first,) = smoothing(person, plane)
-    np.testing.assert_array_equal(first, plane)
-    (rest,) = smoothing(person, 1 - plane)
-    np.testing.assert_allclose(rest, 0.6 * plane + 0.4 * (1 - plane), atol=1e-6)
-    (motion,) = smoothing(-person, plane)
-    np.testing.assert_allclose(motion, plane, atol=1e-6)
+    first = smoothing(person, flow, plane)
+    for got, wanted in zip(first, (flow, plane), strict=True):
+        np.testing.assert_array_equal(got, wanted)
+    rest = smoothing(person, near, 1 - plane)
+    np.testing.assert_allclose(rest[0], 0.6 * flow + 0.4 * near, atol=1e-6)
+    np.testing.assert_allclose(rest[1], 0.6 * plane + 0.4 * (1 - plane), atol=1e-6)
+    motion = smoothing(-person, near, plane)
+    np.testing.assert_allclose(motion[0], near, atol=1e-6)
+    np.testing.assert_allclose(motion[1], plane, atol=1e-6)
     smoothing.reset()
-    (fresh,) = smoothing(-person, 1 - plane)
+    _, fresh = smoothing(-person, flow, 1 - plane)
     np.testing.assert_array_equal(fresh, 1 - plane)
+
+
+def test_what_moves_in_plain_clothes_is_not_smoothed() -> None:
+    """The picture changes at their outline alone, the flow within too; a single wild pixel is no motion."""
+    person = np.zeros((1, 3, 64, 48), np.float32)
+    flow, mask = np.zeros((1, 2, 64, 48), np.float32), np.ones((1, 1, 64, 48), np.float32)
+    smoothing = Smoothing()
+    smoothing(person, flow, mask)
+    moved, wild = flow.copy(), flow.copy()
+    moved[0, 1, :, :24] = 2 * 3 / 64  # three pixels
+    wild[0, 0, 30, 20] = 1.9
+    got, faded = smoothing(person, moved, 0 * mask)
+    np.testing.assert_array_equal(got[..., :20], moved[..., :20])
+    np.testing.assert_array_equal(faded[..., :20], 0)
+    np.testing.assert_allclose(faded[..., 28:], 0.6)
+    smoothing.reset()
+    smoothing(person, flow, mask)
+    _, faded = smoothing(person, wild, 0 * mask)
+    np.testing.assert_allclose(faded, 0.6)
 
 
 def test_smoothing_forgets_a_frame_that_overflowed() -> None:
     person, plane = np.zeros((1, 3, HEIGHT, WIDTH), np.float32), np.ones((1, 1, HEIGHT, WIDTH), np.float32)
+    flow = np.zeros((1, 2, HEIGHT, WIDTH), np.float32)
     smoothing = Smoothing()
     for bad in (np.nan, np.inf):
         smoothing.reset()
-        smoothing(person, plane * np.float32(bad))
-        (after,) = smoothing(person, plane)
-        np.testing.assert_array_equal(after, plane)
-        assert after.dtype == np.float32
+        smoothing(person, flow + np.float32(bad), plane * np.float32(bad))
+        for after, wanted in zip(smoothing(person, flow, plane), (flow, plane), strict=True):
+            np.testing.assert_array_equal(after, wanted)
+            assert after.dtype == np.float32
 
 
 def test_framing_starts_again_with_frames_of_another_size(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,6 +90,17 @@ def test_a_white_garment_keeps_what_has_the_grounds_colour() -> None:
     assert iou(plain_background_mask(photo), truth) > 0.95
 
 
+def test_a_garment_that_vanishes_in_the_networks_picture_is_told(tmp_path: Path) -> None:
+    """Specks of a ground cut away; worn, they would be nothing."""
+    specks = np.zeros((800, 600, 4), np.uint8)
+    specks[::100, ::100] = 255
+    pictures.write(tmp_path / "specks.png", specks)
+    with pytest.raises(
+        InputError, match="garment of specks is so small in its photo that nothing is left at 192x256"
+    ):
+        garment.load(tmp_path / "specks.png", None, 256, 192)
+
+
 def test_no_garment_and_no_plain_background_are_told() -> None:
     with pytest.raises(InputError, match="no garment stands out"):
         plain_background_mask(np.full((100, 80, 3), 250, np.uint8))
@@ -378,9 +389,12 @@ def test_names_that_no_file_can_have_are_told(tmp_path: Path) -> None:
         check_writable(tmp_path / f"{'x' * 300}.png")
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (3, 3), (1, 5000), (5000, 1)])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 3), (120, 5000), (5000, 120)])
 def test_tiny_and_thin_garments_are_prepared(shape: tuple[int, int]) -> None:
-    """Longer than LARGEST_SIDE and one pixel thin: reduced, and still one pixel thin."""
+    """Also such as are reduced to LARGEST_SIDE; one pixel thin, they would not be seen, which is told."""
     worn = garment.prepare("ribbon", np.zeros((*shape, 3), np.uint8), np.full(shape, 255, np.uint8), 64, 48)
     assert worn.mask.shape == (1, 1, 64, 48)
     assert max(worn.photo.shape) <= 4 * garment.LARGEST_SIDE
+    thin = (1, max(shape[1], 1000))
+    with pytest.raises(InputError, match="so small in its photo"):
+        garment.prepare("thread", np.zeros((*thin, 3), np.uint8), np.full(thin, 255, np.uint8), 64, 48)

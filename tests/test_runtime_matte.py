@@ -173,6 +173,17 @@ def test_show_through_closes_small_holes() -> None:
     assert weight[4:9, 21:24].max() < 0.05
 
 
+def test_what_shows_of_a_hidden_garment_keeps_its_weight() -> None:
+    """Less of it than a hole may be; it is no hole."""
+    y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
+    flow = np.stack([(2 * x + 1) / WIDTH - 1, (2 * y + 1) / HEIGHT - 1])[None].astype(np.float32)
+    garment = np.zeros((1, 1, HEIGHT, WIDTH), np.float32)
+    garment[..., 2:62, 2:46] = 1
+    worn = 0.02 * garment
+    worn[..., 30:35, 22:27] = 0.7
+    assert show_through(worn, garment, flow)[0, 0, 30:35, 22:27].max() < 0.8
+
+
 def test_show_through_evens_out_what_wavers_and_keeps_edges_in_place() -> None:
     """As hems do, of which a network is unsure: from pixel to pixel the mask goes up and down."""
     y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)

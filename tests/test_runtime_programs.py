@@ -451,11 +451,15 @@ def test_nothing_read_is_overwritten(
 def test_a_result_without_a_picture_suffix_is_refused(clips: Any, files: Path, tmp_path: Path) -> None:
     """Before a bundle is looked for: it may have been meant as a folder."""
     inputs = ["--person", str(files / "people" / "person0.png"), "--garment", str(files / "shirt.png")]
-    for name in ("results", "out.txt"):
+    for name in ("results", "out.txt", "out.exr"):  # OpenCV knows the last, and has switched it off
         with pytest.raises(InputError, match=f"{name} has no picture suffix such as"):
             tryon.main([*inputs, "--bundle", "no/such", "--out", str(tmp_path / name)])
         with pytest.raises(InputError, match="has no picture suffix"):
             pictures.write(tmp_path / name, clips.scene(0))
+    with pytest.raises(
+        InputError, match=r"a\.webp: OpenCV cannot write 17000x4 pixels as \.webp; take \.png"
+    ):
+        pictures.write(tmp_path / "a.webp", np.zeros((4, 17000, 3), np.uint8))
     assert not list(tmp_path.iterdir())
 
 
@@ -667,6 +671,11 @@ def test_a_disk_that_fills_ends_the_recording_and_keeps_it(
     window = ScriptedWindow("ccccq")
     mirror.main([*common, str(files / "people" / "person0.png"), "--record", "asked.mp4"])
     assert clips.decode(tmp_path / "asked.mp4")
+
+    free = iter([1 << 40] * 2 + [0])  # it has filled since the program began
+    window = ScriptedWindow("ccccq")
+    mirror.main([*common, str(files / "people" / "person0.png"), "--record", "never.mp4"])
+    assert not (tmp_path / "never.mp4").exists()
 
 
 def mirror_without_a_camera(*arguments: object) -> mirror.Mirror:

@@ -106,6 +106,22 @@ def test_a_recording_whose_folder_vanished_is_told(tmp_path: Path) -> None:
     assert recorder.finish() is None
 
 
+def test_a_disk_that_became_read_only_is_told(
+    clips: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The recording is lost, and cannot be removed either; a mirror goes on."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "read-only file system")
+
+    recorder = Recorder(tmp_path / "out.mp4", fps=10, copies=1)
+    recorder.add(clips.scene(0))
+    monkeypatch.setattr(Recorder, "_is_whole", lambda _: False)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(InputError, match=r"cannot write .*out\.mp4"):
+        recorder.finish()
+
+
 @pytest.mark.parametrize("suffix", CODECS)
 def test_a_recording_that_is_not_whole_leaves_the_older_one(clips: Any, suffix: str, tmp_path: Path) -> None:
     """A limit on the size of files stands for a full disk: OpenCV reports neither."""
