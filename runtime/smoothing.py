@@ -29,6 +29,7 @@ class Smoothing:
         """Forget the past, as when the garment changes."""
         self._person = None
 
+    @np.errstate(invalid="ignore")  # of a flow that overflows twice
     def __call__(self, person: Planes, flow: Planes, *others: Planes) -> tuple[Planes, ...]:
         """The smoothed planes of this frame, the flow first.
 
