@@ -192,7 +192,7 @@ def open_source(
     subset: a list of persons of a data set, one a line; the rest is left out (MPV-Sub).
     Raises ValueError for a folder that is not understood or lacks what the stage needs.
     """
-    others = {"pb": 0, "di": 1}.get(config.stage[:2], config.fakes)
+    others = 0 if config.stage.startswith("pb-") else 1 if config.stage == "distill" else config.fakes
     size = (config.height, config.width)
     is_dressed = (folder / ahead.SETTINGS).is_file()
     if is_dressed or layers.present(folder):

@@ -156,7 +156,7 @@ def test_a_guest_sees_what_is_worn(page: WebPage) -> None:
         seen = browser.do()
         assert seen["worn"] == {"src": "garments/0.jpg", "alt": "red"}
         assert (seen["picture"], seen["compares"], seen["add"], seen["rate"]) == (None, False, None, "")
-        assert not [each for each in seen["done"] if each.startswith("stream")]
+        assert streams(seen) == 0
         assert browser.do(wait=4 * ROUND)["done"] == [], "a photo is asked for once"
         browser.do(wear=1)
         seen = browser.do(wait=ROUND)
@@ -201,10 +201,12 @@ def test_garments_are_added(page: WebPage, wardrobe: Wardrobe, shop: Path) -> No
         assert seen["add"] == "Add garment"
 
 
-def test_the_stream_is_asked_for_again(page: WebPage) -> None:
-    def streams(seen: dict[str, Any]) -> int:
-        return sum(isinstance(each, str) and each.startswith("stream?") for each in seen["done"])
+def streams(seen: dict[str, Any]) -> int:
+    """How often the stream was asked for."""
+    return sum(isinstance(each, str) and each.startswith("stream?") for each in seen["done"])
 
+
+def test_the_stream_is_asked_for_again(page: WebPage) -> None:
     with opened(page.url) as browser:
         assert streams(browser.do()) == 1
         assert streams(browser.do(wait=4 * ROUND)) == 0
@@ -304,10 +306,8 @@ def test_what_is_wrong_is_told_and_asked_for_again() -> None:
 def test_the_stream_is_asked_for_again_once_the_mirror_is_back() -> None:
     at_work = as_json(owner=True)
     with answering(at_work, at_work, (502, "", ""), at_work) as url, opened(url) as browser:
-        streams = [
-            sum("stream" in each for each in browser.do(wait=ROUND * bool(n))["done"]) for n in range(4)
-        ]
-    assert streams == [1, 0, 0, 1]
+        asked = [streams(browser.do(wait=ROUND * bool(n))) for n in range(4)]
+    assert asked == [1, 0, 0, 1]
 
 
 def test_a_download_that_breaks_off_is_told() -> None:

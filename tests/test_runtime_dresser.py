@@ -89,6 +89,16 @@ def crop_of(frame: Pixels) -> NDArray[np.int64]:
     return frame[:, SIDE:-SIDE].astype(np.int64)
 
 
+def hide_while(alter: Callable[[Alter], None], hidden: Callable[[], bool]) -> None:
+    """Have the network's flow lead beside the garment's photo as long as that is true."""
+
+    def hide(_: Planes, outputs: Outputs) -> None:
+        if hidden():
+            outputs["flow"] = np.full_like(outputs["flow"], -3)
+
+    alter(hide)
+
+
 def draw_anew(outputs: Outputs, rendered: Planes) -> None:
     """Have the network draw this around the garment."""
     outputs["tryon"] = outputs["tryon"] + (1 - outputs["composite_mask"]) * (rendered - outputs["rendered"])
@@ -195,12 +205,7 @@ def test_cloth_is_as_fine_after_a_picture_without_it_as_at_once(
 ) -> None:
     """Of a photo between two levels, of which the finer one would be kept."""
     nobody = True
-
-    def hide(_: Planes, outputs: Outputs) -> None:
-        if nobody:
-            outputs["flow"] = np.full_like(outputs["flow"], -3)  # beside the garment's photo
-
-    alter(hide)
+    hide_while(alter, lambda: nobody)
     larger = (round(1.55 * WIDE), round(1.55 * TALL))
     photo = np.where(np.arange(larger[0])[None, :, None] % 2, 0, 255) * np.ones((larger[1], 1, 3))
     mask = np.asarray(cv2.resize(silhouette(), larger, interpolation=cv2.INTER_NEAREST), np.uint8)
@@ -221,12 +226,7 @@ def test_a_small_garment_may_follow_a_large_one(
 ) -> None:
     """Whose cloth was shown at a coarser level than it has itself, also where it does not show yet."""
     hidden = False
-
-    def hide(_: Planes, outputs: Outputs) -> None:
-        if hidden:
-            outputs["flow"] = np.full_like(outputs["flow"], -3)
-
-    alter(hide)
+    hide_while(alter, lambda: hidden)
     photo = np.full((8 * TALL, 8 * WIDE, 3), 200, np.uint8)
     dresser = dresser_in(session, photo, silhouette().repeat(8, axis=0).repeat(8, axis=1))
     dresser.dress(frame_of(DARK))

@@ -113,17 +113,15 @@ def draw(model: RMGN, trials: Trials, out: Path, count: int) -> list[MaskMean]:
     """Write the sheets of the first `count` try-ons; returns the masks' means over them."""
     names = names_of(model)
     found: list[list[tuple[float, float]]] = []
-    done = 0
     for batch in trials:
         for n in range(len(batch.names)):
-            if done == count:
+            if len(found) == count:
                 break
             trial = one(batch, n)
             result = model(trial.person, trial.garment, trial.mask, regional_masks=True)
             write_picture(out / f"{trial.names[0]}.png", sheet(trial, result, names))
             found.append(mask_means(result))
-            done += 1
-        if done == count:
+        if len(found) == count:
             break
     means = np.ma.masked_invalid(found).mean(axis=0).filled(np.nan)
     return [MaskMean(name, *values) for name, values in zip(names, means, strict=True)]
