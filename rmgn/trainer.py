@@ -56,6 +56,8 @@ class Trainer:
     def __init__(
         self, config: TrainConfig, source: Source, out: Path, init: Path | None, teacher_file: Path | None
     ) -> None:
+        if config.precision == "fp16" and not has_accelerator():  # Accelerate would train in float32
+            raise TrainingError("precision fp16 is for GPUs: on a CPU take bf16, or no for float32")
         self.accelerator = Accelerator(mixed_precision=config.precision, cpu=not has_accelerator())
         check_processes(self.accelerator.num_processes)
         if self.accelerator.num_processes > 1:  # one that waits for others hears Python's handlers too late

@@ -31,7 +31,7 @@ from rmgn.look_pool import reused_batches
 from rmgn.task import make_task
 from rmgn.teacher import ParserBased
 from rmgn.train import main
-from rmgn.trainer import schedule
+from rmgn.trainer import has_accelerator, schedule
 from rmgn.training_config import FOLDER, TrainConfig, load_config
 from rmgn.triplets import true_pairs
 from rmgn.validation import held_out_triplets, pictures
@@ -401,6 +401,8 @@ def test_mistakes_are_one_sentence(
     assert "does not hold torchvision's VGG-19" in error("--config", settings, "--perceptual", settings)
     torch.save({"weight": torch.zeros(1)}, tmp_path / "other.pth")
     assert "does not hold" in error("--config", settings, "--perceptual", tmp_path / "other.pth")
+    if not has_accelerator():
+        assert "precision fp16 is for GPUs" in error("--config", settings, "--precision", "fp16")
 
 
 def test_a_run_refuses_other_settings_and_samples(
