@@ -34,10 +34,11 @@ Watch = Callable[[str], AbstractContextManager[tensorrt_engine.Progress]]
 
 
 def capabilities(text: str) -> list[tuple[int, int]]:
-    """Parse "8.6,8.9"."""
+    """Parse "8.6,8.9"; what is named twice counts once."""
     if not re.fullmatch(r"\d+\.\d(,\d+\.\d)*", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of compute capabilities such as 8.6,8.9")
-    return [(int(major), int(minor)) for major, minor in (item.split(".") for item in text.split(","))]
+    pairs = (item.split(".") for item in text.split(","))
+    return list(dict.fromkeys((int(major), int(minor)) for major, minor in pairs))
 
 
 def require_rtx(targets: Sequence[tuple[int, int]] | None) -> None:

@@ -156,7 +156,8 @@ def _out_of_memory(error: Exception, advice: str) -> str | None:
     # By name, since a program that runs without PyTorch does not import it for its errors.
     if any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__):
         return f"the GPU has too little memory ({str(error).partition('. ')[0]}): {advice}"
-    if isinstance(error, MemoryError):
+    # PyTorch's and OpenCV's own words for what the system does not give.
+    if isinstance(error, MemoryError) or re.search(r"can't allocate memory|Insufficient memory", str(error)):
         return f"there is too little memory: {advice}"
     # The system kills a process of many gigabytes without a reason given.
     if isinstance(error, BrokenProcessPool) or re.match(r"DataLoader worker .*(killed|exited)", str(error)):

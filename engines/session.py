@@ -111,13 +111,19 @@ class Session:
         """Open the bundle anew, as `open` was asked to, and put the garment worn back on.
 
         For an engine that fails again and again: its library or its GPU may have to begin afresh, and "auto"
-        takes another one where it cannot. Nothing may be under way. Raises EngineError where none can run;
+        takes another one where it cannot. Nothing may be under way. Raises EngineError where none can run, or
+        where another bundle has taken the folder, whose networks do not go with the garments encoded so far;
         the session then stays closed until a later call succeeds.
         """
         with self._encoding:
             with contextlib.suppress(Exception):  # what is broken need not close
                 self.close()
-            fresh = open(self.bundle, self._asked)
+            bundle = load(self.bundle.folder)
+            if bundle.digest() != self.bundle.digest():
+                raise EngineError(
+                    f"{bundle.folder} holds another bundle than when it was opened: start this program again"
+                )
+            fresh = open(bundle, self._asked)
             self.backend, self.reason = fresh.backend, fresh.reason
             self.garment, self.tryon = fresh.garment, fresh.tryon
         if self._worn:

@@ -32,11 +32,26 @@ def whole_file(path: Path) -> Iterator[Path]:
         put_on_disk(partial)
         partial.replace(target)
     except BaseException as error:
-        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
-            error.filename = str(path)  # what fails while it is written, as on a full disk, has no name
+        _name(error, path)
         with suppress(OSError):  # a read-only file system refuses this too
             partial.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """An OSError of the block that names no file is of `path`."""
+    try:
+        yield
+    except OSError as error:
+        _name(error, path)
+        raise
+
+
+def _name(error: BaseException, path: Path) -> None:
+    """What fails while something is written, as on a full disk, does not say where."""
+    if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+        error.filename = str(path)
 
 
 def put_on_disk(file: Path) -> None:

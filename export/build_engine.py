@@ -236,20 +236,21 @@ def read_quality(report: Path, checkpoint: Path) -> dict[str, Any]:
         measured = [{k: c[k] for k in ("paired", "unpaired")} for c in content["contenders"]]
         size = f"{content['height']}x{content['width']}"
         data = {"data": content["data"], "size": size, "trials": content["trials"]}
+        at_path = [Path(source).resolve() == checkpoint.resolve() for source, _ in sources]
     except FileNotFoundError:
         raise EngineError(f"{report} does not exist") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise EngineError(f"{report} is no report.json of rmgn.evaluate ({error})") from error
     if not checkpoint.is_file():
         raise EngineError(f"{checkpoint} does not exist")
-    found = at_path = [Path(source).resolve() == checkpoint.resolve() for source, _ in sources]
+    found = at_path
     if any(known for _, known in sources):
         own = sha256(checkpoint)
         found = [known == own for _, known in sources]
     if not any(found):
         if any(at_path):
             raise EngineError(f"{checkpoint} has changed since {report} was made: evaluate it again")
-        names = ", ".join(source for source, _ in sources)
+        names = ", ".join(source for source, _ in sources) or "nothing"
         raise EngineError(f"{report} does not evaluate {checkpoint}, but {names}")
     return {**data, **measured[found.index(True)]}
 
@@ -308,7 +309,7 @@ def command(argv: Sequence[str] | None) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run(command, argv)
+    return run(command, argv, memory="take a smaller --size")
 
 
 if __name__ == "__main__":

@@ -23,10 +23,11 @@ import onnxruntime as ort
 from engines import Bundle, EngineError, load_bundle, tensorrt_engine
 from engines.program import Parser, run
 from engines.protocol import TensorSpec
-from engines.whole_file import check_folder
+from engines.whole_file import check_folder, naming
 
 NAMES = {"garment": "rmgn_garment", "tryon": "rmgn_tryon"}
 ENSEMBLE = "rmgn"
+MOST = 1024  # pictures of a batch, and instances
 QUEUE_DELAY_US = 2000  # how long a request waits for others: an eighth of a frame at 60 frames a second
 
 
@@ -54,7 +55,7 @@ def write_repository(
     batch = 0 if plan or max_batch == 1 else max_batch  # 0 is the server's word for models without batches
     check_folder(out.parent)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
+    with naming(out), tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
         work = Path(folder) / out.name
         for graph, name in NAMES.items():
             version = work / name / "1"
@@ -178,8 +179,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if args.plan and (args.max_batch is not None or args.device is not None):
         parser.error("--plan serves pictures one by one on a GPU: leave --max-batch and --device out")
     args.max_batch = 8 if args.max_batch is None else args.max_batch
-    if args.max_batch < 1 or args.instances < 1:
-        parser.error("--max-batch and --instances count from 1")
+    if not (1 <= args.max_batch <= MOST and 1 <= args.instances <= MOST):
+        parser.error(f"--max-batch and --instances are 1 to {MOST}")
     return args
 
 

@@ -45,21 +45,21 @@ def read_samples(folder: Path, height: int, width: int, count: int) -> list[Samp
 def shipped_samples(height: int, width: int, count: int) -> list[Sample]:
     """Up to `count` frames of the clip that comes with the project, each in another of its garments.
 
+    Those are the pictures beside it that have their mask as transparency.
+
     Without the checkout's `models/` there are none. Raises EngineError where a picture cannot be read.
     """
     clip = cv2.VideoCapture(str(SHIPPED / "clip.mp4"))
     garments = sorted((SHIPPED / "garments").glob("*.webp"))
+    cut_out = [(garment, levels) for garment in garments if (levels := _alpha(garment)) is not None]
     samples: list[Sample] = []
-    for index in _spread(int(clip.get(cv2.CAP_PROP_FRAME_COUNT)), count) if garments else []:
+    for index in _spread(int(clip.get(cv2.CAP_PROP_FRAME_COUNT)), count) if cut_out else []:
         clip.set(cv2.CAP_PROP_POS_FRAMES, index)
         got, frame = clip.read()
         if not got:
             raise EngineError(f"{SHIPPED / 'clip.mp4'} is damaged: frame {index} cannot be read")
-        garment = garments[len(samples) % len(garments)]
-        with_mask = picture_files.decoded(garment)
-        if with_mask is None:
-            raise EngineError(f"{garment} is damaged: it cannot be read")
-        mask = _scaled(with_mask[..., 3], height, width)
+        garment, levels = cut_out[len(samples) % len(cut_out)]
+        mask = _scaled(levels, height, width)
         samples.append(
             {
                 "person": _as_input(frame[..., ::-1], height, width),
@@ -68,6 +68,14 @@ def shipped_samples(height: int, width: int, count: int) -> list[Sample]:
             }
         )
     return samples
+
+
+def _alpha(garment: Path) -> "cv2.typing.MatLike | None":
+    """Transparency of a garment's picture [H, W], uint8; None of a photo without, as of a shop's own."""
+    picture = picture_files.decoded(garment)
+    if picture is None:
+        raise EngineError(f"{garment} is damaged: it cannot be read")
+    return picture[..., 3] if picture.ndim == 3 and picture.shape[2] == 4 else None
 
 
 def _photos(folder: Path, masks: Path, height: int, width: int, count: int) -> Iterator[Sample]:

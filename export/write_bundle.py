@@ -18,7 +18,7 @@ from engines import onnxruntime_engine, reference
 from engines.bundle import MANIFEST, Bundle, Graph, Part, load, sha256
 from engines.protocol import Engine, EngineError, TensorSpec
 from engines.session import open_graphs
-from engines.whole_file import put_on_disk
+from engines.whole_file import naming, put_on_disk
 from export.graphs import GARMENT_INPUTS, TRYON_OUTPUTS, GarmentGraph, TryOnGraph, prepare, pyramid_names
 from export.graphs import sample_inputs as make_inputs
 from export.half_storage import store_halves
@@ -81,7 +81,7 @@ def write_bundle(
     garment_feeds = {name: samples[name] for name in GARMENT_INPUTS}
     tryon_feeds = _tryon_feeds(inner, samples)
 
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
+    with naming(out), tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
         work = Path(folder) / out.name
         work.mkdir()
         graphs: dict[str, Graph] = {}
@@ -206,9 +206,10 @@ def check_out(out: Path) -> None:
     """Raise EngineError unless `out` is free, an empty folder, or a bundle to replace."""
     if out.name in ("", ".."):
         raise EngineError(f"--out {out} has no name: a bundle is a folder that is replaced as a whole")
-    if os.path.ismount(out):
+    if os.path.ismount(os.path.realpath(out)):
         raise EngineError(f"--out {out} is a mount point, which cannot be replaced: name a folder in it")
-    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file()):
+    free = not out.exists() or (out.is_dir() and not any(out.iterdir()))
+    if not free and not (out / MANIFEST).is_file():
         raise EngineError(f"{out} exists and is not a bundle; it is left alone. Choose another --out.")
 
 
@@ -216,8 +217,9 @@ def _keep_foreign(old: Path, new: Path) -> None:
     """Copy what a bundle's folder holds that is none of its own files, such as a checkpoint or a card."""
     try:
         own = {part.file for part in load(old).parts()}
-    except EngineError:  # damaged, or of another version: whatever looks like its parts
-        own = {path.name for pattern in ("*.onnx", "*.pt2", reference.FILE) for path in old.glob(pattern)}
+    except EngineError:  # damaged, or of another version: what its parts are called
+        graphs = {f"{name}{end}" for name in ("garment", "tryon", "tryon.fused") for end in (".onnx", ".pt2")}
+        own = graphs | {reference.FILE}
     for path in old.iterdir():
         # What is not its own may still have the name of a part that is new.
         if path.name not in own | {MANIFEST, "plans"} and not (new / path.name).exists():

@@ -1,7 +1,7 @@
 """Our checkpoints: safetensors with the model's configuration in their metadata."""
 
+import argparse
 import contextlib
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,7 +12,7 @@ from safetensors.torch import save as serialised
 
 from engines.program import InputError
 from engines.whole_file import write_whole
-from rmgn.config import ModelConfig
+from rmgn.config import ModelConfig, parse_size
 from rmgn.model import RMGN
 from rmgn.teacher import ParserBased
 
@@ -66,13 +66,15 @@ def read_notes(path: str | Path) -> dict[str, str]:
 
 
 def trained_size(path: str | Path) -> tuple[int, int] | None:
-    """Height and width of the pictures that the weights were trained on; None where the file does not say.
+    """Height and width of the pictures that the weights were trained on; None where the file names none.
 
     A network is of little use at another size: filters and levels of its pyramid are tied to a person's size
     in pixels. Raises CheckpointError.
     """
-    match = re.fullmatch(r"(\d+)x(\d+)", read_notes(path).get("size", ""))
-    return (int(match[1]), int(match[2])) if match else None
+    try:
+        return parse_size(read_notes(path).get("size", ""))
+    except argparse.ArgumentTypeError:
+        return None
 
 
 @contextlib.contextmanager

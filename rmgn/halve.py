@@ -15,6 +15,7 @@ from pathlib import Path
 from engines.program import Parser, run
 from engines.whole_file import check_apart, check_writable
 from rmgn import checkpoint
+from rmgn.config import parse_size
 
 
 def note(text: str) -> tuple[str, str]:
@@ -22,6 +23,8 @@ def note(text: str) -> tuple[str, str]:
     name, sign, value = text.partition("=")
     if not (name and sign and value) or name in checkpoint.OWN:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=TEXT, or its name is the file's own")
+    if name == "size":
+        parse_size(value)
     return name, value
 
 

@@ -78,6 +78,14 @@ def test_a_report_is_of_the_very_weights_that_it_measured(tmp_path: Path) -> Non
     copy.write_bytes(b"third")
     with pytest.raises(EngineError, match=r"does not evaluate .*b.safetensors, but x, .*a.safetensors"):
         build_engine.read_quality(report, copy)
+    report.write_text(json.dumps({**content, "contenders": []}))
+    with pytest.raises(EngineError, match=r"does not evaluate .*b.safetensors, but nothing"):
+        build_engine.read_quality(report, copy)
+    strange = json.dumps({**content, "contenders": [{**other, "source": "\0"}]})
+    for text in ("[" * 100_000, strange):
+        report.write_text(text)
+        with pytest.raises(EngineError, match=r"is no report\.json of rmgn\.evaluate"):
+            build_engine.read_quality(report, copy)
     del other["sha256"], ours["sha256"]
     report.write_text(json.dumps(content))
     assert build_engine.read_quality(report, weights)["paired"] == {"SSIM": 1}
@@ -273,6 +281,11 @@ def test_the_size_of_the_training_is_the_bundles(
     file = tmp_path / "small.safetensors"
     checkpoint.save(lite, file, {"size": "128x96"})
     assert checkpoint.trained_size(file) == (128, 96)
+    for size in ("100x75", "0x0", "large"):  # which no network was trained on
+        checkpoint.save(lite, tmp_path / "odd.safetensors", {"size": size})
+        assert checkpoint.trained_size(tmp_path / "odd.safetensors") is None
+        halved = ["--checkpoint", str(file), "--out", str(tmp_path / "half.safetensors")]
+        assert halve.main([*halved, "--note", f"size={size}"]) == 2
     assert build_engine.main(["--checkpoint", str(file), "--out", str(tmp_path / "bundle")]) == 0
     bundle = engines.load_bundle(tmp_path / "bundle")
     assert (bundle.height, bundle.width) == (128, 96)

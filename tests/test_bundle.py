@@ -85,6 +85,10 @@ def test_rewriting_replaces_a_bundle_and_nothing_else(lite: RMGN, copy: Path, tm
             write_bundle(lite, here, 64, 64)
     with pytest.raises(EngineError, match="--out /proc is a mount point"):
         write_bundle(lite, Path("/proc"), 64, 64)
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")
+        with pytest.raises(EngineError, match="pipe exists and is not a bundle; it is left alone"):
+            write_bundle(lite, tmp_path / "pipe", 64, 64)
     precious = tmp_path / "photos"
     precious.mkdir()
     (precious / "me.jpg").touch()
@@ -132,10 +136,13 @@ def test_interrupted_while_it_is_replaced_the_older_bundle_stays(
 def test_a_new_part_takes_the_name_of_a_foreign_file(lite: RMGN, copy: Path) -> None:
     """Such as of a program that an earlier export left, which the manifest no longer names."""
     (copy / "tryon.pt2").write_bytes(b"left over")
-    (copy / "card.md").write_text("kept")
+    for name in ("card.md", "mine.onnx"):
+        (copy / name).write_text("kept")
+    (copy / "reference.npz").write_bytes(b"cut short")
     write_bundle(lite, copy, 64, 64, torch_programs=True)
     assert "tryon.torch" in load(copy).graphs
-    assert (copy / "card.md").read_text() == "kept"
+    for name in ("card.md", "mine.onnx"):
+        assert (copy / name).read_text() == "kept"
 
 
 def damage_reference_name(folder: Path) -> None:

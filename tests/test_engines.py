@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch.export import ExportedProgram
 
 import engines
 from engines import EngineError, tensorrt_build, tensorrt_engine, torch_engine
+from engines.bundle import sha256
 from engines.protocol import HostEngine
 from engines.reference import LIMITS
 from engines.tensorrt_engine import build_plan, check_device, installed, plan_path, read_manifest
@@ -330,6 +332,25 @@ def test_a_session_outlives_the_folder_that_it_was_opened_from(
         monkeypatch.chdir(tmp_path)
         session.verify()
         session.reopen()
+
+
+def test_a_session_does_not_open_what_has_replaced_its_bundle(bundle32: Path, tmp_path: Path) -> None:
+    """The garments encoded so far would not go with its networks, and nothing would tell."""
+    folder = tmp_path / "bundle"
+    shutil.copytree(bundle32, folder)
+    with engines.open(folder, "onnxruntime") as session:
+        graph, manifest = folder / "tryon.onnx", folder / "bundle.json"
+        content = json.loads(manifest.read_text())
+        other = onnx.load(graph)
+        other.producer_version = "another"
+        onnx.save(other, graph)
+        with pytest.raises(EngineError, match="SHA-256 differs"):
+            session.reopen()
+        content["graphs"]["tryon"]["sha256"] = sha256(graph)
+        manifest.write_text(json.dumps(content))
+        engines.load_bundle(folder)
+        with pytest.raises(EngineError, match="holds another bundle than when it was opened"):
+            session.reopen()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not copied here")

@@ -166,6 +166,8 @@ def test_command(bundle32: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert [path.name for path in tmp_path.iterdir()] == ["models"]
     assert main([*arguments[:2], "--out", str(tmp_path / "other"), "--plan", "--max-batch", "4"]) == 2
     assert "leave --max-batch and --device out" in capsys.readouterr().err
+    assert main([*arguments[:2], "--out", str(tmp_path / "other"), "--max-batch", "2000"]) == 2
+    assert "--max-batch and --instances are 1 to 1024" in capsys.readouterr().err
     script = [sys.executable, str(ROOT / "export/model_repository.py"), "--bundle", "none", "--out", "x"]
     done = subprocess.run(script, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 2

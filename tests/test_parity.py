@@ -1,6 +1,7 @@
 """Half precision keeps its pixels at both resolutions, in both sizes of the network, on photos too."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,12 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 
 import engines
 from engines.protocol import Array
 from engines.reference import LIMITS, Limits
-from export import parity
+from export import parity, samples
 from export.parity import Difference, random_sample, report, worst
 from export.samples import SHIPPED, read_samples, shipped_samples
 from export.write_bundle import write_bundle
@@ -96,6 +98,24 @@ def test_the_projects_own_samples_have_their_colours() -> None:
     for name, picture in (("person", frame), ("garment", garment)):
         expected = picture.mean(axis=(0, 1))[::-1] / 127.5 - 1
         np.testing.assert_allclose(sample[name].mean(dim=(0, 2, 3)), expected, atol=0.01, err_msg=name)
+
+
+def test_a_shops_own_photo_among_the_projects_garments_is_no_sample(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mirror's default folder holds them too; without transparency they have no mask."""
+    expected = shipped_samples(64, 48, 2)
+    shutil.copytree(SHIPPED / "garments", tmp_path / "garments")
+    shutil.copy(SHIPPED / "clip.mp4", tmp_path)
+    for name, channels in (("0-mine", 3), ("1-mine", 1)):
+        cv2.imwrite(str(tmp_path / "garments" / f"{name}.webp"), np.zeros((64, 48, channels), np.uint8))
+    monkeypatch.setattr(samples, "SHIPPED", tmp_path)
+    for sample, same in zip(shipped_samples(64, 48, 2), expected, strict=True):
+        for name, value in sample.items():
+            assert torch.equal(value, same[name])
+    for photo in (tmp_path / "garments").glob("[1-9]-*.webp"):
+        photo.unlink()
+    assert shipped_samples(64, 48, 2) == []
 
 
 def test_command_compares_the_pictures_it_is_given(

@@ -6,7 +6,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -165,6 +168,24 @@ def test_what_a_user_can_mend_is_one_sentence(
 ) -> None:
     assert run(ended(error), None, (ValueError,), memory="take less") == code
     assert capsys.readouterr().err == f"{said}\n"
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda: torch.empty(1 << 50, dtype=torch.uint8),
+        lambda: cv2.resize(np.zeros((2, 2, 3), np.uint8), (1 << 24, 1 << 24)),
+    ],
+    ids=["PyTorch", "OpenCV"],
+)
+def test_what_libraries_say_where_memory_is_short_is_one_sentence(
+    ask: Callable[[], Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def program(_: object) -> None:
+        ask()
+
+    assert run(program, None, memory="take less") == 2
+    assert capsys.readouterr().err == "error: there is too little memory: take less\n"
 
 
 def test_other_errors_keep_their_traceback() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from engines.program import InputError
-from engines.whole_file import check_folder, check_writable, partial_path, whole_file, write_whole
+from engines.whole_file import check_folder, check_writable, naming, partial_path, whole_file, write_whole
 from rmgn import PRESETS, RMGN, checkpoint
 
 
@@ -88,6 +88,10 @@ def test_an_error_while_a_file_is_written_names_it(tmp_path: Path) -> None:
         whole_file(tmp_path / "a.json"),
     ):
         raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(OSError, match=r"No space left on device: .*bundle"), naming(tmp_path / "bundle"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(FileNotFoundError, match=r"other'$"), naming(tmp_path / "bundle"):
+        raise FileNotFoundError(errno.ENOENT, "not there", "other")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="permissions are POSIX's")
