@@ -30,6 +30,7 @@ from rmgn.data.people import layers
 from rmgn.data.people.layers import EDGE_UNIT, LABELS, PANEL, VISIBLE, Sample
 from rmgn.data.pictures import FOLDERS
 from rmgn.data.plain import Generated
+from rmgn.data.video import CLIP, read_note
 
 _KNOWN = np.array(sorted(LABELS.values()))
 
@@ -228,7 +229,13 @@ def _lost_or_exchanged(folder: Path) -> Iterator[str]:
         listed = {}
     if listed:
         yield from _differences(digests(folder), listed, MANIFEST)
-    yield from _gaps(name.removesuffix(".zip") for name in names | listed.keys())
+    behind = set()  # the number after a clip's last frame
+    if (folder / CLIP).is_file():
+        try:
+            behind = {layers.file_name(int(read_note(folder / CLIP)["frames"]))}
+        except (ValueError, KeyError, TypeError) as error:
+            yield f"{CLIP} is damaged: {error}"
+    yield from _gaps(name.removesuffix(".zip") for name in names | listed.keys() | behind)
 
 
 def _gaps(numbers: Iterable[str]) -> Iterator[str]:
@@ -273,7 +280,7 @@ def _check(folder: Path, checksums: Path | None, new_checksums: Path | None) -> 
         print(problem)
     count = len(picture_numbers(folder)) if pictures else len(samples)
     print(f"{count} samples, {len(problems)} problems")
-    if not pictures and not (folder / MANIFEST).is_file():
+    if not pictures and not (folder / MANIFEST).is_file() and not (folder / CLIP).is_file():
         print(f"without {MANIFEST}, which `rmgn generate` writes at its end, exchanged samples pass unseen")
     return 1 if problems else 0
 

@@ -134,6 +134,11 @@ def _claim(out: Path, order: Order | ClipOrder) -> None:
         ) from error
     if isinstance(found, dict) and found.get("assets") is True and order.assets:
         found["assets"] = wanted["assets"]  # of before, when nobody noted which
+    if found != wanted and not layers.present(out):
+        raise ValueError(
+            f"{out} was begun, without a sample yet, as another order, or of other assets ({text}): "
+            f"delete {note}, or choose another folder"
+        )
     if found != wanted:
         raise ValueError(
             f"{out} holds samples of another order, or of other assets ({text}): choose another folder"
@@ -185,7 +190,8 @@ def read_manifest(folder: Path) -> dict[str, str]:
     Raises ValueError where it is damaged.
     """
     path, listed = folder / MANIFEST, {}
-    for number, line in enumerate(path.read_text().splitlines() if path.is_file() else (), 1):
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    for number, line in enumerate(text.splitlines(), 1):
         try:
             entry = json.loads(line)
             listed[layers.file_name(entry["index"])] = str(entry["sha256"])
@@ -241,6 +247,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error(f"--workers must be at least 1, not {args.workers}")
     if not 1 <= args.fps <= 120:
         parser.error(f"--fps must be between 1 and 120, not {args.fps:g}")
+    if args.fps > 65 and round(args.fps, 2) != args.fps:
+        parser.error(f"--fps above 65 takes two decimals, as MPEG-4 does, not {args.fps:g}")
     if not 0 < args.seconds <= 600 or round(args.seconds * args.fps) < 1:
         parser.error(f"--seconds must be above 0 and at most 600, not {args.seconds:g}")
     if not 0 <= args.hard <= 1:

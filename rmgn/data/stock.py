@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from PIL import ImageFont
 
+from engines.program import warn_once
 from rmgn.data.people.assets import FEW, assets
 from rmgn.data.people.light import read_surroundings
 
@@ -49,15 +52,26 @@ def part(items: Sequence[T], split: str) -> Sequence[T]:
 
 
 def find_fonts() -> list[str]:
-    """TrueType fonts on this machine."""
+    """TrueType fonts on this machine, without those that are damaged, which the log names."""
     places = [
         Path("/usr/share/fonts"),
         Path("/usr/local/share/fonts"),
         Path.home() / ".fonts",
         Path("/Library/Fonts"),
     ]
-    found = sorted(str(f) for place in places if place.is_dir() for f in place.rglob("*.ttf"))
-    return [f for f in found if "Symbol" not in f and "Emoji" not in f]
+    found = sorted(f for place in places if place.is_dir() for f in place.rglob("*.ttf"))
+    return [str(f) for f in found if not re.search("Symbol|Emoji", str(f)) and _is_font(f)]
+
+
+def _is_font(file: Path) -> bool:
+    if file.name.startswith("."):  # as the archives of a Mac hold beside each file
+        return False
+    try:
+        ImageFont.truetype(file, 48)
+    except OSError as error:
+        warn_once(f"the font {file} is left out: {error}")
+        return False
+    return True
 
 
 @functools.lru_cache(maxsize=4)

@@ -31,9 +31,10 @@ from rmgn.data.look import draw_look
 from rmgn.data.people import layers
 from rmgn.data.stock import part, stock
 from rmgn.data.workers import each, processes
-from rmgn.gallery import write_picture
+from rmgn.gallery import Bgr, write_picture
 
 F32 = npt.NDArray[np.float32]
+CLIP = "clip.json"
 
 
 @dataclass(frozen=True)
@@ -164,9 +165,9 @@ def make_clip(order: ClipOrder, workers: int = 1, progress: bool = True) -> dict
     """Make a clip's layers and `clip.json`, and return what that holds; frames that are there are left."""
     out = Path(order.out)
     out.mkdir(parents=True, exist_ok=True)
-    note = out / "clip.json"
+    note = out / CLIP
     if note.exists() and all((out / layers.file_name(k)).exists() for k in range(order.frames)):
-        return _read_note(note)
+        return read_note(note)
     with processes(workers) as executor:
         cloths = list(each(executor, _simulate, [(order, side) for side in (0, 1)]))
         tasks = [(order, k, [cloth[k] for cloth in cloths]) for k in range(order.frames)]
@@ -181,7 +182,8 @@ def make_clip(order: ClipOrder, workers: int = 1, progress: bool = True) -> dict
     return described
 
 
-def _read_note(note: Path) -> dict[str, Any]:
+def read_note(note: Path) -> dict[str, Any]:
+    """What `clip.json` tells. Raises ValueError where it is damaged."""
     try:
         return dict(json.loads(note.read_text(encoding="utf-8")))
     except ValueError as error:
@@ -197,10 +199,10 @@ class ClipFrames(Dataset[Batch]):
     """
 
     def __init__(self, folder: Path, seed: int = 0, assets: Path | None = None) -> None:
-        note = folder / "clip.json"
+        note = folder / CLIP
         if not note.is_file():
             raise ValueError(f"no clip in {folder}: make one with `rmgn generate --video`")
-        clip = _read_note(note)
+        clip = read_note(note)
         self.fps = float(clip["fps"])
         self.files = [folder / layers.file_name(k) for k in range(int(clip["frames"]))]
         first = layers.load(self.files[0])
@@ -234,13 +236,17 @@ def write_clip(folder: Path, seed: int = 0, assets: Path | None = None) -> None:
     a, b = (folder.absolute() / f"{side}.mp4" for side in "ab")
     with whole_file(a) as partial_a, whole_file(b) as partial_b:
         partial = (partial_a, partial_b)
-        _write_clip(folder, frames, partial)
+        garments = _write_videos(folder, frames, partial)
         for path, video in zip(partial, (a, b), strict=True):
             if not _shows(path, len(frames)):
                 raise InputError(f"cannot write {video} whole: is its disk full?")
+        for name, picture in garments.items():
+            write_picture(folder / name, picture)
 
 
-def _write_clip(folder: Path, frames: ClipFrames, videos: Sequence[Path]) -> None:
+def _write_videos(folder: Path, frames: ClipFrames, videos: Sequence[Path]) -> dict[str, Bgr]:
+    """Write both videos; returns the pictures of their garments and masks, by their files' names."""
+    garments: dict[str, Bgr] = {}
     writers: list[cv2.VideoWriter] = []
     try:
         for number in range(len(frames)):
@@ -253,14 +259,15 @@ def _write_clip(folder: Path, frames: ClipFrames, videos: Sequence[Path]) -> Non
                 if not all(writer.isOpened() for writer in writers):
                     raise InputError(f"cannot write videos into {folder}: this OpenCV has no MPEG-4 encoder")
                 for k, side in enumerate("ab"):
-                    write_picture(folder / f"garment_{side}.png", to_bgr(dressed.garment[0, k]))
+                    garments[f"garment_{side}.png"] = to_bgr(dressed.garment[0, k])
                     mask = (dressed.garment_mask[0, k, 0] * 255).byte().numpy()
-                    write_picture(folder / f"garment_mask_{side}.png", mask)
+                    garments[f"garment_mask_{side}.png"] = mask
             for writer, picture in zip(writers, pictures, strict=True):
                 writer.write(picture)
     finally:
         for writer in writers:
             writer.release()
+    return garments
 
 
 def _shows(path: Path, count: int) -> bool:

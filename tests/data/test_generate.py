@@ -26,14 +26,15 @@ from rmgn.data import check, pictures, sheet
 from rmgn.data.generate import Order, generate, main
 from rmgn.data.generated import GeneratedPeople
 from rmgn.data.people import layers
-from rmgn.data.people.assets import announce, assets
+from rmgn.data.people.assets import Assets, announce, assets, read_proxy
 from rmgn.data.people.inspection import Rejected, first_accepted
+from rmgn.data.people.light import make_lights, read_surroundings
 from rmgn.data.people.lower import draw_lower
 from rmgn.data.people.pose import draw_pose
 from rmgn.data.people.scene import make_sample
 from rmgn.data.people.style import draw_hard_pair
 from rmgn.data.pictures import write_pictures
-from rmgn.data.stock import stock
+from rmgn.data.stock import find_fonts, stock
 
 
 def test_workers_end_with_a_killed_parent() -> None:
@@ -152,7 +153,7 @@ def test_workers_do_not_matter(layers_folder: Path, tmp_path: Path) -> None:
 
 
 def test_another_order_does_not_mix_in(layers_folder: Path) -> None:
-    with pytest.raises(ValueError, match="another order"):
+    with pytest.raises(ValueError, match=r"holds samples of another order.*\): choose another folder"):
         generate(Order(str(layers_folder), 3, seed=12), progress=False)
 
 
@@ -171,8 +172,10 @@ def test_other_assets_do_not_mix_in(tmp_path: Path) -> None:
     note = json.loads((out / "order.json").read_text())
     (out / "order.json").write_text(json.dumps(note | {"assets": True}))  # of before they were noted
     generate(order, progress=False)
-    with pytest.raises(ValueError, match="of other assets"):
+    with pytest.raises(ValueError, match=r"of other assets .*: delete .*order\.json, or choose"):
         generate(Order(str(out), 0), progress=False)
+    (out / "order.json").unlink()
+    generate(Order(str(out), 0), progress=False)
 
 
 def test_samples_of_an_unknown_order_are_left_alone(layers_folder: Path, tmp_path: Path) -> None:
@@ -270,6 +273,56 @@ def test_assets_are_counted_and_must_be_some(tmp_path: Path, capsys: pytest.Capt
     ]
     announce(None)
     assert capsys.readouterr() == ("", "")
+    for name in ("makehuman/hair/bob/._bob.mhclo", "makehuman/hair/bob/._a.png", "hdri/._room.exr"):
+        (root / name).touch()  # as the archives of a Mac hold beside each file
+    assert len(Assets(root).files()) == 3
+    assert Assets(root).proxy_texture(root / "makehuman/hair/bob/bob.mhclo") is None
+
+
+@pytest.mark.parametrize(
+    ("proxy", "shape"),
+    [
+        ("obj_file x.obj\nverts 0\n0 1 2 0.3 0.3", "v 0 0 0\nf 1 1 1"),
+        ("obj_file x.obj\nverts 0\n0 1 2 .z 0 0 0 0 0", "v 0 0 0\nf 1 1 1"),
+        ("obj_file x.obj\nverts 0\n0", "v 0 0 0"),
+        ("verts 0\n0", "v 0 0 0\nf 1 1 1"),
+        ("obj_file x.obj\nverts 0\n0\n0", "v 0 0 0\nf 1 1 1"),
+    ],
+    ids=["cut short", "no number", "no faces", "no shape", "too many"],
+)
+def test_a_damaged_shape_is_named(proxy: str, shape: str, tmp_path: Path) -> None:
+    file = tmp_path / "x.mhclo"
+    (tmp_path / "x.obj").write_text(shape)
+    file.write_text(proxy)
+    with pytest.raises(ValueError, match=r"x\.mhclo, or the \.obj that it names, is damaged: "):
+        read_proxy(file)
+
+
+def test_surroundings_may_be_grey_and_have_a_sun(tmp_path: Path) -> None:
+    """A sun that half precision does not hold lights a room; it blackened all of it."""
+    os.environ.setdefault("OPENCV_IO_ENABLE_OPENEXR", "1")
+    room = np.full((64, 128), 0.5, np.float32)
+    room[10, 20], room[40, 20] = np.inf, np.nan
+    for name, picture in (("grey", room), ("coloured", np.repeat(room[:, :, None], 3, axis=2))):
+        assert cv2.imwrite(str(tmp_path / f"{name}.exr"), picture)
+        read = read_surroundings(tmp_path / f"{name}.exr")
+        assert read.shape == (64, 128, 3)
+        assert (read[10, 20] == np.finfo(np.float16).max).all()
+        assert (read[40, 20] == 0).all()
+        lights = make_lights(read, np.array([0.0, -1, 0]), np.random.default_rng(0))
+        assert np.isfinite(lights.radiance).all()
+
+
+def test_damaged_fonts_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    (tmp_path / ".fonts").mkdir()
+    whole = find_fonts()
+    for name in ("broken.ttf", "._hidden.ttf"):
+        (tmp_path / ".fonts" / name).write_bytes(b"no font")
+    assert find_fonts() == whole
+    if whole:
+        shutil.copy(whole[0], tmp_path / ".fonts" / "own.ttf")
+        assert len(find_fonts()) == len(whole) + 1
 
 
 def test_pictures_and_their_check(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ def test_videos_show_every_frame(clip: Path) -> None:
 
 
 def test_a_stopped_video_leaves_the_one_before(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = (clip / "a.mp4").read_bytes()
+    before = {path.name: path.read_bytes() for path in (*clip.glob("?.mp4"), *clip.glob("*.png"))}
     moments = itertools.count()
 
     def stopped(batch: Batch) -> Dressed:
@@ -71,8 +72,8 @@ def test_a_stopped_video_leaves_the_one_before(clip: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(video, "dress", stopped)
     with pytest.raises(KeyboardInterrupt):
-        write_clip(clip)
-    assert (clip / "a.mp4").read_bytes() == before
+        write_clip(clip, seed=5)  # another look
+    assert {path.name: path.read_bytes() for path in map(clip.joinpath, before)} == before
     assert not list(clip.glob(".*"))
 
 
@@ -92,6 +93,22 @@ def test_a_video_cut_short_does_not_take_its_name(clip: Path, monkeypatch: pytes
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert {path.name: path.read_bytes() for path in clip.glob("?.mp4")} == before
     assert not list(clip.glob(".*"))
+
+
+def test_frames_that_are_lost_are_told(
+    clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those at the end too, which nothing but the clip's own note tells of."""
+    assert check.main([str(clip)]) == 0
+    assert capsys.readouterr().out == f"{FRAMES} samples, 0 problems\n"
+    shutil.copytree(clip, tmp_path / "clip")
+    for frame in (0, FRAMES - 1):
+        (tmp_path / "clip" / layers.file_name(frame)).unlink()
+    assert check.main([str(tmp_path / "clip")]) == 1
+    lost = [f"{frame:06d}: missing in the numbering" for frame in (0, FRAMES - 1)]
+    assert capsys.readouterr().out.splitlines()[:-1] == lost
+    (tmp_path / "clip" / "clip.json").write_text("{}")
+    assert "clip.json is damaged: 'frames'" in list(check.check_layers(tmp_path / "clip"))
 
 
 def test_every_frame_has_its_truth(clip: Path) -> None:
@@ -193,7 +210,12 @@ def test_arms_turn_evenly_and_over_the_front() -> None:
 
 @pytest.mark.parametrize(
     ("change", "says"),
-    [(["--fps", "0"], "--fps"), (["--seconds", "0"], "--seconds"), (["--seconds", "900"], "--seconds")],
+    [
+        (["--fps", "0"], "--fps"),
+        (["--seconds", "0"], "--seconds"),
+        (["--seconds", "900"], "--seconds"),
+        (["--fps", "66.667"], "--fps above 65 takes two decimals"),
+    ],
 )
 def test_bad_lengths_are_one_clear_line(
     change: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -72,7 +72,14 @@ def _read_obj(path: Path) -> tuple[int, Ints, Floats]:
 
 
 def read_proxy(path: Path) -> Proxy:
-    """Parse a `.mhclo` and the `.obj` beside it."""
+    """Parse a `.mhclo` and the `.obj` beside it. Raises ValueError, which names it, where one is damaged."""
+    try:
+        return _read_proxy(path)
+    except (ValueError, IndexError, OSError) as error:
+        raise ValueError(f"{path}, or the .obj that it names, is damaged: {error}") from error
+
+
+def _read_proxy(path: Path) -> Proxy:
     base, share, offset = [], [], []
     scales: dict[int, tuple[int, int, float]] = {}
     obj, section = "", ""
@@ -90,12 +97,14 @@ def read_proxy(path: Path) -> Proxy:
             n = [float(w) for w in words]
             if len(n) == 1:
                 n = [n[0], n[0], n[0], 1, 0, 0]
+            if len(n) < 6:
+                raise ValueError(f"a vertex hangs on three others with three weights, not {line.strip()!r}")
             base.append([int(i) for i in n[:3]])
             share.append(n[3:6])
             offset.append(n[6:9] if len(n) >= 9 else [0, 0, 0])
     count, tris, uv = _read_obj(path.parent / obj)
     if count != len(base):
-        raise ValueError(f"{path}: expected {count} vertex lines for {obj}, found {len(base)}")
+        raise ValueError(f"expected {count} vertex lines for {obj}, found {len(base)}")
     return Proxy(np.array(base), np.array(share), np.array(offset), scales, tris, uv)
 
 
@@ -154,7 +163,7 @@ class Assets:
 
     def proxy_texture(self, proxy: Path) -> Path | None:
         """The colour texture that lies beside a `.mhclo`, if any."""
-        beside = [p for p in sorted(proxy.parent.iterdir()) if p.suffix in (".png", ".jpg")]
+        beside = _files(proxy.parent, "*.png", "*.jpg")
         beside = [p for p in beside if "normal" not in p.stem and "ao" not in p.stem.split("_")]
         return beside[0] if beside else None
 
@@ -162,7 +171,8 @@ class Assets:
 def _files(root: Path | None, *patterns: str) -> list[Path]:
     if root is None:
         return []
-    return sorted({p for pattern in patterns for p in root.glob(pattern)})
+    found = {p for pattern in patterns for p in root.glob(pattern)}
+    return sorted(p for p in found if not p.name.startswith("."))  # as a Mac's archives hold beside each
 
 
 @functools.lru_cache(maxsize=4)

@@ -34,7 +34,12 @@ def read_surroundings(path: Path) -> npt.NDArray[np.float32]:
             f"cannot read surroundings {path}: expected an OpenEXR or Radiance picture. OpenCV can be built "
             f"without OpenEXR (here {cv2.__version__}): Radiance (.hdr) serves as well"
         )
-    return np.clip(picture[:, :, 2::-1].astype(np.float32), 0, None)
+    if picture.ndim == 2:
+        picture = cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
+    # A sun brighter than half precision holds is infinite there, and would blacken all else.
+    brightest = float(np.finfo(np.float16).max)
+    rgb = np.nan_to_num(picture[:, :, 2::-1].astype(np.float32), nan=0, posinf=brightest, neginf=0)
+    return np.asarray(np.clip(rgb, 0, None))
 
 
 def _sphere(height: int) -> Floats:
