@@ -15,6 +15,7 @@ from scipy.spatial import cKDTree
 from rmgn.data.people.assets import Assets, assets
 from rmgn.data.people.body import BODY_VERTICES, HEAD_KEYS, Body, body_model, skin
 from rmgn.data.people.carried import Carried, carried_surfaces, draw_carried
+from rmgn.data.people.dressed import waistband_seen
 from rmgn.data.people.face import BEARDS, Expression, draw_expression, draw_features, gaze_angles, hairy
 from rmgn.data.people.hair import locks
 from rmgn.data.people.head import HeadStyle, draw_head, strand_surfaces
@@ -34,6 +35,7 @@ from rmgn.data.people.pose import (
     two_bones,
 )
 from rmgn.data.people.raytrace import interpolate
+from rmgn.data.people.style import Style
 from rmgn.data.people.wear import Wearer, wearer
 
 BEFORE = {"belly", "chest", "across", "phone", "strap", "clasped", "folded"}  # arms before the garment
@@ -173,6 +175,20 @@ def test_carried_things_lie_outside_the_cloth(standing: Wearer) -> None:
     assert untucked == []
     drawn = [draw_carried(np.random.default_rng(k), ("behind", "strap")) for k in range(20)]
     assert all(d.bag and d.side == "R" for d in drawn)
+
+
+@pytest.mark.parametrize("build", [{}, {"height": 0.1, "age": 1.0}, {"height": 0.9, "proportions": 0.2}])
+def test_a_waistband_is_seen_below_a_garment_that_ends_above_it(build: dict[str, float]) -> None:
+    """Hems and waists are measured from hip joints, which are not at the same height in all bodies."""
+    model = body_model()
+    body = model.rest(build)
+    lower = make_lower(model, body, LowerStyle(waist=0.12), np.random.default_rng(0))
+    arm = Arm((0.2, 0.05, -1), (0.1, -0.2, -1))
+    person = wearer(model, body, Pose("hanging-hanging", arm, arm), lower)
+    for hem, seen in ((-0.03, False), (0.105, False), (0.115, True), (0.2, True)):
+        assert waistband_seen(model, person, Style(hem=hem)) is seen
+    assert waistband_seen(model, person, Style(hem=-0.03, tuck=True))
+    assert waistband_seen(model, person, Style(hem=-0.03, opening=0.05))
 
 
 def test_every_kind_of_hair_is_a_surface(standing: Wearer) -> None:

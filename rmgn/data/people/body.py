@@ -141,6 +141,10 @@ class BodyModel:
             skin[_TIPS] = (self._even @ skin)[_TIPS]
         return Body(vertices, result["rest_bone_heads"][0].numpy().astype(np.float64))
 
+    def hip(self, body: Body) -> float:
+        """Height of the hip joint at rest, from which hems and waists of styles are measured."""
+        return float(body.heads[self.index["upperleg01.L"]][2])
+
     def joint(self, name: str, body: Body, bones: Floats) -> Floats:
         """Where the head of a bone lies [3] once the bones' transforms [bones, 3, 4] have posed the body."""
         i = self.index[name]

@@ -138,7 +138,7 @@ def carried_surfaces(
         result += _hand_bag(trunk, carried, rng)
     if carried.scarf:
         result += _scarf(trunk, carried, rng)
-    if carried.belt and belted and person.lower.waist > 0:
+    if carried.belt and belted:
         result += _belt(person, carried, rng)
     return result
 

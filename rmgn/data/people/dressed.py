@@ -22,6 +22,7 @@ from rmgn.data.people.layers import LABELS
 from rmgn.data.people.lower import shoe_surfaces
 from rmgn.data.people.mesh import Floats, vertex_normals
 from rmgn.data.people.raytrace import LOWER, Surface
+from rmgn.data.people.style import Style
 from rmgn.data.people.wear import Wearer
 from rmgn.data.people.worked import Worked, garment_surfaces
 
@@ -104,11 +105,16 @@ def dressed_surfaces(
     g = worked.garment
     trunk = cloth_of(worked.worn, g.triangles, g.seam, g.outline)
     beneath = (under > 0.01, lower_under > 0.01)
-    # A waistband that is seen has its belt, whatever is worn above.
-    style = worked.style
-    belted = style.tuck or style.opening > 0 or style.hem > person.lower.waist - 0.01
-    things = carried_surfaces(model, person, carried, trunk, belted, beneath)
+    things = carried_surfaces(
+        model, person, carried, trunk, waistband_seen(model, person, worked.style), beneath
+    )
     return [body, below, *garment, *strands, *things]
+
+
+def waistband_seen(model: BodyModel, person: Wearer, style: Style) -> bool:
+    """Whether a garment leaves the waistband in view, and the belt in it with it."""
+    bare = model.hip(person.body) + style.hem > person.lower.waist - 0.01
+    return style.tuck or style.opening > 0 or bare
 
 
 def _locks(model: BodyModel, person: Wearer, worked: Worked, head: HeadStyle, bare: Mask) -> Surface:

@@ -79,7 +79,7 @@ def draw_lower(rng: Generator, feminine: bool, hard: bool = False) -> LowerStyle
 
 def make_lower(model: BodyModel, body: Body, style: LowerStyle, rng: Generator) -> Lower:
     """Cut from the body's outline, smooth over crotch and seat, push out and fold."""
-    hip = body.heads[model.index["upperleg01.L"]][2]
+    hip = model.hip(body)
     quads, matrix, weights = shell(model)
     v = np.asarray(matrix @ body.vertices)
     ankle = float(body.heads[model.index["foot.L"]][2])

@@ -92,7 +92,7 @@ def inner_top(
 
     Below the cloth it is sunk in, as is the body that it hides: nothing can then poke through.
     """
-    hip = person.body.heads[model.index["upperleg01.L"]][2]
+    hip = model.hip(person.body)
     neck = str(rng.choice(["crew", "scoop", "v"]))
     style = Style(
         kind="tank", neck=neck, neck_width=0.075, neck_depth=0.06 if neck == "crew" else 0.11, sleeve=0.0,
