@@ -69,6 +69,23 @@ def test_presentations_keep_their_ranges() -> None:
         assert 0.03 < show.spread < 0.7
 
 
+def test_short_sleeves_of_hard_samples_lie_close(model: BodyModel) -> None:
+    """A tee is less wide for its height, and nothing but the sleeves is drawn otherwise."""
+    style = Style(sleeve=0.33)
+    body = model.rest({})
+    coarse = make_garment(model, body, style)
+    fine, matrix = refine(coarse)
+
+    def shape(show: Presentation) -> float:
+        flat = lay_out(model, body, coarse, fine, matrix, style, show)[fine.inside]
+        return float(np.ptp(flat[:, 0]) / np.ptp(flat[:, 2]))
+
+    for seed in range(3):
+        usual, close = (draw_presentation(np.random.default_rng(seed), style, close) for close in (False, True))
+        assert replace(close, spread=usual.spread) == usual
+        assert shape(close) < shape(usual) - 0.03
+
+
 def test_open_fronts_are_open_in_front_alone(model: BodyModel) -> None:
     garment = _cut(model, JACKET)
     v = garment.vertices[garment.inside]

@@ -127,7 +127,7 @@ def make_stage(
         style = pair[k] if pair else draw_style(rng, feminine, tuck=bool(rng.random() < 0.3))
         if style.tuck:
             style = replace(style, hem=lower_style.waist - 0.018, tail=0.0, opening=0.0)
-        worked = make_worked(model, person, style, rng, size)
+        worked = make_worked(model, person, style, rng, size, close=hard)
         flat = Tracer(garment_surfaces(worked, flat=True))
         shop, depth = shop_planes(flat, worked.camera, shop_lights(rng), subpixels, 4)
         layer = worn_planes(model, Tracer(wearing(worked)), camera, lights, subpixels, SAMPLES, depth)

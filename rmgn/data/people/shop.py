@@ -33,18 +33,20 @@ class Presentation:
     seed: int = 0
 
 
-def draw_presentation(rng: Generator, style: Style) -> Presentation:
+def draw_presentation(rng: Generator, style: Style, close: bool = False) -> Presentation:
     """Draw how a garment is shown; long sleeves hang beside the body, short ones stand off.
 
     Shops mostly lay sleeves close: tops of VITON and VITON-HD are 0.7 to 0.9 times as wide as high.
+    close: short sleeves too, which makes tops 0.89 times as wide as high on average, 0.99 otherwise.
     """
     kind = str(rng.choice(["flat", "hung", "ghost"], p=[0.45, 0.15, 0.4]))
     long = style.sleeve > 0.5
-    spread = {
-        "flat": rng.uniform(0.06, 0.38) if long else rng.uniform(0.22, 0.65),
-        "hung": rng.uniform(0.05, 0.2) if long else rng.uniform(0.12, 0.4),
-        "ghost": rng.uniform(0.04, 0.26) if long else rng.uniform(0.12, 0.5),
-    }[kind]
+    spans = {
+        "flat": (0.06, 0.38) if long else (0.05, 0.35) if close else (0.22, 0.65),
+        "hung": (0.05, 0.2) if long else (0.05, 0.25) if close else (0.12, 0.4),
+        "ghost": (0.04, 0.26) if long else (0.04, 0.3) if close else (0.12, 0.5),
+    }
+    spread = {name: rng.uniform(*span) for name, span in spans.items()}[kind]
     volume = {"flat": 0.0, "hung": rng.uniform(0.0, 0.02), "ghost": rng.uniform(0.025, 0.06)}[kind]
     folds = float(rng.uniform(0, {"flat": 0.0015, "hung": 0.003, "ghost": 0.0015}[kind]))
     return Presentation(kind, float(spread), float(volume), folds, int(rng.integers(1 << 30)))

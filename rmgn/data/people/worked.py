@@ -42,13 +42,13 @@ class Worked:
 
 
 def make_worked(
-    model: BodyModel, person: Wearer, style: Style, rng: Generator, size: tuple[int, int]
+    model: BodyModel, person: Wearer, style: Style, rng: Generator, size: tuple[int, int], close: bool = False
 ) -> Worked:
-    """Cut, drape and lay out a garment; rejects torn cloth."""
+    """Cut, drape and lay out a garment (close: with short sleeves beside the body); rejects torn cloth."""
     coarse = make_garment(model, person.body, style)
     fine, matrix = refine(coarse)
     worn = put_on(model, person, coarse, fine, matrix, style, rng)
-    show = draw_presentation(rng, style)
+    show = draw_presentation(rng, style, close)
     flat = lay_out(model, person.body, coarse, fine, matrix, style, show)
     if not (np.isfinite(worn).all() and np.isfinite(flat).all()):
         raise Rejected("cloth exploded")
