@@ -98,6 +98,9 @@ class TrainConfig:
         levels = len(ModelConfig.encoder_widths)
         if self.flow_levels and not self.stage.endswith("-warp"):
             raise ValueError("flow_levels goes with stages that train the warp module alone")
+        for name in ("warp_factor", "composite_weight", "composite_entropy"):
+            if self.stage.endswith("-warp") and getattr(self, name) != getattr(TrainConfig, name):
+                raise ValueError(f"{name} goes with stages that train the generator")
         if not 0 <= self.flow_levels <= levels:
             raise ValueError(f"flow_levels must be 0 to {levels}")
         if not 0 <= self.held_levels < (self.flow_levels or levels):

@@ -350,6 +350,8 @@ def test_mistakes_are_one_sentence(
     assert "unknown settings colour" in error("--config", settings)
     settings.write_text('stage = "pf-full"\nflow_levels = 3')
     assert "flow_levels goes with stages that train the warp module alone" in error("--config", settings)
+    settings.write_text('stage = "pf-warp"\ncomposite_weight = 6.0')
+    assert "composite_weight goes with stages that train the generator" in error("--config", settings)
     settings.write_text('stage = "pf-warp"\nflow_levels = 6')
     assert "flow_levels must be 0 to 5" in error("--config", settings)
     settings.write_text('stage = "pf-warp"\nflow_levels = 2\nheld_levels = 2')
