@@ -140,6 +140,11 @@ def warn_once(sentence: str) -> None:
         log.warning("%s", sentence)
 
 
+def pasted(path: Path) -> str:
+    """A path as a part of a command to be pasted, in shells of all systems."""
+    return f'"{path}"' if " " in str(path) else str(path)
+
+
 def told(error: BaseException) -> str:
     """What an error says, without the traceback that a DataLoader puts before it when a worker raised it."""
     text = str(error)

@@ -19,7 +19,7 @@ from typing import Any
 
 from engines.bundle import Bundle, sha256
 from engines.device import compute_capability, open_device
-from engines.program import warn_once
+from engines.program import pasted, warn_once
 from engines.protocol import Engine, EngineError
 from engines.tensorrt_build import OPTIONS
 from engines.tensorrt_run import TensorRtEngine
@@ -198,7 +198,7 @@ def check_device(bundle: Bundle, graph: str, library: str, here: tuple[int, int]
 
 
 def _again(bundle: Bundle) -> str:
-    return f"build it again with `rmgn build-plans {bundle.folder}`"
+    return f"build it again with `rmgn build-plans {pasted(bundle.folder)}`"
 
 
 def _import(library: str) -> types.ModuleType | None:

@@ -21,7 +21,7 @@ from rich.table import Table
 from engines import Bundle, EngineError, tensorrt_engine
 from engines.build_plans import build_plans, capabilities, require_rtx
 from engines.bundle import sha256
-from engines.program import Parser, run
+from engines.program import Parser, pasted, run
 from engines.reference import LIMITS
 from export.parity import Difference, as_inputs, report
 from export.samples import SHIPPED, Sample, read_samples, shipped_samples
@@ -176,7 +176,7 @@ def build(args: argparse.Namespace, console: Console) -> Bundle:
     megabytes = sum(path.stat().st_size for path in graphs) / 1e6
     say(
         f"{out}: {bundle.precision}, {megabytes:.1f} MB of graphs. "
-        f"Try it: rmgn mirror --camera 0 --bundle {out}"
+        f"Try it: rmgn mirror --camera 0 --bundle {pasted(out)}"
     )
     return bundle
 

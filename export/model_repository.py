@@ -21,7 +21,7 @@ import onnx
 import onnxruntime as ort
 
 from engines import Bundle, EngineError, load_bundle, tensorrt_engine
-from engines.program import Parser, run
+from engines.program import Parser, pasted, run
 from engines.protocol import TensorSpec
 from engines.whole_file import check_folder, naming
 
@@ -103,8 +103,9 @@ def batched(bundle: Bundle, graph: str) -> onnx.ModelProto:
         reason = str(error).splitlines()[0]
         raise EngineError(f"{bundle.path(graph)} cannot run batches, try --max-batch 1: {reason}") from error
     for both, first, second in zip(together, *alone, strict=True):
-        difference = np.abs(both - np.concatenate([first, second])).max()
-        if not difference <= 0.02:  # float16 rounds differently by the batch; a wrong picture is far off
+        one_by_one = np.concatenate([first, second])
+        # Float16 rounds differently by the batch; a wrong picture is far off.
+        if both.shape != one_by_one.shape or not np.abs(both - one_by_one).max() <= 0.02:
             raise EngineError(f"{bundle.path(graph)} computes batches wrongly: try --max-batch 1")
     return model
 
@@ -189,7 +190,8 @@ def command(argv: Sequence[str] | None) -> None:
     bundle = load_bundle(args.bundle)
     kind = (args.device or "auto").upper()
     out = write_repository(bundle, args.out, args.plan, args.max_batch, args.instances, kind)
-    print(f"{out}: {', '.join([*NAMES.values(), ENSEMBLE])}. Serve: tritonserver --model-repository {out}")
+    serve = f"tritonserver --model-repository {pasted(out)}"
+    print(f"{out}: {', '.join([*NAMES.values(), ENSEMBLE])}. Serve: {serve}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -83,6 +83,8 @@ def _opened(path: Path) -> Iterator[Any]:
         raise CheckpointError(
             f"{path} is a folder, not a checkpoint" if path.is_dir() else f"{path} does not exist"
         )
+    with path.open("rb"):  # safetensors says of a file that may not be read that there is none
+        pass
     try:
         with safe_open(path, framework="pt") as file:
             yield file

@@ -8,6 +8,14 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from engines import sizes
 
+# How many widths there may be: pictures are multiples of 32, so that they can be halved five times.
+LENGTHS = {
+    "encoder_widths": (1, 5),
+    "unet_widths": (1, 5),
+    "extractor_widths": (5, 5),
+    "fusion_widths": (5, 5),
+}
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -86,6 +94,10 @@ def _check(name: str, value: object, hint: Any) -> None:
         if not isinstance(widths, tuple) or not all(type(width) is int and width > 0 for width in widths):
             wanted = "a whole number" if single else "a list of whole numbers"
             raise ValueError(f"{name} must be {wanted} above 0, not {value!r}")
+        fewest, most = LENGTHS.get(name, (1, 99))
+        if not fewest <= len(widths) <= most:
+            wanted = str(most) if fewest == most else f"{fewest} to {most}"
+            raise ValueError(f"{name} must have {wanted} widths, not {len(widths)}")
 
 
 def paper_formulas(config: ModelConfig) -> ModelConfig:

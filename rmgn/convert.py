@@ -140,6 +140,13 @@ def read_state(path: str | Path) -> State:
             else torch.load(path, map_location="cpu", weights_only=True)
         )
     except pickle.UnpicklingError as error:
+        with path.open("rb") as file:
+            begins = file.read(2)
+        if begins[:1] != b"\x80" and begins != b"PK":  # a pickle or, since PyTorch 1.6, a ZIP file of them
+            raise CheckpointError(
+                f"{path} is no PyTorch checkpoint, perhaps a web page that was saved instead: "
+                "download it again"
+            ) from error
         raise CheckpointError(
             f"{path} holds more than tensors and is not loaded, since that could run code. Save its "
             "state_dict alone with torch.save where you trust it."

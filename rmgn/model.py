@@ -118,7 +118,7 @@ def compose(
     """
     logits = logits.to(warped_garment.dtype)
     drawn, masks = logits[:, :3], torch.sigmoid(logits[:, 3:])
-    composite_mask = preserve_mask = torch.zeros_like(warped_mask)
+    composite_mask = preserve_mask = 0 * warped_mask  # in a graph, zeros would be those of a batch of one
     if masks.shape[1] > int(preserved is not None):
         composite_mask = masks[:, :1] * warped_mask
     if preserved is None:

@@ -95,7 +95,10 @@ class TrainConfig:
         for name in ("height", "width"):
             if getattr(self, name) % 32 or getattr(self, name) < 96:
                 raise ValueError(f"{name} must be a multiple of 32, at least 96, not {getattr(self, name)}")
-        levels = len(ModelConfig.encoder_widths)
+        try:
+            levels = len(self.network().encoder_widths)
+        except ValueError as error:
+            raise ValueError(f"model has a fault: {error}") from error
         if self.flow_levels and not self.stage.endswith("-warp"):
             raise ValueError("flow_levels goes with stages that train the warp module alone")
         for name in ("warp_factor", "composite_weight", "composite_entropy"):
@@ -111,10 +114,6 @@ class TrainConfig:
             raise ValueError(
                 f"pool must fill a batch of {self.batch} where looks are reused, not {self.pool}"
             )
-        try:
-            self.network()
-        except ValueError as error:
-            raise ValueError(f"model has a fault: {error}") from error
 
     def network(self) -> ModelConfig:
         """The architecture: the preset with the changes of `model`."""

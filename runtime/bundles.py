@@ -53,9 +53,11 @@ def choose(folder: Path | None, size: tuple[int, int] | None) -> Bundle:
     searched = folder or f"{SHIPPED} and {BUILT}/"
     wanted = f"{size[0]}x{size[1]}"
     there_is = ", ".join(f"{height}x{width}" for height, width in sorted(set(sizes.values())))
+    build = f"Build one with `rmgn export --size {wanted} --checkpoint FILE`, or name"
+    if any(length % 32 for length in size):
+        build = "Networks take multiples of 32. Name"
     raise InputError(
-        f"no bundle in {searched} is of size {wanted}; there is {there_is}. Build one with `rmgn "
-        f"export --size {wanted} --checkpoint FILE`, or name its folder with --bundle"
+        f"no bundle in {searched} is of size {wanted}; there is {there_is}. {build} its folder with --bundle"
     )
 
 

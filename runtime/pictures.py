@@ -47,7 +47,7 @@ def read(path: Path, alpha: bool = False) -> Pixels:
             f"{path} is too large a picture for OpenCV, or of a format it does not read"
         ) from error
     if picture is None:
-        raise InputError(f"{path} {_unread(data[:12].tobytes())}")
+        raise InputError(f"{path} {unread(data[:12].tobytes())}")
     colours = to_srgb(np.asarray(picture, np.uint8), data)
     if alpha and data[:2].tobytes() != JPEG:
         # IMREAD_UNCHANGED ignores the orientation tag, so it is asked for the transparency alone.
@@ -72,14 +72,20 @@ def _check_size(path: Path, size: tuple[int, int] | None) -> None:
         )
 
 
-def _unread(begin: bytes) -> str:
-    """What is wrong with a file that is no picture here, by its first bytes."""
+def unread(begin: bytes, video: bool = False) -> str:
+    """What is wrong with a file that is no picture here, or no `video` either, by its first twelve bytes."""
     if not begin:
         return "is empty"
     if begin.startswith((JPEG, b"\x89PNG")) or (begin[:4] == b"RIFF" and begin[8:12] == b"WEBP"):
         return "is cut short or damaged; copy it again"
     if begin[4:8] == b"ftyp" and begin[8:11] in (b"hei", b"hev", b"mif", b"msf"):
         return "is a HEIC photo, whatever its name; export it as JPEG"
+    if video and (
+        begin[4:8] == b"ftyp" or begin.startswith((b"RIFF", b"\x1aE\xdf\xa3"))
+    ):  # MP4, AVI, Matroska
+        return "is cut short or damaged; copy it again"
+    if video:
+        return "is not a video or picture that OpenCV can read; save it as MP4, JPEG or PNG"
     return "is not a picture that OpenCV can read; save it as JPEG or PNG"
 
 

@@ -1,9 +1,11 @@
 """Write a video; it gets its name when it is whole."""
 
 import shutil
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 import cv2
 import numpy as np
@@ -12,6 +14,9 @@ from numpy.typing import NDArray
 from engines.program import InputError
 from engines.whole_file import check_writable, partial_path, put_on_disk
 from runtime import pictures
+
+if sys.platform != "win32":
+    import fcntl
 
 Pixels = NDArray[np.uint8]
 
@@ -38,6 +43,7 @@ class Recorder:
         # Absolute, since FFmpeg takes what stands before a colon for a protocol: 12:30.mp4.
         self._whole = partial_path(self._target)
         self._writer: cv2.VideoWriter | None = None
+        self._claim: IO[bytes] | None = None  # on the file, while it is written
         self._size = (0, 0)
         self._started = 0.0
         self._written = 0
@@ -50,6 +56,7 @@ class Recorder:
         """
         at = time.monotonic() if at is None else at
         if self._writer is None:
+            self._claim = claim(self._whole, self.path)
             self._started = at
             self._size = pictures.even_size(image)
             codec = cv2.VideoWriter.fourcc(*CODECS[self.path.suffix.lower()])
@@ -99,6 +106,8 @@ class Recorder:
         except OSError as error:
             kept = f"; the video is kept as {self._whole}" if self._whole.exists() else ""
             raise InputError(f"cannot write {self.path}: {error.strerror}{kept}") from error
+        finally:
+            self._let_go()
         self._writer = None
         return self.path
 
@@ -120,8 +129,35 @@ class Recorder:
         if self._writer is not None:
             self._writer.release()
             self._writer = None
-        with suppress(OSError):  # a disk that has failed, or became read-only, refuses this too
-            self._whole.unlink(missing_ok=True)
+            with suppress(OSError):  # a disk that has failed, or became read-only, refuses this too
+                self._whole.unlink(missing_ok=True)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._claim is not None:
+            self._claim.close()
+            self._claim = None
+
+
+def claim(file: Path, path: Path) -> IO[bytes] | None:
+    """Keep other programs from recording into `file`, which is to become `path`, until it is closed.
+
+    Raises InputError where one does. Windows has no locks that FFmpeg could write past: None.
+    """
+    if sys.platform == "win32":
+        return None
+    try:
+        held = file.open("ab")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}") from error
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        held.close()
+        raise InputError(f"{path} is being recorded by another program; write to another name") from None
+    except OSError:  # some network drives know no locks
+        pass
+    return held
 
 
 def writable_rate(fps: float) -> float:

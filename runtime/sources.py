@@ -170,9 +170,8 @@ class VideoFile(Source):
         self._ahead: deque[tuple[Pixels, float]] = deque()  # two frames, to see whether the second is due
         self._decode()
         if not self._ahead:
-            raise InputError(
-                f"{path} is not a video or picture that OpenCV can read; save it as MP4, JPEG or PNG"
-            )
+            with path.open("rb") as file:
+                raise InputError(f"{path} {pictures.unread(file.read(12), video=True)}")
         self._decode()
         count = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
         self.length = count if count > 0 else None

@@ -129,7 +129,8 @@ class Payload:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"no checkpoint", "is not a PyTorch checkpoint, or is cut short|holds more than tensors"),
+        (b"no checkpoint", "is no PyTorch checkpoint, perhaps a web page that was saved instead"),
+        (b"<!DOCTYPE html><html>", "is no PyTorch checkpoint, perhaps a web page that was saved instead"),
         (None, "does not exist"),
         (b"", "is cut short: it is empty$"),
         (b"\x80\x02}q\x00X\x05\x00", "is not a PyTorch checkpoint, or is cut short"),
@@ -137,7 +138,7 @@ class Payload:
         ({0: torch.zeros(1)}, "holds no state dict"),
         (Payload(), "is not loaded, since that could run code"),
     ],
-    ids=["text", "absent", "empty", "cut pickle", "no dict", "numbered", "code"],
+    ids=["text", "web page", "absent", "empty", "cut pickle", "no dict", "numbered", "code"],
 )
 def test_bad_files_leave_one_sentence_and_no_output(
     content: object, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

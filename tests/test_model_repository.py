@@ -1,5 +1,6 @@
 """The model repository against the server's own protobuf schema, and its batched graphs by running them."""
 
+import dataclasses
 import importlib.util
 import json
 import shutil
@@ -20,6 +21,9 @@ from engines import EngineError, tensorrt_engine
 from export import model_repository
 from export.graphs import sample_inputs
 from export.model_repository import batched, main, write_repository
+from export.write_bundle import write_bundle
+from rmgn import RMGN
+from rmgn.config import PRESETS
 
 ROOT = Path(__file__).parent.parent
 
@@ -99,6 +103,19 @@ def test_a_batch_gives_what_its_pictures_give_alone(bundle32: Path, tmp_path: Pa
             expected = session.run(person["person"])
             for spec, value in zip(bundle.graphs["tryon"].outputs, outputs, strict=True):
                 np.testing.assert_allclose(value[index : index + 1], expected[spec.name], atol=2e-3)
+
+
+def test_a_network_without_masks_has_one_for_each_picture_of_a_batch(tmp_path: Path) -> None:
+    """The released variant of three output channels: what is 0 everywhere is as long as the batch too."""
+    config = dataclasses.replace(PRESETS["lite"], composite=False, preserve=False)
+    bundle = write_bundle(RMGN(config), tmp_path / "bundle", 96, 64)
+    session = ort.InferenceSession(batched(bundle, "tryon").SerializeToString())
+    feeds = {
+        spec.name: np.full((3, *spec.shape[1:]), 0.5, np.float32) for spec in bundle.graphs["tryon"].inputs
+    }
+    mask = session.run(["composite_mask"], feeds)[0]
+    assert mask.shape == (3, 1, 96, 64)
+    assert not mask.any()
 
 
 def test_graphs_that_cannot_be_batched_are_refused(

@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from engines.program import InputError
 from engines.whole_file import check_writable
 from runtime import garment, pictures, show_mask
+from runtime.framing import FaceFinder
 from runtime.garment_mask import plain_background_mask
 
 Pixels = NDArray[np.uint8]
+ROOT = Path(__file__).parent.parent
 
 
 def shirt(height: int = 256, width: int = 192) -> Pixels:
@@ -148,6 +150,40 @@ def test_masks_of_real_photos(real_photos: Path) -> None:
     for photo in pictures.listing(real_photos / "viton" / "garment"):
         given = pictures.read_mask(real_photos / "viton" / "mask" / photo.name)
         assert iou(plain_background_mask(pictures.read(photo)), given) > 0.98, photo.name
+
+
+def test_a_photo_of_somebody_who_wears_it_is_told(tmp_path: Path) -> None:
+    """It is worn, face and all; a face printed on the chest is a garment's."""
+    video = cv2.VideoCapture(str(ROOT / "models" / "clip.mp4"))
+    person = np.asarray(video.read()[1], np.uint8)
+    video.release()
+    photo, mask = tmp_path / "person.png", tmp_path / "mask.png"
+    cv2.imwrite(str(photo), person)
+    silhouette = np.full(person.shape[:2], 255, np.uint8)
+    silhouette[0] = 0
+    cv2.imwrite(str(mask), silhouette)
+    face = FaceFinder()(person)
+    assert face is not None
+    assert garment.shows_wearer(*garment.read(photo, mask))
+    printed = np.vstack([np.full_like(person, 200), person])
+    assert FaceFinder()(printed) is not None
+    assert not garment.shows_wearer(printed, np.full(printed.shape[:2], 255, np.uint8))
+    alone = np.where(np.arange(len(person)) > face[1] + face[3], 255, 0).astype(np.uint8)
+    assert not garment.shows_wearer(person, np.repeat(alone[:, None], person.shape[1], 1)), (
+        "its mask leaves it out"
+    )
+
+
+def test_no_shop_photo_shows_a_wearer(real_photos: Path) -> None:
+    told = {"person": 0, "garment": 0}
+    for kind in told:
+        for photo in sorted(real_photos.glob(f"viton*/{kind}/*.jpg")):
+            try:
+                told[kind] += garment.shows_wearer(*garment.read(photo, None))
+            except InputError:  # a background of two colours
+                continue
+    assert told["garment"] == 0
+    assert told["person"] >= 8  # of 12
 
 
 @pytest.mark.parametrize("shape", [(300, 300), (200, 400), (512, 384), (50, 31)])

@@ -210,6 +210,9 @@ def test_a_terminal_that_closes_costs_nothing(clips: Any, files: Path, bundle: P
     [
         ({"--source": "no/such.mp4"}, "there is no camera, file or folder no/such.mp4"),
         ({"--source": "FILES/shirt.txt"}, "not a video or picture"),
+        ({"--source": "FILES/cut.mp4"}, "cut.mp4 is cut short or damaged; copy it again"),
+        ({"--source": "FILES/empty.mp4"}, "empty.mp4 is empty"),
+        ({"--source": "FILES/photo.heic"}, "photo.heic is a HEIC photo"),
         ({"--source": "FILES/broken.png"}, "broken.png is not a picture .* save it as JPEG or PNG"),
         ({"--source": "-1"}, "there is no camera -1: cameras are numbered from 0"),
         ({"--source": None, "--camera": "-2"}, "there is no camera -2: cameras are numbered from 0"),
@@ -240,6 +243,9 @@ def test_bad_input_is_one_sentence(
 ) -> None:
     for name in ("shirt.txt", "broken.png"):
         (files / name).write_text("no picture")
+    (files / "cut.mp4").write_bytes((ROOT / "models" / "clip.mp4").read_bytes()[:50_000])
+    (files / "empty.mp4").touch()
+    (files / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
     pictures.write(files / "small_mask.png", np.pad(np.full((62, 46), 255, np.uint8), 1))
     for name in ("foreign", "damaged"):
         (files / name).mkdir(exist_ok=True)

@@ -82,6 +82,22 @@ def test_a_video_that_cannot_take_its_name_is_kept_under_another(
         assert not (tmp_path / name).is_file()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="knows no such lock")
+def test_two_programs_do_not_record_into_one_file(clips: Any, tmp_path: Path) -> None:
+    first, second = (Recorder(tmp_path / "a.mp4", fps=10, copies=1) for _ in range(2))
+    first.add(clips.scene(0))
+    with pytest.raises(InputError, match="is being recorded by another program; write to another name"):
+        second.add(clips.scene(1))
+    second.abandon()
+    first.add(clips.scene(1))
+    first.finish()
+    assert len(clips.decode(tmp_path / "a.mp4")) == 2
+    second.add(clips.scene(2))  # now the name is free, and the newest recording has it
+    second.finish()
+    assert len(clips.decode(tmp_path / "a.mp4")) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
 def test_a_link_to_a_video_stays(clips: Any, tmp_path: Path) -> None:
     link, real = tmp_path / "link.mp4", tmp_path / "videos" / "real.mp4"

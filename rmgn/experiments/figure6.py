@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engines.program import Parser, run
+from engines.program import Parser, run, warn_once
 from engines.whole_file import check_folder
 from rmgn import checkpoint
 from rmgn.config import parse_size
@@ -149,7 +149,13 @@ def command(argv: Sequence[str] | None) -> None:
     model = checkpoint.load(args.checkpoint)
     if model.config.generator != "rmgn":
         raise DataError(f"{args.checkpoint} holds the PF-AFN generator, which has no regional masks")
-    size = args.size or checkpoint.trained_size(args.checkpoint)
+    trained = checkpoint.trained_size(args.checkpoint)
+    size = args.size or trained
+    if trained is not None and args.size not in (None, trained):
+        warn_once(
+            f"{args.checkpoint} was trained at {trained[0]}x{trained[1]}: at {args.size[0]}x{args.size[1]} "
+            "garments miss their place, and so do its masks (--size)"
+        )
     trials = open_trials(args.data, batch=2, assets=args.assets, size=size)
     means = draw(model, trials, args.out, args.count)
     rows = [["Regional mask", "mean on the garment", "mean elsewhere"]]

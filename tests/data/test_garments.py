@@ -81,7 +81,9 @@ def test_short_sleeves_of_hard_samples_lie_close(model: BodyModel) -> None:
         return float(np.ptp(flat[:, 0]) / np.ptp(flat[:, 2]))
 
     for seed in range(3):
-        usual, close = (draw_presentation(np.random.default_rng(seed), style, close) for close in (False, True))
+        usual, close = (
+            draw_presentation(np.random.default_rng(seed), style, close) for close in (False, True)
+        )
         assert replace(close, spread=usual.spread) == usual
         assert shape(close) < shape(usual) - 0.03
 

@@ -398,6 +398,15 @@ def test_mistakes_are_one_sentence(
     assert "unknown skip 'sum'" in error("--config", settings)
     settings.write_text('[model]\nencoder_widths = [1, "x"]')
     assert "encoder_widths must be a list of whole numbers above 0" in error("--config", settings)
+    for widths, fault in (
+        ("flow_widths = []", "flow_widths must have 1 to 99 widths, not 0"),
+        ("fusion_widths = [8, 8, 8, 8]", "fusion_widths must have 5 widths, not 4"),
+        ("encoder_widths = [8, 8, 8, 8, 8, 8]", "encoder_widths must have 1 to 5 widths, not 6"),
+    ):
+        settings.write_text(f"[model]\n{widths}")
+        assert f"{settings}: model has a fault: {fault}" in error("--config", settings)
+    settings.write_text('stage = "pf-warp"\nheld_levels = 4\n[model]\nencoder_widths = [8, 8, 8]')
+    assert "held_levels must be 0, or fewer than the levels" in error("--config", settings)
     settings.write_text(SETTINGS)
     assert "no perceptual distance vgg19: give" in error("--config", settings, "--perceptual", "vgg19")
     assert "does not hold torchvision's VGG-19" in error("--config", settings, "--perceptual", settings)
