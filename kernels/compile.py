@@ -253,10 +253,10 @@ class Parser(argparse.ArgumentParser):
 
 
 def capabilities(text: str) -> list[int]:
-    """Parse "8.6,12.0" into Triton's targets, 86 and 120."""
+    """Parse "8.6,12.0" into Triton's targets, 86 and 120; what is named twice counts once."""
     if not re.fullmatch(r"\d+\.\d(,\d+\.\d)*", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of compute capabilities such as 8.6,8.9")
-    return [int(item.replace(".", "")) for item in text.split(",")]
+    return list(dict.fromkeys(int(item.replace(".", "")) for item in text.split(",")))
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -67,6 +67,12 @@ def _compile(out: Path, targets: str) -> list[dict[str, Any]]:
     return kernels
 
 
+def test_targets_named_twice_count_once() -> None:
+    from kernels.compile import capabilities
+
+    assert capabilities("8.6,12.0,8.6") == [86, 120]
+
+
 def test_compile_refuses_what_it_cannot(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "kernels.compile", "--out", str(tmp_path)]
     interpreted = {**os.environ, "TRITON_INTERPRET": "1"}
