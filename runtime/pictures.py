@@ -80,9 +80,8 @@ def unread(begin: bytes, video: bool = False) -> str:
         return "is cut short or damaged; copy it again"
     if begin[4:8] == b"ftyp" and begin[8:11] in (b"hei", b"hev", b"mif", b"msf"):
         return "is a HEIC photo, whatever its name; export it as JPEG"
-    if video and (
-        begin[4:8] == b"ftyp" or begin.startswith((b"RIFF", b"\x1aE\xdf\xa3"))
-    ):  # MP4, AVI, Matroska
+    # MP4, AVI, Matroska.
+    if video and (begin[4:8] == b"ftyp" or begin.startswith((b"RIFF", b"\x1aE\xdf\xa3"))):
         return "is cut short or damaged; copy it again"
     if video:
         return "is not a video or picture that OpenCV can read; save it as MP4, JPEG or PNG"

@@ -170,8 +170,11 @@ class VideoFile(Source):
         self._ahead: deque[tuple[Pixels, float]] = deque()  # two frames, to see whether the second is due
         self._decode()
         if not self._ahead:
-            with path.open("rb") as file:
-                raise InputError(f"{path} {pictures.unread(file.read(12), video=True)}")
+            begin = b"?"
+            if path.is_file():  # what a pipe holds might never come
+                with path.open("rb") as file:
+                    begin = file.read(12)
+            raise InputError(f"{path} {pictures.unread(begin, video=True)}")
         self._decode()
         count = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
         self.length = count if count > 0 else None
