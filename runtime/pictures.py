@@ -178,11 +178,8 @@ def check_picture(path: Path) -> None:
 
 
 def _check_suffix(path: Path) -> None:
-    try:
-        known = cv2.haveImageWriter(path.name)
-    except cv2.error:  # .exr, which OpenCV knows and has switched off
-        known = False
-    if not known:
+    # OpenCV writes no bytes to .exr, and raises where it is switched off, as it is until one is read.
+    if path.suffix.lower() == ".exr" or not cv2.haveImageWriter(path.name):
         raise InputError(f"{path} has no picture suffix such as .png or .jpg")
 
 

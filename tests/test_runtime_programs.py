@@ -457,7 +457,7 @@ def test_nothing_read_is_overwritten(
 def test_a_result_without_a_picture_suffix_is_refused(clips: Any, files: Path, tmp_path: Path) -> None:
     """Before a bundle is looked for: it may have been meant as a folder."""
     inputs = ["--person", str(files / "people" / "person0.png"), "--garment", str(files / "shirt.png")]
-    for name in ("results", "out.txt", "out.exr"):  # OpenCV knows the last, and has switched it off
+    for name in ("results", "out.txt", "out.exr"):  # OpenCV knows the last, for floats
         with pytest.raises(InputError, match=f"{name} has no picture suffix such as"):
             tryon.main([*inputs, "--bundle", "no/such", "--out", str(tmp_path / name)])
         with pytest.raises(InputError, match="has no picture suffix"):
