@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from rmgn.data import ahead
-from rmgn.data.augment import PLACES_ALONE, Augment
+from rmgn.data.augment import FOR_LAYERS, Augment
 from rmgn.data.datasets import FolderDataset, open_dataset
 from rmgn.data.dress import Dressed, dress
 from rmgn.data.files import digest
@@ -205,7 +205,7 @@ def open_source(
             )
         if others >= config.batch:
             raise ValueError(f"{others} fake persons of layers need a batch of at least {others + 1}")
-        wanted, augment = max(1, others), PLACES_ALONE if config.augment else None
+        wanted, augment = max(1, others), FOR_LAYERS if config.augment else None
         if not is_dressed:
             people = GeneratedPeople(folder, config.seed, assets=assets, size=size)
             # With the manifest's checksums and, as long as generation runs, without.

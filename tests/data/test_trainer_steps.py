@@ -15,7 +15,7 @@ from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 from rmgn import RMGN, checkpoint, trainer
 from rmgn.batches import LayersSource, held_out_batches, open_source, training_batches
-from rmgn.data.augment import PLACES_ALONE, Augment
+from rmgn.data.augment import FOR_LAYERS, Augment
 from rmgn.data.datasets import open_dataset
 from rmgn.data.generated import GeneratedPeople
 from rmgn.data.sample import Sample
@@ -486,7 +486,7 @@ def test_settings_reach_layers(layers_folder: Path) -> None:
     )
     assert isinstance(moved, LayersSource)
     assert isinstance(plain, LayersSource)
-    assert (moved.augment, plain.augment) == (PLACES_ALONE, None)
+    assert (moved.augment, plain.augment) == (FOR_LAYERS, None)
     looks = [
         source.batch(source.collate([source.load(0, 0)]), 0, torch.device("cpu")) for source in (plain, other)
     ]

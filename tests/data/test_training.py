@@ -24,7 +24,7 @@ from torch import nn
 from kernels import flow_warp
 from rmgn import PRESETS, RMGN, checkpoint, trainer
 from rmgn.batches import Batches, Endless, LayersSource, open_source, training_batches
-from rmgn.data.augment import PLACES_ALONE
+from rmgn.data.augment import FOR_LAYERS
 from rmgn.data.generated import GeneratedPeople
 from rmgn.data.sample import Sample
 from rmgn.look_pool import reused_batches
@@ -84,7 +84,7 @@ def test_processes_share_the_batches_of_one() -> None:
 
 def test_batches_do_not_depend_on_stops_or_workers(layers_folder: Path) -> None:
     def batch(start: int, index: int, workers: int) -> Sample:
-        source = LayersSource(GeneratedPeople(layers_folder), augment=PLACES_ALONE)
+        source = LayersSource(GeneratedPeople(layers_folder), augment=FOR_LAYERS)
         feed = training_batches(source, 1, batch=2, seed=7, start=start, workers=workers)
         return next(itertools.islice(feed, index, None))
 
@@ -98,7 +98,7 @@ def test_batches_do_not_depend_on_stops_or_workers(layers_folder: Path) -> None:
 @pytest.mark.parametrize("size", [2, 4])
 def test_reused_looks_do_not_depend_on_stops_or_workers(layers_folder: Path, size: int) -> None:
     def batch(start: int, index: int, workers: int, stride: int = 1) -> Sample:
-        source = LayersSource(GeneratedPeople(layers_folder, size=(128, 96)), augment=PLACES_ALONE)
+        source = LayersSource(GeneratedPeople(layers_folder, size=(128, 96)), augment=FOR_LAYERS)
         feed = reused_batches(
             source, 1, batch=4, seed=7, start=start, workers=workers, reuse=2, size=size, stride=stride
         )
@@ -128,7 +128,7 @@ def test_reused_looks_are_loaded_once(layers_folder: Path) -> None:
     assert len(source.loaded) == 3
     assert all(torch.equal(person, persons[0]) for person in persons[1:3]), "one look, drawn three times"
     assert len({float(person.sum()) for person in persons}) <= 3
-    source = Counting(GeneratedPeople(layers_folder, size=(128, 96)), augment=PLACES_ALONE)
+    source = Counting(GeneratedPeople(layers_folder, size=(128, 96)), augment=FOR_LAYERS)
     feed = reused_batches(source, 1, batch=2, seed=0, start=0, workers=0, reuse=3, size=3)
     assert not torch.equal(next(feed).person, next(feed).person), "moved anew each time"
 
