@@ -27,7 +27,7 @@ from export.parity import Difference, as_inputs, report
 from export.samples import SHIPPED, Sample, read_samples, shipped_samples
 from export.write_bundle import check_out, write_bundle
 from rmgn import PRESETS, RMGN
-from rmgn.checkpoint import load, read_notes, trained_size
+from rmgn.checkpoint import load, other_size, read_notes, trained_size
 from rmgn.config import parse_size
 
 CHECKED = 2  # given samples that engines are compared with PyTorch on
@@ -199,11 +199,8 @@ def _warnings(
     """What the user may not have meant. calibration: with how many samples."""
     if not args.checkpoint:
         yield f"No --checkpoint: the {args.preset} network is exported untrained, its pictures will be noise."
-    if trained not in (None, size):
-        yield (
-            f"{args.checkpoint.name} was trained at {trained[0]}x{trained[1]}: at {size[0]}x{size[1]} "
-            "garments miss their place. Train at that size, or leave --size out."
-        )
+    if args.checkpoint and (told := other_size(args.checkpoint.name, trained, size)):
+        yield f"{told}. Train at that size, or leave --size out."
     if 0 < calibration < FEW:
         yield f"INT8 is calibrated with {calibration} samples; fewer than {FEW} may miss its limits."
 

@@ -77,6 +77,14 @@ def trained_size(path: str | Path) -> tuple[int, int] | None:
         return None
 
 
+def other_size(source: object, trained: tuple[int, int] | None, size: tuple[int, int]) -> str | None:
+    """What to tell where weights of `trained_size` see pictures of another; None where they do not."""
+    if trained in (None, size):
+        return None
+    before, now = (f"{height}x{width}" for height, width in (trained, size))
+    return f"{source} was trained at {before}: at {now} garments miss their place"
+
+
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     if not path.is_file():

@@ -63,12 +63,8 @@ class Network:
     @torch.no_grad()
     def __call__(self, trial: Trial) -> Answer:
         height, width = trial.person.shape[-2:]
-        if self._trained not in (None, (height, width)):
-            tqdm.write(
-                f"{self.source} was trained at {self._trained[0]}x{self._trained[1]}: at {height}x{width} "
-                "garments miss their place, and so do its figures (--size)",
-                file=sys.stderr,
-            )
+        if told := checkpoint.other_size(self.source, self._trained, (height, width)):
+            tqdm.write(f"{told}, and so do its figures (--size)", file=sys.stderr)
             self._trained = None
         result = self.model(trial.person, trial.garment, trial.mask)
         return Answer(result.tryon, result.flow)

@@ -151,11 +151,8 @@ def command(argv: Sequence[str] | None) -> None:
         raise DataError(f"{args.checkpoint} holds the PF-AFN generator, which has no regional masks")
     trained = checkpoint.trained_size(args.checkpoint)
     size = args.size or trained
-    if trained is not None and args.size not in (None, trained):
-        warn_once(
-            f"{args.checkpoint} was trained at {trained[0]}x{trained[1]}: at {args.size[0]}x{args.size[1]} "
-            "garments miss their place, and so do its masks (--size)"
-        )
+    if size and (told := checkpoint.other_size(args.checkpoint, trained, size)):
+        warn_once(f"{told}, and so do its masks (--size)")
     trials = open_trials(args.data, batch=2, assets=args.assets, size=size)
     means = draw(model, trials, args.out, args.count)
     rows = [["Regional mask", "mean on the garment", "mean elsewhere"]]

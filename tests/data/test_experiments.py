@@ -249,7 +249,7 @@ def test_figure5_compares_students_by_their_fake_persons(
 
 
 def test_figure6_shows_every_mask(
-    layers_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    layers_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     torch.manual_seed(0)
     model = RMGN(PRESETS["lite"])
@@ -286,6 +286,8 @@ def test_figure6_shows_every_mask(
     checkpoint.save(model, file, {"size": "64x32"})
     assert figure6.main(["--checkpoint", str(file), *argv[:2], "--count", "1", *argv[-2:]]) == 2
     assert "cannot be reduced to 64x32" in capsys.readouterr().err
+    assert figure6.main(["--checkpoint", str(file), *argv]) == 0
+    assert "was trained at 64x32: at 128x96 garments miss their place" in caplog.text
 
     checkpoint.save(RMGN(dataclasses.replace(PRESETS["lite"], generator="pfafn")), file)
     assert figure6.main(["--checkpoint", str(file), *argv]) == 2
