@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from engines import EngineError, device
 from engines.device import compute_capability
 
 STAND_IN = Path(__file__).with_name("cuda_driver_stand_in.c")
@@ -126,3 +127,21 @@ def test_the_device_through_its_binding(kind: str, package: str, tmp_path: Path)
         "memory": "cuMemAlloc failed: out of memory",
         "live": 0 if recorded else 1,  # pycuda's context stays to the end of the process
     }
+
+
+def test_the_first_binding_that_is_installed_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without cuda-python it is pycuda; without either, what to install is told."""
+
+    class Missing:
+        def __init__(self) -> None:
+            raise ImportError
+
+    class Found:
+        pass
+
+    monkeypatch.setattr(device, "CudaPythonDevice", Missing)
+    monkeypatch.setattr(device, "PyCudaDevice", Found)
+    assert isinstance(device.open_device(), Found)
+    monkeypatch.setattr(device, "PyCudaDevice", Missing)
+    with pytest.raises(EngineError, match="neither cuda-python nor pycuda is installed"):
+        device.open_device()

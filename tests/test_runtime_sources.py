@@ -132,6 +132,11 @@ def test_pictures_go_round_on_a_screen_and_once_without(files: Path) -> None:
     shown = [frame for frame in (show.read(), show.read(), show.read()) if frame]
     assert [frame.index for frame in shown] == [0, 1, 2]
     assert len({frame.scene for frame in shown}) == 1
+    shown[0].image[:] = 0  # drawn upon
+    later = show.read()
+    assert later is not None
+    assert np.array_equal(later.image, shown[1].image)
+    assert later.image.any()
 
 
 def test_broken_pictures_are_left_out(
