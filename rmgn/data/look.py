@@ -33,6 +33,12 @@ _HAIR = np.array(
      (.4, .28, .14), (.14, .04, .015), (.25, .24, .23)], np.float32,
 )  # fmt: skip
 
+# sRGB of light skirts and trousers: white, cream, beige, rose, pale blue, lemon.
+_LIGHT = np.array(
+    [(246, 245, 242), (240, 234, 220), (224, 208, 184), (236, 214, 212), (208, 220, 232), (244, 226, 140)],
+    np.float32,
+) / 255  # fmt: skip
+
 
 @dataclass
 class GarmentLook:
@@ -208,8 +214,11 @@ def draw_look(
 
 
 def _draw_lower(rng: Generator, kind: str, hard: bool) -> tuple[U8, F32]:
-    """Tile and sRGB palette of trousers or a skirt."""
+    """Tile and sRGB palette of trousers or a skirt. hard: bold patterns, which networks draw as their mean,
+    and plain light cloth, which they take for the top."""
     palette = draw_palette(rng, quiet=0.3 if kind == "skirt" else 0.7)
+    bold, light = (0.4, 0.35) if kind == "skirt" else (0.0, 0.3)
+    drawn = rng.random() if hard and kind != "jeans" else 1.0
     if kind == "jeans":
         tile = draw_denim(rng)
         ground = np.array(
@@ -217,12 +226,14 @@ def _draw_lower(rng: Generator, kind: str, hard: bool) -> tuple[U8, F32]:
         )
         palette[0] = ground[rng.integers(len(ground))] / 255 * rng.uniform(0.85, 1.15)
         palette[1] = palette[0] * 0.5 + 0.4
+    elif drawn < bold:
+        tile, palette = draw_bold(rng, palette)
+    elif drawn < bold + light:
+        tile, _ = draw_tile(rng, "plain")
+        palette[0] = _LIGHT[rng.integers(len(_LIGHT))] * rng.uniform(0.88, 1.03)
     else:
         wild = 0.5 if kind == "skirt" else 0.15
-        if hard and kind == "skirt" and rng.random() < 0.7:
-            tile, palette = draw_bold(rng, palette)
-        else:
-            tile, _ = draw_tile(rng, None if rng.random() < wild else "plain")
+        tile, _ = draw_tile(rng, None if rng.random() < wild else "plain")
     return tile, palette
 
 

@@ -111,6 +111,23 @@ def test_the_inside_of_the_back_shows_in_shop_photos_alone(batch: Batch) -> None
     assert people.sum() < 0.1 * photos.sum()
 
 
+def test_skirts_of_hard_samples_are_bold_or_light(layers_folder: Path) -> None:
+    """Light ones, plain: a network takes them for the top. Others are what they would be without."""
+    meta = layers.load(layers_folder / "000001.zip").meta
+    meta["lower"] = {**meta["lower"], "kind": "skirt"}
+
+    def drawn(**kind: bool) -> tuple[int, int]:
+        looks = [draw_look(np.random.default_rng(k), meta | kind, (64, 48), Stock()) for k in range(60)]
+        plain = [np.ptp(look.lower_tile[:2].astype(int), axis=(1, 2)).max() < 8 for look in looks]
+        light = [look.lower_palette[0].mean() > 0.5 for look in looks]
+        return sum(not flat for flat in plain), sum(map(bool, np.logical_and(plain, light)))
+
+    (patterned, light), (hard_patterned, hard_light) = drawn(), drawn(hard=True)
+    assert hard_patterned > patterned
+    assert hard_light > 14
+    assert hard_light > 1.5 * light
+
+
 def test_mirrored_layers_give_mirrored_truth(layers_folder: Path) -> None:
     sample = layers.load(layers_folder / "000001.zip")
     look = draw_look(np.random.default_rng(0), sample.meta, (256, 192), Stock())
