@@ -17,6 +17,7 @@ from rmgn.data.people.garment import HEM, NECK, Garment, make_garment
 from rmgn.data.people.layers import BACK, EDGE_UNIT, LABELS, OUTLINE, PANEL, TORSO
 from rmgn.data.people.light import shop_lights
 from rmgn.data.people.lower import LowerStyle, make_lower
+from rmgn.data.people.mesh import vertex_normals
 from rmgn.data.people.planes import shop_planes
 from rmgn.data.people.pose import Arm, Pose
 from rmgn.data.people.raytrace import Tracer
@@ -174,7 +175,7 @@ def test_standing_collars_are_level_and_open_with_the_front(model: BodyModel) ->
     fine, _ = refine(_cut(model, Style(collar="turtle", collar_height=0.06)))
     made = make_collar(fine, Style(collar="turtle", collar_height=0.06))
     assert made is not None
-    strip = made.flat(fine.vertices).reshape(made.rows, -1, 3)[:, :, 2]
+    strip = made.flat(fine.vertices).reshape(-1, len(made.angle), 3)[:, :, 2]
     assert np.ptp(strip[-1]) < 0.75 * np.ptp(strip[0])
     jacket = replace(JACKET, collar="stand", collar_height=0.05)
     fine, _ = refine(_cut(model, jacket))
@@ -187,6 +188,41 @@ def test_standing_collars_are_level_and_open_with_the_front(model: BodyModel) ->
     assert (
         (made.triangles % around == 0).any(axis=1) & (made.triangles % around == around - 1).any(axis=1)
     ).any()
+
+
+@pytest.mark.parametrize("neck", ["crew", "v"])
+def test_a_folded_collars_points_spread(model: BodyModel, neck: str) -> None:
+    """To either side of the opening, as far on the left as on the right."""
+    style = Style(kind="polo", collar="fold", neck=neck, neck_width=0.066, neck_depth=0.06)
+    fine, _ = refine(_cut(model, style))
+    made = make_collar(fine, style)
+    assert made is not None
+    assert made.angle[0] == pytest.approx(2 * np.pi - made.angle[-1], abs=0.02)
+    rest = model.rest({}).vertices[:BODY_VERTICES]
+    normals = vertex_normals(rest, model.triangles)
+    worn = made.worn(fine.vertices, np.array([0.0, 0.0, 1.0]), rest, normals)
+    for strip in (made.flat(fine.vertices), worn):
+        x = strip.reshape(-1, len(made.angle), 3)[:, :, 0]
+        left, right = x[-1, 0] - x[0, 0], x[-1, -1] - x[0, -1]
+        assert left > 0.005
+        assert right < -0.005
+        assert left == pytest.approx(-right, abs=0.004)
+
+
+@pytest.mark.parametrize("width", [0.058, 0.066, 0.08])
+@pytest.mark.parametrize("muscle", [0.2, 1.0])
+def test_cloth_does_not_climb_the_neck(model: BodyModel, width: float, muscle: float) -> None:
+    """However wide the neck is: a crew neck's cloth ends at its foot, and its line goes once around."""
+    style = Style(neck_width=width, neck_depth=0.05)
+    body = model.rest({"gender": 0.0, "muscle": muscle, "weight": 0.8})
+    fine, _ = refine(make_garment(model, body, style))
+    foot = body.heads[model.index["neck01"]][2]
+    assert fine.vertices[fine.inside, 2].max() < foot + 0.035
+    collar = make_collar(fine, replace(style, collar="turtle", collar_height=0.05))
+    assert collar is not None
+    ring = collar.ring @ fine.vertices
+    assert np.linalg.norm(np.diff(ring, axis=0), axis=1).sum() < 0.62
+    assert (np.diff(np.unwrap(collar.angle)) > 0).all()
 
 
 def test_hard_pairs_have_open_collars() -> None:

@@ -15,6 +15,7 @@ from rmgn.data.people.style import Style
 _AROUND = 80  # points along the neckline
 _STAND = 4  # rows of the part that stands
 _LEAF = 7  # rows of the part that falls over it
+_WIDEST_GAP = 0.4  # radians of a neckline where the mesh shows none
 FOLDED = ("fold", "hood")
 
 
@@ -29,7 +30,7 @@ class Collar:
     triangles: Ints
     edge: Floats  # [rows · 80] metres to the strip's free edge
     facing: Floats  # [rows · 80]
-    rows: int
+    closed: bool  # its ends are sewn together
     style: Style
 
     def worn(self, garment_vertices: Floats, neck_axis: Floats, body: Floats, normals: Floats) -> Floats:
@@ -52,7 +53,7 @@ class Collar:
                 over = 0.007 - ((points - cloth[c_near]) * away).sum(axis=1)
                 lift = lift + np.clip(over, 0, 0.02)[:, None] * away
             rows[k] = points + lift
-        return _even(rows)
+        return _even(rows, self.closed)
 
     def flat(self, garment_flat: Floats) -> Floats:
         """Vertices of the collar in the shop photo."""
@@ -60,7 +61,7 @@ class Collar:
         out = np.stack([np.sin(self.angle), -0.4 * np.cos(self.angle), np.zeros(_AROUND)], axis=1)
         up = np.array([0.0, 0.0, 1.0])
         lean = -0.7 + 0.6 * self.style.unbuttoned
-        return _even(self._rows(ring, up, out, gap=0.012, lean=lean, fall=0.9))
+        return _even(self._rows(ring, up, out, gap=0.012, lean=lean, fall=0.9), self.closed)
 
     def _rows(
         self, ring: Floats, up: Floats, out: Floats, gap: float, lean: float = -0.12, fall: float = 0.34
@@ -82,7 +83,7 @@ class Collar:
         if style.collar == "hood":  # thick and long behind, lying on the shoulders
             length = (style.leaf * (0.75 - 0.55 * front))[:, None]
             gap, opening = 0.02, 0.4 * opening
-        down = normalised(-0.94 * up + fall * out - (0.35 * opening)[:, None] * side)
+        down = normalised(-0.94 * up + fall * out + (0.28 * opening)[:, None] * side)
         bulge = [gap * np.sin(np.pi / 2 * min(1.0, 3 * s + 0.2)) for s in np.linspace(0, 1, _LEAF)]
         leaf = [
             top + b * out + length * s * down for b, s in zip(bulge, np.linspace(0, 1, _LEAF), strict=True)
@@ -90,11 +91,14 @@ class Collar:
         return rows + leaf
 
 
-def _even(rows: list[Floats]) -> Floats:
-    """Smooth along the neckline; rows stay apart, ends stay put."""
+def _even(rows: list[Floats], closed: bool) -> Floats:
+    """Smooth along the neckline; rows stay apart, and so do the ends of one that is not closed."""
     points = np.stack(rows)
     for _ in range(3):
-        points[1:, 1:-1] += 0.25 * (points[1:, 2:] + points[1:, :-2] - 2 * points[1:, 1:-1])
+        change = 0.25 * (np.roll(points, 1, axis=1) + np.roll(points, -1, axis=1) - 2 * points)
+        if not closed:
+            change[:, [0, -1]] = 0
+        points[1:] += change[1:]
     return points.reshape(-1, 3)
 
 
@@ -118,7 +122,7 @@ def make_collar(garment: Garment, style: Style) -> Collar | None:
         along = style.collar_height * (1 - np.linspace(0, 1, rows))
     edge = np.repeat(along, _AROUND)
     facing = np.tile(-np.cos(angle), rows)
-    return Collar(ring, angle, triangles(quads), edge, facing, rows, style)
+    return Collar(ring, angle, triangles(quads), edge, facing, closed, style)
 
 
 def _neckline_points(garment: Garment, style: Style) -> tuple[sp.csr_matrix | None, Floats | None]:
@@ -141,9 +145,15 @@ def _neckline_points(garment: Garment, style: Style) -> tuple[sp.csr_matrix | No
     angle = np.arctan2(points[:, 0] - centre[0], -(points[:, 1] - centre[1])) % (2 * np.pi)
     order = np.argsort(angle)
     a, b, share, angle, points = a[order], b[order], share[order], angle[order], points[order]
+    if style.opening == 0:  # around to where it began
+        if np.diff(angle, append=angle[0] + 2 * np.pi).max() > _WIDEST_GAP:
+            return None, None
+        a, b, share, points = (np.concatenate([x, x[:1]]) for x in (a, b, share, points))
+        angle = np.append(angle, angle[0] + 2 * np.pi)
     length = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
-    margin = 0.004  # the front edges meet, they do not overlap
-    wanted = np.linspace(margin, length[-1] - margin, _AROUND)
+    margin = 0.0015  # the front edges meet, they do not overlap
+    front = float(np.interp(2 * np.pi, angle, length)) % length[-1] if style.opening == 0 else 0.0
+    wanted = (front + np.linspace(margin, length[-1] - margin, _AROUND)) % length[-1]
     k = np.clip(np.searchsorted(length, wanted) - 1, 0, len(length) - 2)
     t = np.clip((wanted - length[k]) / np.maximum(length[k + 1] - length[k], 1e-9), 0, 1)
     rows = np.arange(len(a))
@@ -155,4 +165,4 @@ def _neckline_points(garment: Garment, style: Style) -> tuple[sp.csr_matrix | No
     pick = sp.csr_matrix(
         (np.concatenate([1 - t, t]), (np.tile(rows, 2), np.concatenate([k, k + 1]))), (_AROUND, len(a))
     )
-    return sp.csr_matrix(pick @ crossing), angle[k] * (1 - t) + angle[k + 1] * t
+    return sp.csr_matrix(pick @ crossing), (angle[k] * (1 - t) + angle[k + 1] * t) % (2 * np.pi)

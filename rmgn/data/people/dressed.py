@@ -97,13 +97,17 @@ def dressed_surfaces(
     )
     body = skin_surface(model, person, head, assets, hidden)
     body.vertices = _drawn_in(person.vertices[:BODY_VERTICES], person.normals, under)
-    if worked.style.sleeve > 0.6:  # a long sleeve covers the watch
+    if worked.style.sleeve > 0.85:  # a long sleeve covers the watch
         strands = [s for s in strands if s.label not in (LABELS["left arm"], LABELS["right arm"])]
     garment = garment_surfaces(worked, flat=False)
     if head.locks:
         strands = [*strands, _locks(model, person, worked, head, under < 0.01)]
     g = worked.garment
     trunk = cloth_of(worked.worn, g.triangles, g.seam, g.outline)
+    if worked.inner is not None and worked.inner.trim is not None:  # straps cross it where the front is open
+        kept = worked.inner.trim < 0
+        inner = worked.inner.vertices[kept], worked.inner.normals[kept]
+        trunk = np.concatenate([trunk[0], inner[0]]), np.concatenate([trunk[1], inner[1]])
     beneath = (under > 0.01, lower_under > 0.01)
     things = carried_surfaces(
         model, person, carried, trunk, waistband_seen(model, person, worked.style), beneath
@@ -113,7 +117,7 @@ def dressed_surfaces(
 
 def waistband_seen(model: BodyModel, person: Wearer, style: Style) -> bool:
     """Whether a garment leaves the waistband in view, and the belt in it with it."""
-    bare = model.hip(person.body) + style.hem > person.lower.waist - 0.01
+    bare = model.hip(person.body) + style.hem > person.lower.waist
     return style.tuck or style.opening > 0 or bare
 
 

@@ -109,8 +109,7 @@ def arm_weight(model: BodyModel, vertices: Floats, weights: sp.csr_matrix) -> Fl
 
 def _along_arm(marks: _Landmarks, vertices: Floats) -> tuple[Floats, float]:
     """Distance from the shoulder joint along upper arm and forearm, and the whole arm's length."""
-    p = vertices * [1, 1, 1]
-    p[:, 0] = np.abs(p[:, 0])
+    p = np.column_stack([np.abs(vertices[:, 0]), vertices[:, 1:]])
     upper, fore = marks.elbow - marks.shoulder, marks.wrist - marks.elbow
     first, second = float(np.linalg.norm(upper)), float(np.linalg.norm(fore))
     along = (p - marks.shoulder) @ upper / first
@@ -134,7 +133,9 @@ def _neckline(style: Style, marks: _Landmarks, v: Floats) -> Floats:
     low = top - style.neck_depth * np.clip(1 - (x / width) ** power, -9, 1)
     high = top - style.back_depth * np.clip(1 - (x / width) ** 2, -9, 1)
     line = front * low + (1 - front) * high
-    inside = np.where(x < width, v[:, 2] - line, -1e-3 - (x - width) * 0.5)
+    # A neck wider than the opening stands out of it: what is above lies on its sides, not on the shoulders.
+    beside = np.maximum(-1e-3 - (x - width) * 0.5, v[:, 2] - top - np.clip(x - width, 0, 0.02))
+    inside = np.where(x < width, v[:, 2] - line, beside)
     return np.where(v[:, 2] > marks.neck[2] + 0.06, 0.05, inside)
 
 

@@ -165,17 +165,16 @@ def fringe(model: BodyModel, person: Wearer, length: float, part: float, seed: i
     return Surface(v @ turn.T + transform[:, 3], tris, HAIR, uv=uv, texture=lock_texture())
 
 
-def _scalp(model: BodyModel, least: float) -> tuple[Ints, Ints, Floats]:
-    """Quads of the scalp, their body vertices, and how far inside the hairline each lies."""
-    grown = hairy()["scalp"]
-    quads, source = used(model.quads[(grown[model.quads] > least).all(axis=1)], BODY_VERTICES)
-    return quads, source, grown[source]
+def _scalp(model: BodyModel, least: float) -> tuple[Ints, Ints]:
+    """Quads of the scalp at least so far inside the hairline, and their body vertices."""
+    inside = hairy()["scalp"][model.quads] > least
+    return used(model.quads[inside.all(axis=1)], BODY_VERTICES)
 
 
 def curls(model: BodyModel, person: Wearer, size: float, drop: float, seed: int) -> list[Surface]:
     """A head of curls up to an afro: shells of curls around the scalp, `size` metres deep."""
     rng = np.random.default_rng(seed)
-    quads, source, _ = _scalp(model, 0.3)
+    quads, source = _scalp(model, 0.3)
     rest = person.body.vertices[source]
     even = averaging(len(source), edges(quads)[0])
     smooth = rest.copy()

@@ -123,6 +123,8 @@ def _straighten(garment: Garment, x: Floats, facing: Floats, style: Style) -> Fl
         fit = None
         for half_mesh, lift in ((front, 0.0), (~front, 0.004 if column == HEM else 0.0)):
             own = rim & half_mesh
+            if not own.any():
+                continue
             if fit is None or (column == HEM and style.dip > 0):  # a hem that is longer behind shows there
                 fit, lift = np.polynomial.Polynomial.fit(u[own], end[own], degree, [-1, 1]), 0.0
             order = np.argsort(u[own])

@@ -191,5 +191,7 @@ def _front_extent(worked: Worked) -> list[float]:
     """Flat z of hem and neckline in the middle of the front: where prints and plackets go."""
     g = worked.garment
     middle = (g.facing < 0) & (np.abs(worked.flat[:, 0]) < worked.style.opening + 0.03) & g.inside
+    if not middle.any():
+        raise Rejected("no cloth in the middle of the front")
     z = worked.flat[middle, 2]
     return [float(z.min()), float(z.max())]
