@@ -117,7 +117,7 @@ def dressed_surfaces(
 
 def waistband_seen(model: BodyModel, person: Wearer, style: Style) -> bool:
     """Whether a garment leaves the waistband in view, and the belt in it with it."""
-    bare = model.hip(person.body) + style.hem > person.lower.waist
+    bare = model.hip(person.body) + style.hem > person.lower.waist - 0.01
     return style.tuck or style.opening > 0 or bare
 
 
