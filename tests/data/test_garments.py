@@ -8,23 +8,28 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.spatial import cKDTree
 
+from rmgn.data.people.accessories import Accessories, accessory_surfaces
+from rmgn.data.people.assets import assets
 from rmgn.data.people.body import BODY_VERTICES, BodyModel, body_model
+from rmgn.data.people.carried import Carried
 from rmgn.data.people.cloth import interleaved
 from rmgn.data.people.collar import make_collar
-from rmgn.data.people.dressed import _under
+from rmgn.data.people.dressed import _under, dressed_surfaces
 from rmgn.data.people.garment import HEM, NECK, Garment, make_garment
+from rmgn.data.people.head import HeadStyle
 from rmgn.data.people.layers import BACK, EDGE_UNIT, LABELS, OUTLINE, PANEL, TORSO
 from rmgn.data.people.light import shop_lights
 from rmgn.data.people.lower import LowerStyle, make_lower
 from rmgn.data.people.mesh import vertex_normals
 from rmgn.data.people.planes import shop_planes
 from rmgn.data.people.pose import Arm, Pose
-from rmgn.data.people.raytrace import Tracer
+from rmgn.data.people.raytrace import Surface, Tracer
 from rmgn.data.people.shop import Presentation, draw_presentation, lay_out
 from rmgn.data.people.style import Style, draw_hard_pair, draw_style
 from rmgn.data.people.wear import refine, wearer
-from rmgn.data.people.worked import garment_surfaces, inner_top, make_worked
+from rmgn.data.people.worked import Worked, garment_surfaces, inner_top, make_worked
 
 JACKET = Style(kind="jacket", sleeve=0.98, collar="fold", opening=0.05, oversize=0.01, placket="zip")
 
@@ -110,6 +115,38 @@ def test_below_an_open_front_there_is_a_top(model: BodyModel) -> None:
     assert surface.label == LABELS["inner"]
     assert np.isfinite(surface.vertices).all()
     assert garment.vertices[garment.inside, 2].min() < person.lower.waist  # it ends in the waistband
+
+
+def test_what_is_worn_with_a_garment(model: BodyModel) -> None:
+    """A strap lies on the top below an open front; a watch is hidden by a sleeve that reaches it alone."""
+    rng = np.random.default_rng(0)
+    arm = Arm((0.2, 0, -1), (0.1, -0.2, -1))
+    body = model.rest({})
+    person = wearer(model, body, Pose("test", arm, arm), make_lower(model, body, LowerStyle(), rng))
+    watch = accessory_surfaces(model, person, Accessories(watch="L"))
+
+    def surfaces(worked: Worked, bag: str = "") -> list[Surface]:
+        return dressed_surfaces(model, person, worked, watch, HeadStyle(), assets(None), Carried(bag=bag))
+
+    def shows_watch(sleeve: float) -> bool:
+        worked = make_worked(model, person, Style(sleeve=sleeve), rng, (256, 192))
+        return any(surface is watch[0] for surface in surfaces(worked))
+
+    assert [shows_watch(sleeve) for sleeve in (0.3, 0.72, 0.97)] == [True, True, False]
+
+    jacket = make_worked(model, person, replace(JACKET, opening=0.09), rng, (256, 192))
+    inner = jacket.inner
+    assert inner is not None
+    assert inner.trim is not None
+    kept = inner.trim < 0
+    plain = len(surfaces(jacket))
+    strap = surfaces(jacket, "crossbody")[plain].vertices
+    chest = person.body.heads[model.index["neck01"]][2] - 0.12
+    crossing = strap[(np.abs(strap[:, 0]) < 0.03) & (strap[:, 1] < 0) & (strap[:, 2] < chest)]
+    assert len(crossing) > 4
+    near = cKDTree(inner.vertices[kept]).query(crossing)[1]
+    above = ((crossing - inner.vertices[kept][near]) * inner.normals[kept][near]).sum(axis=1)
+    assert above.min() > 0
 
 
 def test_bare_shoulders(model: BodyModel) -> None:
