@@ -151,7 +151,8 @@ def _neckline_points(garment: Garment, style: Style) -> tuple[sp.csr_matrix | No
         a, b, share, points = (np.concatenate([x, x[:1]]) for x in (a, b, share, points))
         angle = np.append(angle, angle[0] + 2 * np.pi)
     length = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
-    margin = 0.0015  # the front edges meet, they do not overlap
+    # Edges of an open front do not overlap; others meet, or skin would show between them.
+    margin = 0.004 if style.opening > 0 else 1e-4
     front = float(np.interp(2 * np.pi, angle, length)) % length[-1] if style.opening == 0 else 0.0
     wanted = (front + np.linspace(margin, length[-1] - margin, _AROUND)) % length[-1]
     k = np.clip(np.searchsorted(length, wanted) - 1, 0, len(length) - 2)
