@@ -111,21 +111,22 @@ def test_the_inside_of_the_back_shows_in_shop_photos_alone(batch: Batch) -> None
     assert people.sum() < 0.1 * photos.sum()
 
 
-def test_skirts_of_hard_samples_are_bold_or_light(layers_folder: Path) -> None:
-    """Light ones, plain: a network takes them for the top. Others are what they would be without."""
+def test_lower_clothes_of_hard_samples_are_bold_or_light(layers_folder: Path) -> None:
+    """Bold skirts, which networks draw as their mean, and plain light cloth, which they take for the top."""
     meta = layers.load(layers_folder / "000001.zip").meta
-    meta["lower"] = {**meta["lower"], "kind": "skirt"}
 
-    def drawn(**kind: bool) -> tuple[int, int]:
-        looks = [draw_look(np.random.default_rng(k), meta | kind, (64, 48), Stock()) for k in range(60)]
+    def drawn(kind: str, hard: bool) -> tuple[int, int]:
+        sample = {**meta, "lower": {**meta["lower"], "kind": kind}, "hard": hard}
+        looks = [draw_look(np.random.default_rng(k), sample, (64, 48), Stock()) for k in range(60)]
         plain = [np.ptp(look.lower_tile[:2].astype(int), axis=(1, 2)).max() < 8 for look in looks]
         light = [look.lower_palette[0].mean() > 0.5 for look in looks]
         return sum(not flat for flat in plain), sum(map(bool, np.logical_and(plain, light)))
 
-    (patterned, light), (hard_patterned, hard_light) = drawn(), drawn(hard=True)
-    assert hard_patterned > patterned
-    assert hard_light > 14
-    assert hard_light > 1.5 * light
+    (usual, _), (bold, light) = drawn("skirt", hard=False), drawn("skirt", hard=True)
+    assert bold > 1.6 * usual
+    assert light > 5
+    (_, usual), (_, light) = drawn("trousers", hard=False), drawn("trousers", hard=True)
+    assert light > usual + 5
 
 
 def test_mirrored_layers_give_mirrored_truth(layers_folder: Path) -> None:
