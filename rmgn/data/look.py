@@ -214,8 +214,10 @@ def draw_look(
 
 
 def _draw_lower(rng: Generator, kind: str, hard: bool) -> tuple[U8, F32]:
-    """Tile and sRGB palette of trousers or a skirt. hard: bold patterns, which networks draw as their mean,
-    and plain light cloth, which they take for the top."""
+    """Tile and sRGB palette of trousers or a skirt.
+
+    hard: bold patterns, which networks draw as their mean, and plain light cloth, taken for the top.
+    """
     palette = draw_palette(rng, quiet=0.3 if kind == "skirt" else 0.7)
     bold, light = (0.7, 0.2) if kind == "skirt" else (0.0, 0.3)
     drawn = rng.random() if hard and kind != "jeans" else 1.0

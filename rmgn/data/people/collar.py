@@ -30,7 +30,6 @@ class Collar:
     triangles: Ints
     edge: Floats  # [rows · 80] metres to the strip's free edge
     facing: Floats  # [rows · 80]
-    closed: bool  # its ends are sewn together
     style: Style
 
     def worn(self, garment_vertices: Floats, neck_axis: Floats, body: Floats, normals: Floats) -> Floats:
@@ -53,7 +52,7 @@ class Collar:
                 over = 0.007 - ((points - cloth[c_near]) * away).sum(axis=1)
                 lift = lift + np.clip(over, 0, 0.02)[:, None] * away
             rows[k] = points + lift
-        return _even(rows, self.closed)
+        return _even(rows, _closed(self.style))
 
     def flat(self, garment_flat: Floats) -> Floats:
         """Vertices of the collar in the shop photo."""
@@ -61,7 +60,7 @@ class Collar:
         out = np.stack([np.sin(self.angle), -0.4 * np.cos(self.angle), np.zeros(_AROUND)], axis=1)
         up = np.array([0.0, 0.0, 1.0])
         lean = -0.7 + 0.6 * self.style.unbuttoned
-        return _even(self._rows(ring, up, out, gap=0.012, lean=lean, fall=0.9), self.closed)
+        return _even(self._rows(ring, up, out, gap=0.012, lean=lean, fall=0.9), _closed(self.style))
 
     def _rows(
         self, ring: Floats, up: Floats, out: Floats, gap: float, lean: float = -0.12, fall: float = 0.34
@@ -91,6 +90,11 @@ class Collar:
         return rows + leaf
 
 
+def _closed(style: Style) -> bool:
+    """Whether the strip's ends are sewn together."""
+    return style.collar not in FOLDED and style.opening == 0
+
+
 def _even(rows: list[Floats], closed: bool) -> Floats:
     """Smooth along the neckline; rows stay apart, and so do the ends of one that is not closed."""
     points = np.stack(rows)
@@ -112,7 +116,7 @@ def make_collar(garment: Garment, style: Style) -> Collar | None:
     folded = style.collar in FOLDED
     rows = _STAND + 1 + (_LEAF if folded else 0)
     grid = np.arange(rows * _AROUND).reshape(rows, _AROUND)
-    closed = not folded and style.opening == 0
+    closed = _closed(style)
     right = np.roll(grid, -1, axis=1) if closed else grid[:, 1:]
     left = grid if closed else grid[:, :-1]
     quads = np.stack([left[:-1], right[:-1], right[1:], left[1:]], axis=2).reshape(-1, 4)
@@ -122,7 +126,7 @@ def make_collar(garment: Garment, style: Style) -> Collar | None:
         along = style.collar_height * (1 - np.linspace(0, 1, rows))
     edge = np.repeat(along, _AROUND)
     facing = np.tile(-np.cos(angle), rows)
-    return Collar(ring, angle, triangles(quads), edge, facing, closed, style)
+    return Collar(ring, angle, triangles(quads), edge, facing, style)
 
 
 def _neckline_points(garment: Garment, style: Style) -> tuple[sp.csr_matrix | None, Floats | None]:
@@ -153,7 +157,7 @@ def _neckline_points(garment: Garment, style: Style) -> tuple[sp.csr_matrix | No
     length = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
     # Edges of an open front do not overlap; others meet, or skin would show between them.
     margin = 0.004 if style.opening > 0 else 1e-4
-    front = float(np.interp(2 * np.pi, angle, length)) % length[-1] if style.opening == 0 else 0.0
+    front = float(np.interp(2 * np.pi, angle, length)) % length[-1]  # 0, its beginning, of an open line
     wanted = (front + np.linspace(margin, length[-1] - margin, _AROUND)) % length[-1]
     k = np.clip(np.searchsorted(length, wanted) - 1, 0, len(length) - 2)
     t = np.clip((wanted - length[k]) / np.maximum(length[k + 1] - length[k], 1e-9), 0, 1)

@@ -104,9 +104,10 @@ def dressed_surfaces(
         strands = [*strands, _locks(model, person, worked, head, under < 0.01)]
     g = worked.garment
     trunk = cloth_of(worked.worn, g.triangles, g.seam, g.outline)
-    if worked.inner is not None and worked.inner.trim is not None:  # straps cross it where the front is open
-        kept = worked.inner.trim < 0
-        inner = worked.inner.vertices[kept], worked.inner.normals[kept]
+    if worked.inner is not None and worked.inner_hides is not None:  # which straps cross in an open front
+        top = worked.inner_hides
+        points = np.asarray(worked.inner.vertices, np.float64)
+        inner = cloth_of(points, worked.inner.triangles, top.seam, top.outline)
         trunk = np.concatenate([trunk[0], inner[0]]), np.concatenate([trunk[1], inner[1]])
     beneath = (under > 0.01, lower_under > 0.01)
     things = carried_surfaces(
