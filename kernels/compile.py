@@ -30,6 +30,7 @@ from kernels.triton_runtime import AVAILABLE, INTERPRETED, tl, triton
 flow_warp, local_correlation = (
     importlib.import_module(f"kernels.{name}") for name in ("flow_warp", "local_correlation")
 )
+LEAST = 70  # Triton's code for older GPUs is refused by its assembler, after a dump of it
 TARGETS = (75, 80, 86, 87, 89, 90, 100, 120)
 PIXELS = 1 << 16  # of a plane as large as tiles ask for
 WARPS = 4  # Triton's default, where a kernel's module names no other number
@@ -256,7 +257,12 @@ def capabilities(text: str) -> list[int]:
     """Parse "8.6,12.0" into Triton's targets, 86 and 120; what is named twice counts once."""
     if not re.fullmatch(r"\d+\.\d(,\d+\.\d)*", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of compute capabilities such as 8.6,8.9")
-    return list(dict.fromkeys(int(item.replace(".", "")) for item in text.split(",")))
+    targets = list(dict.fromkeys(int(item.replace(".", "")) for item in text.split(",")))
+    if min(targets) < LEAST:
+        raise argparse.ArgumentTypeError(
+            f"Triton compiles for compute capability {LEAST / 10} and later, not {min(targets) / 10}"
+        )
+    return targets
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -79,6 +79,10 @@ def test_compile_refuses_what_it_cannot(tmp_path: Path) -> None:
     for extra, message in (
         ([], "unset TRITON_INTERPRET"),
         (["--compute-capability", "ampere"], "is not a list of compute"),
+        (
+            ["--compute-capability", "8.6,6.1"],
+            "for compute capability 7.0 and later, not 6.1 (--help explains)",
+        ),
     ):
         done = subprocess.run(
             [*command, *extra], env=interpreted, capture_output=True, text=True, check=False
@@ -87,11 +91,11 @@ def test_compile_refuses_what_it_cannot(tmp_path: Path) -> None:
         assert message in done.stderr
     (tmp_path / "taken").touch()
     compiling = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    old = [*command, "--compute-capability", "3.5"]
-    done = subprocess.run(old, env=compiling, capture_output=True, text=True, check=False)
+    unknown = [*command, "--compute-capability", "13.7"]
+    done = subprocess.run(unknown, env=compiling, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "error: Triton's assembler refuses: " in done.stderr
-    assert "sm_35" in done.stderr
+    assert "sm_137" in done.stderr
     command[-1] = str(tmp_path / "taken")
     done = subprocess.run(command, env=compiling, capture_output=True, text=True, check=False)
     assert done.returncode == 2
