@@ -23,7 +23,7 @@ from rmgn.model import RMGN
 
 PARTS = (
     r"warp\.(person_encoder\.stages\.\d|person_pyramid|flow_net\.(match|refine)\.\d)"
-    r"|generator\.(blocks\.\d|person_extractor|garment_extractor|head|final|unet)"
+    r"|generator\.(blocks\.\d|person_extractor|garment_extractor|head|final|palette|unet)"
 )
 
 

@@ -15,6 +15,7 @@ LENGTHS = {
     "extractor_widths": (5, 5),
     "fusion_widths": (5, 5),
 }
+OPTIONAL = ("palette",)  # may be 0: there is no such part
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,9 @@ class ModelConfig:
     # Not in the paper: the last output channel keeps the person's own pixels in the rendered image, and what
     # is drawn takes light and colour from the person's picture, which instance norms forget.
     preserve: bool = False
+    # With `preserve`, of the RMGN generator: how many colours of the person's picture it draws around
+    # (rmgn.palette); 0: around the picture's mean.
+    palette: int = 0
     unet_widths: tuple[int, ...] = (64, 128, 256, 512, 512)  # of the PF-AFN generator, finest first
 
     @property
@@ -91,9 +95,12 @@ def _check(name: str, value: object, hint: Any) -> None:
     else:
         single = hint is int
         widths = (value,) if single else value
-        if not isinstance(widths, tuple) or not all(type(width) is int and width > 0 for width in widths):
+        least = 0 if name in OPTIONAL else 1
+        if not isinstance(widths, tuple) or not all(
+            type(width) is int and width >= least for width in widths
+        ):
             wanted = "a whole number" if single else "a list of whole numbers"
-            raise ValueError(f"{name} must be {wanted} above 0, not {value!r}")
+            raise ValueError(f"{name} must be {wanted} from {least} on, not {value!r}")
         fewest, most = LENGTHS.get(name, (1, 99))
         if not fewest <= len(widths) <= most:
             wanted = str(most) if fewest == most else f"{fewest} to {most}"
@@ -119,6 +126,7 @@ PRESETS: dict[str, ModelConfig] = {
         extractor_widths=(8, 16, 32, 64, 96),
         fusion_widths=(96, 64, 32, 16, 8),
         preserve=True,  # eight channels at full size cannot carry a face and a room through instance norms
+        palette=8,
         unet_widths=(12, 24, 40, 64, 96),  # as many multiply-adds as the generator above
     ),
 }

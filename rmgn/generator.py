@@ -1,6 +1,7 @@
 """The regional mask guided generator (section 4.2)."""
 
 import itertools
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +10,15 @@ from torch import Tensor, nn
 from kernels import instance_norm, mask_fusion
 from kernels.mask_fusion import blend, denormalise, fuse_with_mask
 from rmgn.config import ModelConfig
+from rmgn.palette import Palette
+
+
+class Drawing(NamedTuple):
+    """What a generator makes of a person and a warped garment, before `rmgn.model.compose`."""
+
+    logits: Tensor  # [B, 3 to 5, H, W], before tanh and sigmoid
+    regional_masks: list[Tensor]  # [B, 1, h, w] in [0, 1], coarsest first
+    colours: Tensor | None = None  # [B, 3, H/4, W/4] in [-1, 1], of `Palette`
 
 
 class FeatureExtractor(nn.Module):
@@ -137,21 +147,26 @@ class RegionalMaskGenerator(nn.Module):
             for width_in, width_out, level in plan
         )
         self.final = nn.Conv2d(w4, config.output_channels, 3, padding=1)
+        self.palette: Palette | None = None
+        if config.preserve and config.palette:
+            self.palette = Palette(w2, maps[2], config.palette)
 
-    def forward(self, person: Tensor, garment: Tensor, mask: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Pictures [B, 3, H, W] in [-1, 1], mask [B, 1, H, W] -> logits [B, 3 to 5, H, W] and all
-        regional masks [B, 1, h, w] in [0, 1], coarsest first."""
+    def forward(self, person: Tensor, garment: Tensor, mask: Tensor) -> Drawing:
+        """Pictures [B, 3, H, W] in [-1, 1], mask [B, 1, H, W] -> logits, all regional masks, colours."""
         person_maps = self.person_extractor(person)
         garment_maps = self.garment_extractor(torch.cat([garment, mask], dim=1))
         h = self.head(torch.cat([person_maps[0], garment_maps[0]], dim=1))
         masks: list[Tensor] = []
+        colours: Tensor | None = None
         level = 0
         for block, next_level in zip(self.blocks, self.levels, strict=True):
             if next_level != level:
                 h, level = upsample(h), next_level
             h, block_masks = block(h, person_maps[level], garment_maps[level])
             masks += block_masks
-        return self.final(h), masks
+            if self.palette is not None and block is self.blocks[3]:  # the first at 1/4, and the wider one
+                colours = self.palette(h, person_maps[level], person)
+        return Drawing(self.final(h), masks, colours)
 
 
 def upsample(x: Tensor) -> Tensor:

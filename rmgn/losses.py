@@ -136,6 +136,8 @@ TRYON_PIXEL, COMPOSITE, SKIN = 5.0, 1.0, 30.0
 # Of the mask that keeps the person's pixels. The same is what differs by less than SAME, of a range of 2, on
 # average over a SQUARE of pixels, which noise of a camera is not.
 PRESERVE, SAME, SQUARE = 1.0, 0.1, 5
+# Of the colours around which is drawn, where the picture changes off the garment.
+PALETTE = 10.0
 # Of the rendered image off the garment: it is the answer there, and alone in reaching under the mask.
 RENDERED = 1.0
 # Of the flow's end-point error in pixels, times the level's n + 1, where the data know the flow. Smoothness
@@ -217,6 +219,16 @@ def exposed_skin(worn_before: Tensor, worn_mask: Tensor) -> Tensor:
 def skin_loss(rendered: Tensor, target: Tensor, skin: Tensor) -> Tensor:
     """Mean of |S·(R - P)| over the whole picture (PF-AFN); skin S: of `exposed_skin`."""
     return F.l1_loss(rendered * skin, target * skin)
+
+
+def palette_loss(colours: Tensor, target: Tensor, skin: Tensor) -> Tensor:
+    """Mean of |S·(c - P)| over the colours' pixels [B, 3, h, w], P and S averaged under each of them.
+
+    It teaches the palette what to hold: what is drawn around wrong colours can be right as well.
+    """
+    size = colours.shape[-2:]
+    bare = F.interpolate(skin, size, mode="area")
+    return F.l1_loss(colours * bare, F.interpolate(target, size, mode="area") * bare)
 
 
 class GeneratorLoss(NamedTuple):

@@ -3,11 +3,13 @@
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kernels import flow_warp
 from rmgn.config import ModelConfig
 from rmgn.generator import RegionalMaskGenerator
+from rmgn.palette import SPOT
 from rmgn.pfafn import UNetGenerator
 from rmgn.warp import Flows, Pyramid, Warp
 
@@ -23,6 +25,7 @@ class TryOn(NamedTuple):
     warped_mask: Tensor  # [B, 1, H, W]
     flow: Tensor  # [B, 2, H, W], float32 sampling grid, see kernels.flow_warp
     regional_masks: tuple[Tensor, ...]  # [B, 1, h, w], coarsest first, where asked for
+    colours: Tensor | None = None  # [B, 3, H/4, W/4] around which is drawn, of networks with a palette
 
 
 class RMGN(nn.Module):
@@ -86,16 +89,15 @@ class RMGN(nn.Module):
         warped_garment = flow_warp(garment * mask, flow)
         warped_mask = flow_warp(mask, flow, padding="zeros")
 
-        logits, masks = self.generator(
-            self._cast(person), self._cast(warped_garment), self._cast(warped_mask)
-        )
+        drawing = self.generator(self._cast(person), self._cast(warped_garment), self._cast(warped_mask))
         return compose(
-            logits,
+            drawing.logits,
             warped_garment,
             warped_mask,
             flow,
             preserved=person if self.config.preserve else None,
-            regional_masks=tuple(masks) if regional_masks else (),
+            regional_masks=tuple(drawing.regional_masks) if regional_masks else (),
+            colours=drawing.colours,
         )
 
     def _cast(self, x: Tensor) -> Tensor:
@@ -110,10 +112,12 @@ def compose(
     flow: Tensor,
     preserved: Tensor | None = None,
     regional_masks: tuple[Tensor, ...] = (),
+    colours: Tensor | None = None,
 ) -> TryOn:
     """Blend what a generator drew, logits [B, 3 to 5, H, W], with the warped garment and the person.
 
     preserved: the person [B, 3, H, W], where the last channel says how much of her pixels stays.
+    colours: [B, 3, H/4, W/4], around which is drawn; None: the mean of `preserved`.
     Blends are made in the dtype of the pictures: half would cost the result its last bit.
     """
     logits = logits.to(warped_garment.dtype)
@@ -124,25 +128,38 @@ def compose(
     if preserved is None:
         rendered = torch.tanh(drawn)
     else:
-        centre, spread = colours(preserved)
+        centre, spread = colour_range(preserved, colours)
         preserve_mask = masks[:, -1:]
         rendered = preserve_mask * preserved + (1 - preserve_mask) * torch.tanh(centre + spread * drawn)
     tryon = composite_mask * warped_garment + (1 - composite_mask) * rendered
     return TryOn(
-        tryon, rendered, composite_mask, preserve_mask, warped_garment, warped_mask, flow, regional_masks
+        tryon,
+        rendered,
+        composite_mask,
+        preserve_mask,
+        warped_garment,
+        warped_mask,
+        flow,
+        regional_masks,
+        colours,
     )
 
 
-def colours(picture: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean μ and deviation σ of each channel of a picture in [-1, 1], before a tanh; both [B, 3, 1, 1].
+def colour_range(picture: Tensor, around: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Centre c and deviation σ of each channel of a picture in [-1, 1], before a tanh.
 
-    tanh(atanh(μ) + σ/(1 - μ²)·x) is μ + σ·x to first order.
+    c: `around` [B, 3, H/4, W/4], enlarged; None: the picture's mean, [B, 3, 1, 1].
+    Returns atanh(c) and σ/(1 - c²): tanh(atanh(c) + σ/(1 - c²)·x) is c + σ·x to first order.
     """
     mean = picture.mean(dim=(2, 3), keepdim=True)
     deviation = (picture - mean).square().mean(dim=(2, 3), keepdim=True).sqrt()
-    mean = mean.clamp(-0.95, 0.95)
-    centre = ((1 + mean) / (1 - mean)).log() / 2  # atanh, which the exporter does not know
-    return centre, deviation / (1 - mean * mean)
+    c = mean
+    if around is not None:
+        # Not to the picture's size, which a graph would keep with its batch.
+        c = F.interpolate(around.to(picture.dtype), scale_factor=SPOT, mode="bilinear", align_corners=False)
+    c = c.clamp(-0.95, 0.95)
+    centre = ((1 + c) / (1 - c)).log() / 2  # atanh, which the exporter does not know
+    return centre, deviation / (1 - c * c)
 
 
 def check_size(picture: Tensor) -> None:

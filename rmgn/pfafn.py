@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rmgn.config import ModelConfig
+from rmgn.generator import Drawing
 
 
 def conv3x3(width_in: int, width_out: int, stride: int = 1) -> nn.Conv2d:
@@ -61,5 +62,5 @@ class UNetGenerator(nn.Module):
         channels = person_channels + 4  # and the warped garment with its mask
         self.unet = UNetLevel(channels, config.unet_widths, config.output_channels, outermost=True)
 
-    def forward(self, person: Tensor, garment: Tensor, mask: Tensor) -> tuple[Tensor, list[Tensor]]:
-        return self.unet(torch.cat([person, garment, mask], dim=1)), []
+    def forward(self, person: Tensor, garment: Tensor, mask: Tensor) -> Drawing:
+        return Drawing(self.unet(torch.cat([person, garment, mask], dim=1)), [])

@@ -158,6 +158,10 @@ class TryOnStage(nn.Module):
             named["preserve"] = losses.PRESERVE * preserve
         if triplet.skin is not None:
             named["skin"] = terms.skin
+            if result.colours is not None:
+                named["palette"] = losses.PALETTE * losses.palette_loss(
+                    result.colours, triplet.target, shown(triplet.skin)
+                )
         if self.perceptual is not None:
             named["perceptual"] = terms.perceptual
         return named

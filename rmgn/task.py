@@ -64,7 +64,8 @@ def first_model(config: TrainConfig, init: Path | None) -> Network:
 
     Its many channels are faster so, the generator's instance norms and few channels slower.
 
-    A checkpoint whose generator alone is of another kind gives its warp module.
+    A checkpoint whose generator alone is of another kind gives its warp module. One without a
+    palette gives all: untrained, that changes nothing.
     """
     network: type[Network] = ParserBased if config.stage.startswith("pb-") else RMGN
     model: Network = network(config.network())
@@ -79,6 +80,9 @@ def first_model(config: TrainConfig, init: Path | None) -> Network:
     found: Network = checkpoint.load_as(network, init)
     if found.config == model.config:
         model.load_state_dict(found.state_dict())
+    elif found.config == dataclasses.replace(model.config, palette=0):
+        if model.load_state_dict(found.state_dict(), strict=False).missing_keys:
+            print(f"{init} has no palette: its {model.config.palette} colours begin at each picture's mean")
     elif found.config.warp_part() == model.config.warp_part():
         model.warp.load_state_dict(found.warp.state_dict())
         print(f"{init} gives the warp module; its generator is of another kind and begins anew")

@@ -36,8 +36,9 @@ class ParserBased(nn.Module):
 
     def __init__(self, config: ModelConfig | None = None) -> None:
         super().__init__()
-        # It sees no photo that it could preserve.
-        self.config = dataclasses.replace(config or ModelConfig(), generator="pfafn", preserve=False)
+        # It sees no photo that it could preserve or take colours from.
+        config = config or ModelConfig()
+        self.config = dataclasses.replace(config, generator="pfafn", preserve=False, palette=0)
         self.warp = Warp(self.config, WARP_CHANNELS)
         self.generator = UNetGenerator(self.config, person_channels=4)
 
@@ -55,7 +56,7 @@ class ParserBased(nn.Module):
         warped_mask = flow_warp(mask, flow, padding="zeros")
         kept, arms = person[:, WARP_CHANNELS:-1], person[:, -1:]
         seen = torch.cat([kept, arms * (1 - warped_mask)], dim=1)
-        logits, _ = self.generator(seen, warped_garment, warped_mask)
+        logits = self.generator(seen, warped_garment, warped_mask).logits
         return compose(logits, warped_garment, warped_mask, flow)
 
     def forward(self, person: Tensor, garment: Tensor, mask: Tensor) -> TryOn:

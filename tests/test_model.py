@@ -11,13 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from rmgn import PRESETS, RMGN, ModelConfig, checkpoint
 from rmgn.checkpoint import CheckpointError
 from rmgn.config import paper_formulas
 from rmgn.convert import released
-from rmgn.model import colours
+from rmgn.model import colour_range
+from rmgn.palette import Palette
 
 State = dict[str, torch.Tensor]
 TINY = dataclasses.replace(
@@ -31,7 +34,9 @@ TINY = dataclasses.replace(
     fusion_widths=(10, 8, 6, 4, 3),
     unet_widths=(4, 4, 6, 8, 8),
     preserve=False,
+    palette=0,
 )
+PALETTE = dataclasses.replace(TINY, preserve=True, palette=3)
 
 
 def inputs(batch: int, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -89,6 +94,7 @@ def test_paper_preset_has_the_published_size() -> None:
         dataclasses.replace(TINY, composite=False, pixel_rule="corners"),
         dataclasses.replace(TINY, preserve=True),
         dataclasses.replace(TINY, composite=False, preserve=True),
+        PALETTE,
     ],
     ids=[
         "release",
@@ -98,12 +104,15 @@ def test_paper_preset_has_the_published_size() -> None:
         "no composite",
         "preserves",
         "preserves alone",
+        "palette",
     ],
 )
 def test_any_size_any_batch_any_variant(config: ModelConfig, size: tuple[int, int]) -> None:
     """A batch gives what its samples give alone, and a cached pyramid what a computed one gives."""
     torch.manual_seed(0)
     model = RMGN(config).eval()
+    if config.palette:
+        torch.nn.init.normal_(model.generator.palette.mask[-1].weight)
     person, garment, mask = inputs(3, *size)
     with torch.no_grad():
         batch = model(person, garment, mask, regional_masks=True)
@@ -152,10 +161,52 @@ def test_colours_are_those_of_each_channel_of_each_picture() -> None:
         rng.uniform(-0.6, 0.6, (2, 3, 1, 1)), rng.uniform(0.05, 0.3, (2, 3, 1, 1)), (2, 3, 9, 7)
     )
     picture[1, 2] = 1.0  # white, without any spread
-    centre, spread = colours(torch.from_numpy(picture))
+    centre, spread = colour_range(torch.from_numpy(picture))
     mean = np.minimum(picture.mean(axis=(2, 3)), 0.95)
     np.testing.assert_allclose(centre[..., 0, 0], np.arctanh(mean))
     np.testing.assert_allclose(spread[..., 0, 0], picture.std(axis=(2, 3)) / (1 - mean**2), atol=1e-12)
+
+
+@given(seed=st.integers(0, 10**6))
+@settings(max_examples=20, deadline=None)
+def test_a_palette_holds_means_of_the_persons_colours(seed: int) -> None:
+    torch.manual_seed(seed)
+    palette = Palette(5, 4, 3)
+    h, person_map = torch.randn(2, 5, 4, 6), torch.randn(2, 4, 4, 6)
+    person = 2 * torch.rand(2, 3, 16, 24) - 1
+    mean = person.mean(dim=(2, 3), keepdim=True)
+    torch.testing.assert_close(palette(h, person_map, person), mean.expand(2, 3, 4, 6))  # untrained
+
+    last = palette.mask[-1]
+    assert isinstance(last, torch.nn.Conv2d)
+    torch.nn.init.normal_(last.weight, std=3)
+    with torch.no_grad():
+        found = palette(h, person_map, person)
+        mask, weight = palette.mask(person_map).exp().numpy(), palette.weight(h).exp().numpy()
+    seen = person.view(2, 3, 4, 4, 6, 4).mean(dim=(3, 5)).numpy()  # 4×4 pixels a spot
+    for b in range(2):
+        colours = [(seen[b] * m).sum(axis=(1, 2)) / m.sum() for m in mask[b]]
+        for y, x in ((0, 0), (3, 1), (2, 5)):
+            expected = np.average(colours, axis=0, weights=weight[b, :, y, x])
+            np.testing.assert_allclose(found[b, :, y, x], expected, atol=1e-5)
+
+
+def test_what_is_drawn_is_drawn_around_the_palettes_colours() -> None:
+    """A network that draws nothing and keeps nothing shows them, enlarged."""
+    torch.manual_seed(0)
+    model = RMGN(PALETTE).eval()
+    torch.nn.init.normal_(model.generator.palette.mask[-1].weight, std=30)
+    with torch.no_grad():
+        model.generator.final.weight.zero_()
+        model.generator.final.bias.zero_()
+        model.generator.final.bias[4] = -100  # of the preserve mask
+        mixed: list[torch.Tensor] = []
+        model.generator.palette.register_forward_hook(lambda *call: mixed.append(call[-1]))
+        shown = model(*inputs(2, 64, 96)).rendered
+    (colour,) = mixed
+    assert colour.shape == (2, 3, 16, 24)
+    assert colour.std(dim=(2, 3)).min() > 1e-3
+    torch.testing.assert_close(shown, torch.nn.functional.interpolate(colour, (64, 96), mode="bilinear"))
 
 
 def test_the_coarsest_levels_alone_are_those_of_all() -> None:
@@ -202,8 +253,12 @@ def test_the_network_compiles_as_one_graph() -> None:
         torch.testing.assert_close(compiled(person, garment, mask).tryon, model(person, garment, mask).tryon)
 
 
-def test_every_parameter_gets_a_gradient() -> None:
-    model = RMGN(TINY).train()
+@pytest.mark.parametrize("config", [TINY, PALETTE], ids=["tiny", "palette"])
+def test_every_parameter_gets_a_gradient(config: ModelConfig) -> None:
+    torch.manual_seed(0)
+    model = RMGN(config).train()
+    if config.palette:
+        torch.nn.init.normal_(model.generator.palette.mask[-1].weight)
     person, garment, mask = inputs(2, 64, 64)
     result = model(person, garment, torch.ones_like(mask))
     (result.tryon.square().mean() + result.flow.square().mean()).backward()

@@ -23,7 +23,7 @@ from rmgn.data.sample import Sample
 from rmgn.look_pool import reused_batches
 from rmgn.losses import agreement, preserve_loss
 from rmgn.stages import Losses, Network
-from rmgn.task import Task, make_optimizer, make_task
+from rmgn.task import Task, first_model, make_optimizer, make_task
 from rmgn.teacher import PERSON_CHANNELS, ParserBased
 from rmgn.trainer import Trainer
 from rmgn.training_config import TrainConfig
@@ -282,6 +282,50 @@ def test_the_preserve_mask_learns_what_stays() -> None:
     assert terms["preserve"] > 0
 
 
+def test_the_palette_learns_the_colours_of_what_is_bared() -> None:
+    """All is to be red, of which half of the picture is; trained alone, it finds that half."""
+    torch.manual_seed(0)
+    config = tiny(stage="pf-full", model=TINY | {"palette": 4})
+    model = RMGN(config.network())
+    task = make_task(model, config, None)
+    triplet = drawn_triplet(3)
+    red, blue = (torch.tensor(colour).view(1, 3, 1, 1) for colour in ((0.8, -0.5, -0.5), (-0.5, -0.5, 0.8)))
+    left = (torch.arange(96) < 48).float().view(1, 1, 1, 96)
+    triplet = triplet._replace(
+        person=red * left + blue * (1 - left) + 0.1 * triplet.person,
+        target=red.expand(1, 3, 128, 96),
+        skin=(torch.rand_like(triplet.mask) > 0.5).float(),
+    )
+    optimizer = torch.optim.Adam(model.generator.palette.parameters(), 0.03)
+    values = []
+    for _ in range(40):
+        term = task.stage.eval()(triplet)["palette"]
+        optimizer.zero_grad()
+        term.backward()
+        optimizer.step()
+        values.append(term.item())
+    assert triplet.skin is not None
+    off = (triplet.person.mean(dim=(2, 3)) - red.flatten()).abs().mean()
+    assert values[0] == pytest.approx((10 * off * triplet.skin.mean()).item(), rel=1e-3)
+    assert values[-1] < 0.2 * values[0], values
+
+
+def test_weights_without_a_palette_are_taken_as_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    config = tiny(stage="pf-full", model=TINY | {"palette": 4})
+    older = RMGN(tiny(stage="pf-full", model=TINY | {"palette": 0}).network()).eval()
+    checkpoint.save(older, tmp_path / "older.safetensors")
+    model = first_model(config, tmp_path / "older.safetensors").eval()
+    assert "older.safetensors has no palette: its 4 colours begin at each" in capsys.readouterr().out
+    assert model.config.palette == 4
+    triplet = drawn_triplet(3)
+    with torch.no_grad():
+        found, expected = (net(triplet.person, triplet.garment, triplet.mask) for net in (model, older))
+    torch.testing.assert_close(found.tryon, expected.tryon, atol=1e-4, rtol=0)
+
+
 @pytest.mark.parametrize("stage", ["pf-warp", "pf-full"])
 def test_what_repeats_the_border_is_not_learnt(stage: str) -> None:
     """Whatever stands there as the answer, no loss and no gradient tells."""
@@ -413,7 +457,7 @@ def test_validation_counts_a_set_of_fake_persons_once(layers_folder: Path) -> No
     mean = {name: sum(float(each[name]) for each in terms) / 2 for name in terms[0]}
     assert result["warp_pixel"] == pytest.approx(mean["warp_pixel"], rel=1e-4)
     warp = sum(value for name, value in mean.items() if name.startswith("warp_"))
-    generator = ("pixel", "rendered", "composite", "skin", "preserve")
+    generator = ("pixel", "rendered", "composite", "skin", "palette", "preserve")
     rest = sum(mean[name] for name in generator)
     assert result["total"] == pytest.approx(warp / 2 + rest, rel=1e-4)
     assert not [name for name in result if name.startswith("guide_")]
