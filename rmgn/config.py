@@ -100,7 +100,8 @@ def _check(name: str, value: object, hint: Any) -> None:
             type(width) is int and width >= least for width in widths
         ):
             wanted = "a whole number" if single else "a list of whole numbers"
-            raise ValueError(f"{name} must be {wanted} from {least} on, not {value!r}")
+            allowed = f"{wanted} above 0" if least else f"0 or {wanted}"
+            raise ValueError(f"{name} must be {allowed}, not {value!r}")
         fewest, most = LENGTHS.get(name, (1, 99))
         if not fewest <= len(widths) <= most:
             wanted = str(most) if fewest == most else f"{fewest} to {most}"

@@ -305,6 +305,13 @@ def test_weights_that_half_precision_does_not_hold_are_not_halved(value: float, 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_palette_may_be_left_out_and_not_be_negative() -> None:
+    assert ModelConfig.from_json('{"palette": 0}').palette == 0
+    for value in (-1, 1.5, [8], True):
+        with pytest.raises(ValueError, match="palette must be 0 or a whole number, not "):
+            ModelConfig.from_json(json.dumps({"palette": value}))
+
+
 def test_a_checkpoint_from_before_preserve_masks_is_read_as_it_was(tmp_path: Path) -> None:
     model = RMGN(TINY)
     older = json.loads(TINY.to_json())
