@@ -222,13 +222,12 @@ def skin_loss(rendered: Tensor, target: Tensor, skin: Tensor) -> Tensor:
 
 
 def palette_loss(colours: Tensor, target: Tensor, skin: Tensor) -> Tensor:
-    """Mean of |S·(c - P)| over the colours' pixels [B, 3, h, w], P and S averaged under each of them.
+    """`skin_loss` of the colours c [B, 3, h, w], with P and S averaged under each of their pixels.
 
     It teaches the palette what to hold: what is drawn around wrong colours can be right as well.
     """
     size = colours.shape[-2:]
-    bare = F.interpolate(skin, size, mode="area")
-    return F.l1_loss(colours * bare, F.interpolate(target, size, mode="area") * bare)
+    return skin_loss(colours, *(F.interpolate(x, size, mode="area") for x in (target, skin)))
 
 
 class GeneratorLoss(NamedTuple):
