@@ -129,6 +129,9 @@ class RegionalMaskResBlock(nn.Module):
         return self.shortcut(F.relu(s)) + h, [mask1, mask2, mask_shortcut]
 
 
+PALETTE_BLOCK = 3  # the first at 1/4, the wider of the two
+
+
 class RegionalMaskGenerator(nn.Module):
     """Person, warped garment and warped mask to rendered image and masks, before their tanh and sigmoid."""
 
@@ -159,12 +162,12 @@ class RegionalMaskGenerator(nn.Module):
         masks: list[Tensor] = []
         colours: Tensor | None = None
         level = 0
-        for block, next_level in zip(self.blocks, self.levels, strict=True):
+        for n, (block, next_level) in enumerate(zip(self.blocks, self.levels, strict=True)):
             if next_level != level:
                 h, level = upsample(h), next_level
             h, block_masks = block(h, person_maps[level], garment_maps[level])
             masks += block_masks
-            if self.palette is not None and block is self.blocks[3]:  # the first at 1/4, and the wider one
+            if self.palette is not None and n == PALETTE_BLOCK:
                 colours = self.palette(h, person_maps[level], person)
         return Drawing(self.final(h), masks, colours)
 
