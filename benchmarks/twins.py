@@ -39,7 +39,7 @@ def another_cloth(style: Style, rng: Generator, feminine: bool) -> Style:
     """The same cut of another cloth that is usual for its kind: stiffness, and excess length that creases."""
     from rmgn.data.people.style import draw_style
 
-    while (other := draw_style(rng, feminine, style.tuck)).kind != style.kind:
+    while (other := draw_style(rng, feminine)).kind != style.kind:
         pass
     return dataclasses.replace(style, bend=other.bend, crease=other.crease)
 

@@ -27,7 +27,7 @@ from rmgn.data.people.planes import shop_planes
 from rmgn.data.people.pose import Arm, Pose
 from rmgn.data.people.raytrace import Surface, Tracer
 from rmgn.data.people.shop import Presentation, draw_presentation, lay_out
-from rmgn.data.people.style import Style, draw_hard_pair, draw_style
+from rmgn.data.people.style import Style, draw_hard_pair, draw_pair, draw_style, tucked_in
 from rmgn.data.people.wear import refine, wearer
 from rmgn.data.people.worked import Worked, garment_surfaces, inner_top, make_worked
 
@@ -69,7 +69,7 @@ def test_hems_of_shop_photos_are_straight(model: BodyModel, kind: str) -> None:
 def test_presentations_keep_their_ranges() -> None:
     for seed in range(100):
         rng = np.random.default_rng(seed)
-        show = draw_presentation(rng, draw_style(rng, seed % 2 == 0, tuck=False))
+        show = draw_presentation(rng, draw_style(rng, seed % 2 == 0))
         assert show.kind in ("flat", "hung", "ghost")
         assert (show.volume == 0) == (show.kind == "flat") or show.kind == "hung"
         assert 0.03 < show.spread < 0.7
@@ -92,6 +92,45 @@ def test_short_sleeves_of_hard_samples_lie_close(model: BodyModel) -> None:
         )
         assert replace(close, spread=usual.spread) == usual
         assert shape(close) < shape(usual) - 0.03
+
+
+def test_what_is_tucked_in_is_whole_in_its_shop_photo(model: BodyModel) -> None:
+    """Laid out it ends at its hem, worn in the waistband; nothing else of it differs from one that hangs."""
+    waist = 0.1
+    style = Style(hem=-0.05)
+    body = model.rest({})
+    arm = Arm((0.2, 0, -1), (0.1, -0.2, -1))
+    lower = make_lower(model, body, LowerStyle(waist=waist), np.random.default_rng(0))
+    person = wearer(model, body, Pose("test", arm, arm), lower)
+    worked = [
+        make_worked(model, person, each, np.random.default_rng(0), (256, 192))
+        for each in (style, tucked_in(style, waist))
+    ]
+    hangs, tucked = ([s[0] for s in (garment_surfaces(w, True), garment_surfaces(w, False))] for w in worked)
+
+    def lowest(surface: Surface) -> float:
+        assert surface.trim is not None
+        return float(np.asarray(surface.vertices)[surface.trim < 0, 2].min())
+
+    assert lowest(tucked[0]) == pytest.approx(lowest(hangs[0]), abs=0.01)
+    assert lowest(hangs[1]) < lower.waist - 0.1
+    assert lower.waist - 0.03 < lowest(tucked[1]) < lower.waist
+
+
+def test_jackets_and_short_tops_are_not_tucked_in() -> None:
+    for style in (JACKET, Style(kind="cardigan"), Style(hem=0.2)):
+        assert tucked_in(style, 0.1) == style
+    assert tucked_in(Style(opening=0.05), 0.1).opening == 0
+
+
+def test_both_garments_are_tucked_in_or_neither() -> None:
+    rng = np.random.default_rng(0)
+    pairs = [draw_pair(rng, feminine=False, waist=0.1) for _ in range(300)]
+    tucked = [[style.tuck is not None for style in pair] for pair in pairs]
+    assert 60 < sum(map(any, tucked)) < 120
+    for pair, which in zip(pairs, tucked, strict=True):
+        for style in pair:
+            assert (style.tuck is not None) == any(which) or tucked_in(style, 0.1) == style
 
 
 def test_open_fronts_are_open_in_front_alone(model: BodyModel) -> None:
@@ -268,4 +307,4 @@ def test_hard_pairs_have_open_collars() -> None:
     folded = [style for style in styles if style.collar == "fold" and not style.opening]
     assert 0.5 < np.mean([style.unbuttoned > 0 for style in folded]) < 0.9
     assert all(style.collar == "fold" for style in styles if style.unbuttoned)
-    assert not any(draw_style(rng, True, tuck=False).unbuttoned for _ in range(50)), "eval-256 stays as it is"
+    assert not any(draw_style(rng, True).unbuttoned for _ in range(50)), "eval-256 stays as it is"

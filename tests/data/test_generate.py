@@ -195,12 +195,17 @@ def test_hard_samples_are_what_they_say(tmp_path: Path) -> None:
     covered = []
     for waist, pair in pairs:
         short, long = sorted(pair, key=lambda style: -style.hem)
-        if short.hem > waist >= long.hem + 0.03 and not (short.tuck or long.tuck):
+        if short.hem > waist >= long.hem + 0.03:
             covered.append(short)
+            assert short.tuck is None
+            assert long.tuck is None or long.tuck < waist
     necks = [{style.neck if style.sleeve else "straps" for style in pair} for _, pair in pairs]
     assert sum("crew" in pair and bool(pair & {"square", "scoop"}) for pair in necks) > 15
     assert sum(pair == {"straps", "off"} for pair in necks) > 8
     assert len(covered) > 50
+    tucked = [any(style.tuck is not None for style in pair) for _, pair in pairs]
+    assert 30 < sum(tucked) < 80
+    assert not any(style.tuck is not None and style.opening for _, pair in pairs for style in pair)
     assert sum(short.hem > 0.24 for short in covered) > 15, "bustiers over high waists"
     assert sum(bool(short.opening) for short in covered) < 5
     assert 70 < sum(style.sleeve > 0.7 for _, pair in pairs for style in pair) < 130

@@ -173,7 +173,7 @@ def test_garments_have_their_openings(style: Style) -> None:
 
 def test_styles_stay_in_their_range() -> None:
     for seed in range(200):
-        style = draw_style(np.random.default_rng(seed), seed % 2 == 0, tuck=False)
+        style = draw_style(np.random.default_rng(seed), seed % 2 == 0)
         assert 0 <= style.sleeve <= 1
         assert style.neck_depth < 0.2
         assert style.strap > style.neck_width or style.sleeve > 0

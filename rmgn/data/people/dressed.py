@@ -84,7 +84,7 @@ def dressed_surfaces(
     hidden = hidden | covered & ~arm
     lower = person.lower
     lower_under = (
-        np.zeros(len(lower.vertices)) if worked.style.tuck else _under(lower.vertices, worked.garment)
+        _under(lower.vertices, worked.garment) if worked.style.tuck is None else np.zeros(len(lower.vertices))
     )
     shown = ~(lower_under > 0.022)[lower.triangles].all(axis=1)
     cloth = np.column_stack([lower.cloth[:, 0], lower.facing, lower.cloth[:, 1]])
@@ -103,7 +103,7 @@ def dressed_surfaces(
     if head.locks:
         strands = [*strands, _locks(model, person, worked, head, under < 0.01)]
     g = worked.garment
-    trunk = cloth_of(worked.worn, g.triangles, g.seam, g.outline)
+    trunk = cloth_of(worked.worn, g.triangles, g.seam, g.worn_outline)
     if worked.inner is not None and worked.inner_hides is not None:  # which straps cross in an open front
         top = worked.inner_hides
         points = np.asarray(worked.inner.vertices, np.float64)
@@ -119,13 +119,13 @@ def dressed_surfaces(
 def waistband_seen(model: BodyModel, person: Wearer, style: Style) -> bool:
     """Whether a garment leaves the waistband in view, and the belt in it with it."""
     bare = model.hip(person.body) + style.hem > person.lower.waist - 0.01
-    return style.tuck or style.opening > 0 or bare
+    return style.tuck is not None or style.opening > 0 or bare
 
 
 def _locks(model: BodyModel, person: Wearer, worked: Worked, head: HeadStyle, bare: Mask) -> Surface:
     """Long hair over the shoulders, laid on this garment and on bare skin."""
     g = worked.garment
-    kept = g.outline.max(axis=1) < 0
+    kept = g.worn_outline.max(axis=1) < 0
     points = np.concatenate([person.vertices[:BODY_VERTICES][bare], worked.worn[kept]])
     normals = np.concatenate([person.normals[bare], vertex_normals(worked.worn, g.triangles)[kept]])
     return locks(model, person, (points, normals), head.locks, head.lock_length, head.wave, head.seed)
@@ -139,7 +139,7 @@ def _under(points: Floats, garment: Garment, above: float = 0.0) -> Floats:
     gap, near = cKDTree(garment.vertices).query(points, distance_upper_bound=0.09)
     known = gap < 0.09
     near = np.where(known, near, 0)
-    outline = garment.outline[near]
+    outline = garment.worn_outline[near]
     # A chin is nearest to the neckline too, and higher by more than any collar.
     higher = np.clip(points[:, 2] - garment.vertices[near, 2], 0, None)
     outline[:, NECK] += higher - above

@@ -44,6 +44,7 @@ class Garment:
     outline: Floats  # [N, 3] signed metres to neckline, hem, cuff or armhole; positive is cut away
     seam: Floats  # [N] signed metres to the seam between torso and sleeve, positive on the sleeve
     facing: Floats  # [N] negative on the front half, positive on the back half
+    tucked: Floats  # [N] metres below the line where it goes into a waistband; -1 where it does not
 
     @functools.cached_property
     def triangles(self) -> Ints:
@@ -62,9 +63,15 @@ class Garment:
         """[N] whether a vertex lies within the outline."""
         return self.outline.max(axis=1) < 0
 
-    def trimmed(self) -> Ints:
-        """The triangles without those that lie wholly beyond the outline."""
-        outside = self.outline.max(axis=1) > 0
+    @property
+    def worn_outline(self) -> Floats:
+        """[N, 3] `outline` of what a person shows of it: what is tucked in is cut away too."""
+        neck, hem, cuff = self.outline.T
+        return np.stack([neck, np.maximum(hem, self.tucked), cuff], axis=1)
+
+    def trimmed(self, outline: Floats) -> Ints:
+        """The triangles without those that lie wholly beyond an outline [N, 3]."""
+        outside = outline.max(axis=1) > 0
         return self.triangles[~outside[self.triangles].all(axis=1)]
 
 
@@ -250,17 +257,20 @@ def make_garment(model: BodyModel, body: Body, style: Style) -> Garment:
     if style.opening > 0:
         neck = np.maximum(neck, _front_gap(style, marks, v))
     outline = np.stack([signed_distance(v, quads, level) for level in (neck, below, cuff)], axis=1)
+    tucked = np.full(len(v), -1.0)
+    if style.tuck is not None:
+        tucked = np.where(arm > 0.4, -1.0, marks.hip[2] + style.tuck - v[:, 2])
 
     even = smoothing(len(v), quads)
     for _ in range(12):
         v = 0.5 * v + 0.5 * (even @ v)
     quads = quads[(outline[quads].max(axis=2) < 0).any(axis=1)]
     quads, source = used(largest_component(quads, len(v)), len(v))
-    v, weights, outline = v[source], sp.csr_matrix(weights[source]), outline[source]
+    v, weights, outline, tucked = v[source], sp.csr_matrix(weights[source]), outline[source], tucked[source]
     even = smoothing(len(v), quads)
     for _ in range(8):
         weights = sp.csr_matrix(0.5 * weights + 0.5 * (even @ weights))
-    v = _push_out(style, marks, model, v, quads, weights, even)
+    v = _push_out(style, marks, model, v, quads, weights, even, tucked)
     arm = arm_weight(model, v, weights)
     for _ in range(6):
         arm = even @ arm
@@ -268,12 +278,12 @@ def make_garment(model: BodyModel, body: Body, style: Style) -> Garment:
     facing = vertex_normals(v, triangles(quads))[:, 1]
     for _ in range(6):
         facing = even @ facing
-    return Garment(v, quads, weights, outline, signed_distance(v, quads, seam), facing)
+    return Garment(v, quads, weights, outline, signed_distance(v, quads, seam), facing, tucked)
 
 
 def _push_out(
     style: Style, marks: _Landmarks, model: BodyModel, v: Floats, quads: Ints, weights: sp.csr_matrix,
-    even: sp.csr_matrix,
+    even: sp.csr_matrix, tucked: Floats,
 ) -> Floats:  # fmt: skip
     """Offset along smooth normals: little at the neck, more towards hem and cuffs."""
     tris = triangles(quads)
@@ -295,16 +305,15 @@ def _push_out(
         offset = offset + style.puff * np.sin(np.pi * np.clip(down / style.sleeve, 0, 1)) ** 2 * (arm > 0.5)
     upward = np.clip((normalised(normal)[:, 2] - 0.2) / 0.5, 0, 1)
     offset = offset * (1 - 0.75 * upward) + 0.004 * upward  # cloth rests on the shoulders
-    if style.tuck:  # what goes into the waistband lies close
-        inside = np.clip((marks.hip[2] + style.hem + 0.06 - v[:, 2]) / 0.04, 0, 1) * (arm < 0.4)
-        offset = offset * (1 - inside) + 0.003 * inside
+    inside = np.clip((tucked + 0.06) / 0.04, 0, 1)  # what goes into the waistband lies close
+    offset = offset * (1 - inside) + 0.003 * inside
     return np.asarray(v + normalised(normal) * offset[:, None])
 
 
 def pins(garment: Garment, style: Style) -> Floats:
     """[N] how firmly a vertex is held: at the neck, on the shoulders, in the waistband."""
     v = garment.vertices
-    neck, hem, cuff = np.abs(garment.outline).T
+    neck, _, cuff = np.abs(garment.outline).T
     up = vertex_normals(v, garment.triangles)[:, 2]
     torso = np.clip(0.5 - garment.seam / 0.06, 0, 1)
     top = float(v[neck < 0.02, 2].max())
@@ -313,6 +322,4 @@ def pins(garment: Garment, style: Style) -> Floats:
     result = np.maximum(result, 0.25 * (neck < 0.012) * np.clip((v[:, 2] - top + low) / 0.03, 0, 1))
     if style.sleeve > 0.6:
         result = np.maximum(result, 0.04 * (cuff < 0.012))
-    if style.tuck:
-        result = np.maximum(result, 0.3 * (hem < 0.02))
-    return np.asarray(result)
+    return np.maximum(result, 0.3 * (garment.tucked > -0.02))

@@ -26,7 +26,7 @@ from rmgn.data.people.planes import ShopDepth, parts_plane, shop_planes, worn_pl
 from rmgn.data.people.pose import Pose, draw_pose, reach_out
 from rmgn.data.people.raytrace import Surface, Tracer
 from rmgn.data.people.setting import draw_camera, draw_light, draw_shape
-from rmgn.data.people.style import draw_hard_pair, draw_style
+from rmgn.data.people.style import draw_hard_pair, draw_pair
 from rmgn.data.people.wear import Wearer, settle, wearer
 from rmgn.data.people.worked import Worked, garment_meta, garment_surfaces, make_worked, move_worked
 
@@ -122,11 +122,7 @@ def make_stage(
     tops: list[Worked] = []
     depths: list[ShopDepth] = []
     wearing = outfit.surfaces(person, strict=True)
-    pair = draw_hard_pair(rng, feminine, lower_style.waist) if hard else None
-    for k in range(2):
-        style = pair[k] if pair else draw_style(rng, feminine, tuck=bool(rng.random() < 0.3))
-        if style.tuck:
-            style = replace(style, hem=lower_style.waist - 0.018, tail=0.0, opening=0.0)
+    for style in (draw_hard_pair if hard else draw_pair)(rng, feminine, lower_style.waist):
         worked = make_worked(model, person, style, rng, size, close=hard)
         flat = Tracer(garment_surfaces(worked, flat=True))
         shop, depth = shop_planes(flat, worked.camera, shop_lights(rng), subpixels, 4)

@@ -30,7 +30,7 @@ class Style:
     flare: float = 0.0  # outward per metre of length below the hip
     ease: float = 0.01  # distance from the body
     oversize: float = 0.0  # more of it towards hem and cuffs
-    tuck: bool = False
+    tuck: float | None = None  # height above the hip joint where it goes into the waistband; None: it hangs
     opening: float = 0.0  # half the gap of an open front at the hem; 0 is closed
     ruffle: float = 0.0  # share of excess length at hem and cuffs
     collar: str = "none"  # none, stand, turtle, fold, hood
@@ -44,6 +44,7 @@ class Style:
 
 
 _LONG = 0.7  # from this share of the arm on a sleeve is long
+_HIGH_WAIST = 0.13  # from this height above the hip joint on hard samples tuck tops in
 
 
 # Kind, how often, and what is typical of it.
@@ -80,21 +81,33 @@ def _pick(rng: Generator, chances: dict[str, float]) -> str:
     return names[int(rng.choice(len(names), p=[w / total for w in weights]))]
 
 
+def draw_pair(rng: Generator, feminine: bool, waist: float) -> tuple[Style, Style]:
+    """What garments a and b of a person look like, and whether they are tucked in.
+
+    Who has one tucked in wears the other so: no shop photo says how it is to be worn, the person's picture
+    does. waist: height of the waistband's top above the hip joint, metres.
+    """
+    tucks = rng.random() < 0.3
+    a, b = draw_style(rng, feminine), draw_style(rng, feminine)
+    return (tucked_in(a, waist), tucked_in(b, waist)) if tucks else (a, b)
+
+
 def draw_hard_pair(rng: Generator, feminine: bool, waist: float) -> tuple[Style, Style]:
     """What try-on gets wrong first: long sleeves, open collars, skin that one of two tops leaves bare.
 
     Half of the sleeves are long. Of most women one garment, a or b, ends above the waistband and the other
-    falls over it, so that bare skin and the skirt's top are to disappear, or to be drawn. Of many one has a
-    low and wide neck, or straps, and the other reaches the neck, or leaves the shoulders bare.
+    falls over it, so that bare skin and the skirt's top are to disappear, or to be drawn; or it goes into a
+    waistband that is high. Of many one has a low and wide neck, or straps, and the other reaches the neck, or
+    leaves the shoulders bare. Half of all others have both garments tucked in.
     waist: height of the waistband's top above the hip joint, metres.
     """
     cropped = int(rng.integers(2)) if feminine and rng.random() < 0.65 else None
+    tucks = waist > _HIGH_WAIST if cropped is not None else rng.random() < 0.5
     necks = _draw_neck_pair(rng) if feminine else (_is_any, _is_any)
     styles = []
     for k, is_asked in enumerate(necks):
-        tuck = cropped is None and bool(rng.random() < 0.3)
         long = is_asked is not _has_straps and rng.random() < 0.5
-        while not is_asked(style := draw_style(rng, feminine, tuck)) or (
+        while not is_asked(style := draw_style(rng, feminine)) or (
             (style.sleeve > _LONG) != long or (k == cropped and style.opening)
         ):
             pass
@@ -104,7 +117,7 @@ def draw_hard_pair(rng: Generator, feminine: bool, waist: float) -> tuple[Style,
             style = replace(style, hem=float(rng.uniform(max(0.14, waist + 0.01), 0.32)), tail=0.0)
         elif cropped is not None:
             style = replace(style, hem=min(style.hem, waist - float(rng.uniform(0.03, 0.15))))
-        styles.append(style)
+        styles.append(tucked_in(style, waist) if tucks and k != cropped else style)
     return styles[0], styles[1]
 
 
@@ -151,15 +164,25 @@ def _unbuttoned(rng: Generator, style: Style) -> Style:
     )
 
 
-def draw_style(rng: Generator, feminine: bool, tuck: bool) -> Style:
+def tucked_in(style: Style, waist: float) -> Style:
+    """The style closed and tucked into a waistband whose top is `waist` metres above the hip joint.
+
+    Cardigans and jackets hang, and so does what ends above it.
+    """
+    if style.kind in ("cardigan", "jacket") or style.hem > waist - 0.02:
+        return style
+    return replace(style, tuck=waist - 0.018, opening=0.0)
+
+
+def draw_style(rng: Generator, feminine: bool) -> Style:
     """Draw a style; the same person may wear anything, but necks and lengths follow custom."""
     kind = _pick(rng, _KINDS)
     neck = _draw_neck(rng, kind, feminine)
     collar = _draw_collar(rng, kind, neck)
     neck, widths, depths = _neckline(rng, kind, neck, collar)
     sleeve = _draw_sleeve(rng, kind)
-    if (kind == "camisole" and not feminine) or (kind in ("cardigan", "jacket") and tuck):
-        return draw_style(rng, feminine, tuck)  # another kind
+    if kind == "camisole" and not feminine:
+        return draw_style(rng, feminine)  # another kind
     tight = rng.random() < _TIGHT.get(kind, 0.1)
     ease = rng.uniform(0.003, 0.007) if tight else rng.uniform(0.007, 0.016)
     oversize = (
@@ -173,7 +196,7 @@ def draw_style(rng: Generator, feminine: bool, tuck: bool) -> Style:
     bell = feminine and sleeve > 0.5 and rng.random() < {"blouse": 0.3, "long": 0.08}.get(kind, 0.0)
     puffed = feminine and rng.random() < {"blouse": 0.4, "tee": 0.04, "long": 0.04}.get(kind, 0.0)
     ruffled = feminine and rng.random() < {"blouse": 0.25, "tee": 0.03, "camisole": 0.15}.get(kind, 0.0)
-    odd = rng.random() if not tuck and opening == 0 else 1.0  # hems that are not level
+    odd = rng.random() if opening == 0 else 1.0  # hems that are not level
     hem = _draw_hem(rng, kind, feminine)
     # Fabric from satin and thin cotton that folds at once to denim that hardly does.
     low, high = {"blouse": (-5.4, -3.4), "camisole": (-5.4, -3.4), "jacket": (-7.0, -5.6)}.get(
@@ -205,7 +228,6 @@ def draw_style(rng: Generator, feminine: bool, tuck: bool) -> Style:
         flare=float(rng.uniform(0, 0.25)) if not tight and rng.random() < 0.4 else 0.02,
         ease=float(ease),
         oversize=oversize,
-        tuck=tuck,
         collar=collar,
         collar_height=float(height),
         leaf=float(rng.uniform(0.06, 0.09) if collar == "hood" else rng.uniform(0.036, 0.055)),

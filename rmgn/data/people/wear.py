@@ -90,8 +90,8 @@ def find_obstacles(model: BodyModel, person: Wearer, garment: Garment, style: St
     arm = model.bone_weight("upperarm", "lowerarm", "wrist", "finger", "meta")[:BODY_VERTICES] > 0.5
     hand = model.bone_weight("wrist", "finger", "meta")[:BODY_VERTICES] > 0.5
     points, normals = person.vertices[:BODY_VERTICES], person.normals
-    thickness = np.full(len(points), 0.004 if style.tuck else 0.005)
-    if not style.tuck:  # below the waistband it is the trousers that the cloth touches
+    thickness = np.full(len(points), 0.005 if style.tuck is None else 0.004)
+    if style.tuck is None:  # below the waistband it is the trousers that the cloth touches
         bare = ~((rest[:, 2] < person.lower.waist - 0.005) & ~arm)
         count = len(person.lower_vertices)
         points = np.concatenate([points[bare], person.lower_vertices])
@@ -140,6 +140,7 @@ def refine(garment: Garment) -> tuple[Garment, sp.csr_matrix]:
         outline=np.asarray(matrix @ garment.outline),
         seam=np.asarray(matrix @ garment.seam),
         facing=np.asarray(matrix @ garment.facing),
+        tucked=np.asarray(matrix @ garment.tucked),
     )
     return fine, matrix
 
@@ -210,9 +211,9 @@ TORN = 250  # edges of `torn`: with more, the cloth counts as torn
 
 
 def torn(garment: Garment, x: Floats) -> int:
-    """How many edges inside the outline are stretched by more than half and 4 mm."""
+    """How many edges that are seen are stretched by more than half and 4 mm."""
     lines = garment.constraints
     pairs, rest = lines.pairs[lines.kinds == STRETCH], lines.lengths[lines.kinds == STRETCH]
-    inside = garment.inside[pairs].all(axis=1)
+    inside = (garment.worn_outline.max(axis=1) < 0)[pairs].all(axis=1)
     length = np.linalg.norm(x[pairs[:, 0]] - x[pairs[:, 1]], axis=1)
     return int((inside & (length > 1.5 * rest + 0.004)).sum())

@@ -101,7 +101,7 @@ def inner_top(
     garment, _ = refine(make_garment(model, person.body, style))
     tone = rng.choice([0.75, 0.6, 0.25, 0.03], p=[0.5, 0.15, 0.15, 0.2])
     colour = np.append(tone * (1 + rng.normal(0, 0.03, 3)), 1.0).astype(np.float32)
-    tris = garment.trimmed()
+    tris = garment.trimmed(garment.outline)
     gap, near = cKDTree(over.vertices).query(garment.vertices)
     under = np.clip(-over.outline.max(axis=1)[near] / 0.015, 0, 1) * (gap < 0.09)
     normals = vertex_normals(garment.vertices, garment.triangles)
@@ -124,13 +124,14 @@ def garment_surfaces(worked: Worked, flat: bool) -> list[Surface]:
     g = worked.garment
     columns = [worked.flat, g.facing[:, None], g.seam[:, None], np.zeros((len(g.vertices), 1)), g.outline]
     vertices = worked.flat if flat else worked.worn
+    outline = g.outline if flat else g.worn_outline
     level = vertices + sleeve_lift(g, worked.style, worked.show) if flat else vertices  # lifting is no slope
     cloth = Surface(
         vertices,
-        g.trimmed(),
+        g.trimmed(outline),
         GARMENT,
         values=np.column_stack(columns).astype(np.float32),
-        trim=g.outline.max(axis=1),
+        trim=outline.max(axis=1),
         normals=vertex_normals(level, g.triangles),
     )
     collar, collar_worn, collar_flat = worked.collar, worked.collar_worn, worked.collar_flat
