@@ -81,8 +81,8 @@ def first_model(config: TrainConfig, init: Path | None) -> Network:
     if found.config == model.config:
         model.load_state_dict(found.state_dict())
     elif found.config == dataclasses.replace(model.config, palette=0):
-        if model.load_state_dict(found.state_dict(), strict=False).missing_keys:
-            print(f"{init} has no palette: its {model.config.palette} colours begin at each picture's mean")
+        model.load_state_dict(found.state_dict(), strict=False)
+        print(f"{init} has no palette: its {model.config.palette} colours begin at each picture's mean")
     elif found.config.warp_part() == model.config.warp_part():
         model.warp.load_state_dict(found.warp.state_dict())
         print(f"{init} gives the warp module; its generator is of another kind and begins anew")

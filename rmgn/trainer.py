@@ -253,8 +253,8 @@ class Trainer:
         for network, weights in zip((self.model, self.ema), kept, strict=True):
             if weights.config != network.config:
                 raise TrainingError(
-                    f"{out} was begun by a version with other widths of {self.config.preset}; "
-                    "choose another --out"
+                    f"{out} was begun by a version with another network {self.config.preset}; choose another "
+                    f"--out, with --init {out / 'last.safetensors'} to go on from its weights"
                 )
             network.load_state_dict(weights.state_dict())
         self.adapters.load_state_dict(state.get("adapters", {}))

@@ -1,5 +1,6 @@
 """Losses against slow loops and cases with known answers."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +137,21 @@ def test_skin_counts_only_what_the_true_garment_leaves_bare() -> None:
         for x in range(4)
     )
     assert losses.skin_loss(rendered, target, skin).item() == pytest.approx(total / (3 * 4 * 4))
+
+
+def test_the_palettes_loss_is_of_means_under_its_pixels() -> None:
+    generator = torch.Generator().manual_seed(0)
+    colours = torch.rand(2, 3, 2, 3, generator=generator)
+    target = torch.rand(2, 3, 8, 12, generator=generator)
+    skin = (torch.rand(2, 1, 8, 12, generator=generator) > 0.5).float()
+    total = 0.0
+    for b, y, x in itertools.product(range(2), range(2), range(3)):
+        block = (b, slice(None), slice(4 * y, 4 * y + 4), slice(4 * x, 4 * x + 4))
+        there = skin[block].mean()
+        total += float(((colours[b, :, y, x] - target[block].mean(dim=(1, 2))) * there).abs().sum())
+    assert losses.palette_loss(colours, target, skin).item() == pytest.approx(
+        total / (2 * 3 * 2 * 3), rel=1e-5
+    )
 
 
 def test_the_person_is_kept_where_the_answer_shows_her_too() -> None:

@@ -28,6 +28,7 @@ from rmgn.data.augment import FOR_LAYERS
 from rmgn.data.generated import GeneratedPeople
 from rmgn.data.sample import Sample
 from rmgn.look_pool import reused_batches
+from rmgn.run_folder import WEIGHTS
 from rmgn.task import make_task
 from rmgn.teacher import ParserBased
 from rmgn.train import main
@@ -451,6 +452,13 @@ def test_a_run_refuses_other_settings_and_samples(
     torch.save({**state, "processes": 8}, file)
     assert main([*base, "--steps", "4"]) == 2
     assert "was begun with 8 processes" in capsys.readouterr().err
+    torch.save(state, file)
+    config = checkpoint.load(out / "last.safetensors").config
+    for name in WEIGHTS:
+        other = RMGN(dataclasses.replace(config, flow_widths=(8,)))
+        checkpoint.save(other, file.parent / f"{name}.safetensors")
+    assert main([*base, "--steps", "4"]) == 2
+    assert f"another network lite; choose another --out, with --init {out}" in capsys.readouterr().err
 
 
 def test_a_run_of_an_older_version_goes_on(layers_folder: Path, settings: Path, tmp_path: Path) -> None:
