@@ -48,10 +48,14 @@ class ModelConfig:
     # Not in the paper: the last output channel keeps the person's own pixels in the rendered image, and what
     # is drawn takes light and colour from the person's picture, which instance norms forget.
     preserve: bool = False
-    # With `preserve`, of the RMGN generator: how many colours of the person's picture it draws around
-    # (rmgn.palette); 0: around the picture's mean.
+    # How many colours of the person's picture are drawn around (rmgn.palette); 0: the picture's mean. It becomes
+    # 0 without `preserve` and in the PF-AFN generator, which have none.
     palette: int = 0
     unet_widths: tuple[int, ...] = (64, 128, 256, 512, 512)  # of the PF-AFN generator, finest first
+
+    def __post_init__(self) -> None:
+        if not self.preserve or self.generator != "rmgn":
+            object.__setattr__(self, "palette", 0)
 
     @property
     def output_channels(self) -> int:

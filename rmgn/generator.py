@@ -151,7 +151,7 @@ class RegionalMaskGenerator(nn.Module):
         )
         self.final = nn.Conv2d(w4, config.output_channels, 3, padding=1)
         self.palette: Palette | None = None
-        if config.preserve and config.palette:
+        if config.palette:
             self.palette = Palette(w2, maps[2], config.palette)
 
     def forward(self, person: Tensor, garment: Tensor, mask: Tensor) -> Drawing:

@@ -38,7 +38,7 @@ class ParserBased(nn.Module):
         super().__init__()
         # It sees no photo that it could preserve or take colours from.
         config = config or ModelConfig()
-        self.config = dataclasses.replace(config, generator="pfafn", preserve=False, palette=0)
+        self.config = dataclasses.replace(config, generator="pfafn", preserve=False)
         self.warp = Warp(self.config, WARP_CHANNELS)
         self.generator = UNetGenerator(self.config, person_channels=4)
 

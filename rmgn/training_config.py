@@ -116,10 +116,8 @@ class TrainConfig:
             )
 
     def network(self) -> ModelConfig:
-        """The architecture: the preset with the changes of `model`, and no palette where nothing has one."""
-        config = ModelConfig.from_json(json.dumps(dataclasses.asdict(PRESETS[self.preset]) | self.model))
-        has_palette = config.preserve and config.generator == "rmgn"
-        return config if has_palette else dataclasses.replace(config, palette=0)
+        """The architecture: the preset with the changes of `model`."""
+        return ModelConfig.from_json(json.dumps(dataclasses.asdict(PRESETS[self.preset]) | self.model))
 
     @property
     def holds_a_part(self) -> bool:

@@ -27,7 +27,7 @@ from rmgn.data.people.planes import shop_planes
 from rmgn.data.people.pose import Arm, Pose
 from rmgn.data.people.raytrace import Surface, Tracer
 from rmgn.data.people.shop import Presentation, draw_presentation, lay_out
-from rmgn.data.people.style import Style, draw_hard_pair, draw_pair, draw_style, tucked_in
+from rmgn.data.people.style import Style, draw_hard_pair, draw_pair, draw_style, tucked_in, worn_alike
 from rmgn.data.people.wear import refine, wearer
 from rmgn.data.people.worked import Worked, garment_surfaces, inner_top, make_worked
 
@@ -95,9 +95,9 @@ def test_short_sleeves_of_hard_samples_lie_close(model: BodyModel) -> None:
 
 
 def test_what_is_tucked_in_is_whole_in_its_shop_photo(model: BodyModel) -> None:
-    """Laid out it ends at its hem, worn in the waistband; nothing else of it differs from one that hangs."""
+    """Its photo is that of one that hangs; worn, it ends in the waistband."""
     waist = 0.1
-    style = Style(hem=-0.05)
+    style = Style(hem=-0.05, oversize=0.03)
     body = model.rest({})
     arm = Arm((0.2, 0, -1), (0.1, -0.2, -1))
     lower = make_lower(model, body, LowerStyle(waist=waist), np.random.default_rng(0))
@@ -112,13 +112,14 @@ def test_what_is_tucked_in_is_whole_in_its_shop_photo(model: BodyModel) -> None:
         assert surface.trim is not None
         return float(np.asarray(surface.vertices)[surface.trim < 0, 2].min())
 
-    assert lowest(tucked[0]) == pytest.approx(lowest(hangs[0]), abs=0.01)
+    np.testing.assert_array_equal(tucked[0].vertices, hangs[0].vertices)
+    np.testing.assert_array_equal(tucked[0].triangles, hangs[0].triangles)
     assert lowest(hangs[1]) < lower.waist - 0.1
     assert lower.waist - 0.03 < lowest(tucked[1]) < lower.waist
 
 
 def test_jackets_and_short_tops_are_not_tucked_in() -> None:
-    for style in (JACKET, Style(kind="cardigan"), Style(hem=0.2)):
+    for style in (JACKET, Style(kind="cardigan"), Style(hem=0.2), Style(hem=0.06, tail=0.05)):
         assert tucked_in(style, 0.1) == style
     assert tucked_in(Style(opening=0.05), 0.1).opening == 0
 
@@ -130,7 +131,14 @@ def test_both_garments_are_tucked_in_or_neither() -> None:
     assert 60 < sum(map(any, tucked)) < 120
     for pair, which in zip(pairs, tucked, strict=True):
         for style in pair:
-            assert (style.tuck is not None) == any(which) or tucked_in(style, 0.1) == style
+            hangs = style.kind in ("cardigan", "jacket")
+            assert hangs or (style.tuck is not None) == any(which), (
+                "a short top shows a waistband that is low"
+            )
+    short, long = Style(hem=0.2), Style()
+    for waist in (0.1, 0.17):
+        assert worn_alike(short, long, waist, True) == worn_alike(short, long, waist, False)
+        assert [style.tuck is None for style in worn_alike(long, short, waist, True)] == [waist < 0.13, True]
 
 
 def test_open_fronts_are_open_in_front_alone(model: BodyModel) -> None:

@@ -82,27 +82,22 @@ def _pick(rng: Generator, chances: dict[str, float]) -> str:
 
 
 def draw_pair(rng: Generator, feminine: bool, waist: float) -> tuple[Style, Style]:
-    """What garments a and b of a person look like, and whether they are tucked in.
-
-    Who has one tucked in wears the other so: no shop photo says how it is to be worn, the person's picture
-    does. waist: height of the waistband's top above the hip joint, metres.
-    """
-    tucks = rng.random() < 0.3
-    a, b = draw_style(rng, feminine), draw_style(rng, feminine)
-    return (tucked_in(a, waist), tucked_in(b, waist)) if tucks else (a, b)
+    """What garments a and b of a person look like; waist: the waistband's top, metres above the hip joint."""
+    tucks = bool(rng.random() < 0.3)
+    return worn_alike(draw_style(rng, feminine), draw_style(rng, feminine), waist, tucks)
 
 
 def draw_hard_pair(rng: Generator, feminine: bool, waist: float) -> tuple[Style, Style]:
     """What try-on gets wrong first: long sleeves, open collars, skin that one of two tops leaves bare.
 
     Half of the sleeves are long. Of most women one garment, a or b, ends above the waistband and the other
-    falls over it, so that bare skin and the skirt's top are to disappear, or to be drawn; or it goes into a
-    waistband that is high. Of many one has a low and wide neck, or straps, and the other reaches the neck, or
-    leaves the shoulders bare. Half of all others have both garments tucked in.
+    falls over it, or goes into a high one, so that bare skin and the skirt's top are to disappear, or to be
+    drawn. Of many one has a low and wide neck, or straps, and the other reaches the neck, or leaves the
+    shoulders bare. Half of all others have their tops tucked in.
     waist: height of the waistband's top above the hip joint, metres.
     """
     cropped = int(rng.integers(2)) if feminine and rng.random() < 0.65 else None
-    tucks = waist > _HIGH_WAIST if cropped is not None else rng.random() < 0.5
+    tucks = cropped is None and bool(rng.random() < 0.5)
     necks = _draw_neck_pair(rng) if feminine else (_is_any, _is_any)
     styles = []
     for k, is_asked in enumerate(necks):
@@ -117,8 +112,8 @@ def draw_hard_pair(rng: Generator, feminine: bool, waist: float) -> tuple[Style,
             style = replace(style, hem=float(rng.uniform(max(0.14, waist + 0.01), 0.32)), tail=0.0)
         elif cropped is not None:
             style = replace(style, hem=min(style.hem, waist - float(rng.uniform(0.03, 0.15))))
-        styles.append(tucked_in(style, waist) if tucks and k != cropped else style)
-    return styles[0], styles[1]
+        styles.append(style)
+    return worn_alike(styles[0], styles[1], waist, tucks)
 
 
 def _draw_neck_pair(rng: Generator) -> tuple[Callable[[Style], bool], Callable[[Style], bool]]:
@@ -164,12 +159,28 @@ def _unbuttoned(rng: Generator, style: Style) -> Style:
     )
 
 
+def worn_alike(a: Style, b: Style, waist: float, tucks: bool) -> tuple[Style, Style]:
+    """Both garments tucked in or neither, since no shop photo says how it is to be worn: the person does.
+
+    Who shows the waistband below a short top has the other tucked in where it is high. Cardigans and jackets
+    always hang.
+    """
+    if _shows(a, waist) or _shows(b, waist):
+        tucks = waist > _HIGH_WAIST
+    return (tucked_in(a, waist), tucked_in(b, waist)) if tucks else (a, b)
+
+
+def _shows(style: Style, waist: float) -> bool:
+    """Whether some of the hem lies so high that the waistband is in view below it."""
+    return style.hem + style.tail + abs(style.slant) > waist - 0.02
+
+
 def tucked_in(style: Style, waist: float) -> Style:
     """The style closed and tucked into a waistband whose top is `waist` metres above the hip joint.
 
-    Cardigans and jackets hang, and so does what ends above it.
+    What is too short for it hangs, and so do cardigans and jackets.
     """
-    if style.kind in ("cardigan", "jacket") or style.hem > waist - 0.02:
+    if style.kind in ("cardigan", "jacket") or _shows(style, waist):
         return style
     return replace(style, tuck=waist - 0.018, opening=0.0)
 

@@ -49,7 +49,11 @@ def make_worked(
     fine, matrix = refine(coarse)
     worn = put_on(model, person, coarse, fine, matrix, style, rng)
     show = draw_presentation(rng, style, close)
-    flat = lay_out(model, person.body, coarse, fine, matrix, style, show)
+    laid, laid_fine = coarse, fine
+    if style.tuck is not None:  # its cut is that of a top that hangs: nothing is drawn in at the waist
+        laid = make_garment(model, person.body, replace(style, tuck=None))
+        laid_fine, _ = refine(laid)
+    flat = lay_out(model, person.body, laid, laid_fine, matrix, style, show)
     if not (np.isfinite(worn).all() and np.isfinite(flat).all()):
         raise Rejected("cloth exploded")
     if torn(fine, worn) > TORN:
