@@ -48,8 +48,8 @@ class ModelConfig:
     # Not in the paper: the last output channel keeps the person's own pixels in the rendered image, and what
     # is drawn takes light and colour from the person's picture, which instance norms forget.
     preserve: bool = False
-    # How many colours of the person's picture are drawn around (rmgn.palette); 0: the picture's mean. It becomes
-    # 0 without `preserve` and in the PF-AFN generator, which have none.
+    # How many colours of the person's picture are drawn around (rmgn.palette); 0: the picture's mean. Is 0
+    # whatever is given without `preserve` and in the PF-AFN generator, which have none.
     palette: int = 0
     unet_widths: tuple[int, ...] = (64, 128, 256, 512, 512)  # of the PF-AFN generator, finest first
 
