@@ -37,7 +37,7 @@ def draw_presentation(rng: Generator, style: Style, close: bool = False) -> Pres
     """Draw how a garment is shown; long sleeves hang beside the body, short ones stand off.
 
     Shops mostly lay sleeves close: tops of VITON and VITON-HD are 0.7 to 0.9 times as wide as high.
-    close: short sleeves too, which makes tops 0.89 times as wide as high on average, 0.99 otherwise.
+    close: short sleeves too, which makes the same tops a tenth less wide for their height.
     """
     kind = str(rng.choice(["flat", "hung", "ghost"], p=[0.45, 0.15, 0.4]))
     long = style.sleeve > 0.5
