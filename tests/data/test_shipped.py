@@ -20,7 +20,8 @@ WHOLE, HALF = MODELS / "lite-256", MODELS / "lite-256-fp16"
 def test_quality_only_goes_up(tmp_path: Path) -> None:
     """Limits lie a little below what the present weights reach; raise them with better ones.
 
-    They were 19.7 dB, 0.31 and 5.6 px for other people: since then sleeves hang in the shop photos.
+    They were 0.694, 0.312 and 6.7 px for the same people before tops that are tucked in were whole in their
+    shop photos; the weights of that time reach 0.6746, 0.3112 and 6.30 px on today's.
     """
     layers, out = tmp_path / "layers", tmp_path / "report"
     generate(Order(str(layers), 8, seed=2022, split="eval"), progress=False)
@@ -33,10 +34,10 @@ def test_quality_only_goes_up(tmp_path: Path) -> None:
         c["name"]: {name: value["mean"] for name, value in c["paired"].items()} for c in report["contenders"]
     }
     ours, half, copied, pasted = (means[n] for n in ("lite-256", "lite-256-fp16", "unchanged", "pasted"))
-    assert ours["SSIM"] > max(0.694, copied["SSIM"], pasted["SSIM"])
+    assert ours["SSIM"] > max(0.672, copied["SSIM"], pasted["SSIM"])
     assert ours["PSNR"] > max(19.7, copied["PSNR"], pasted["PSNR"])
-    assert ours["LPIPS-lite0"] < min(0.312, copied["LPIPS-lite0"], pasted["LPIPS-lite0"])
-    assert ours["EPE"] < 6.7
+    assert ours["LPIPS-lite0"] < min(0.316, copied["LPIPS-lite0"], pasted["LPIPS-lite0"])
+    assert ours["EPE"] < 6.4
     for name, slack in {"SSIM": 1e-3, "PSNR": 0.05, "EPE": 0.05}.items():
         assert half[name] == pytest.approx(ours[name], abs=slack)
 
