@@ -52,12 +52,13 @@ class GeneratedSource:
     others: garments for fake persons a sample; the first is the one that `other_persons` shows, the rest are
     other samples' of the batch.
     augment: what moves persons and garments in their pictures once they are dressed.
+    described: with parse maps, key points and body parts, which only teachers see.
     """
 
     per_item = 2
 
-    def __init__(self, others: int = 1, augment: Augment | None = None) -> None:
-        self.others, self.augment = others, augment
+    def __init__(self, others: int = 1, augment: Augment | None = None, described: bool = True) -> None:
+        self.others, self.augment, self.described = others, augment, described
 
     def sample(self, dressed: Dressed, keypoints: Tensor, noise_seed: int) -> Sample:
         """Twice as many samples as there are persons. keypoints: [B, 17, 3], COCO's, on the CPU."""
@@ -72,9 +73,6 @@ class GeneratedSource:
         )
         count = len(garment)
         names = tuple(f"{k}{side}" for side in "ab" for k in range(count // 2))
-        table = torch.from_numpy(GENERATED).to(person.device)
-        points = torch.stack([torch.from_numpy(openpose_order(coco.numpy())) for coco in keypoints])
-        points = points.to(person.device)
         batch = Sample(
             person=person,
             garment=garment,
@@ -82,16 +80,23 @@ class GeneratedSource:
             paired=True,
             person_name=names,
             garment_name=names,
-            parse=table[both(dressed.parse)],
-            keypoints=torch.cat([points, points]),
-            dense=torch.cat([dressed.parts, dressed.parts]).byte(),
             worn_mask=both(dressed.worn_mask).float(),
             flow=both(dressed.flow),
             visible=both(dressed.visible).float(),
-            other_garments=_others(garment, self.others),
-            other_masks=_others(mask, self.others),
             other_persons=person.roll(count // 2, dims=0)[:, None],
         )
+        if self.others:
+            others, masks = _others(garment, self.others), _others(mask, self.others)
+            batch = batch.replace(other_garments=others, other_masks=masks)
+        if self.described:
+            table = torch.from_numpy(GENERATED).to(person.device)
+            points = torch.stack([torch.from_numpy(openpose_order(coco.numpy())) for coco in keypoints])
+            points = points.to(person.device)
+            batch = batch.replace(
+                parse=table[both(dressed.parse)],
+                keypoints=torch.cat([points, points]),
+                dense=torch.cat([dressed.parts, dressed.parts]).byte(),
+            )
         if self.augment is None:
             return batch
         return self.augment.batch(batch, np.random.default_rng(noise_seed))
@@ -108,9 +113,10 @@ class LayersSource(GeneratedSource):
         people: GeneratedPeople,
         others: int = 1,
         augment: Augment | None = None,
+        described: bool = True,
         digests: Sequence[str] = (),
     ) -> None:
-        super().__init__(others, augment)
+        super().__init__(others, augment, described)
         self.people = people
         self.reads = [*digests, digest(file.name for file in people.files)]
 
@@ -138,8 +144,10 @@ class LayersSource(GeneratedSource):
 class DressedSource(GeneratedSource):
     """A complete folder of `rmgn.data.ahead`: its own looks, moved anew each epoch."""
 
-    def __init__(self, folder: Path, others: int = 1, augment: Augment | None = None) -> None:
-        super().__init__(others, augment)
+    def __init__(
+        self, folder: Path, others: int = 1, augment: Augment | None = None, described: bool = True
+    ) -> None:
+        super().__init__(others, augment, described)
         self.folder, self.settings = folder, ahead.read_settings(folder)
         self.reads = [digest([f"{self.settings.files} {self.settings.seed}"])]
 
@@ -185,11 +193,16 @@ class FolderSource:
 
 
 def open_source(
-    folder: Path, config: TrainConfig, assets: Path | None = None, subset: Path | None = None
+    folder: Path,
+    config: TrainConfig,
+    assets: Path | None = None,
+    subset: Path | None = None,
+    teacher: bool = False,
 ) -> Source:
     """Generated layers, also dressed ahead, or the training split of a data set in any known layout.
 
     subset: a list of persons of a data set, one a line; the rest is left out (MPV-Sub).
+    teacher: whether one dresses fake persons; without, true pairs of generated people need less of them.
     Raises ValueError for a folder that is not understood or lacks what the stage needs.
     """
     others = 0 if config.stage.startswith("pb-") else 1 if config.stage == "distill" else config.fakes
@@ -205,16 +218,19 @@ def open_source(
             )
         if others >= config.batch:
             raise ValueError(f"{others} fake persons of layers need a batch of at least {others + 1}")
-        wanted, augment = max(1, others), FOR_LAYERS if config.augment else None
+        fakes = config.fakes if teacher and config.stage.startswith("pf-") else 0
+        described = (teacher and config.stage != "distill") or config.stage.startswith("pb-")
+        augment = FOR_LAYERS if config.augment else None
         if not is_dressed:
             people = GeneratedPeople(folder, config.seed, assets=assets, size=size)
             # With the manifest's checksums and, as long as generation runs, without.
-            return LayersSource(people, wanted, augment, ahead.digests(folder, people.files, assets)[:2])
+            known_as = ahead.digests(folder, people.files, assets)[:2]
+            return LayersSource(people, fakes, augment, described, known_as)
         if assets is not None:
             raise ValueError(
                 f"{folder} was dressed ahead, in its surroundings: --assets are for layers as generated"
             )
-        source = DressedSource(folder, wanted, augment)
+        source = DressedSource(folder, fakes, augment, described)
         for name in ("height", "width", "held_out"):
             have, want = getattr(source.settings, name), getattr(config, name)
             if have != want:

@@ -48,7 +48,7 @@ def train(
         raise TrainingError(
             "this configuration holds a part of the network as it is: give its weights, --init"
         )
-    source = batches.open_source(data, config, assets, subset)
+    source = batches.open_source(data, config, assets, subset, teacher_file is not None)
     if len(source) <= config.held_out:
         raise TrainingError(f"{data} has {len(source)} samples, of which {config.held_out} would be held out")
     Trainer(config, source, out, init, teacher_file).run(workers)

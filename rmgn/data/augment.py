@@ -8,7 +8,7 @@ A batch is changed in one go, each of its samples by itself: on a GPU calls are 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,15 +72,26 @@ class Move:
     shear: float = 0.0
     bend: Tensor | None = None
 
-    def matrix(self, size: tuple[int, int]) -> Tensor:
-        """[3, 3]: where a point (x, y, 1) in pixels goes but for the bend; about the picture's middle."""
-        height, width = size
-        angle = np.deg2rad(self.degrees)
-        c, s = self.scale * np.cos(angle), self.scale * np.sin(angle)
-        linear = np.array([[c, -s], [s, c]]) @ [[self.stretch, self.shear], [0, 1 / self.stretch]]
-        middle = np.array([width / 2, height / 2])
-        to = middle + [self.right * width, self.down * height] - linear @ middle
-        return torch.from_numpy(np.vstack([np.column_stack([linear, to]), [0, 0, 1]]))
+
+def _matrices(moves: Sequence[Move], size: tuple[int, int]) -> Tensor:
+    """[B, 3, 3]: where a point (x, y, 1) in pixels goes but for the bend; about the picture's middle."""
+    numbers = [(m.degrees, m.scale, m.right, m.down, m.stretch, m.shear) for m in moves]
+    degrees, scale, right, down, stretch, shear = torch.tensor(numbers, dtype=torch.float64).T
+    height, width = size
+    angle, none = degrees.deg2rad(), torch.zeros_like(degrees)
+    c, s = scale * angle.cos(), scale * angle.sin()
+    turn = torch.stack([c, -s, s, c], dim=1).view(-1, 2, 2)
+    linear = turn @ torch.stack([stretch, shear, none, 1 / stretch], dim=1).view(-1, 2, 2)
+    middle = torch.tensor([width / 2, height / 2], dtype=torch.float64)
+    to = middle + torch.stack([right * width, down * height], dim=1) - linear @ middle
+    last = torch.tensor([[0, 0, 1]], dtype=torch.float64).expand(len(to), 1, 3)
+    return torch.cat([torch.cat([linear, to[..., None]], dim=2), last], dim=1)
+
+
+def _spread(count: int, pixels: int) -> Tensor:
+    """[pixels, count]: the share that each of `count` points has in a pixel between them, bicubic."""
+    points = torch.eye(count)[None, None]
+    return F.interpolate(points, (pixels, count), mode="bicubic", align_corners=True)[0, 0]
 
 
 class _Transform:
@@ -89,28 +100,41 @@ class _Transform:
     def __init__(self, moves: Sequence[Move], size: tuple[int, int], device: torch.device) -> None:
         height, width = size
         normal = torch.tensor([[2 / width, 0, -1], [0, 2 / height, -1], [0, 0, 1]], dtype=torch.float64)
-        matrices = normal @ torch.stack([move.matrix(size) for move in moves]) @ torch.linalg.inv(normal)
+        matrices = normal @ _matrices(moves, size) @ torch.linalg.inv(normal)
         back = torch.linalg.inv(matrices)[:, :2].float().to(device)
-        self._forth = matrices[:, :2].to(device)
+        self._forth = matrices[:, :2].float().to(device)
         self._at = F.affine_grid(back, [len(back), 1, height, width], align_corners=False)
         self._bend: Tensor | None = None
         if any(move.bend is not None for move in moves):
             straight = torch.zeros(2, *BEND_POINTS)
             points = torch.stack([straight if move.bend is None else move.bend for move in moves])
-            bend = F.interpolate(points.to(device), size, mode="bicubic", align_corners=True)
-            self._bend, self._at = bend, self._at + bend.permute(0, 2, 3, 1)
+            rows, columns = (
+                _spread(count, pixels).to(device) for count, pixels in zip(BEND_POINTS, size, strict=True)
+            )
+            self._bend = rows @ points.to(device) @ columns.T
+            self._at = self._at + self._bend.permute(0, 2, 3, 1)
 
-    def resample(self, maps: Tensor, mode: str, padding: str) -> Tensor:
-        """Maps [B, C, H, W] moved; mode "bilinear" or "nearest", padding "border" or "zeros"."""
-        return F.grid_sample(maps.float(), self._at, mode, padding, align_corners=False).to(maps.dtype)
+    def resample(self, maps: Mapping[str, Tensor], mode: str, padding: str) -> dict[str, Tensor]:
+        """Maps [B, C, H, W] or [B, K, C, H, W] moved, all in one pass.
+
+        mode: "bilinear" or "nearest"; padding: "border" or "zeros".
+        """
+        if not maps:
+            return {}
+        flat = torch.cat([each.flatten(1, -3).float() for each in maps.values()], dim=1)
+        moved = F.grid_sample(flat, self._at, mode, padding, align_corners=False)
+        parts = torch.split(moved, [each[0, ..., 0, 0].numel() for each in maps.values()], dim=1)
+        return {
+            name: part.reshape(each.shape).to(each.dtype)
+            for (name, each), part in zip(maps.items(), parts, strict=True)
+        }
 
     def forth(self, places: Tensor) -> Tensor:
         """Where places [B, 2, h, w] in [-1, 1] go: x = A(place - d(x)), by fixed-point iteration."""
-        places = places.double()
         moved = self._affine(places)
         if self._bend is not None:
             for _ in range(_BEND_STEPS):
-                at = moved.permute(0, 2, 3, 1).float()
+                at = moved.permute(0, 2, 3, 1)
                 bend = F.grid_sample(self._bend, at, padding_mode="border", align_corners=False)
                 moved = self._affine(places - bend)
         return moved
@@ -127,39 +151,40 @@ def move_person(batch: Sample, moves: Sequence[Move]) -> Sample:
     """
     size = (batch.person.shape[-2], batch.person.shape[-1])
     transform = _Transform(moves, size, batch.person.device)
-    resample = transform.resample
-    changed: dict[str, Tensor] = {"person": resample(batch.person, "bilinear", "border").clamp(-1, 1)}
-    before = torch.ones_like(batch.person[:, :1]) if batch.inside is None else batch.inside
-    changed["inside"] = resample(before, "nearest", "zeros")
-    if batch.worn_mask is not None:  # a share, whose edge moves with the picture's
-        changed["worn_mask"] = resample(batch.worn_mask, "bilinear", "border").clamp(0, 1)
-    if batch.flow is not None and batch.visible is not None:
-        flow, nearest = (resample(batch.flow, mode, "border") for mode in ("bilinear", "nearest"))
-        smooth = ((flow - nearest).abs() < _FOLD).all(dim=1, keepdim=True)
-        known = resample(batch.visible, "bilinear", "zeros") > 0.99  # at all four neighbours
-        changed["flow"], changed["visible"] = flow, (smooth & known).to(batch.visible.dtype)
-    for name in ("parse", "dense"):
-        if (plane := getattr(batch, name)) is not None:
-            changed[name] = resample(plane[:, None], "nearest", "border")[:, 0]
-    if (others := batch.other_persons) is not None:
-        changed["other_persons"] = (
-            resample(others.flatten(1, 2), "bilinear", "border").clamp(-1, 1).view_as(others)
-        )
+    inside = torch.ones_like(batch.person[:, :1]) if batch.inside is None else batch.inside
+    smooth = _present(batch, "person", "other_persons", "worn_mask", "flow")
+    labels = _present(batch, "parse", "dense")
+    flow = _present(batch, "flow")
+    changed = transform.resample(smooth, "bilinear", "border")
+    stepped = transform.resample(flow | {k: v[:, None] for k, v in labels.items()}, "nearest", "border")
+    changed |= {name: changed[name].clamp(-1, 1) for name in smooth if name != "flow"}
+    changed |= {name: stepped[name][:, 0] for name in labels}
+    changed |= transform.resample({"inside": inside}, "nearest", "zeros")
+    if batch.visible is not None and flow:
+        seen = transform.resample({"visible": batch.visible}, "bilinear", "zeros")["visible"]
+        unfolded = ((changed["flow"] - stepped["flow"]).abs() < _FOLD).all(dim=1, keepdim=True)
+        known = unfolded & (seen > 0.99)  # at all four neighbours
+        changed["visible"] = known.to(batch.visible.dtype)
     if batch.keypoints is not None:
         changed["keypoints"] = _move_points(batch.keypoints, transform, size)
     return batch.replace(**changed)
 
 
+def _present(batch: Sample, *names: str) -> dict[str, Tensor]:
+    """Those of a batch's parts that it has."""
+    return {name: part for name in names if (part := getattr(batch, name)) is not None}
+
+
 def _half(size: tuple[int, int], device: torch.device) -> Tensor:
     """Half of the width and of the height in pixels, [2, 1, 1]."""
-    return torch.tensor([size[1] / 2, size[0] / 2], dtype=torch.float64, device=device).view(2, 1, 1)
+    return torch.tensor([size[1] / 2, size[0] / 2], device=device).view(2, 1, 1)
 
 
 def _move_points(points: Tensor, transform: _Transform, size: tuple[int, int]) -> Tensor:
     """Move what was seen; what leaves the picture counts as not seen."""
     half = _half(size, points.device)
     places = points[..., :2].mT.unsqueeze(-1) / half - 1
-    xy = ((transform.forth(places) + 1) * half).squeeze(-1).mT.float()
+    xy = ((transform.forth(places) + 1) * half).squeeze(-1).mT
     inside = (xy >= 0).all(dim=-1) & (xy[..., 0] < size[1]) & (xy[..., 1] < size[0]) & (points[..., 2] > 0)
     return torch.cat([xy, points[..., 2:]], dim=-1) * inside[..., None]
 
@@ -173,14 +198,14 @@ def move_garment(batch: Sample, moves: Sequence[Move]) -> Sample:
     if batch.flow is not None and batch.visible is not None:
         moved = transform.forth(batch.flow)
         between = 1 - 0.5 / _half(size, moved.device)  # centres of pixels
-        changed["flow"] = moved.float()
+        changed["flow"] = moved
         changed["visible"] = batch.visible * (moved.abs() < between).all(dim=1, keepdim=True)
     return batch.replace(**changed)
 
 
 def _move_photos(garment: Tensor, mask: Tensor, transform: _Transform) -> tuple[Tensor, Tensor]:
-    moved = transform.resample(garment, "bilinear", "border").clamp(-1, 1)
-    return moved, transform.resample(mask, "nearest", "zeros")
+    moved = transform.resample({"garment": garment}, "bilinear", "border")
+    return moved["garment"].clamp(-1, 1), transform.resample({"mask": mask}, "nearest", "zeros")["mask"]
 
 
 @dataclass(frozen=True)
@@ -192,23 +217,24 @@ class Colour:
     saturation: float = 1.0
     hue: float = 0.0
 
-    def matrix(self) -> Tensor:
-        """[3, 4]: an affine map of colours in [-1, 1]; contrast about mid-grey, hue about the grey axis."""
-        grey = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64).expand(3, 3)
-        turned = self.saturation * _hue_turn(self.hue) @ (torch.eye(3, dtype=torch.float64) - grey)
-        offset = torch.full((3, 1), self.contrast * (self.brightness - 1), dtype=torch.float64)
-        return torch.cat([self.contrast * self.brightness * (grey + turned), offset], dim=1)
+
+def colour_maps(colours: Sequence[Colour]) -> Tensor:
+    """[B, 3, 4]: affine maps of colours in [-1, 1]; contrast about mid-grey, hue about the grey axis."""
+    numbers = [(c.brightness, c.contrast, c.saturation) for c in colours]
+    brightness, contrast, saturation = torch.tensor(numbers, dtype=torch.float64).T[..., None, None]
+    grey = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64).expand(3, 3)
+    turns = torch.stack([_hue_turn(colour.hue) for colour in colours])
+    turned = saturation * (turns @ (torch.eye(3, dtype=torch.float64) - grey))
+    offset = (contrast * (brightness - 1)).expand(-1, 3, 1)
+    return torch.cat([contrast * brightness * (grey + turned), offset], dim=2)
 
 
-def recolour(images: Tensor, colours: Sequence[Colour]) -> Tensor:
-    """Change pictures [B, 3, H, W] or [B, K, 3, H, W] in [-1, 1], each sample's by its own map.
+def recolour(images: Tensor, maps: Tensor) -> Tensor:
+    """Change pictures [B, 3, H, W] or [B, K, 3, H, W] in [-1, 1], each sample's by its own of `colour_maps`.
 
     They stay in that range. A colour becomes the same one in every picture of a sample.
     """
-    if all(colour == Colour() for colour in colours):
-        return images
-    maps = torch.stack([colour.matrix() for colour in colours]).to(images)
-    maps = maps.view(len(maps), *[1] * (images.dim() - 4), 3, 4)
+    maps = maps.to(images).view(len(maps), *[1] * (images.dim() - 4), 3, 4)
     return (maps[..., :3] @ images.flatten(-2) + maps[..., 3:]).clamp_(-1, 1).view(images.shape)
 
 
@@ -270,10 +296,10 @@ class Augment:
             batch = collate([flip(sample) if one.flip else sample for sample, one in pairs])
         batch = move_person(batch, [one.person for one in drawn])
         batch = move_garment(batch, [one.garment for one in drawn])
-        colours, lights = [one.colour for one in drawn], [one.light for one in drawn]
+        colours, lights = (colour_maps([getattr(one, name) for one in drawn]) for name in ("colour", "light"))
         changed = {
             "person": recolour(batch.person, colours),
-            "garment": recolour(recolour(batch.garment, colours), lights),
+            "garment": self._lit(recolour(batch.garment, colours), lights),
         }
         if batch.other_persons is not None:
             changed["other_persons"] = recolour(batch.other_persons, colours)
@@ -283,11 +309,15 @@ class Augment:
             moves = [move for one in drawn for move in one.others]
             transform = _Transform(moves, size, garments.device)
             moved, moved_masks = _move_photos(garments.flatten(0, 1), masks.flatten(0, 1), transform)
-            moved = recolour(moved, [one.colour for one in drawn for _ in range(others)])
-            moved = recolour(moved, [light for one in drawn for light in one.other_lights])
+            moved = recolour(moved, colours.repeat_interleave(others, dim=0))
+            moved = self._lit(moved, colour_maps([light for one in drawn for light in one.other_lights]))
             changed["other_garments"] = moved.view_as(garments)
             changed["other_masks"] = moved_masks.view_as(masks)
         return batch.replace(**changed)
+
+    def _lit(self, garments: Tensor, lights: Tensor) -> Tensor:
+        """Garments' photos in a light of their own, where they have one."""
+        return recolour(garments, lights) if self.garment_brightness else garments
 
     def _draw(self, rng: np.random.Generator, others: int) -> _Change:
         def draw(most: float) -> float:

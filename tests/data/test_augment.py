@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from rmgn.data import augment
-from rmgn.data.augment import BEND_POINTS, Augment, Colour, Move, flip, recolour
+from rmgn.data.augment import BEND_POINTS, Augment, Colour, Move, colour_maps, flip, recolour
 from rmgn.data.sample import LEFT_WRIST, RIGHT_WRIST, Label, Sample, collate, pose_maps, split
 
 HEIGHT, WIDTH = 64, 48
@@ -136,6 +136,17 @@ def test_no_change_changes_nothing(seed: int) -> None:
     sample = _random_sample(seed)
     _equal(NONE(sample, np.random.default_rng(seed)), sample, tolerance=1e-5)
     _equal(move_garment(move_person(sample, STILL), STILL), sample, tolerance=1e-5)
+
+
+def test_what_a_sample_lacks_stays_away() -> None:
+    """Photos without parse maps and true flow, as some data sets have them, move like others."""
+    sample = _random_sample(3)
+    bare = Sample(sample.person, sample.garment, sample.garment_mask, True, ("p",), ("g",))
+    moved, whole = (Augment()(each, np.random.default_rng(0)) for each in (bare, sample))
+    assert torch.equal(moved.person, whole.person)
+    assert torch.equal(moved.garment, whole.garment)
+    added = {f.name for f in fields(Sample) if getattr(bare, f.name) is None is not getattr(moved, f.name)}
+    assert added == {"inside"}
 
 
 def test_what_repeats_the_border_is_known() -> None:
@@ -272,7 +283,7 @@ def test_a_colour_changes_alike_in_all_pictures(seed: int) -> None:
 
 def test_colours_do_what_their_names_say() -> None:
     def one(colour: Colour, picture: Tensor) -> Tensor:
-        return recolour(picture[None], [colour])[0]
+        return recolour(picture[None], colour_maps([colour]))[0]
 
     picture = _smooth(torch.Generator().manual_seed(3)) * 0.5
     grey = picture.new_tensor([0.299, 0.587, 0.114])

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 from rmgn import RMGN, checkpoint, trainer
-from rmgn.batches import LayersSource, held_out_batches, open_source, training_batches
+from rmgn.batches import LayersSource, Source, held_out_batches, open_source, training_batches
 from rmgn.data.augment import FOR_LAYERS, Augment
 from rmgn.data.datasets import open_dataset
 from rmgn.data.generated import GeneratedPeople
@@ -526,6 +526,34 @@ def test_settings_reach_photos(published: Callable[[str], Path], pictures_folder
     assert not torch.equal(plain.person, loaded.person)
     with pytest.raises(ValueError, match="held_out 3 would show 00000"):
         open_source(pictures_folder, tiny(**settings))
+
+
+@pytest.mark.parametrize(
+    ("settings", "teacher", "others", "described"),
+    [
+        ({"stage": "pf-warp"}, False, 0, False),
+        ({"stage": "pf-full", "fakes": 2, "batch": 4}, True, 2, True),
+        ({"stage": "pb-warp"}, False, 0, True),
+        ({"stage": "distill"}, True, 0, False),
+    ],
+)
+def test_layers_give_what_a_stage_reads(
+    layers_folder: Path, settings: dict[str, Any], teacher: bool, others: int, described: bool
+) -> None:
+    """What is left out would be moved for nothing; what remains is the same."""
+
+    def batch(source: Source) -> Sample:
+        return source.batch(source.collate([source.load(0, 0)]), 0, torch.device("cpu"))
+
+    config = tiny(augment=True, **settings)
+    lean = batch(open_source(layers_folder, config, teacher=teacher))
+    assert (lean.other_garments is not None, lean.parse is not None) == (others > 0, described)
+    assert (lean.keypoints is not None, lean.dense is not None) == (described, described)
+    people = GeneratedPeople(layers_folder, size=(config.height, config.width))
+    full = batch(LayersSource(people, max(1, others), FOR_LAYERS))
+    for name in ("person", "garment", "flow", "visible", "worn_mask", "other_persons"):
+        # The first of the batch: others draw their own other garments first.
+        assert torch.equal(getattr(lean, name)[0], getattr(full, name)[0]), name
 
 
 def test_settings_reach_layers(layers_folder: Path) -> None:
