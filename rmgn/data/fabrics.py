@@ -56,6 +56,19 @@ def draw_colour(rng: Generator, quiet: float = 0.0) -> F32:
     return np.clip(colour, 0.02, 0.98).astype(np.float32)
 
 
+def draw_mistakable(rng: Generator) -> F32:
+    """One sRGB colour [3] in [0, 1] that is sold seldom and mistaken where it was not learnt.
+
+    Plain sleeves in red, rust, brown or rose stay on arms as if they were skin, vivid ones at the wrists.
+    """
+    if rng.random() < 0.6:
+        hue, saturation, value = rng.normal(12, 13) % 360, rng.uniform(0.25, 0.95), rng.uniform(0.2, 0.95)
+    else:
+        hue, saturation, value = rng.uniform(0, 360), rng.uniform(0.6, 1.0), rng.uniform(0.25, 0.95)
+    colour = cv2.cvtColor(np.array([[[hue, saturation, value]]], np.float32), cv2.COLOR_HSV2RGB)[0, 0]
+    return np.clip(colour, 0.02, 0.98).astype(np.float32)
+
+
 def draw_palette(rng: Generator, quiet: float = 0.0) -> F32:
     """Three sRGB colours [3, 3]: the ground, and two that stand out from it or go along with it."""
     ground = draw_colour(rng, quiet)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -147,6 +148,24 @@ def test_extras_are_drawn_for_training_alone() -> None:
     sewn_on, with_insets = (sum(garment.overlay.any() for garment in part) for part in (plain, drawn))
     assert sewn_on < 6, "a pocket now and then"
     assert sewn_on < with_insets < 20
+
+
+def test_training_wears_what_may_be_taken_for_skin_more_often() -> None:
+    """Plain tops in skin's hue, and in strong colours, which shops sell seldom."""
+    style: dict[str, object] = {"kind": "long", "collar": "none", "placket": "none", "seam": "set-in"}
+
+    def share(extras: bool) -> tuple[float, float]:
+        drawn = [
+            draw_garment(np.random.default_rng(seed), style, 0.5, Stock(extras=extras)) for seed in range(200)
+        ]
+        plain = np.array([g.palette[0] ** (1 / 2.2) for g in drawn if not g.tile[:2].any()], np.float32)
+        hue, saturation, _ = cv2.cvtColor(plain[None], cv2.COLOR_RGB2HSV)[0].T
+        like_skin = (np.abs((hue + 168) % 360 - 180) < 20) & (saturation > 0.3)
+        return float(like_skin.sum()) / len(drawn), float((saturation > 0.7).sum()) / len(drawn)
+
+    sold, worn = share(False), share(True)
+    assert worn[0] > sold[0] + 0.03
+    assert worn[1] > sold[1] + 0.01
 
 
 @pytest.mark.parametrize("colour", [0.9, 0.4])
