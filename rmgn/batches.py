@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from rmgn.data import ahead
-from rmgn.data.augment import FOR_LAYERS, Augment
+from rmgn.data.augment import FOR_LAYERS, Augment, dye
 from rmgn.data.datasets import FolderDataset, open_dataset
 from rmgn.data.dress import Dressed, dress
 from rmgn.data.files import digest
@@ -66,12 +66,12 @@ class GeneratedSource:
         def both(pair: Tensor) -> Tensor:
             return torch.cat([pair[:, 0], pair[:, 1]])
 
-        garment, mask, person = (
-            both(dressed.garment),
-            both(dressed.garment_mask).float(),
-            both(dressed.person),
-        )
+        garment, mask = both(dressed.garment), both(dressed.garment_mask).float()
+        person, worn = both(dressed.person), both(dressed.worn_mask).float()
         count = len(garment)
+        rng = np.random.default_rng(noise_seed)
+        if self.augment is not None and self.augment.dyed:
+            garment, person = dye(garment, mask, person, worn, self.augment.colours(rng, count))
         names = tuple(f"{k}{side}" for side in "ab" for k in range(count // 2))
         batch = Sample(
             person=person,
@@ -80,7 +80,7 @@ class GeneratedSource:
             paired=True,
             person_name=names,
             garment_name=names,
-            worn_mask=both(dressed.worn_mask).float(),
+            worn_mask=worn,
             flow=both(dressed.flow),
             visible=both(dressed.visible).float(),
             other_persons=person.roll(count // 2, dims=0)[:, None],
@@ -99,7 +99,7 @@ class GeneratedSource:
             )
         if self.augment is None:
             return batch
-        return self.augment.batch(batch, np.random.default_rng(noise_seed))
+        return self.augment.batch(batch, rng)
 
 
 class LayersSource(GeneratedSource):

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rmgn.data.fabrics import draw_mistakable
 from rmgn.data.rotation import rotation
 from rmgn.data.sample import DENSE_PARTS, POINTS, Label, Sample, collate, split
 
@@ -238,6 +239,20 @@ def recolour(images: Tensor, maps: Tensor) -> Tensor:
     return (maps[..., :3] @ images.flatten(-2) + maps[..., 3:]).clamp_(-1, 1).view(images.shape)
 
 
+def dye(
+    garment: Tensor, mask: Tensor, person: Tensor, worn: Tensor, colours: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Garments in other colours, in their photos and as they are worn alike; what surrounds them stays.
+
+    garment, person: [B, 3, H, W] in [-1, 1]; mask, worn: [B, 1, H, W] in [0, 1]; colours: [B, 3] in [-1, 1],
+    what each garment's mean in its photo becomes; NaN leaves it. Folds and patterns differ from the mean as
+    before.
+    """
+    mean = (garment * mask).sum(dim=(2, 3)) / mask.sum(dim=(2, 3)).clamp(min=1)
+    shift = (colours.to(mean) - mean).nan_to_num(nan=0.0)[..., None, None]
+    return (garment + shift * mask).clamp(-1, 1), (person + shift * worn).clamp(-1, 1)
+
+
 def _hue_turn(degrees: float) -> Tensor:
     """Rotation about grey, [3, 3]."""
     return torch.from_numpy(rotation((1, 1, 1), degrees))
@@ -282,6 +297,7 @@ class Augment:
     garment_shape: float = 0.0
     person_bend: float = 0.0  # standard deviation of `Move.bend`
     garment_bend: float = 0.0
+    dyed: float = 0.0  # how often a garment has another colour than it was drawn in, before all of the above
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """The sample, changed as drawn from `rng`."""
@@ -314,6 +330,14 @@ class Augment:
             changed["other_garments"] = moved.view_as(garments)
             changed["other_masks"] = moved_masks.view_as(masks)
         return batch.replace(**changed)
+
+    def colours(self, rng: np.random.Generator, count: int) -> Tensor:
+        """[count, 3] for `dye`."""
+        drawn = [
+            draw_mistakable(rng) * 2 - 1 if rng.random() < self.dyed else np.full(3, np.nan)
+            for _ in range(count)
+        ]
+        return torch.from_numpy(np.stack(drawn).astype(np.float32))
 
     def _lit(self, garments: Tensor, lights: Tensor) -> Tensor:
         """Garments' photos in a light of their own, where they have one."""
@@ -355,6 +379,7 @@ class Augment:
 
 # Layers are mirrored before they are dressed. Framings vary more than one folder's, bodies and cuts more than
 # a few thousand people show, and light more than dressed people do: studios show skin brighter and redder.
+# Fabrics have the colours that are sold; dyed, they have those that are sold seldom as often.
 FOR_LAYERS = Augment(
     person_scale=0.25,
     person_shift=0.08,
@@ -368,4 +393,5 @@ FOR_LAYERS = Augment(
     saturation=0.3,
     hue=4,
     garment_brightness=0,
+    dyed=0.4,
 )

@@ -12,15 +12,7 @@ from numpy.random import Generator
 
 from rmgn.data.backdrops import draw_backdrop
 from rmgn.data.canvas import Canvas
-from rmgn.data.fabrics import (
-    draw_bold,
-    draw_colour,
-    draw_denim,
-    draw_mistakable,
-    draw_palette,
-    draw_tile,
-    linear,
-)
+from rmgn.data.fabrics import draw_bold, draw_colour, draw_denim, draw_palette, draw_tile, linear
 from rmgn.data.people.layers import Sample
 from rmgn.data.prints import add_bars, add_inset, add_print
 from rmgn.data.rooms import someone
@@ -117,12 +109,8 @@ def draw_garment(rng: Generator, style: dict[str, object], length: float, stock:
     kind, collar, placket = str(style["kind"]), str(style["collar"]), str(style["placket"])
     knit = kind in ("jumper", "hoodie")
     formal = kind in ("shirt", "blouse")
-    mistakable = stock.extras and rng.random() < 0.2
-    plain = mistakable and rng.random() < 0.7
-    tile, pattern = draw_tile(rng, "plain" if plain else None, coarse=1.0 if knit else 0.0)
+    tile, pattern = draw_tile(rng, coarse=1.0 if knit else 0.0)
     palette = draw_palette(rng)
-    if mistakable:
-        palette[0] = draw_mistakable(rng)
     canvas = Canvas()
     chance = 0.42 if kind in ("tee", "long", "tank") else 0.25 if knit else 0.0
     quiet = pattern in ("plain", "heather")

@@ -41,7 +41,7 @@ class Stock:
     faces: Sequence[int] = _FACES  # OpenCV's own
     words: Sequence[str] = _WORDS
     recolour: bool = False  # stand before photographs in other colours than their own, too
-    extras: bool = False  # what training alone draws: bars, insets, the inside of the back, seldom colours
+    extras: bool = False  # what training alone draws: bars, insets, and the inside of the back
 
 
 def part(items: Sequence[T], split: str) -> Sequence[T]:

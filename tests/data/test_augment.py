@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from kernels import flow_warp
 from rmgn.data import augment
 from rmgn.data.augment import BEND_POINTS, Augment, Colour, Move, colour_maps, flip, recolour
 from rmgn.data.sample import LEFT_WRIST, RIGHT_WRIST, Label, Sample, collate, pose_maps, split
@@ -279,6 +280,26 @@ def test_a_colour_changes_alike_in_all_pictures(seed: int) -> None:
     torch.testing.assert_close(changed.person, changed.garment, atol=1e-5, rtol=0)
     torch.testing.assert_close(changed.person, known(changed.other_persons)[0], atol=1e-5, rtol=0)
     assert (changed.person - sample.person).abs().max() > 1e-3
+
+
+@given(seeds)
+@settings(max_examples=15, deadline=None)
+def test_dyed_garments_are_worn_as_they_are_shown(seed: int) -> None:
+    """The photo's garment has the colour's mean; warped, it is still the worn one; the rest stays."""
+    samples = [_random_sample(seed + k) for k in range(3)]
+    batch = collate([s.replace(garment=s.garment / 4, person=s.person / 4) for s in samples])
+    mask, flow = batch.garment_mask, known(batch.flow)
+    worn = flow_warp(mask, flow)
+    colours = torch.rand(3, 3, generator=torch.Generator().manual_seed(seed)) - 0.5
+    colours[1] = torch.nan
+    garment, person = augment.dye(batch.garment, mask, batch.person, worn, colours)
+    mean = (garment * mask).sum(dim=(2, 3)) / mask.sum(dim=(2, 3))
+    torch.testing.assert_close(mean[[0, 2]], colours[[0, 2]], atol=1e-4, rtol=0)
+    assert torch.equal(garment[1], batch.garment[1])
+    assert torch.equal(person[1], batch.person[1])
+    assert torch.equal((garment * (1 - mask)), batch.garment * (1 - mask))
+    assert torch.equal((person * (worn == 0)), batch.person * (worn == 0))
+    torch.testing.assert_close(flow_warp(garment, flow), person, atol=1e-4, rtol=0)
 
 
 def test_colours_do_what_their_names_say() -> None:
