@@ -379,7 +379,7 @@ class Augment:
 
 # Layers are mirrored before they are dressed. Framings vary more than one folder's, bodies and cuts more than
 # a few thousand people show, and light more than dressed people do: studios show skin brighter and redder.
-# Fabrics have the colours that are sold; dyed, they have those that are sold seldom as often.
+# Fabrics have the colours of shops; dyed, four garments in ten have one that is sold seldom.
 FOR_LAYERS = Augment(
     person_scale=0.25,
     person_shift=0.08,
