@@ -218,8 +218,8 @@ def open_source(
             )
         if others >= config.batch:
             raise ValueError(f"{others} fake persons of layers need a batch of at least {others + 1}")
-        fakes = config.fakes if teacher and config.stage.startswith("pf-") else 0
-        described = (teacher and config.stage != "distill") or config.stage.startswith("pb-")
+        taught = teacher and config.stage.startswith("pf-")
+        fakes, described = config.fakes if taught else 0, taught or config.stage.startswith("pb-")
         augment = FOR_LAYERS if config.augment else None
         if not is_dressed:
             people = GeneratedPeople(folder, config.seed, assets=assets, size=size)

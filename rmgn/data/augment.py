@@ -153,6 +153,7 @@ def move_person(batch: Sample, moves: Sequence[Move]) -> Sample:
     size = (batch.person.shape[-2], batch.person.shape[-1])
     transform = _Transform(moves, size, batch.person.device)
     inside = torch.ones_like(batch.person[:, :1]) if batch.inside is None else batch.inside
+    # The worn mask is a share, whose edge moves with the picture's.
     smooth = _present(batch, "person", "other_persons", "worn_mask", "flow")
     labels = _present(batch, "parse", "dense")
     flow = _present(batch, "flow")
@@ -297,7 +298,9 @@ class Augment:
     garment_shape: float = 0.0
     person_bend: float = 0.0  # standard deviation of `Move.bend`
     garment_bend: float = 0.0
-    dyed: float = 0.0  # how often a garment has another colour than it was drawn in, before all of the above
+    dyed: float = (
+        0.0  # how often generated people's garments are dyed, before all of the above (`rmgn.batches`)
+    )
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """The sample, changed as drawn from `rng`."""
@@ -312,10 +315,10 @@ class Augment:
             batch = collate([flip(sample) if one.flip else sample for sample, one in pairs])
         batch = move_person(batch, [one.person for one in drawn])
         batch = move_garment(batch, [one.garment for one in drawn])
-        colours, lights = (colour_maps([getattr(one, name) for one in drawn]) for name in ("colour", "light"))
+        colours = colour_maps([one.colour for one in drawn])
         changed = {
             "person": recolour(batch.person, colours),
-            "garment": self._lit(recolour(batch.garment, colours), lights),
+            "garment": self._lit(recolour(batch.garment, colours), [one.light for one in drawn]),
         }
         if batch.other_persons is not None:
             changed["other_persons"] = recolour(batch.other_persons, colours)
@@ -326,7 +329,7 @@ class Augment:
             transform = _Transform(moves, size, garments.device)
             moved, moved_masks = _move_photos(garments.flatten(0, 1), masks.flatten(0, 1), transform)
             moved = recolour(moved, colours.repeat_interleave(others, dim=0))
-            moved = self._lit(moved, colour_maps([light for one in drawn for light in one.other_lights]))
+            moved = self._lit(moved, [light for one in drawn for light in one.other_lights])
             changed["other_garments"] = moved.view_as(garments)
             changed["other_masks"] = moved_masks.view_as(masks)
         return batch.replace(**changed)
@@ -339,9 +342,9 @@ class Augment:
         ]
         return torch.from_numpy(np.stack(drawn).astype(np.float32))
 
-    def _lit(self, garments: Tensor, lights: Tensor) -> Tensor:
+    def _lit(self, garments: Tensor, lights: Sequence[Colour]) -> Tensor:
         """Garments' photos in a light of their own, where they have one."""
-        return recolour(garments, lights) if self.garment_brightness else garments
+        return recolour(garments, colour_maps(lights)) if self.garment_brightness else garments
 
     def _draw(self, rng: np.random.Generator, others: int) -> _Change:
         def draw(most: float) -> float:

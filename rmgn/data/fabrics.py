@@ -42,6 +42,12 @@ def linear(srgb: npt.NDArray[np.floating]) -> F32:
     return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4).astype(np.float32)
 
 
+def _of_hue(hue: float, saturation: float, value: float) -> F32:
+    """The sRGB colour [3] of a hue in degrees, saturation and value in [0, 1]."""
+    hsv = np.array([[[hue, saturation, value]]], np.float32)
+    return np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0, 0], np.float32)
+
+
 def draw_colour(rng: Generator, quiet: float = 0.0) -> F32:
     """One sRGB colour [3] in [0, 1], as clothes are sold; `quiet`: the chance that it must be a muted one."""
     if rng.random() < quiet:
@@ -50,8 +56,7 @@ def draw_colour(rng: Generator, quiet: float = 0.0) -> F32:
         colour = _COLOURS[rng.choice(len(_COLOURS), p=_OFTEN)]
     else:  # any hue, most often a dull one
         saturation = rng.beta(1.6, 3.2)
-        hsv = np.array([[[rng.uniform(0, 360), saturation, rng.uniform(0.15, 0.95)]]], np.float32)
-        colour = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0, 0]
+        colour = _of_hue(rng.uniform(0, 360), saturation, rng.uniform(0.15, 0.95))
     colour = colour * rng.uniform(0.9, 1.06) + rng.normal(0, 0.012, 3)
     return np.clip(colour, 0.02, 0.98).astype(np.float32)
 
@@ -65,8 +70,7 @@ def draw_mistakable(rng: Generator) -> F32:
         hue, saturation, value = rng.normal(12, 13) % 360, rng.uniform(0.25, 0.95), rng.uniform(0.2, 0.95)
     else:
         hue, saturation, value = rng.uniform(0, 360), rng.uniform(0.6, 1.0), rng.uniform(0.25, 0.95)
-    colour = cv2.cvtColor(np.array([[[hue, saturation, value]]], np.float32), cv2.COLOR_HSV2RGB)[0, 0]
-    return np.clip(colour, 0.02, 0.98).astype(np.float32)
+    return np.clip(_of_hue(hue, saturation, value), 0.02, 0.98)
 
 
 def draw_palette(rng: Generator, quiet: float = 0.0) -> F32:
