@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from rmgn.data import ahead
-from rmgn.data.augment import FOR_LAYERS, Augment, dye
+from rmgn.data.augment import FOR_LAYERS, Augment, draw_dyes, dye
 from rmgn.data.datasets import FolderDataset, open_dataset
 from rmgn.data.dress import Dressed, dress
 from rmgn.data.files import digest
@@ -51,7 +51,7 @@ class GeneratedSource:
 
     others: garments for fake persons a sample; the first is the one that `other_persons` shows, the rest are
     other samples' of the batch.
-    augment: what moves persons and garments in their pictures once they are dressed.
+    augment: what moves persons and garments in their pictures once they are dressed; garments are dyed then.
     described: with parse maps, key points and body parts, which only teachers see.
     """
 
@@ -70,8 +70,8 @@ class GeneratedSource:
         person, worn = both(dressed.person), both(dressed.worn_mask).float()
         count = len(garment)
         rng = np.random.default_rng(noise_seed)
-        if self.augment is not None and self.augment.dyed:
-            garment, person = dye(garment, mask, person, worn, self.augment.colours(rng, count))
+        if self.augment is not None:
+            garment, person = dye(garment, mask, person, worn, draw_dyes(rng, count))
         names = tuple(f"{k}{side}" for side in "ab" for k in range(count // 2))
         batch = Sample(
             person=person,

@@ -45,7 +45,7 @@ class TrainConfig:
     preset: str = "lite"
     model: dict[str, Any] = field(default_factory=dict)  # changes to the preset, by names of ModelConfig
     fakes: int = 1  # fake persons a sample, 1 to 3: the set of equation (2); needs a teacher
-    augment: bool = False  # move, mirror and tint samples; layers, mirrored in any case, move and tint
+    augment: bool = False  # move, mirror, tint samples; layers, mirrored anyway, move, bend, dye, tint
     height: int = 256
     width: int = 192
     batch: int = 8  # samples a batch

@@ -240,6 +240,12 @@ def recolour(images: Tensor, maps: Tensor) -> Tensor:
     return (maps[..., :3] @ images.flatten(-2) + maps[..., 3:]).clamp_(-1, 1).view(images.shape)
 
 
+def draw_dyes(rng: np.random.Generator, count: int) -> Tensor:
+    """[count, 3] colours for `dye`: fabrics have those of shops; four garments in ten get one sold seldom."""
+    drawn = [draw_mistakable(rng) * 2 - 1 if rng.random() < 0.4 else np.full(3, np.nan) for _ in range(count)]
+    return torch.from_numpy(np.stack(drawn).astype(np.float32))
+
+
 def dye(
     garment: Tensor, mask: Tensor, person: Tensor, worn: Tensor, colours: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -276,7 +282,7 @@ class _Change:
 class Augment:
     """Random changes; call it with a sample, or `batch` with many, and a random generator.
 
-    Each field is the largest change, of scales and stretches the logarithm's.
+    Each field is the largest change, of scales and stretches the logarithm's, but for `flip` and the bends.
 
     Colours change in all pictures of a sample alike, since the person must be able to wear the garment's; the
     garments' brightness changes once more by itself, as in another photo's light.
@@ -296,11 +302,8 @@ class Augment:
     garment_brightness: float = 0.05
     person_shape: float = 0.0  # stretch and shear
     garment_shape: float = 0.0
-    person_bend: float = 0.0  # standard deviation of `Move.bend`
+    person_bend: float = 0.0  # largest standard deviation of `Move.bend`
     garment_bend: float = 0.0
-    dyed: float = (
-        0.0  # how often generated people's garments are dyed, before all of the above (`rmgn.batches`)
-    )
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """The sample, changed as drawn from `rng`."""
@@ -333,14 +336,6 @@ class Augment:
             changed["other_garments"] = moved.view_as(garments)
             changed["other_masks"] = moved_masks.view_as(masks)
         return batch.replace(**changed)
-
-    def colours(self, rng: np.random.Generator, count: int) -> Tensor:
-        """[count, 3] for `dye`."""
-        drawn = [
-            draw_mistakable(rng) * 2 - 1 if rng.random() < self.dyed else np.full(3, np.nan)
-            for _ in range(count)
-        ]
-        return torch.from_numpy(np.stack(drawn).astype(np.float32))
 
     def _lit(self, garments: Tensor, lights: Sequence[Colour]) -> Tensor:
         """Garments' photos in a light of their own, where they have one."""
@@ -382,7 +377,6 @@ class Augment:
 
 # Layers are mirrored before they are dressed. Framings vary more than one folder's, bodies and cuts more than
 # a few thousand people show, and light more than dressed people do: studios show skin brighter and redder.
-# Fabrics have the colours of shops; dyed, four garments in ten have one that is sold seldom.
 FOR_LAYERS = Augment(
     person_scale=0.25,
     person_shift=0.08,
@@ -396,5 +390,4 @@ FOR_LAYERS = Augment(
     saturation=0.3,
     hue=4,
     garment_brightness=0,
-    dyed=0.4,
 )
