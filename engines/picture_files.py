@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.program import InputError
+
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 # Pictures all the same, but not for every version of OpenCV.
 OTHERS = frozenset({".avif", ".dng", ".gif", ".heic", ".heif", ".jxl", ".svg"})
@@ -27,6 +29,26 @@ def decoded(path: Path, flags: int = cv2.IMREAD_UNCHANGED) -> NDArray[Any] | Non
     except OSError:
         return None
     return cv2.imdecode(data, flags) if data.size else None
+
+
+def opencv_name(name: str | Path) -> str:
+    """A path or an address for OpenCV to open. Raises InputError for bytes that are no text.
+
+    Such names, as of archives and drives of older systems, end the process inside OpenCV.
+    """
+    try:
+        str(name).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{str(name)!r} has bytes that are not UTF-8, which OpenCV cannot open: rename it, or its folder"
+        ) from error
+    return str(name)
+
+
+def can_be_written(path: Path) -> bool:
+    """Whether OpenCV writes pictures with this suffix; .exr goes into files alone, and where switched on."""
+    suffix = path.suffix.lower()
+    return suffix.isascii() and suffix != ".exr" and bool(cv2.haveImageWriter(f"picture{suffix}"))
 
 
 def like(path: Path) -> Path | None:

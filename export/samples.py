@@ -49,7 +49,7 @@ def shipped_samples(height: int, width: int, count: int) -> list[Sample]:
 
     Without the checkout's `models/` there are none. Raises EngineError where a picture cannot be read.
     """
-    clip = cv2.VideoCapture(str(SHIPPED / "clip.mp4"))
+    clip = cv2.VideoCapture(picture_files.opencv_name(SHIPPED / "clip.mp4"))
     garments = sorted((SHIPPED / "garments").glob("*.webp"))
     cut_out = [(garment, levels) for garment in garments if (levels := _alpha(garment)) is not None]
     samples: list[Sample] = []

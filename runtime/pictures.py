@@ -178,8 +178,7 @@ def check_picture(path: Path) -> None:
 
 
 def _check_suffix(path: Path) -> None:
-    # OpenCV writes no bytes to .exr, and raises where it is switched off, as it is until one is read.
-    if path.suffix.lower() == ".exr" or not cv2.haveImageWriter(path.name):
+    if not picture_files.can_be_written(path):
         raise InputError(f"{path} has no picture suffix such as .png or .jpg")
 
 

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.picture_files import opencv_name
 from engines.program import InputError
 from engines.whole_file import check_writable, partial_path, put_on_disk
 from runtime import pictures
@@ -169,6 +170,7 @@ def check_target(path: Path) -> None:
     """Raise InputError where no video can be written to `path`."""
     if path.suffix.lower() not in CODECS:
         raise InputError(f"{path} is no video name; use one of {', '.join(CODECS)}")
+    opencv_name(path.resolve())
     check_writable(path)
     if free_bytes(path.resolve()) < RESERVE_BYTES:
         raise InputError(f"cannot record {path}: its disk has less than {RESERVE_BYTES >> 20} MB free")

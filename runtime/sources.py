@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.picture_files import opencv_name
 from engines.program import InputError
 from runtime import pictures
 
@@ -135,7 +136,7 @@ class Camera(Source):
             self._address = found[0]
         if isinstance(self._address, str):
             limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 5000, cv2.CAP_PROP_READ_TIMEOUT_MSEC, 5000]
-            capture = cv2.VideoCapture(self._address, cv2.CAP_FFMPEG, limits)
+            capture = cv2.VideoCapture(opencv_name(self._address), cv2.CAP_FFMPEG, limits)
         else:
             capture = cv2.VideoCapture(self._address)
             # Uncompressed frames of more than 640x480 do not fit through USB 2 at full rate.
@@ -160,7 +161,7 @@ class VideoFile(Source):
         """Raises InputError where the file is no video."""
         self._path = path
         # Absolute, since FFmpeg takes what stands before a colon for a protocol: 12:30.mp4.
-        self._capture = cv2.VideoCapture(str(path.absolute()))
+        self._capture = cv2.VideoCapture(opencv_name(path.absolute()))
         rate = float(self._capture.get(cv2.CAP_PROP_FPS))
         self.fps = rate if 1 <= rate <= 1000 else 30.0
         self._position: float | None = None  # of the last frame decoded, in seconds, as the file tells
@@ -313,9 +314,15 @@ def files(text: str) -> list[Path]:
 
 
 def public_name(address: str) -> str:
-    """An address for everybody's eyes: protocol and host, since all the rest may be secret."""
+    """An address for everybody's eyes: protocol and host, since all the rest may be secret.
+
+    The protocol alone where an @ comes late: nobody knows whether a password has a slash or a path has the @.
+    """
     protocol, mark, rest = address.partition("://")
-    return protocol + mark + re.split(r"[/?#]", rest.rpartition("@")[2])[0] if mark else address
+    if not mark:
+        return address
+    host, *later = re.split(r"[/?#]", rest, maxsplit=1)
+    return f"{protocol} stream" if "@" in "".join(later) else protocol + mark + host.rpartition("@")[2]
 
 
 def cameras() -> dict[int, str]:

@@ -213,11 +213,11 @@ class WebPage:
             raise self._web.HTTPNotFound
         kind = f"multipart/x-mixed-replace; boundary={BOUNDARY}"
         response = self._web.StreamResponse(headers={"Content-Type": kind})
-        await response.prepare(request)
         mirrored = request.query.get("mirror") != "0"
         boundary = f"--{BOUNDARY}\r\n".encode()
         sent = 0 if self._current() else self._number
         try:
+            await response.prepare(request)
             await response.write(boundary)
             while True:
                 while self._number == sent:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from engines.program import InputError
-from runtime import recording
+from runtime import pictures, recording
 from runtime.recording import CODECS, LONGEST_GAP_S, Recorder
 from runtime.sources import open_source
 
@@ -194,3 +194,23 @@ def test_videos_of_any_name(clips: Any, name: str, tmp_path: Path, monkeypatch: 
     assert recorder.finish() == Path(name)
     assert [path.name for path in tmp_path.iterdir()] == [name]
     assert open_source(name, realtime=False).read() is not None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are text elsewhere")
+def test_names_that_are_no_text_are_told(clips: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of an archive of an older system: OpenCV ended the whole process, of a folder above the file too."""
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    with pytest.raises(InputError, match=r"out\.mp4' has bytes that are not UTF-8"):
+        Recorder(Path("out.mp4"), fps=12, copies=1)
+    Path("clip.mp4").write_bytes(b"0")
+    with pytest.raises(InputError, match="are not UTF-8"):
+        open_source("clip.mp4", realtime=False)
+    with pytest.raises(InputError, match="are not UTF-8"):
+        open_source(os.fsdecode(b"http://127.0.0.1:9/caf\xe9"), realtime=False)
+    picture = Path(os.fsdecode(b"caf\xe9.png"))
+    pictures.write(picture, clips.scene(0))
+    assert (pictures.read(picture) == clips.scene(0)).all()
+    with pytest.raises(InputError, match="no picture suffix"):
+        pictures.check_picture(Path(os.fsdecode(b"caf\xe9.p\xe9g")))

@@ -221,6 +221,18 @@ def test_the_picture_streams_mirrored_or_not_and_photos_are_not(
     assert np.abs(photo.astype(int) - halves()).max() < 12
 
 
+def test_viewers_who_leave_before_the_stream_begins_are_no_error(
+    page: WebPage, caplog: pytest.LogCaptureFixture
+) -> None:
+    host, port = page.url.split("/")[2].split(":")
+    for _ in range(100):
+        with socket.create_connection((host, int(port))) as viewer:
+            viewer.sendall(f"GET /{page.url.split('/')[3]}/stream HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+    assert ask(page.url + "state")[0] == 200
+    page.close()
+    assert not caplog.records
+
+
 def test_the_stream_shows_the_newest_picture_and_compares(page: WebPage) -> None:
     for value in range(0, 250, 10):
         page.show(result_of(np.full((32, 32, 3), value, np.uint8)), False, 25.0)

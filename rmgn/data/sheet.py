@@ -11,12 +11,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
+from engines.picture_files import can_be_written
 from engines.program import InputError, Parser, run
 from engines.whole_file import check_writable
 from rmgn.data.dress import Dressed, dress
@@ -82,7 +82,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def command(argv: Sequence[str] | None) -> None:
     args = parse_args(argv)
-    if not cv2.haveImageWriter(args.out.name):
+    if not can_be_written(args.out):
         raise InputError(f"{args.out} has no picture suffix such as .png or .jpg")
     check_writable(args.out)
     people = GeneratedPeople(args.layers, seed=args.seed, flip=False, assets=args.assets)

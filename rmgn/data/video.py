@@ -22,6 +22,7 @@ from numpy.random import Generator
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from engines.picture_files import opencv_name
 from engines.program import InputError
 from engines.whole_file import whole_file, write_whole
 from rmgn.data.dress import dress
@@ -255,7 +256,7 @@ def _write_videos(folder: Path, frames: ClipFrames, videos: Sequence[Path]) -> d
             if not writers:
                 size = (pictures[0].shape[1], pictures[0].shape[0])
                 code = cv2.VideoWriter.fourcc(*"mp4v")
-                writers = [cv2.VideoWriter(str(path), code, frames.fps, size) for path in videos]
+                writers = [cv2.VideoWriter(opencv_name(path), code, frames.fps, size) for path in videos]
                 if not all(writer.isOpened() for writer in writers):
                     raise InputError(f"cannot write videos into {folder}: this OpenCV has no MPEG-4 encoder")
                 for k, side in enumerate("ab"):
@@ -272,7 +273,7 @@ def _write_videos(folder: Path, frames: ClipFrames, videos: Sequence[Path]) -> d
 
 def _shows(path: Path, count: int) -> bool:
     """Whether a video has so many frames: OpenCV does not say while it writes that a disk is full."""
-    video = cv2.VideoCapture(str(path))
+    video = cv2.VideoCapture(opencv_name(path))
     try:
         return video.isOpened() and round(video.get(cv2.CAP_PROP_FRAME_COUNT)) == count
     finally:
