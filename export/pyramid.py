@@ -48,8 +48,10 @@ class FoldedPyramid(nn.Module):
 def fold_finest(pyramid: FeaturePyramid) -> FeaturePyramid | FoldedPyramid:
     """The pyramid folded where that saves a fifth or more of the finest level's multiply-adds, else as it is.
 
-    Less is lost again to passing over the features once more.
+    Less is lost again to passing over the features once more. A pyramid of one level has none to fold in.
     """
+    if len(pyramid.lateral) == 1:
+        return pyramid
     lateral, _ = _finest(pyramid)
     width, width_in = lateral.out_channels, lateral.in_channels
     return FoldedPyramid(pyramid) if 9 * width_in + 4 * width < 0.8 * (width_in + 9 * width) else pyramid

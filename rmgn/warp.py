@@ -110,7 +110,7 @@ class FlowNet(nn.Module):
         self.pixel_rule = config.pixel_rule
         window = (2 * config.correlation_radius + 1) ** 2
         levels = [config.flow_widths] * len(config.encoder_widths)
-        levels[:2], levels[-1] = [config.coarse_flow_widths] * 2, config.finest_flow_widths
+        levels[:2], levels[-1] = [config.coarse_flow_widths] * len(levels[:2]), config.finest_flow_widths
         self.match = nn.ModuleList(flow_head(window, widths) for widths in levels)
         self.refine = nn.ModuleList(flow_head(2 * config.pyramid_width, widths) for widths in levels)
 

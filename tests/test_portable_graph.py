@@ -1,5 +1,7 @@
 """Operations re-expressed for engines compute what the network's own do."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -10,10 +12,12 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from export.correlation import batched_correlation
+from export.graphs import prepare, sample_inputs
 from export.pyramid import FoldedPyramid, fold_finest
 from export.sampling import sample_inside
 from kernels.local_correlation import local_correlation_reference
 from rmgn.config import PRESETS
+from rmgn.model import RMGN
 from rmgn.warp import FeaturePyramid
 
 
@@ -56,6 +60,16 @@ def test_pyramids_are_folded_where_it_pays() -> None:
     )
     assert isinstance(paper, FoldedPyramid)
     assert isinstance(lite, FeaturePyramid)
+
+
+def test_networks_of_one_level_can_be_exported() -> None:
+    """Their pyramid would be folded for its widths, but has nothing coarser to fold in."""
+    config = replace(PRESETS["lite"], encoder_widths=(64,), pyramid_width=256)
+    model = RMGN(config).eval()
+    assert len(model.warp.flow_net.match) == 1
+    inputs = tuple(sample_inputs(32, 32).values())
+    with torch.no_grad():
+        torch.testing.assert_close(prepare(model, half=False)(*inputs)[0], model(*inputs).tryon)
 
 
 def _sampler(height: int, width: int, padding: str) -> onnx.ModelProto:
