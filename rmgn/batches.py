@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Generator, Iterator, Sequence
 from functools import lru_cache
@@ -23,6 +24,7 @@ from rmgn.data.labels import GENERATED
 from rmgn.data.people import layers
 from rmgn.data.read import openpose_order
 from rmgn.data.sample import Sample, collate
+from rmgn.data.video import check_people
 from rmgn.data.workers import one_thread
 from rmgn.stop_request import leave_to_parent
 from rmgn.training_config import TrainConfig
@@ -209,6 +211,7 @@ def open_source(
     size = (config.height, config.width)
     is_dressed = (folder / ahead.SETTINGS).is_file()
     if is_dressed or layers.present(folder):
+        check_people(folder)
         if subset is not None:
             raise ValueError(f"{folder}: generated layers take no lists")
         if config.batch % GeneratedSource.per_item:
@@ -293,9 +296,10 @@ class Batches(Dataset[Any]):
         """Of what is drawn for a batch beside its items."""
         return int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
 
-    def arriving(self, start: int, stride: int, workers: int, on_gpu: bool) -> DataLoader[Any]:
+    @contextlib.contextmanager
+    def arriving(self, start: int, stride: int, workers: int, on_gpu: bool) -> Iterator[Iterator[Any]]:
         """What workers make of the start-th batch, and of each stride-th from there on."""
-        return DataLoader(
+        loader: DataLoader[Any] = DataLoader(
             self,
             batch_size=None,
             sampler=Endless(start, stride),
@@ -303,6 +307,14 @@ class Batches(Dataset[Any]):
             pin_memory=on_gpu,
             worker_init_fn=_begin,
         )
+        arriving: Any = iter(loader)
+        try:
+            yield arriving
+        finally:
+            # An error of theirs holds the iterator in a cycle. Left alive, workers that leave signals to this
+            # process would be waited for at its end, for ever.
+            if workers:
+                arriving._shutdown_workers()
 
 
 @lru_cache(maxsize=4)
@@ -346,9 +358,9 @@ def training_batches(
     on_gpu = torch.device(device).type != "cpu"
     size = max(1, batch // source.per_item)
     made = Batches(source, len(source) - held_out, size, seed, ready=not on_gpu)
-    arriving = made.arriving(start, stride, workers, on_gpu)
-    for number, parts in zip(Endless(start, stride), arriving, strict=False):
-        yield made.finish(number, parts, device) if on_gpu else parts
+    with made.arriving(start, stride, workers, on_gpu) as arriving:
+        for number, parts in zip(Endless(start, stride), arriving, strict=False):
+            yield made.finish(number, parts, device) if on_gpu else parts
 
 
 def held_out_batches(

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from rmgn.data.dress import dress
 from rmgn.data.generated import GeneratedPeople
+from rmgn.data.video import check_people
 from rmgn.data.workers import begin_worker
 from rmgn.trials import DataError, Groups, Question, Setting, Trial, join, name_of, span
 
@@ -39,6 +40,7 @@ class GeneratedTrials:
         workers: int = 0,
         size: tuple[int, int] | None = None,
     ) -> None:
+        check_people(folder)
         self.name = name_of(folder)
         self._people = _Dressed(folder, assets, size)
         self._range = span(len(self._people), first, last)

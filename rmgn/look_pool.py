@@ -86,14 +86,14 @@ def reused_batches(
     loaded = max(0, first // reuse - kept + 1)
     made = Batches(source, len(source) - held_out, looks, seed, ready=False)
     device = torch.device(device)
-    arriving = iter(made.arriving(rank + loaded * stride, stride, workers, device.type != "cpu"))
     pool = LookPool(kept * looks, loaded * looks)  # so that every look has the place that it would have had
-    for index in itertools.count(first):
-        while loaded <= index // reuse:
-            noise_seed = made.noise_seed(rank + loaded * stride)
-            pool.add(source.looks(next(arriving), noise_seed, device))
-            loaded += 1
-        number = rank + index * stride
-        rng = np.random.default_rng([seed, number])
-        drawn = pool.draw(torch.from_numpy(rng.choice(len(pool), looks, replace=False)))
-        yield source.sample(unpack(drawn), drawn["keypoints"].cpu(), made.noise_seed(number))
+    with made.arriving(rank + loaded * stride, stride, workers, device.type != "cpu") as arriving:
+        for index in itertools.count(first):
+            while loaded <= index // reuse:
+                noise_seed = made.noise_seed(rank + loaded * stride)
+                pool.add(source.looks(next(arriving), noise_seed, device))
+                loaded += 1
+            number = rank + index * stride
+            rng = np.random.default_rng([seed, number])
+            drawn = pool.draw(torch.from_numpy(rng.choice(len(pool), looks, replace=False)))
+            yield source.sample(unpack(drawn), drawn["keypoints"].cpu(), made.noise_seed(number))

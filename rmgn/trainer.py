@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
@@ -83,6 +84,7 @@ class Trainer:
             self._resume(resumed, init)
         elif self.is_main:
             self.folder.write_config(dataclasses.asdict(config))
+        self._check_others()
         self.task.stage.train()
         self.stage, self.optimizer = self.accelerator.prepare(self.task.stage, self.optimizer)
         self.average.to(self.accelerator.device)
@@ -218,6 +220,18 @@ class Trainer:
             "config": dataclasses.asdict(self.config),
         }
         self.folder.save(self.step, self.model, self.ema, state)
+
+    def _check_others(self) -> None:
+        """Raise TrainingError where other processes, on machines of their own, have another run or data."""
+        states = gather_object([(self.step, self.reads[0])])
+        steps, reads = (set(each) for each in zip(*states, strict=True))
+        if len(steps) > 1:
+            raise TrainingError(
+                f"{self.out} is at step {self.step} for this process, and at another for others: machines "
+                "need one --out, on a drive that they share"
+            )
+        if len(reads) > 1:
+            raise TrainingError("--data or --assets hold other samples for other processes: copy them anew")
 
     def _resume(self, resumed: Path, init: Path | None) -> None:
         """Take everything up from a checkpoint's folder."""

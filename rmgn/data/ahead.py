@@ -35,6 +35,7 @@ from rmgn.data.generate import read_manifest
 from rmgn.data.generated import Batch, GeneratedPeople
 from rmgn.data.people.assets import announce
 from rmgn.data.people.assets import assets as known_assets
+from rmgn.data.video import check_people
 from rmgn.data.workers import begin_worker
 
 SETTINGS = "dressed.json"
@@ -172,8 +173,9 @@ def dress_ahead(
     """Write, or finish, a folder of dressed layers.
 
     size: (height, width). workers: processes beside this one.
-    Raises ValueError where `out` was begun with other settings.
+    Raises ValueError where `out` was begun with other settings, and for a clip.
     """
+    check_people(data)
     people = GeneratedPeople(data, seed, assets=assets, size=size)
     if not 0 < held_out < len(people):
         raise ValueError(

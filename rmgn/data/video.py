@@ -193,6 +193,14 @@ def read_note(note: Path) -> dict[str, Any]:
         ) from error
 
 
+def check_people(folder: Path) -> None:
+    """Raise ValueError for a clip: its frames show one person, and would be taken for so many."""
+    if (folder / CLIP).is_file():
+        raise ValueError(
+            f"{folder} is a clip of one person: train and evaluate on people, made without --video"
+        )
+
+
 class ClipFrames(Dataset[Batch]):
     """The frames of a clip, all in one look; noise alone differs from frame to frame.
 

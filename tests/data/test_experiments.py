@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -108,6 +109,33 @@ def test_stages_follow_each_other_in_several_processes(layers_folder: Path, tmp_
     for stage in ("teacher-warp", "teacher"):
         (newest,) = (out / "runs" / stage / "steps").iterdir()
         assert torch.load(newest / "state.pt", weights_only=True)["processes"] == 2
+
+
+MACHINE_OF_ITS_OWN = """
+import os
+import sys
+from rmgn.train import main
+
+if __name__ == "__main__":
+    sys.exit(main([argument.replace("@", os.environ["RANK"]) for argument in sys.argv[1:]]))
+"""
+
+
+@pytest.mark.slow
+def test_machines_that_share_no_run_are_refused(layers_folder: Path, tmp_path: Path) -> None:
+    """One would go on and the others begin anew: two trainings whose gradients are averaged."""
+    (tmp_path / "machine.py").write_text(MACHINE_OF_ITS_OWN)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command += [str(tmp_path / "machine.py"), "--stage", "pf-warp", "--preset", "lite", "--size", "128x96"]
+    command += ["--batch", "2", "--held-out", "2", "--perceptual", "none", "--workers", "0", "--fakes", "1"]
+    command += ["--data", str(layers_folder), "--out", str(tmp_path / "machine@")]
+    settings: dict[str, Any] = {"cwd": ROOT, "capture_output": True, "text": True, "timeout": 300}
+    first = subprocess.run([*command, "--steps", "1"], **settings)
+    assert first.returncode == 0, first.stderr
+    again = subprocess.run([*command, "--steps", "2"], **settings)
+    assert again.returncode != 0
+    assert "machine0 is at step 1 for this process, and at another for others" in again.stderr
+    assert "machine1 is at step 0 for this process, and at another for others" in again.stderr
 
 
 def test_processes_that_do_not_know_of_each_other_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

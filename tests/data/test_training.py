@@ -22,8 +22,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 from kernels import flow_warp
-from rmgn import PRESETS, RMGN, checkpoint, trainer
+from rmgn import PRESETS, RMGN, checkpoint, evaluate, trainer
 from rmgn.batches import Batches, Endless, LayersSource, open_source, training_batches
+from rmgn.data import ahead
 from rmgn.data.augment import FOR_LAYERS
 from rmgn.data.generated import GeneratedPeople
 from rmgn.data.sample import Sample
@@ -285,6 +286,35 @@ def test_a_shallow_pyramid_trains(layers_folder: Path, settings: Path, tmp_path:
     arguments = command("--config", settings, "--data", layers_folder, "--out", tmp_path / "run")[3:]
     assert main([*arguments, "--steps", "1"]) == 0
     assert (tmp_path / "run" / "last.safetensors").is_file()
+
+
+@pytest.mark.parametrize("reuse", ["1", "2"])
+def test_a_damaged_sample_ends_the_training(
+    layers_folder: Path, settings: Path, tmp_path: Path, reuse: str
+) -> None:
+    """With the worker that read it, which leaves signals to its parent and was waited for without end."""
+    settings.write_text(SETTINGS + TINY)
+    data = shutil.copytree(layers_folder, tmp_path / "data")
+    for file in sorted(data.glob("*.zip"))[:-1]:
+        file.write_bytes(file.read_bytes()[:20000])
+    arguments = command("--config", settings, "--data", data, "--out", tmp_path / "run", "--reuse", reuse)
+    done = subprocess.run([*arguments, "--workers", "1"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2, done.stderr
+    assert re.search(r"error: .*\.zip", done.stderr)
+    assert "Traceback" not in done.stderr
+
+
+def test_a_clip_is_no_training_set(
+    layers_folder: Path, settings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its one person would be held out of nothing."""
+    data = shutil.copytree(layers_folder, tmp_path / "data")
+    (data / "clip.json").write_text("{}")
+    arguments = command("--config", settings, "--data", data, "--out", tmp_path / "run")[3:]
+    assert main(arguments) == 2
+    assert ahead.main(["--data", str(data), "--out", str(tmp_path / "dressed"), "--held-out", "1"]) == 2
+    assert evaluate.main(["--baseline", "copy", "--data", str(data), "--out", str(tmp_path / "report")]) == 2
+    assert capsys.readouterr().err.count(f"error: {data} is a clip of one person") == 3
 
 
 @pytest.mark.parametrize("name", ["state.pt", "ema.safetensors"])
