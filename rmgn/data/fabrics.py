@@ -64,10 +64,11 @@ def draw_colour(rng: Generator, quiet: float = 0.0) -> F32:
 def draw_mistakable(rng: Generator) -> F32:
     """One sRGB colour [3] in [0, 1] that is sold seldom and mistaken where it was not learnt.
 
-    Plain sleeves in red, rust, brown or rose stay on arms as if they were skin, vivid ones at the wrists.
+    Plain sleeves from rose to mustard, red and brown too, stay on arms as if they were skin, and vivid ones
+    stay at the wrists.
     """
     if rng.random() < 0.6:
-        hue, saturation, value = rng.normal(12, 13) % 360, rng.uniform(0.25, 0.95), rng.uniform(0.2, 0.95)
+        hue, saturation, value = rng.normal(20, 20) % 360, rng.uniform(0.25, 0.95), rng.uniform(0.2, 0.95)
     else:
         hue, saturation, value = rng.uniform(0, 360), rng.uniform(0.6, 1.0), rng.uniform(0.25, 0.95)
     return np.clip(_of_hue(hue, saturation, value), 0.02, 0.98)
