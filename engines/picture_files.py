@@ -45,10 +45,12 @@ def opencv_name(name: str | Path) -> str:
     return str(name)
 
 
-def can_be_written(path: Path) -> bool:
-    """Whether OpenCV writes pictures with this suffix; .exr goes into files alone, and where switched on."""
+def check_suffix(path: Path) -> None:
+    """Raise InputError where OpenCV writes no pictures with this suffix."""
     suffix = path.suffix.lower()
-    return suffix.isascii() and suffix != ".exr" and bool(cv2.haveImageWriter(f"picture{suffix}"))
+    # OpenCV writes no bytes to .exr, and raises where it is switched off, as it is until one is read.
+    if not suffix.isascii() or suffix == ".exr" or not cv2.haveImageWriter(f"picture{suffix}"):
+        raise InputError(f"{path} has no picture suffix such as .png or .jpg")
 
 
 def like(path: Path) -> Path | None:

@@ -157,7 +157,7 @@ def read_mask(path: Path) -> Pixels:
 
 def write(path: Path, picture: Pixels) -> None:
     """Write a picture in the format its suffix names, whole or not at all. Raises InputError."""
-    _check_suffix(path)
+    picture_files.check_suffix(path)
     try:
         written, data = cv2.imencode(path.suffix, picture)
     except cv2.error:
@@ -173,13 +173,8 @@ def write(path: Path, picture: Pixels) -> None:
 
 def check_picture(path: Path) -> None:
     """Raise InputError where no picture can be written to `path`."""
-    _check_suffix(path)
+    picture_files.check_suffix(path)
     check_writable(path)
-
-
-def _check_suffix(path: Path) -> None:
-    if not picture_files.can_be_written(path):
-        raise InputError(f"{path} has no picture suffix such as .png or .jpg")
 
 
 def listing(folder: Path, may_be_empty: bool = False) -> list[Path]:

@@ -16,8 +16,8 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from engines.picture_files import can_be_written
-from engines.program import InputError, Parser, run
+from engines.picture_files import check_suffix
+from engines.program import Parser, run
 from engines.whole_file import check_writable
 from rmgn.data.dress import Dressed, dress
 from rmgn.data.files import to_bgr
@@ -82,8 +82,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def command(argv: Sequence[str] | None) -> None:
     args = parse_args(argv)
-    if not can_be_written(args.out):
-        raise InputError(f"{args.out} has no picture suffix such as .png or .jpg")
+    check_suffix(args.out)
     check_writable(args.out)
     people = GeneratedPeople(args.layers, seed=args.seed, flip=False, assets=args.assets)
     sheet = contact_sheet(people, args.count, args.columns, args.show)

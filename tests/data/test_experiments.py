@@ -78,6 +78,7 @@ def test_ablation_trains_what_its_columns_say(
     assert "other settings, data or assets" in capsys.readouterr().err
 
 
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 TWO_PROCESSES = """
 import sys
 from pathlib import Path
@@ -95,9 +96,8 @@ def test_stages_follow_each_other_in_several_processes(layers_folder: Path, tmp_
     """Plain torchrun on a CPU: they work together, and each stage finds what the one before wrote."""
     (tmp_path / "two.py").write_text(TWO_PROCESSES)
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     done = subprocess.run(
-        [*command, str(tmp_path / "two.py"), str(layers_folder), str(out)],
+        [*TORCHRUN, str(tmp_path / "two.py"), str(layers_folder), str(out)],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -125,8 +125,8 @@ if __name__ == "__main__":
 def test_machines_that_share_no_run_are_refused(layers_folder: Path, tmp_path: Path) -> None:
     """One would go on and the others begin anew: two trainings whose gradients are averaged."""
     (tmp_path / "machine.py").write_text(MACHINE_OF_ITS_OWN)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command += [str(tmp_path / "machine.py"), "--stage", "pf-warp", "--preset", "lite", "--size", "128x96"]
+    command = [*TORCHRUN, str(tmp_path / "machine.py")]
+    command += ["--stage", "pf-warp", "--preset", "lite", "--size", "128x96"]
     command += ["--batch", "2", "--held-out", "2", "--perceptual", "none", "--workers", "0", "--fakes", "1"]
     command += ["--data", str(layers_folder), "--out", str(tmp_path / "machine@")]
     settings: dict[str, Any] = {"cwd": ROOT, "capture_output": True, "text": True, "timeout": 300}
