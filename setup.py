@@ -19,7 +19,7 @@ setup(
     install_requires=[
         "numpy>=1.24,<3",
         f"{opencv}>=4.8,<5",  # OpenCV 5 has no Haar cascades
-        "onnxruntime>=1.18,<2",
+        "onnxruntime>=1.19,<2",  # earlier ones want NumPy 1,
         "pillow>=10,<14",
         "tqdm>=4.66,<5",
     ],

@@ -38,15 +38,7 @@ def markdown(
             "KID or LPIPS."
         )
     if used & {"FID", "KID", "FID-lite0", "KID-lite0"}:
-        notes.append(
-            "FID and KID compare the unpaired try-ons with the photos of the same people: what changes "
-            "people less comes out better, and leaving them unchanged, which gives those very photos, best."
-        )
-        count = compared_pictures(scores)
-        if count < KID_PICTURES:
-            notes.append(f"Of {count} pictures, both say little: take {KID_PICTURES} or more.")
-        elif count < FID_PICTURES:
-            notes.append("FID depends on the number of pictures, and this one is small: read KID.")
+        notes.append(note_of_sets(scores))
     notes.append("± is half a 95% confidence interval over people.")
     parts.append("\n".join(notes))
     differences = _difference_rows(scores)
@@ -67,6 +59,21 @@ def markdown(
         for s in grouped:
             parts += [f"### {s.name}", table(_group_rows(s))]
     return "\n\n".join(parts) + "\n"
+
+
+def note_of_sets(scores: Sequence[Scores]) -> str:
+    """What FID and KID compare here, and of how many pictures, since FID depends on that."""
+    count = compared_pictures(scores)
+    note = (
+        f"FID and KID compare the unpaired try-ons with the photos of the same people (the fewer of both: "
+        f"{count}): what changes people less comes out better, and leaving them unchanged, which gives those "
+        "very photos, best."
+    )
+    if count < KID_PICTURES:
+        return f"{note} Of {count} pictures, both say little: take {KID_PICTURES} or more."
+    if count < FID_PICTURES:
+        return f"{note} FID depends on the number of pictures, and this one is small: read KID."
+    return note
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

@@ -42,8 +42,15 @@ def check_names(pairs: list[Pair]) -> None:
 
 
 def find_masks(garments: set[Path], mask: Path | None) -> dict[Path, Path | None]:
-    """The mask file of each garment: the one given, or of that folder the one with the garment's name."""
+    """The mask file of each garment: the one given, or of that folder the one with the garment's name.
+
+    Raises InputError where that folder lacks one, and where there is one mask for several garments.
+    """
     if mask is None or not mask.is_dir():
+        if mask is not None and len(garments) > 1:
+            raise InputError(
+                f"--mask {mask} is one garment's; for a folder of garments give a folder of masks"
+            )
         return dict.fromkeys(garments, mask)
     named = {path.stem: path for path in reversed(pictures.listing(mask))}
     lacking = sorted(garment.stem for garment in garments if garment.stem not in named)

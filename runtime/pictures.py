@@ -177,6 +177,25 @@ def check_picture(path: Path) -> None:
     check_writable(path)
 
 
+def check_results(out: Path, many: bool) -> None:
+    """Raise InputError where no picture can be written to `out` or, if there are many, none into it."""
+    if not many:
+        check_picture(out)
+    elif not out.is_dir():
+        if out.exists():
+            raise InputError(f"{out} is a file; many results need a folder")
+        if out.suffix.lower() in SUFFIXES:
+            raise InputError(f"{out} has a picture's name; many results need a folder")
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, with those around it, unless it is there. Raises InputError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write {folder}: {error.strerror}") from error
+
+
 def listing(folder: Path, may_be_empty: bool = False) -> list[Path]:
     """The picture files of a folder, by name, without hidden ones.
 

@@ -55,18 +55,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     many = args.person.is_dir() or args.garment.is_dir()
     pairs = pair_up(args.person, args.garment, args.pairs)
-    if many and args.out.exists() and not args.out.is_dir():
-        raise InputError(f"{args.out} is a file; many results need a folder")
-    if many and args.out.suffix.lower() in pictures.SUFFIXES and not args.out.is_dir():
-        raise InputError(f"{args.out} has a picture's name; many results need a folder")
-    if args.mask is not None and args.mask.is_file() and args.garment.is_dir():
-        raise InputError(
-            f"--mask {args.mask} is one garment's; for a folder of garments give a folder of masks"
-        )
+    pictures.check_results(args.out, many)
     if many:
         check_names(pairs)
-    else:
-        pictures.check_picture(args.out)
     masks = find_masks({garment for _, garment in pairs}, args.mask)
     results = {pair: args.out / result_name(*pair) if many else args.out for pair in pairs}
     check_apart(results.values(), {*chain(*pairs), *filter(None, (*masks.values(), args.pairs))})
@@ -77,10 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         order = tqdm(sorted(results, key=lambda pair: pair[1]), unit="photo", disable=not many)
         for pair, picture in dressed(session, order, masks, args.framing, args.light, leave_out=many):
             if many:
-                try:
-                    args.out.mkdir(parents=True, exist_ok=True)
-                except OSError as error:
-                    raise InputError(f"cannot write {args.out}: {error.strerror}") from error
+                pictures.make_folder(args.out)
             pictures.write(results[pair], picture)
             written += 1
     if written < len(results):

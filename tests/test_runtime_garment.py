@@ -244,6 +244,48 @@ def test_the_mask_found_is_shown(tmp_path: Path) -> None:
         show_mask.main(["--garment", str(tmp_path / "shirt.png"), "--out", str(tmp_path / "shirt.png")])
 
 
+def test_the_mask_found_is_written_and_taken_again(tmp_path: Path) -> None:
+    """At the photo's size, though it is found in a smaller picture; for folders, named like the photos."""
+    shop, masks = tmp_path / "shop", tmp_path / "masks"
+    shop.mkdir()
+    mask = shirt(2400, 1800)
+    photo = np.full((*mask.shape, 3), 250, np.uint8)
+    photo[mask > 0] = (40, 40, 200)
+    for name in ("a.jpg", "b.png"):
+        pictures.write(shop / name, photo)
+    seen = ["--out", str(tmp_path / "seen")]
+    show_mask.main(["--garment", str(shop), "--mask-out", str(masks), *seen])
+    assert {path.name for path in masks.iterdir()} == {"a.png", "b.png"}
+    assert {path.name for path in (tmp_path / "seen").iterdir()} == {"a.png", "b.png"}
+    _, found = garment.read(shop / "a.jpg", None)
+    _, given = garment.read(shop / "a.jpg", masks / "a.png")
+    assert given.shape == mask.shape != found.shape
+    assert iou(given, mask) > 0.97
+    show_mask.main(["--garment", str(shop), "--mask", str(masks), "--mask-out", str(tmp_path / "again")])
+    np.testing.assert_array_equal(pictures.read(tmp_path / "again" / "a.png"), pictures.read(masks / "a.png"))
+
+    (shop / "c.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match="2 of 3 garments written, 1 left out"):
+        show_mask.main(["--garment", str(shop), "--mask-out", str(masks)])
+    with pytest.raises(InputError, match=r"seen\.png has a picture's name"):
+        show_mask.main(["--garment", str(shop), "--mask-out", str(tmp_path / "seen.png")])
+    with pytest.raises(InputError, match="is one garment's"):
+        show_mask.main(["--garment", str(shop), "--mask", str(masks / "a.png"), *seen])
+    with pytest.raises(InputError, match=r"a\.png is read here"):
+        show_mask.main(
+            [
+                "--garment",
+                str(shop / "a.jpg"),
+                "--mask",
+                str(masks / "a.png"),
+                "--mask-out",
+                str(masks / "a.png"),
+            ]
+        )
+    with pytest.raises(InputError, match="nothing to write"):
+        show_mask.main(["--garment", str(shop)])
+
+
 def test_transparency_is_the_mask(tmp_path: Path) -> None:
     mask = shirt()
     noise = np.random.default_rng(0).integers(0, 256, (*mask.shape, 3), dtype=np.uint8)

@@ -362,7 +362,10 @@ def test_many_photos_are_checked_before_any_is_made(
     pairs.write_text("one.png shirt.png\ntwo.png shirt.png\n")
     for flags, message in (
         (("--garment", files / "shirt.png"), "would both be written as one_shirt.png"),
-        (("--garment", files, "--mask", files / "shirt_mask.png"), "give a folder of masks"),
+        (
+            ("--person", files / "people", "--garment", files, "--mask", files / "shirt_mask.png"),
+            "give a folder of masks",
+        ),
         (("--garment", files, "--pairs", pairs), "two.png does not exist"),
         (("--garment", files, "--engine", "steam"), "invalid choice: 'steam' (choose from"),
         (("--garment", files, "--out", tmp_path / "out.png"), "out.png has a picture's name; many results"),

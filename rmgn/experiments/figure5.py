@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from rmgn.experiments.lab import NOTE, Lab, measures_of, run, size_of
 from rmgn.gallery import write_text
-from rmgn.report import table
+from rmgn.report import note_of_sets, table
 from rmgn.scores import FID_PICTURES, MEASURES, Scores, compared_pictures, text_of, value_of
 from rmgn.trials import name_of
 
@@ -29,7 +29,7 @@ def markdown(data: str, size: tuple[int, int], scores: Sequence[Scores]) -> str:
     rows = [["Fake persons", *(MEASURES[m].title for m in names)]]
     for number, s in zip(NUMBERS, scores, strict=True):
         rows.append([str(number), *(text_of(s, m) for m in names)])
-    note = f"{data} at {size[0]}×{size[1]}. {NOTE}"
+    note = f"{data} at {size[0]}×{size[1]}. {NOTE} {note_of_sets(scores)}"
     return f"# Figure 5: number of fake persons\n\n{note}\n\n{table(rows)}\n"
 
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from rmgn import checkpoint
 from rmgn.experiments.lab import NOTE, Lab, measures_of, run, size_of
-from rmgn.report import table
+from rmgn.report import note_of_sets, table
 from rmgn.scores import MEASURES, Scores, text_of
 from rmgn.trials import name_of
 
@@ -49,7 +49,7 @@ def markdown(data: str, size: tuple[int, int], scores: Sequence[Scores], paramet
     rows.append(["FID ↓ (published, VITON 512×384)", *(f"{v.published:.2f}" for v in VARIANTS.values())])
     rows += [[f"{MEASURES[m].title} (here)", *(text_of(s, m) for s in scores)] for m in measures_of(scores)]
     rows.append(["Parameters, million", *(f"{p / 1e6:.2f}" for p in parameters)])
-    note = f"Here: {data} at {size[0]}×{size[1]}. {NOTE}"
+    note = f"Here: {data} at {size[0]}×{size[1]}. {NOTE} {note_of_sets(scores)}"
     return f"# Table 3: ablation\n\n{note}\n\n{table(rows)}\n"
 
 

@@ -239,6 +239,7 @@ def test_figure5_table_and_chart() -> None:
     people = [Question(str(n), str(n), str(n), "x") for n in range(2048)]
     scores[0].rows = paired + [Row("unpaired", person, {}, {}) for person in people]
     assert figure5.charted(scores) == "FID"
+    assert "the fewer of both: 2048" in figure5.markdown("VITON", (512, 384), scores)
     picture = figure5.chart([10.4, 10.2, 9.9], "FID", 2)
     heights = [float(y) for y in re.findall(r'<circle cx="[\d.]+" cy="([\d.]+)"', picture)]
     assert heights[0] < heights[1] < heights[2], "a lower value stands lower"
