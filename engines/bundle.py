@@ -116,9 +116,11 @@ def load(folder: str | Path) -> Bundle:
         )
     try:
         content["graphs"] = {name: _graph(graph) for name, graph in content["graphs"].items()}
-        if content.get("reference"):
+        if content.get("reference") is not None:
             content["reference"] = _part(**content["reference"])
         bundle = Bundle(folder=folder.absolute(), **content)  # read later, wherever the program is by then
+        if not isinstance(bundle.provenance, dict) or not isinstance(bundle.metrics, dict):
+            raise TypeError("provenance or metrics is no table")
         whole = bundle.opset, bundle.height, bundle.width
         if {type(number) for number in whole} != {int} or bundle.precision not in PRECISIONS:
             raise ValueError(f"opset, height and width {whole}, precision {bundle.precision!r}")

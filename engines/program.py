@@ -87,12 +87,28 @@ def run(
     if here and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # that would leave what is half-written
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return program(argv) or 0
+        code = program(argv) or 0
+        _flush()
+        return code
     except KeyboardInterrupt as error:  # its text, if any, says how to go on
         print("; ".join(["interrupted", *map(str, error.args)]), file=sys.stderr)
         return EXIT_INTERRUPTED
     except Exception as error:
         return tell_end(error, known, memory)
+    finally:  # behind --help and errors, too: Python would try it at its end, and exit with a code of its own
+        with suppress(OSError):
+            _flush()
+
+
+def _flush() -> None:
+    """Raise OSError where standard output takes no more, unless that is since nobody reads it."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        silence(sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            error.filename = "standard output"
+            raise
 
 
 def tell_end(
@@ -164,6 +180,11 @@ def _out_of_memory(error: Exception, advice: str) -> str | None:
     # PyTorch's and OpenCV's own words for what the system does not give.
     if isinstance(error, MemoryError) or re.search(r"can't allocate memory|Insufficient memory", str(error)):
         return f"there is too little memory: {advice}"
+    if re.search(r"unable to allocate shared memory|DataLoader timed out", str(error)):
+        return (
+            "processes of --workers hand nothing on, as where shared memory (/dev/shm) is full: give it more "
+            "(docker run --shm-size=1g), or take --workers 0 or 1"
+        )
     # The system kills a process of many gigabytes without a reason given.
     if isinstance(error, BrokenProcessPool) or re.match(r"DataLoader worker .*(killed|exited)", str(error)):
         return f"a process of --workers was killed, as where memory runs out: take fewer, or {advice}"

@@ -23,6 +23,7 @@ from engines.build_plans import build_plans, capabilities, require_rtx
 from engines.bundle import sha256
 from engines.program import Parser, pasted, run
 from engines.reference import LIMITS
+from engines.whole_file import check_folder
 from export.parity import Difference, as_inputs, report
 from export.samples import SHIPPED, Sample, read_samples, shipped_samples
 from export.write_bundle import check_out, write_bundle
@@ -128,6 +129,7 @@ def build(args: argparse.Namespace, console: Console) -> Bundle:
     require_rtx(args.compute_capability)
     out = args.out or Path("bundles") / f"{name}-{height}x{width}-{precision}"
     check_out(out)
+    check_folder(out.parent)
     quality = read_quality(args.report, args.checkpoint) if args.report else None
     # On random pictures a trained network strays.
     shipped = shipped_samples(height, width, CHECKED) if args.checkpoint else []
@@ -188,6 +190,9 @@ def _model(args: argparse.Namespace) -> tuple[RMGN, dict[str, str]]:
         weights = f"preset {args.preset} with random weights"
         return RMGN(PRESETS[args.preset]).eval(), {"weights": weights, "preset": args.preset}
     model = load(args.checkpoint)
+    broken = next((name for name, each in model.state_dict().items() if not torch.isfinite(each).all()), None)
+    if broken is not None:
+        raise EngineError(f"{args.checkpoint} holds weights that are not finite, such as {broken}")
     preset = next((name for name, config in PRESETS.items() if config == model.config), "none")
     origin = {"weights": f"checkpoint {args.checkpoint.name}", "sha256": sha256(args.checkpoint)}
     return model, {**read_notes(args.checkpoint), **origin, "preset": preset}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import shutil
 from collections.abc import Generator, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
+from engines.program import warn_once
 from rmgn.data import ahead
 from rmgn.data.augment import FOR_LAYERS, Augment, draw_dyes, dye
 from rmgn.data.datasets import FolderDataset, open_dataset
@@ -28,6 +30,9 @@ from rmgn.data.video import check_people
 from rmgn.data.workers import one_thread
 from rmgn.stop_request import leave_to_parent
 from rmgn.training_config import TrainConfig
+
+SHARED_MEMORY, LEAST_SHARED = "/dev/shm", 256 << 20  # bytes: three batches of eight, and their garments
+SILENT_S = 300.0  # without a batch, workers are taken for stuck
 
 
 class Source(Protocol):
@@ -306,7 +311,10 @@ class Batches(Dataset[Any]):
             num_workers=workers,
             pin_memory=on_gpu,
             worker_init_fn=_begin,
+            timeout=SILENT_S if workers else 0,
         )
+        if workers:
+            warn_of_shared_memory()
         arriving: Any = iter(loader)
         try:
             yield arriving
@@ -315,6 +323,17 @@ class Batches(Dataset[Any]):
             # process would be waited for at its end, for ever.
             if workers:
                 arriving._shutdown_workers()
+
+
+def warn_of_shared_memory() -> None:
+    """Write to the log where batches may not fit: a worker that cannot hand one on goes on without a word."""
+    with contextlib.suppress(OSError):  # other systems have none
+        free = shutil.disk_usage(SHARED_MEMORY).free
+        if free < LEAST_SHARED:
+            warn_once(
+                f"only {free >> 20} MB are free in {SHARED_MEMORY}, through which --workers hand batches on: "
+                "give it more (docker run --shm-size=1g), or take --workers 0"
+            )
 
 
 @lru_cache(maxsize=4)

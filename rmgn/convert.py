@@ -27,6 +27,8 @@ from rmgn.model import RMGN
 
 State = Mapping[str, Tensor]
 
+SHOWN = 12  # of the keys that differ
+
 # Our names -> released names, as regular expressions; the first match wins.
 WARP_NAMES = [
     (r"warp\.(person|garment)_encoder\.stages\.(\d)\.0\.norm\.", r"<\1>_features.encoders.\2.0.block.0."),
@@ -120,9 +122,10 @@ def released(warp_state: State, generator_state: State) -> RMGN:
     problems += [f"unknown {key} {list(source[key].shape)}" for source in (warp, generator)
                  for key in source if key not in used]  # fmt: skip
     if problems:
+        more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
         raise CheckpointError(
             f"the checkpoint is not a released {model.config.generator.upper()} "
-            f"({len(problems)} keys differ):\n  " + "\n  ".join(problems)
+            f"({len(problems)} keys differ):\n  " + "\n  ".join(problems[:SHOWN] + more)
         )
     model.load_state_dict(tensors)
     return model.eval()

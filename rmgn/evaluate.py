@@ -277,6 +277,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if not getattr(args, "entrants", None):
         parser.error("nothing to evaluate: give a --checkpoint, --bundle, --results or --baseline")
+    if args.workers < 0:
+        parser.error(f"--workers must be 0 or more, not {args.workers}")
     if args.first and args.last:
         parser.error("--first and --last exclude each other")
     return args

@@ -34,9 +34,9 @@ def write_picture(file: Path, picture: Bgr, quality: int = 90) -> None:
 
 
 def write_text(file: Path, text: str) -> None:
-    """Write text; it appears under its name when it is complete."""
+    """Write text; it appears under its name when it is complete. Names of files may hold what is no text."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(file, text.encode())
+    write_whole(file, text.encode(errors="backslashreplace"))
 
 
 @dataclass

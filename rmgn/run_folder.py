@@ -7,13 +7,15 @@ RUN/last.safetensors            averaged weights of the newest checkpoint
 """
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from engines.whole_file import whole_file, write_whole
+from engines.program import InputError
+from engines.whole_file import check_apart, whole_file, write_whole
 from rmgn import checkpoint
 from rmgn.stages import Network
 
@@ -28,17 +30,29 @@ class RunFolder:
 
     def __init__(self, folder: Path, notes: dict[str, str]) -> None:
         self.folder, self.notes = folder, notes
-        self.steps = folder / "steps"
+        self.steps, self.config = folder / "steps", folder / "config.json"
+
+    def check_apart(self, *read: Path | None) -> None:
+        """Raise InputError where weights of no run, or that are read for this one, would be overwritten."""
+        kept = [self.folder / f"{name}.safetensors" for name in ("best", "last")]
+        check_apart(kept, filter(None, read))
+        if not self.config.exists() and (there := [file for file in kept if file.exists()]):
+            raise InputError(
+                f"{there[0]} is of no run begun here, and would be overwritten: choose another --out"
+            )
 
     def write_config(self, config: dict[str, Any]) -> None:
         """Record the settings."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_whole(self.folder / "config.json", (json.dumps(config, indent=2) + "\n").encode())
+        write_whole(self.config, (json.dumps(config, indent=2) + "\n").encode())
 
     def newest(self) -> Path | None:
         """The newest whole checkpoint; a folder gets its name only when it is whole."""
-        found = sorted(self.steps.glob("[0-9]*")) if self.steps.is_dir() else []
-        return found[-1] if found else None
+        return max(self._saved(), default=None)
+
+    def _saved(self) -> list[Path]:
+        """The checkpoints' folders; of other names are the user's own, such as copies."""
+        return [path for path in self.steps.glob("*") if re.fullmatch(r"\d{8}", path.name)]
 
     def save(self, step: int, model: Network, ema: Network, state: dict[str, Any]) -> Path:
         """Write a checkpoint, unless this step has one, then drop the older ones."""
@@ -46,7 +60,7 @@ class RunFolder:
         if target.exists():  # a stop was asked for while it was written
             return target
         self.steps.mkdir(parents=True, exist_ok=True)
-        older = sorted(self.steps.glob("[0-9]*"))
+        older = self._saved()
         partial = self.steps / ".partial"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()

@@ -1,6 +1,7 @@
 """What a configuration trains: network, teacher, losses, triplets, optimizer."""
 
 import dataclasses
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -88,9 +89,12 @@ def first_model(config: TrainConfig, init: Path | None) -> Network:
         print(f"{init} gives the warp module; its generator is of another kind and begins anew")
     else:
         theirs, ours = dataclasses.asdict(found.config), dataclasses.asdict(model.config)
-        other = ", ".join(f"{name} = {theirs[name]}" for name in ours if theirs[name] != ours[name])
+        # JSON of such values is TOML.
+        changed = [name for name in ours if theirs[name] != ours[name]]
+        other = ", ".join(f"{name} = {json.dumps(theirs[name])}" for name in changed)
         raise TrainingError(
-            f"{init} differs from the preset {config.preset}: put {other} into its table [model]"
+            f"{init} differs from the preset {config.preset}: take another --preset, or a line each of "
+            f"{other} in the table [model] of the configuration"
         )
     return model
 

@@ -44,6 +44,7 @@ def train(
 ) -> None:
     """Run or resume the training that `config` describes."""
     check_folder(out)
+    RunFolder(out, {}).check_apart(init, teacher_file, subset)
     if config.holds_a_part and init is None and RunFolder(out, {}).newest() is None:
         raise TrainingError(
             "this configuration holds a part of the network as it is: give its weights, --init"

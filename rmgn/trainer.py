@@ -6,7 +6,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -115,7 +115,6 @@ class Trainer:
         if accelerator.num_processes > 1 and self.is_main:
             samples = config.batch * config.accumulate * accelerator.num_processes
             print(f"{accelerator.num_processes} processes, {samples} samples per step")
-        bar = tqdm(total=config.steps, initial=self.step, unit="step", disable=not self.is_main)
         feed = training_feed(self.source, config, self.step, workers, accelerator)
         speed = Speedometer(config.batch * config.accumulate * accelerator.num_processes, accelerator.device)
         saved_at = time.monotonic()
@@ -124,6 +123,7 @@ class Trainer:
         # Its workers wait for it, and would for ever if an error left it open.
         with (
             contextlib.closing(feed),
+            tqdm(total=config.steps, initial=self.step, unit="step", disable=not self.is_main) as bar,
             stop_request() if alone else contextlib.nullcontext(lambda: False) as stop_asked,
         ):
             while self.step < config.steps:
@@ -149,7 +149,6 @@ class Trainer:
                 if stop_asked() and self.step < config.steps:
                     self._save()
                     raise KeyboardInterrupt
-        bar.close()
         if self.writer:
             self.writer.close()
         accelerator.wait_for_everyone()  # until what was written last is there for all
@@ -236,15 +235,11 @@ class Trainer:
     def _resume(self, resumed: Path, init: Path | None) -> None:
         """Take everything up from a checkpoint's folder."""
         out, count = self.out, len(self.source)
-        try:
+        with reading(resumed):
             state = torch.load(resumed / "state.pt", map_location="cpu", weights_only=True)
-            kept = [checkpoint.load_as(type(self.model), resumed / f"{name}.safetensors") for name in WEIGHTS]
-        except Exception as error:  # damaged files make torch's readers stumble in every way
-            raise TrainingError(
-                f"the checkpoint {resumed} is damaged ({str(error) or type(error).__name__}): begin anew in "
-                f"another --out, with --init {out / 'last.safetensors'} to go on from its weights"
-            ) from error
         check_same(state, self.config, self.taught_by, out)
+        with reading(resumed):
+            kept = [checkpoint.load_as(type(self.model), resumed / f"{name}.safetensors") for name in WEIGHTS]
         if state.get("samples", count) != count:
             raise TrainingError(
                 f"{out} was begun with {state['samples']} samples and --data has {count}: others would "
@@ -356,6 +351,18 @@ def training_feed(
         return batches.training_batches(source, config.held_out, **shared)
     looks = cast(LookSource, source)  # `open_source` refuses to reuse others
     return reused_batches(looks, config.held_out, reuse=config.reuse, size=config.pool, **shared)
+
+
+@contextlib.contextmanager
+def reading(resumed: Path) -> Iterator[None]:
+    """Raise TrainingError where a checkpoint's folder cannot be read."""
+    try:
+        yield
+    except Exception as error:  # damaged files make torch's readers stumble in every way
+        raise TrainingError(
+            f"the checkpoint {resumed} is damaged ({str(error) or type(error).__name__}): begin anew in "
+            f"another --out, with --init {resumed.parents[1] / 'last.safetensors'} to go on from its weights"
+        ) from error
 
 
 def check_same(state: dict[str, Any], config: TrainConfig, teacher: str | None, out: Path) -> None:

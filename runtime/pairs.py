@@ -1,12 +1,16 @@
 """Which person wears which garment with which mask, where there are many."""
 
+import os
 from pathlib import Path
 
 from engines.pair_lists import read_pairs
 from engines.program import InputError
+from engines.whole_file import partial_path
 from runtime import pictures
 
 Pair = tuple[Path, Path]  # person and garment
+
+LONGEST = 255  # bytes of a file's name, on nearly all drives
 
 
 def pair_up(person: Path, garment: Path, pairs: Path | None) -> list[Pair]:
@@ -29,13 +33,15 @@ def result_name(person: Path, garment: Path) -> str:
 
 
 def check_names(pairs: list[Pair]) -> None:
-    """Raise InputError where a file is missing, or where one result would overwrite another's."""
+    """Raise InputError where a file is missing, a result's name too long, or one would overwrite another."""
     made: dict[str, Pair] = {}
     for pair in pairs:
         for path in pair:
             if not path.is_file():
                 raise InputError(f"{path} does not exist")
         name = result_name(*pair)
+        if len(os.fsencode(partial_path(Path(name)))) > LONGEST:
+            raise InputError(f"{name} would be too long a name: rename {pair[0].name} or {pair[1].name}")
         if made.setdefault(name, pair) != pair:
             both = " and ".join(f"{person.name} in {garment.name}" for person, garment in (made[name], pair))
             raise InputError(f"{both} would both be written as {name}; rename one of the files")

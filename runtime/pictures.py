@@ -152,6 +152,8 @@ def read_mask(path: Path) -> Pixels:
         raise InputError(f"{path} is no mask: that is white on the garment, and black elsewhere")
     if levels.min() >= 128:
         raise InputError(f"{path} is white everywhere: a mask is black beside the garment")
+    if (levels[[0, 0, -1, -1], [0, -1, 0, -1]] >= 128).all():
+        warn_once(f"{path} is white in all four corners: a mask is black there, are the two exchanged?")
     return np.where(levels >= 128, 255, 0).astype(np.uint8)
 
 

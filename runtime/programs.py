@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from importlib.metadata import version
 from typing import NamedTuple
 
-from engines.program import EXIT_BAD_INPUT, Parser, end_at_once
+from engines.program import EXIT_BAD_INPUT, Parser, end_at_once, say
 
 OURS = frozenset({"rmgn", "kernels", "export", "engines", "runtime"})
 OPENCV_NEEDS = (
@@ -69,11 +69,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a program, which ends as it would by `python -m`. Returns the exit code where none ran."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(overview())
+        say(overview())
         return 0
     name, *rest = arguments
     if name == "--version":
-        print(f"rmgn {version('rmgn')}")
+        say(f"rmgn {version('rmgn')}")
         return 0
     if name not in PROGRAMS:
         alike = get_close_matches(name, PROGRAMS, n=1)

@@ -367,9 +367,9 @@ def open_source(text: str, realtime: bool) -> Source:
     realtime: files play at their own pace, as for a screen, instead of as fast as their frames are taken.
     Raises InputError.
     """
-    if re.fullmatch(r"\d+", text):
+    if re.fullmatch(r"\d{1,9}", text):
         return Camera(int(text))
-    if re.fullmatch(r"-\d+", text):
+    if re.fullmatch(r"-?\d+", text):
         raise InputError(f"there is no camera {text}: cameras are numbered from 0")
     if re.match(r"(rtsp|rtsps|http|https)://", text, re.IGNORECASE):
         return _stream(text)

@@ -193,20 +193,15 @@ def unbound_shape(folder: Path) -> None:
     (folder / "bundle.json").write_text(re.sub(r'("shape": \[\s*)1\b', r"\1Infinity", text))
 
 
-def damage_size(folder: Path) -> None:
+def change(folder: Path, **values: object) -> None:
     content = json.loads((folder / "bundle.json").read_text())
-    (folder / "bundle.json").write_text(json.dumps({**content, "height": 64.0}))
+    (folder / "bundle.json").write_text(json.dumps({**content, **values}))
 
 
 def damage_field(folder: Path) -> None:
     content = json.loads((folder / "bundle.json").read_text())
     del content["graphs"]["tryon"]["outputs"]
     (folder / "bundle.json").write_text(json.dumps(content))
-
-
-def damage_shape(folder: Path) -> None:
-    content = json.loads((folder / "bundle.json").read_text())
-    (folder / "bundle.json").write_text(json.dumps({**content, "height": 512}))
 
 
 def damage_dtype(folder: Path) -> None:
@@ -239,7 +234,7 @@ def escape(folder: Path) -> None:
         (lambda folder: (folder / "bundle.json").write_text("[]"), "bundle.json is damaged"),
         (lambda folder: (folder / "bundle.json").write_text("[" * 100_000), "bundle.json is damaged"),
         (damage_reference_name, "bundle.json names 7, which is missing"),
-        (damage_shape, "bundle.json is damaged .the graph garment has"),
+        (lambda folder: change(folder, height=512), "bundle.json is damaged .the graph garment has"),
         (damage_dtype, "bundle.json is damaged .the graph garment has garment of float16, not float32"),
         (rename_output, "bundle.json is damaged .the graph tryon has"),
         (name_no_file, "which is missing; export it again"),
@@ -256,7 +251,9 @@ def escape(folder: Path) -> None:
         (damage_archive, r"reference\.npz is no reference: "),
         (lengthen_name, r"xxx\.onnx, which is missing; export it again"),
         (unbound_shape, "bundle.json is damaged"),
-        (damage_size, r"bundle.json is damaged \(opset, height and width"),
+        (lambda folder: change(folder, height=64.0), r"bundle.json is damaged \(opset, height and width"),
+        (lambda folder: change(folder, provenance=None), "bundle.json is damaged .*is no table"),
+        (lambda folder: change(folder, reference={}), "bundle.json is damaged"),
     ],
     ids=[
         "no manifest",
@@ -282,6 +279,8 @@ def escape(folder: Path) -> None:
         "long name",
         "unbound shape",
         "size",
+        "provenance",
+        "no part",
     ],
 )
 def test_broken_bundles_are_refused(copy: Path, damage: Callable[[Path], None], message: str) -> None:

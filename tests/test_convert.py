@@ -154,3 +154,11 @@ def test_bad_files_leave_one_sentence_and_no_output(
     assert re.search(message, error), error
     assert "Traceback" not in error
     assert not out.exists()
+
+
+def test_of_many_wrong_keys_the_first_are_listed(warp: State) -> None:
+    with pytest.raises(CheckpointError) as error:
+        convert.released(warp, {"generator.conv_final.weight": torch.zeros(3)})
+    lines = str(error.value).splitlines()
+    assert len(lines) == convert.SHOWN + 2
+    assert lines[-1].strip().startswith("and ")

@@ -1,9 +1,11 @@
 """How programs end: one sentence and an exit code, whatever goes wrong."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -306,3 +308,33 @@ def test_usage_names_the_program_as_it_was_called(command: list[str], usage: str
         [sys.executable, *command, "--help"], cwd=root, capture_output=True, text=True, check=True
     )
     assert done.stdout.startswith(f"{usage} "), done.stdout
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_standard_output_that_is_full_or_closed(unbuffered: str) -> None:
+    """Told in a sentence where what is printed is lost; nobody who left wants to know."""
+    code = "import sys; from engines.program import run; sys.exit(run(lambda _: print('done')))"
+    command = [sys.executable, "-c", code]
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment)
+    assert done.returncode == 2
+    assert re.fullmatch(r"error: \[Errno 28\] No space left on device.*\n", done.stderr)
+    if unbuffered:
+        return
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, env=environment)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_workers_that_hand_nothing_on_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """As where shared memory is too small for a batch, which PyTorch's worker only prints."""
+
+    def program(argv: Sequence[str] | None) -> None:  # noqa: ARG001
+        list(DataLoader(Failing(lambda: time.sleep(30)), num_workers=1, timeout=1))
+
+    assert run(program) == 2
+    assert "shared memory (/dev/shm) is full" in capsys.readouterr().err

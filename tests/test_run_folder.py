@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from engines.program import InputError
 from rmgn import PRESETS, RMGN, checkpoint
 from rmgn.run_folder import RunFolder
 
@@ -50,3 +51,31 @@ def test_a_save_that_fails_at_its_end_is_made_again(tmp_path: Path, monkeypatch:
     later = folder.save(4, model, model, {"step": 4})
     assert folder.newest() == later
     assert checkpoint.read_notes(tmp_path / "last.safetensors") == {"step": "4"}
+
+
+def test_folders_of_other_names_are_left_alone(tmp_path: Path) -> None:
+    """As copies of checkpoints."""
+    model = RMGN(PRESETS["lite"])
+    folder = RunFolder(tmp_path, {})
+    others = [tmp_path / "steps" / name for name in ("00000003-kept", "2026-notes", "1")]
+    for other in others:
+        other.mkdir(parents=True)
+    assert folder.newest() is None
+    folder.save(3, model, model, {"step": 3})
+    later = folder.save(4, model, model, {"step": 4})
+    assert folder.newest() == later
+    assert set((tmp_path / "steps").iterdir()) == {later, *others}
+
+
+@pytest.mark.parametrize("name", ["best.safetensors", "last.safetensors"])
+def test_weights_that_are_read_are_not_overwritten(tmp_path: Path, name: str) -> None:
+    run, weights = RunFolder(tmp_path / "run", {}), tmp_path / "run" / name
+    run.check_apart(None, tmp_path / "other.safetensors")
+    weights.parent.mkdir()
+    weights.touch()
+    with pytest.raises(InputError, match=rf"{name} is of no run begun here"):
+        run.check_apart(None)
+    run.write_config({})
+    run.check_apart(None)
+    with pytest.raises(InputError, match=rf"{name} is read here and would be overwritten"):
+        run.check_apart(weights)

@@ -476,3 +476,13 @@ def test_tiny_and_thin_garments_are_prepared(shape: tuple[int, int]) -> None:
     thin = (1, max(shape[1], 1000))
     with pytest.raises(InputError, match="so small in its photo"):
         garment.prepare("thread", np.zeros((*thin, 3), np.uint8), np.full(thin, 255, np.uint8), 64, 48)
+
+
+def test_a_mask_with_black_and_white_exchanged_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, mask in (("right.png", shirt()), ("wrong.png", 255 - shirt())):
+        pictures.write(tmp_path / name, mask)
+        pictures.read_mask(tmp_path / name)
+    assert len(caplog.messages) == 1
+    assert "wrong.png is white in all four corners" in caplog.messages[0]

@@ -215,6 +215,7 @@ def test_a_terminal_that_closes_costs_nothing(clips: Any, files: Path, bundle: P
         ({"--source": "FILES/photo.heic"}, "photo.heic is a HEIC photo"),
         ({"--source": "FILES/broken.png"}, "broken.png is not a picture .* save it as JPEG or PNG"),
         ({"--source": "-1"}, "there is no camera -1: cameras are numbered from 0"),
+        ({"--source": "2147483648"}, "there is no camera 2147483648"),
         ({"--source": None, "--camera": "-2"}, "there is no camera -2: cameras are numbered from 0"),
         ({"--source": "97"}, "camera 97 cannot be opened"),
         ({"--garment": "FILES/people"}, "people is a folder; give it as --garments"),
@@ -358,6 +359,9 @@ def test_many_photos_are_checked_before_any_is_made(
     people.mkdir()
     for name in ("one.png", "one.jpg"):
         pictures.write(people / name, clips.scene(0))
+    long = tmp_path / "long"
+    long.mkdir()
+    pictures.write(long / f"{236 * 'x'}.png", clips.scene(0))
     pairs = tmp_path / "pairs.txt"
     pairs.write_text("one.png shirt.png\ntwo.png shirt.png\n")
     for flags, message in (
@@ -369,6 +373,7 @@ def test_many_photos_are_checked_before_any_is_made(
         (("--garment", files, "--pairs", pairs), "two.png does not exist"),
         (("--garment", files, "--engine", "steam"), "invalid choice: 'steam' (choose from"),
         (("--garment", files, "--out", tmp_path / "out.png"), "out.png has a picture's name; many results"),
+        (("--person", long, "--garment", files), "would be too long a name: rename"),
     ):
         arguments = ("--person", people, "--bundle", bundle, "--out", tmp_path / "out", *flags)
         with pytest.raises(InputError, match=re.escape(message)):

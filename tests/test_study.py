@@ -241,18 +241,20 @@ def test_votes_that_do_not_belong(report: Path, tmp_path: Path, capsys: pytest.C
     study = tmp_path / "study"
     write_study(report, "ours", ["PF-AFN"], study, 6, "unpaired", seed=0)
     good = ballot(study, "p", 6)
-    again, foreign, broken, few = (
-        tmp_path / f"{name}.json" for name in ("again", "foreign", "broken", "few")
+    again, foreign, broken, few, nobody, deep = (
+        tmp_path / f"{name}.json" for name in ("again", "foreign", "broken", "few", "nobody", "deep")
     )
     votes = json.loads(good.read_text())
     few.write_text(json.dumps({**votes, "votes": votes["votes"][:2]}))
     again.write_text(good.read_text())
     foreign.write_text(good.read_text().replace('"study": "', '"study": "x'))
     broken.write_text("[]")
+    nobody.write_text(json.dumps({**votes, "participant": None}))
+    deep.write_text(100_000 * "[")
     for files, message in (
         ([good, again], "of one participant"),
         ([foreign], "another study"),
-        ([broken], "is not a file of votes"),
+        *(([file], "is not a file of votes") for file in (broken, nobody, deep)),
         ([few], "few.json lacks 4 of 6 votes"),
     ):
         assert main(["count", str(study), *map(str, files)]) == 2

@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from engines.program import Parser, run
-from engines.whole_file import write_whole
+from engines.whole_file import check_folder, write_whole
 from rmgn.config import parse_size
 from rmgn.data.dress import Dressed, dress
 from rmgn.data.files import digest, names_and_sizes, quantise
@@ -183,6 +183,7 @@ def dress_ahead(
         )
     known_as = digests(data, people.files, assets)
     settings = Settings(len(people), passes, held_out, seed, *size, known_as[0], assets is not None)
+    check_folder(out)
     out.mkdir(parents=True, exist_ok=True)
     note = out / SETTINGS
     if note.is_file():

@@ -21,11 +21,11 @@ from tqdm import tqdm
 from engines.bundle import sha256
 from engines.picture_files import decoded
 from engines.program import InputError, Parser, run
-from engines.whole_file import check_writable, write_whole
+from engines.whole_file import check_apart, check_writable, write_whole
 from rmgn.data import read
 from rmgn.data.datasets import recognise
 from rmgn.data.folder_check import check_folder
-from rmgn.data.generate import MANIFEST, read_manifest
+from rmgn.data.generate import MANIFEST, ORDER, read_manifest
 from rmgn.data.people import layers
 from rmgn.data.people.layers import EDGE_UNIT, LABELS, PANEL, VISIBLE, Sample
 from rmgn.data.pictures import FOLDERS
@@ -97,8 +97,11 @@ def check_layers(folder: Path) -> Iterator[str]:
         except ValueError as error:
             yield str(error)
             continue
-        for problem in sample_problems(sample):
-            yield f"{path.name}: {problem}"
+        try:
+            for problem in sample_problems(sample):
+                yield f"{path.name}: {problem}"
+        except (KeyError, IndexError, TypeError, ValueError) as error:  # what the file says of itself
+            yield f"{path.name}: meta.json is damaged: {type(error).__name__}: {error}"
 
 
 def check_pictures(folder: Path) -> Iterator[str]:
@@ -271,6 +274,8 @@ def _check(folder: Path, checksums: Path | None, new_checksums: Path | None) -> 
         return _check_layout(folder)
     if new_checksums:
         check_writable(new_checksums)  # now rather than after the last sample
+        own = [folder / name for name in (MANIFEST, ORDER, CLIP)]
+        check_apart([new_checksums], [*layers.files(folder), *own])
     problems = list(check_pictures(folder) if pictures else check_layers(folder))
     if checksums:
         problems += checksum_problems(folder, checksums)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from rmgn.data.video import ClipOrder
 
 SIZES = {"256x192": (256, 192), "512x384": (512, 384)}
+ORDER = "order.json"  # what was asked for
 MANIFEST = "manifest.jsonl"
 
 
@@ -110,7 +111,7 @@ def generate(order: Order, workers: int = 1, progress: bool = True) -> Counter[s
 def _claim(out: Path, order: Order | ClipOrder) -> None:
     """Note what a folder holds; `ValueError` if it already holds another order's samples."""
     out.mkdir(parents=True, exist_ok=True)
-    note = out / "order.json"
+    note = out / ORDER
     wanted = {k: v for k, v in asdict(order).items() if k not in ("out", "count", "assets")}
     wanted = {**json.loads(json.dumps(wanted)), "assets": _asset_files(order.assets)}
     if isinstance(order, Order):  # folders from before there was a choice have no such entries

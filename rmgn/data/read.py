@@ -44,7 +44,10 @@ def _bytes(path: Path) -> bytes:
 
 def picture(path: Path) -> U8:
     """A picture, upright as its orientation tag says: [H, W, 3] RGB."""
-    decoded = cv2.imdecode(np.frombuffer(_bytes(path) or b"\0", np.uint8), cv2.IMREAD_COLOR)
+    try:
+        decoded = cv2.imdecode(np.frombuffer(_bytes(path) or b"\0", np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:  # more pixels than CV_IO_MAX_IMAGE_PIXELS
+        raise ValueError(f"{path}: not a picture, damaged, or too large for OpenCV") from error
     if decoded is None:
         raise ValueError(f"{path}: not a picture, or damaged")
     return np.ascontiguousarray(decoded[:, :, ::-1])

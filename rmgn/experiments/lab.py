@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 
-from engines.program import Parser
+from engines.program import InputError, Parser
 from engines.program import run as run_program
 from rmgn import contenders
 from rmgn.batches import open_source
@@ -209,6 +209,8 @@ def open_lab(args: argparse.Namespace) -> Lab:
         if getattr(args, name) is not None:
             changes[name] = getattr(args, name)
     changes["validate_steps"] = min(changes.get("validate_steps", 1000), changes.get("steps", 1000))
+    if args.workers < 0:
+        raise InputError(f"--workers must be 0 or more, not {args.workers}")
     return Lab(args.data, args.out, changes, args.workers, args.assets)
 
 

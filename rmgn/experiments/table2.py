@@ -174,10 +174,12 @@ def count_votes(study: Path, files: Sequence[Path]) -> tuple[dict[str, Any], lis
     for file in files:
         try:
             votes = json.loads(file.read_text(encoding="utf-8"))
-            person = str(votes["participant"])
+            person = votes["participant"]
+            if not isinstance(person, str):
+                raise ValueError(f"its participant is {person}")
             answers = {str(v["question"]): str(v["chosen"]) for v in votes["votes"]}
             own = votes["study"] == key["id"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise StudyError(f"{file} is not a file of votes: {error}") from error
         if not own:
             raise StudyError(f"{file} belongs to another study")

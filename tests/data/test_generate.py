@@ -557,6 +557,13 @@ def test_checksums_know_the_very_set(
         capsys.readouterr()
         assert check.main([str(copy), flag, str(path)]) == 2
         assert capsys.readouterr().err.startswith(f"error: {says}")
+    before = _bytes(copy)
+    for name in ("000001.zip", "manifest.jsonl"):
+        (copy / name).touch()
+        capsys.readouterr()
+        assert check.main([str(copy), "--write-checksums", str(copy / name)]) == 2
+        assert f"{name} is read here and would be overwritten" in capsys.readouterr().err
+    assert {name: data for name, data in _bytes(copy).items() if data} == before
     sample = layers.load(copy / "000000.zip")
     sample.worn[0].depth[0, 0] += 4
     layers.save(copy / "000000.zip", sample)
@@ -587,3 +594,16 @@ def test_eval_looks_are_fixed(layers_folder: Path, tmp_path: Path) -> None:
     assert not known.fonts, "those of a machine are not everywhere the same"
     assert set(known.faces).isdisjoint(stock(None, "train").faces)
     assert set(known.words).isdisjoint(stock(None, "train").words)
+
+
+@pytest.mark.parametrize(
+    "change", [{"size": None}, {"garments": []}, {"keypoints": None}, {"garments": [{}, {}]}], ids=str
+)
+def test_a_sample_that_tells_too_little_of_itself_is_a_problem(
+    layers_folder: Path, tmp_path: Path, change: dict[str, object]
+) -> None:
+    sample = layers.load(layers_folder / "000000.zip")
+    sample.meta.update(change)
+    layers.save(tmp_path / "000000.zip", sample)
+    (problem,) = check.check_layers(tmp_path)
+    assert problem.startswith("000000.zip: meta.json is damaged: ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -123,3 +124,15 @@ def test_the_first_of_several_people_counts(tmp_path: Path) -> None:
 def test_masks_are_cut_at_one_half(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "mask.png"), np.array([[127, 128], [0, 255]], np.uint8))
     assert read.mask(tmp_path / "mask.png", (2, 2)).tolist() == [[[0, 1], [0, 1]]]
+
+
+def test_a_picture_of_more_pixels_than_opencv_takes_is_told(tmp_path: Path) -> None:
+    """Its header alone says so."""
+    file = tmp_path / "bomb.png"
+    cv2.imwrite(str(file), np.zeros((8, 8, 3), np.uint8))
+    data = bytearray(file.read_bytes())
+    data[16:24] = (40000).to_bytes(4, "big") + (30000).to_bytes(4, "big")
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    file.write_bytes(data)
+    with pytest.raises(ValueError, match=r"bomb\.png: not a picture, damaged, or too large"):
+        read.picture(file)

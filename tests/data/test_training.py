@@ -30,7 +30,7 @@ from rmgn.data.generated import GeneratedPeople
 from rmgn.data.sample import Sample
 from rmgn.look_pool import reused_batches
 from rmgn.run_folder import WEIGHTS
-from rmgn.task import make_task
+from rmgn.task import TrainingError, first_model, make_task
 from rmgn.teacher import ParserBased
 from rmgn.train import main
 from rmgn.trainer import has_accelerator, schedule
@@ -326,6 +326,9 @@ def test_a_damaged_checkpoint_is_told(
     arguments = command("--config", settings, "--data", layers_folder, "--out", tmp_path / "run")[3:]
     assert main([*arguments, "--steps", "1"]) == 0
     (newest,) = (tmp_path / "run" / "steps").iterdir()
+    of_stage = ["--config", "pb-warp", "--data", str(layers_folder), "--out", str(tmp_path / "run")]
+    assert main([*of_stage, "--held-out", "1"]) == 2
+    assert "was begun with other values of stage" in capsys.readouterr().err, "and is not called damaged"
     (newest / name).write_bytes((newest / name).read_bytes()[:1000])
     assert main([*arguments, "--steps", "2"]) == 2
     said = capsys.readouterr().err
@@ -744,3 +747,18 @@ def test_the_benchmark_of_a_step_runs(layers_folder: Path, settings: Path) -> No
     assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1), wrong.stderr
     lacking = subprocess.run([*command, "--teacher", "nowhere"], capture_output=True, text=True, check=False)
     assert (lacking.returncode, lacking.stderr.count("\n")) == (2, 1), lacking.stderr
+
+
+def test_weights_of_another_shape_are_told_with_what_to_write(tmp_path: Path) -> None:
+    """With those lines in its table the configuration takes them."""
+    file = tmp_path / "small.safetensors"
+    small = dataclasses.replace(PRESETS["lite"], encoder_widths=(4, 4, 6, 6, 8), regional_mask=False)
+    checkpoint.save(RMGN(small), file)
+    with pytest.raises(TrainingError) as error:
+        first_model(TrainConfig(stage="pf-full", preset="lite"), file)
+    lines = re.search(r"a line each of (.*) in the table", str(error.value))
+    assert lines
+    written = tmp_path / "own.toml"
+    table = re.split(r", (?=[a-z_]+ = )", lines[1])
+    written.write_text("\n".join(['stage = "pf-full"', 'preset = "lite"', "[model]", *table]))
+    first_model(load_config(str(written), {}), file)
