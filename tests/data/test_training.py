@@ -22,7 +22,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 from kernels import flow_warp
-from rmgn import PRESETS, RMGN, checkpoint, evaluate, trainer
+from rmgn import PRESETS, RMGN, batches, checkpoint, evaluate, trainer
 from rmgn.batches import Batches, Endless, LayersSource, open_source, training_batches
 from rmgn.data import ahead
 from rmgn.data.augment import FOR_LAYERS
@@ -315,6 +315,20 @@ def test_a_clip_is_no_training_set(
     assert ahead.main(["--data", str(data), "--out", str(tmp_path / "dressed"), "--held-out", "1"]) == 2
     assert evaluate.main(["--baseline", "copy", "--data", str(data), "--out", str(tmp_path / "report")]) == 2
     assert capsys.readouterr().err.count(f"error: {data} is a clip of one person") == 3
+
+
+@pytest.mark.skipif(not Path(batches.SHARED_MEMORY).exists(), reason="Linux has it")
+def test_little_shared_memory_is_told(
+    layers_folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A worker whose batch finds no room there prints that, and training would wait for it."""
+    source = LayersSource(GeneratedPeople(layers_folder, size=(128, 96)))
+    monkeypatch.setattr(batches, "LEAST_SHARED", 1 << 60)
+    for workers, lines in ((0, 0), (1, 1)):
+        with Batches(source, 2, 1, 0).arriving(0, 1, workers, on_gpu=False) as arriving:
+            next(arriving)
+        assert len(caplog.messages) == lines
+    assert "MB are free in /dev/shm" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["state.pt", "ema.safetensors"])
