@@ -23,8 +23,10 @@ def note(text: str) -> tuple[str, str]:
     name, sign, value = text.partition("=")
     if not (name and sign and value) or name in checkpoint.OWN:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=TEXT, or its name is the file's own")
-    if not text.isprintable():  # nor is what stands for bytes that are no text
-        raise argparse.ArgumentTypeError(f"{text!r} holds what is no text")
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # of bytes that are no text
+        raise argparse.ArgumentTypeError(f"{text!r} holds bytes that are no UTF-8") from None
     if name == "size":
         parse_size(value)
     return name, value

@@ -53,7 +53,7 @@ def find_masks(garments: set[Path], mask: Path | None) -> dict[Path, Path | None
     Raises InputError where that folder lacks one, and where there is one mask for several garments.
     """
     if mask is None or not mask.is_dir():
-        if mask is not None and len(garments) > 1:
+        if mask is not None and mask.is_file() and len(garments) > 1:
             raise InputError(
                 f"--mask {mask} is one garment's; for a folder of garments give a folder of masks"
             )
