@@ -53,10 +53,9 @@ def find_masks(garments: set[Path], mask: Path | None) -> dict[Path, Path | None
     Raises InputError where that folder lacks one, and where there is one mask for several garments.
     """
     if mask is None or not mask.is_dir():
-        if mask is not None and mask.is_file() and len(garments) > 1:
-            raise InputError(
-                f"--mask {mask} is one garment's; for a folder of garments give a folder of masks"
-            )
+        if mask is not None and len(garments) > 1:
+            is_one = "is one garment's" if mask.exists() else "does not exist"
+            raise InputError(f"--mask {mask} {is_one}; for a folder of garments give a folder of masks")
         return dict.fromkeys(garments, mask)
     named = {path.stem: path for path in reversed(pictures.listing(mask))}
     lacking = sorted(garment.stem for garment in garments if garment.stem not in named)
