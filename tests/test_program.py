@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from engines import EngineError
 from engines.program import InputError, Parser, run, told
+from rmgn import halve
 
 
 class Failing(Dataset[int]):
@@ -338,3 +339,9 @@ def test_workers_that_hand_nothing_on_are_told(capsys: pytest.CaptureFixture[str
 
     assert run(program) == 2
     assert "shared memory (/dev/shm) is full" in capsys.readouterr().err
+
+
+def test_notes_that_are_no_text_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """What a shell passes on of other encodings."""
+    assert halve.main(["--checkpoint", "a", "--out", "b", "--note", "data=\udcff"]) == 2
+    assert "holds bytes that are no UTF-8" in capsys.readouterr().err

@@ -22,7 +22,7 @@ from kernels import flow_warp
 from rmgn import PRESETS, RMGN, checkpoint
 from rmgn.contenders import Network, Paste, Results, box, load_network
 from rmgn.evaluate import main, open_contenders, parse_args
-from rmgn.gallery import Entry, write_page
+from rmgn.gallery import Entry, write_page, write_text
 from rmgn.generated_trials import GeneratedTrials
 from rmgn.open_trials import open_trials
 from rmgn.trials import Question, Setting, Trial
@@ -337,6 +337,7 @@ def test_mistakes_are_one_line(
             "too similar names, A B and a_b",
         ),
         (["--baseline", "copy", "--inception", "none.pth", *data], "pt_inception"),
+        (["--baseline", "copy", "--workers", "-1", *data], "--workers must be 0 or more, not -1"),
         (["--baseline", "copy", "--device", "meta", *data], "on cpu or cuda, not on meta"),
         (["--baseline", "copy", "--device", "cuda:99", *data], "there is no cuda:99 here"),
         (["--baseline", "copy", *data, "--out", str(weights)], f"{weights} is a file"),
@@ -361,3 +362,9 @@ def test_mistakes_are_one_line(
     ):
         with pytest.raises(InputError):
             parse_args(argv)
+
+
+def test_names_that_are_no_text_cost_no_report(tmp_path: Path) -> None:
+    """As of files from old archives: it is written last."""
+    write_text(tmp_path / "report.md", "a\udcff.jpg, ü.jpg")
+    assert (tmp_path / "report.md").read_text("utf-8") == r"a\udcff.jpg, ü.jpg"
