@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import importlib.metadata
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 
 import engines
 from engines import EngineError, build_plans, tensorrt_engine
@@ -399,3 +401,20 @@ def test_parity_counts_what_it_says() -> None:
     assert dataclasses.replace(rows[0], psnr=0) == Difference("x", "flow", 0.25, 0.125, 0, 1.0)
     assert rows[0].psnr == pytest.approx(10 * np.log10(2**2 / 0.03125))
     assert rows[1].psnr == pytest.approx(20, abs=1e-4)
+
+
+def test_weights_that_are_not_finite_are_refused_at_once(
+    lite: RMGN, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Engines would differ in what they make of them, and be blamed for it."""
+    name, weight = next(iter(lite.named_parameters()))
+    with torch.no_grad():
+        before = weight.clone()
+        weight.view(-1)[0] = math.nan
+        checkpoint.save(lite, tmp_path / "broken.safetensors")
+        weight.copy_(before)
+    given = ["--checkpoint", str(tmp_path / "broken.safetensors"), "--out", str(tmp_path / "bundle")]
+    assert build_engine.main(given) == 2
+    said = capsys.readouterr().err
+    assert f"broken.safetensors holds weights that are not finite, such as {name}" in said
+    assert not (tmp_path / "bundle").exists()
