@@ -68,7 +68,7 @@ def build_plans(
                     _build(bundle, graph, library, targets, watch)
                 checked = _runs_here(bundle, library)
                 if checked:
-                    _verify(bundle, library, watch)
+                    _verify(bundle, library, targets, watch)
         except EngineError as error:
             if targets:  # asked for by name
                 raise
@@ -86,10 +86,11 @@ def _build(
     targets: Sequence[tuple[int, int]] | None,
     watch: Watch,
     fuse: bool = True,
+    gather: bool = False,
 ) -> None:
     try:
         with watch(f"{library}: {graph}") as progress:
-            tensorrt_engine.build_plan(bundle, graph, library, targets, progress, fuse)
+            tensorrt_engine.build_plan(bundle, graph, library, targets, progress, fuse, gather)
     except EngineError as error:
         raise EngineError(f"{graph}: {error}") from error
 
@@ -103,19 +104,24 @@ def _runs_here(bundle: Bundle, library: str) -> bool:
     return "{}.{}".format(*here) in manifest.compute_capabilities
 
 
-def _verify(bundle: Bundle, library: str, watch: Watch) -> None:
+def _verify(bundle: Bundle, library: str, targets: Sequence[tuple[int, int]] | None, watch: Watch) -> None:
     """Raise EngineError unless the plans compute the bundle's reference.
 
-    A plan with the project's kernels has a second chance without them.
+    A try-on plan that does not is built again: without the project's kernels where it has them, and at last
+    without the library's own GridSample, which has been wrong before.
     """
     try:
         _run_reference(bundle, library)
     except EngineError as error:
-        if not tensorrt_engine.read_manifest(bundle, "tryon", library).fused:
+        manifest = tensorrt_engine.read_manifest(bundle, "tryon", library)
+        if manifest.gathered:
             raise
-        log.warning("with the project's kernels: %s; so they are left out", error)
-        _build(bundle, "tryon", library, None, watch, fuse=False)
-        _run_reference(bundle, library)
+        if manifest.fused:
+            log.warning("with the project's kernels: %s; so they are left out", error)
+        else:
+            log.warning("with %s's own GridSample: %s; so the warp is built of gathers", library, error)
+        _build(bundle, "tryon", library, targets, watch, fuse=False, gather=not manifest.fused)
+        _verify(bundle, library, targets, watch)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,8 @@
 
     python -m engines.tensorrt_build tensorrt_rtx tryon.onnx tryon.plan 8.6,8.9
 
-A graph with the project's own nodes (`build_engine.py --fused`) is built with their plugins.
+A graph with the project's own nodes (`build_engine.py --fused`) is built with their plugins, after
+`--fused`; one whose GridSample the library gets wrong without that node, after `--gathered`.
 
 A builder that dies takes only this process along, and its memory goes back. Progress goes to
 stdout, a JSON list [phase, steps done, steps in all] a line; the last line of a failure is {"error": "..."}.
@@ -26,11 +27,12 @@ class BuildError(Exception):
 
 
 def build(
-    library: str, onnx: Path, plan: Path, capabilities: Sequence[tuple[int, int]], fused: bool = False
+    library: str, onnx: Path, plan: Path, capabilities: Sequence[tuple[int, int]], form: str = ""
 ) -> None:
     """Write the plan of `onnx`; without capabilities, for the GPU at hand. Raises BuildError.
 
-    fused: the graph holds nodes of the project's own, which become plugins.
+    form: "fused", the graph holds nodes of the project's own, which become plugins; "gathered", its
+    GridSamples are spelled out; "", as it is.
     """
     trt = importlib.import_module(library)
     named = f"{library} {trt.__version__}"
@@ -39,7 +41,8 @@ def build(
     # TensorRT 11 knows no other networks; 10.x must be told.
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
-    if not (parser.parse(_with_plugins(onnx)) if fused else parser.parse_from_file(str(onnx))):
+    forms = {"fused": _with_plugins, "gathered": _gathered}
+    if not (parser.parse(forms[form](onnx)) if form else parser.parse_from_file(str(onnx))):
         errors = "; ".join(str(parser.get_error(i)) for i in range(parser.num_errors))
         raise BuildError(f"{named} cannot read {onnx}: {errors}")
     config = builder.create_builder_config()
@@ -86,6 +89,20 @@ def _with_plugins(path: Path) -> bytes:
     model = onnx.load(path)
     del model.functions[:]
     graph: bytes = model.SerializeToString()
+    return graph
+
+
+def _gathered(path: Path) -> bytes:
+    try:
+        import onnx
+
+        from engines.gathered_sampling import gather_samples
+    except ImportError:
+        raise BuildError("a warp of gathers takes the package onnx (pip install 'onnx>=1.21,<2')") from None
+    try:
+        graph: bytes = gather_samples(onnx.load(path)).SerializeToString()
+    except ValueError as error:
+        raise BuildError(f"{path}: {error}") from error
     return graph
 
 
@@ -137,11 +154,12 @@ def _monitor(trt: Any) -> Any:
 def main(argv: Sequence[str]) -> int:
     # Ctrl-C is for the program that started this one, which ends it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    library, onnx, plan, *rest = [item for item in argv if item != "--fused"]
+    form = next((item for item in argv if item.startswith("--")), "")
+    library, onnx, plan, *rest = [item for item in argv if item != form]
     targets = [item.split(".") for item in rest[0].split(",")] if rest else []
     try:
         numbers = [(int(major), int(minor)) for major, minor in targets]
-        build(library, Path(onnx), Path(plan), numbers, "--fused" in argv)
+        build(library, Path(onnx), Path(plan), numbers, form.removeprefix("--"))
     except (BuildError, OSError) as error:  # what it asks for; a full disk
         print(json.dumps({"error": str(error)}), flush=True)
         return 1

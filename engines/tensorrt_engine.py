@@ -49,6 +49,7 @@ class PlanManifest:
     sha256: str
     fused: bool = False  # from the graph with the project's kernels, which are plugins in it
     options: str = ""  # tensorrt_build.OPTIONS
+    gathered: bool = False  # without GridSample
 
 
 def installed() -> list[str]:
@@ -73,11 +74,12 @@ def build_plan(
     capabilities: Sequence[tuple[int, int]] | None = None,
     progress: Progress | None = None,
     fuse: bool = True,
+    gather: bool = False,
 ) -> Path:
     """Build `graph` into a plan and write it with its manifest.
 
     fuse: TensorRT builds the fused graph where the bundle has one, Triton is here to compile its kernels, and
-    that succeeds.
+    that succeeds. gather: GridSample is spelled out (engines.gathered_sampling); not with `fuse`.
     The network is strongly typed: the graph's own types are the precision. capabilities: which GPUs the
     plan is for; TensorRT-RTX only, which needs no GPU to build (None: the GPU at hand, or else
     RTX_CAPABILITIES). TensorRT builds for the GPU at hand. Raises EngineError where that fails.
@@ -100,11 +102,10 @@ def build_plan(
     path = plan_path(bundle, graph, library)
     path.parent.mkdir(exist_ok=True)
     names = targets if library == RTX else ()
+    form = "fused" if fused else "gathered" if gather else ""
     with whole_file(path) as partial:
         try:
-            _build(
-                library, bundle.path(f"{graph}.fused" if fused else graph), partial, names, progress, fused
-            )
+            _build(library, bundle.path(f"{graph}.fused" if fused else graph), partial, names, progress, form)
         except EngineError as error:
             if not fused:
                 raise
@@ -121,6 +122,7 @@ def build_plan(
         sha256=sha256(path),
         fused=fused,
         options=OPTIONS,
+        gathered=gather,
     )
     write_whole(path.with_suffix(".json"), (json.dumps(asdict(manifest), indent=2) + "\n").encode())
     return path
@@ -217,12 +219,12 @@ def _build(
     plan: Path,
     capabilities: Sequence[tuple[int, int]],
     progress: Progress | None,
-    fused: bool = False,
+    form: str = "",
 ) -> None:
     """Run engines.tensorrt_build, which says why it is a process of its own."""
     targets = ",".join(f"{major}.{minor}" for major, minor in capabilities)
     command = [sys.executable, "-m", "engines.tensorrt_build", library, str(onnx), str(plan)]
-    command += ["--fused"] * fused + [targets] * bool(targets)
+    command += [f"--{form}"] * bool(form) + [targets] * bool(targets)
     failure = ""
     with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8", errors="replace") as child:
         assert child.stdout is not None

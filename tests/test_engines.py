@@ -610,6 +610,36 @@ def test_plans_compute_without_tf32(bundle32: Path, tmp_path: Path, monkeypatch:
     assert asked == [False]
 
 
+def test_plans_can_be_built_without_grid_sample(
+    bundle16: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trt = pytest.importorskip("tensorrt_rtx")
+    folder = shutil.copytree(bundle16, tmp_path / "bundle", ignore=shutil.ignore_patterns("plans"))
+    bundle = engines.load_bundle(folder)
+    build_plan(bundle, "tryon", "tensorrt_rtx", [(8, 9)], gather=True)
+    assert read_manifest(bundle, "tryon", "tensorrt_rtx").gathered
+
+    make, seen = trt.OnnxParser, []
+
+    def parser(network: Any, logger: object) -> Any:
+        real = make(network, logger)
+        seen.append(network)
+        return real
+
+    monkeypatch.setattr(trt, "OnnxParser", parser)
+    monkeypatch.setattr(trt.Builder, "build_serialized_network", lambda *_: None)
+    for form in ("", "gathered"):
+        with pytest.raises(tensorrt_build.BuildError, match="could not build"):
+            tensorrt_build.build("tensorrt_rtx", bundle.path("tryon"), tmp_path / "plan", [(8, 9)], form)
+    plain, gathered = ([layer.type for layer in network] for network in seen)
+    assert trt.LayerType.GRID_SAMPLE in plain
+    assert trt.LayerType.GRID_SAMPLE not in gathered
+
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(tensorrt_build.BuildError, match=r"takes the package onnx \(pip install"):
+        tensorrt_build.build("tensorrt_rtx", bundle.path("tryon"), tmp_path / "plan", [(8, 9)], "gathered")
+
+
 def test_a_fused_graph_that_does_not_build_gives_way_to_the_portable_one(
     bundle16: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -618,7 +648,7 @@ def test_a_fused_graph_that_does_not_build_gives_way_to_the_portable_one(
     asked = []
 
     def build(*arguments: object) -> None:
-        plan, fused = arguments[2], arguments[5:] == (True,)
+        plan, fused = arguments[2], arguments[5:] == ("fused",)
         asked.append(fused)
         if fused:
             raise EngineError("no such PTX")

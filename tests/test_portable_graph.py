@@ -1,6 +1,8 @@
 """Operations re-expressed for engines compute what the network's own do."""
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -11,9 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
+import engines
+from engines.gathered_sampling import DOMAIN, gather_samples
 from export.correlation import batched_correlation
 from export.graphs import prepare, sample_inputs
 from export.pyramid import FoldedPyramid, fold_finest
+from export.samples import SHIPPED
 from export.sampling import sample_inside
 from kernels.local_correlation import local_correlation_reference
 from rmgn.config import PRESETS
@@ -72,12 +77,13 @@ def test_networks_of_one_level_can_be_exported() -> None:
         torch.testing.assert_close(prepare(model, half=False)(*inputs)[0], model(*inputs).tryon)
 
 
-def _sampler(height: int, width: int, padding: str) -> onnx.ModelProto:
-    """A GridSample of [1, 2, height, width] at 5x7 positions."""
-    shapes = {"x": [1, 2, height, width], "grid": [1, 5, 7, 2], "y": [1, 2, 5, 7]}
-    values = {
-        name: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()
-    }
+def _sampler(
+    height: int, width: int, padding: str, features: int = TensorProto.FLOAT, batch: int = 1
+) -> onnx.ModelProto:
+    """A GridSample of [batch, 2, height, width] at 5x7 positions."""
+    shapes = {"x": [batch, 2, height, width], "grid": [batch, 5, 7, 2], "y": [batch, 2, 5, 7]}
+    types = {"x": features, "grid": TensorProto.FLOAT, "y": features}
+    values = {name: helper.make_tensor_value_info(name, types[name], shape) for name, shape in shapes.items()}
     node = helper.make_node("GridSample", ["x", "grid"], ["y"], "sample", padding_mode=padding)
     graph = helper.make_graph([node], "g", [values["x"], values["grid"]], [values["y"]])
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
@@ -102,6 +108,48 @@ def test_sampling_inside_repeats_the_border(height: int, width: int) -> None:
     sample_inside(model)
     assert b"border" not in model.SerializeToString()
     np.testing.assert_allclose(_run(model, feeds), expected, atol=5e-4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    height=st.integers(1, 9),
+    width=st.integers(1, 9),
+    far=st.sampled_from([0.9, 1.2, 3.0, 1e6]),
+    half=st.booleans(),
+    seed=st.integers(0, 2**16),
+)
+def test_gathered_samples(height: int, width: int, far: float, half: bool, seed: int) -> None:
+    """Against PyTorch's own grid_sample: inside, around the border, far outside and on pixel centres."""
+    rng = np.random.default_rng(seed)
+    grid = rng.uniform(-far, far, (1, 5, 7, 2)).astype(np.float32)
+    grid[0, 0, :4] = [(-1, 1), (1 - 1 / width, 1 / height - 1), (-1 - 1 / width, 0), (0, 1 + 1 / height)]
+    x = rng.standard_normal((1, 2, height, width)).astype(np.float16 if half else np.float32)
+    model = _sampler(height, width, "zeros", TensorProto.FLOAT16 if half else TensorProto.FLOAT)
+    gathered = gather_samples(model)
+    assert not {"GridSample", DOMAIN} & {text for n in gathered.graph.node for text in (n.op_type, n.domain)}
+    expected = torch.nn.functional.grid_sample(
+        torch.from_numpy(x).float(), torch.from_numpy(grid), align_corners=False
+    ).numpy()
+    # Positions are rounded in another order, to about 1e-6 of a pixel here, and neighbours differ by up to 8.
+    actual = _run(gathered, {"x": x, "grid": grid})
+    assert actual.dtype == x.dtype
+    np.testing.assert_allclose(actual, expected, rtol=1e-3 if half else 1e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("padding", "batch", "said"), [("border", 1, "b'border'.* not known"), ("zeros", 2, "batch of 2")]
+)
+def test_other_samples_are_not_gathered(padding: str, batch: int, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        gather_samples(_sampler(6, 9, padding, batch=batch))
+
+
+def test_the_shipped_graph_without_grid_sample(tmp_path: Path) -> None:
+    """It computes the reference of its bundle, as plans built of it have to."""
+    bundle = engines.load_bundle(shutil.copytree(SHIPPED / "lite-256-fp16", tmp_path / "bundle"))
+    onnx.save(gather_samples(onnx.load(bundle.path("tryon"))), bundle.folder / "gathered.onnx")
+    gathered = replace(bundle.graphs["tryon"], file="gathered.onnx")
+    engines.open(replace(bundle, graphs={**bundle.graphs, "tryon": gathered}), "onnxruntime").close()
 
 
 def test_sampling_with_zeros_is_left_alone() -> None:

@@ -279,33 +279,49 @@ def _add_reference(bundle: engines.Bundle) -> engines.Bundle:
     return engines.load_bundle(bundle.folder)
 
 
-@pytest.mark.parametrize("wrong", [(), ("fused",), ("fused", "portable")], ids=["none", "fused", "both"])
+FORMS = ("fused", "portable", "gathered")  # of the try-on graph, in the order in which they are tried
+
+
+@pytest.mark.parametrize("wrong", [FORMS[:count] for count in range(4)], ids=["none", "fused", "two", "all"])
 def test_plans_that_compute_something_else_are_not_kept(
     identity_bundle: Any, wrong: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those with the project's kernels are built again without them; what fails leaves the plans of before.
+    """Those with the project's kernels are built again without them, and then without GridSample.
+
+    What fails leaves the plans of before.
 
     ONNX Runtime stands in for the GPU.
     """
     bundle = _add_reference(engines.load_bundle(identity_bundle()))
     built = []
 
-    def build(_: Any, graph: str, library: str, *rest: Any) -> None:
-        fused = graph == "tryon" and bool(rest[-1])
-        built.append((graph, fused))
+    def form_of(manifest: tensorrt_engine.PlanManifest) -> str:
+        return "gathered" if manifest.gathered else "fused" if manifest.fused else "portable"
+
+    def build(_: Any, graph: str, library: str, targets: Any, __: Any, fuse: bool, gather: bool) -> None:
+        fused = graph == "tryon" and fuse and not targets
         plan = plan_path(bundle, graph, library)
         plan.parent.mkdir(exist_ok=True)
         plan.write_text(graph)
         manifest = tensorrt_engine.PlanManifest(
-            bundle.digest(), graph, library, "0", ("8.6",), bundle.precision, sha256(plan), fused, OPTIONS
+            bundle.digest(),
+            graph,
+            library,
+            "0",
+            ("8.6",),
+            bundle.precision,
+            sha256(plan),
+            fused,
+            OPTIONS,
+            gather,
         )
+        built.append((graph, form_of(manifest), targets))
         plan.with_suffix(".json").write_text(json.dumps(asdict(manifest)))
 
     def open_plan(_: Any, graph: str, library: str) -> engines.Engine:
         opened = onnxruntime_engine.open_engine(bundle, graph)
         assert isinstance(opened, HostEngine)
-        fused = tensorrt_engine.read_manifest(bundle, graph, library).fused
-        if graph == "tryon" and ("fused" if fused else "portable") in wrong:
+        if graph == "tryon" and form_of(tensorrt_engine.read_manifest(bundle, graph, library)) in wrong:
             compute = opened.infer
             spoilt = lambda feeds: {name: value + 0.002 for name, value in compute(feeds).items()}  # noqa: E731
             monkeypatch.setattr(opened, "infer", spoilt)
@@ -322,18 +338,20 @@ def test_plans_that_compute_something_else_are_not_kept(
         yield lambda *_: None
 
     plans = bundle.folder / "plans"
-    if "portable" in wrong:
+    if wrong == FORMS:
         monkeypatch.setattr(tensorrt_engine, "RTX", "tensorrt")
         with pytest.raises(EngineError, match="its results are not the reference's"):
             build_plans.build_plans(bundle, [(8, 6)], watch)  # asked for by name
         assert not plans.exists()
+        assert built[1:] == [("tryon", "portable", [(8, 6)]), ("tryon", "gathered", [(8, 6)])]
         plans.mkdir()
         for graph in build_plans.GRAPHS:
             plan_path(bundle, graph, "tensorrt").write_text(f"older {graph}")
         built.clear()
     made, failed = build_plans.build_plans(bundle, None, watch)
-    assert built == [("garment", False), ("tryon", True), *([("tryon", False)] if wrong else [])]
-    if "portable" in wrong:
+    tried = FORMS[: len(wrong) + 1]
+    assert built == [("garment", "portable", None), *(("tryon", form, None) for form in tried)]
+    if wrong == FORMS:
         assert sorted(path.read_text() for path in plans.iterdir()) == ["older garment", "older tryon"]
         assert made == []
         assert "tensorrt: no engine: its results are not the reference's" in failed[0]
@@ -341,7 +359,7 @@ def test_plans_that_compute_something_else_are_not_kept(
         assert len(list(plans.iterdir())) == 4
         assert failed == []
         assert all(line.endswith(", computes the reference") for line in made)
-        assert tensorrt_engine.read_manifest(bundle, "tryon", "tensorrt").fused is not bool(wrong)
+        assert form_of(tensorrt_engine.read_manifest(bundle, "tryon", "tensorrt")) == tried[-1]
 
 
 @pytest.mark.skipif(compute_capability() is not None, reason="there is a GPU here")
@@ -364,8 +382,10 @@ def test_tensorrt_is_imported_only_when_asked_for() -> None:
     assert not {"pycuda", "cuda", "cuda.bindings", "tensorrt", "tensorrt_rtx"} & set(loaded)
 
 
-@pytest.fixture(scope="module")
-def planned(bundle16: Path, tmp_path_factory: pytest.TempPathFactory) -> engines.Bundle:
+@pytest.fixture(scope="module", params=[False, True], ids=["grid_sample", "gathered"])
+def planned(
+    bundle16: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> engines.Bundle:
     """A bundle with real plans for the GPU here."""
     libraries = installed()
     if not libraries:
@@ -374,7 +394,8 @@ def planned(bundle16: Path, tmp_path_factory: pytest.TempPathFactory) -> engines
     bundle = engines.load_bundle(folder)
     try:
         for graph in ("garment", "tryon"):
-            build_plan(bundle, graph, libraries[0])
+            gather = request.param and graph == "tryon"
+            build_plan(bundle, graph, libraries[0], fuse=not gather, gather=gather)
     except EngineError as error:
         if "does not build for compute capability" not in str(error):
             raise
