@@ -23,6 +23,7 @@ from engines.device import compute_capability
 from engines.program import Parser, run
 from engines.protocol import Engine, EngineError
 from engines.session import open_graphs
+from engines.sole_writer import sole_writer
 from engines.whole_file import write_whole
 
 log = logging.getLogger(__name__)
@@ -58,8 +59,15 @@ def build_plans(
     Where their GPU is here, plans that do not compute the bundle's reference are no success; others are
     checked when they are opened. What fails leaves the plans of before.
     targets: compute capabilities of a TensorRT-RTX plan, which then is the only one, and has to succeed.
-    Raises EngineError where it does not.
+    Raises EngineError where it does not, InputError where another program builds plans of the bundle.
     """
+    with sole_writer(bundle.folder):
+        return _build_plans(bundle, targets, watch)
+
+
+def _build_plans(
+    bundle: Bundle, targets: Sequence[tuple[int, int]] | None, watch: Watch
+) -> tuple[list[str], list[str]]:
     built, failed = [], []
     for library in [tensorrt_engine.RTX] if targets else tensorrt_engine.installed():
         try:

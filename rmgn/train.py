@@ -17,11 +17,14 @@ rmgn.train …` spreads a run over several GPUs.
 """
 
 import argparse
+import contextlib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from engines.program import InputError, Parser, run
+from engines.sole_writer import sole_writer
 from engines.whole_file import check_folder
 from rmgn import batches
 from rmgn.config import PRESETS, parse_size
@@ -52,7 +55,10 @@ def train(
     source = batches.open_source(data, config, assets, subset, teacher_file is not None)
     if len(source) <= config.held_out:
         raise TrainingError(f"{data} has {len(source)} samples, of which {config.held_out} would be held out")
-    Trainer(config, source, out, init, teacher_file).run(workers)
+    out.mkdir(parents=True, exist_ok=True)
+    first = os.environ.get("RANK", "0") == "0"  # of several processes, the one that writes
+    with sole_writer(out) if first else contextlib.nullcontext():
+        Trainer(config, source, out, init, teacher_file).run(workers)
 
 
 def what_is_left(out: Path) -> str:

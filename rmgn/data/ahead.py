@@ -27,6 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from engines.program import Parser, run
+from engines.sole_writer import sole_writer
 from engines.whole_file import check_folder, write_whole
 from rmgn.config import parse_size
 from rmgn.data.dress import Dressed, dress
@@ -197,11 +198,12 @@ def dress_ahead(
         raise ValueError(f"{out} holds other files; choose another --out")
     else:
         write_whole(note, json.dumps(asdict(settings), indent=1).encode())
-    todo = [number for number in range(len(settings)) if not path(out, number).is_file()]
-    dresser = _Dresser(people, settings, out, todo)
-    loader = DataLoader(dresser, batch_size=None, num_workers=workers, worker_init_fn=begin_worker)
-    for _ in tqdm(loader, initial=len(settings) - len(todo), total=len(settings), unit="sample"):
-        pass
+    with sole_writer(out):
+        todo = [number for number in range(len(settings)) if not path(out, number).is_file()]
+        dresser = _Dresser(people, settings, out, todo)
+        loader = DataLoader(dresser, batch_size=None, num_workers=workers, worker_init_fn=begin_worker)
+        for _ in tqdm(loader, initial=len(settings) - len(todo), total=len(settings), unit="sample"):
+            pass
     return settings
 
 

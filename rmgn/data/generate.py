@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from engines.bundle import sha256
 from engines.program import Parser, run
+from engines.sole_writer import sole_writer
 from engines.whole_file import check_folder, whole_file, write_whole
 from rmgn.data.people import layers
 
@@ -97,6 +98,7 @@ def generate(order: Order, workers: int = 1, progress: bool = True) -> Counter[s
     _claim(out, order)
     rejected: Counter[str] = Counter()
     with (
+        sole_writer(out),
         processes(workers) as executor,
         tqdm(total=order.count, disable=not progress, unit="sample", smoothing=0.05) as bar,
     ):
@@ -104,7 +106,7 @@ def generate(order: Order, workers: int = 1, progress: bool = True) -> Counter[s
             rejected.update(reasons)
             bar.set_postfix(rejected=sum(rejected.values()), refresh=False)
             bar.update()
-    write_manifest(out)
+        write_manifest(out)
     return rejected
 
 
@@ -169,8 +171,9 @@ def generate_clips(args: argparse.Namespace) -> None:
             str(folder), frames, args.fps, SIZES[args.size], args.seed, index, assets, args.split
         )
         _claim(folder, order)
-        clip = make_clip(order, args.workers)
-        write_clip(folder, args.seed, args.assets)
+        with sole_writer(folder):
+            clip = make_clip(order, args.workers)
+            write_clip(folder, args.seed, args.assets)
         print(f"{frames} frames in {folder}; {len(clip['problems'])} with a fault")
         for frame, problem in clip["problems"].items():
             print(f"  frame {frame}: {problem}")

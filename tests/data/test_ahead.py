@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from engines.sole_writer import sole_writer
 from rmgn import PRESETS, RMGN, checkpoint
 from rmgn.batches import DressedSource, LayersSource, open_source
 from rmgn.data.ahead import SETTINGS, Settings, digests, dress_ahead, main, path, read_settings
@@ -48,15 +49,22 @@ def test_samples_are_those_of_layers(layers_folder: Path, dressed: Path) -> None
         torch.testing.assert_close(actual.flow, expected.flow, rtol=1e-3, atol=1e-4)
 
 
-def test_a_stopped_folder_is_finished_as_it_would_have_been(layers_folder: Path, dressed: Path) -> None:
+def test_a_stopped_folder_is_finished_as_it_would_have_been(
+    layers_folder: Path, dressed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By one program at a time."""
     files = [path(dressed, number) for number in (1, 4)]
     before = [file.read_bytes() for file in files]
     files[0].unlink()
     files[1].write_bytes(before[1][:1000])
+    arguments = ["--data", str(layers_folder), "--out", str(dressed), "--passes", "2", "--held-out", "1"]
+    arguments += ["--size", "128x96", "--workers", "1"]
+    with sole_writer(dressed):
+        assert main(arguments) == 2
+    assert "another program is writing into" in capsys.readouterr().err
     with pytest.raises(ValueError, match=r"001\.safetensors is missing: go on"):
         read_settings(dressed)
-    arguments = ["--data", str(layers_folder), "--out", str(dressed), "--passes", "2", "--held-out", "1"]
-    assert main([*arguments, "--size", "128x96", "--workers", "1"]) == 0
+    assert main(arguments) == 0
     assert files[0].read_bytes() == before[0]
     with pytest.raises(ValueError, match=r"004\.safetensors is damaged .*: delete it and go on"):
         DressedSource(dressed).load(4, 0)

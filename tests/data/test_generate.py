@@ -21,6 +21,7 @@ import pytest
 import torch
 
 from engines.program import InputError
+from engines.sole_writer import sole_writer
 from engines.whole_file import whole_file
 from rmgn.data import check, pictures, sheet
 from rmgn.data.generate import Order, generate, main
@@ -101,6 +102,9 @@ def test_ctrl_c_is_one_line_and_leaves_nothing_half_written(
     with monkeypatch.context() as patch:
         patch.setattr(layers, "write_whole", _stop_at_half)
         stopped(main([*arguments, "3"]), "interrupted; the same command goes on")
+    with sole_writer(tmp_path / "layers"):
+        assert main([*arguments, "3"]) == 2
+    assert "another program is writing into" in capsys.readouterr().err
     with monkeypatch.context() as patch:
         patch.setattr(pictures, "write_whole", _stop_at_half)
         stopped(main([*arguments, "2"]), "interrupted; the same command goes on")

@@ -21,6 +21,7 @@ from accelerate import Accelerator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
+from engines.sole_writer import sole_writer
 from kernels import flow_warp
 from rmgn import PRESETS, RMGN, batches, checkpoint, evaluate, trainer
 from rmgn.batches import Batches, Endless, LayersSource, open_source, training_batches
@@ -221,6 +222,10 @@ def test_a_loss_that_is_not_finite_stops_the_run(
     checkpoint.save(model, tmp_path / "nan.safetensors")
     out = tmp_path / "run"
     arguments = command("--config", settings, "--data", layers_folder, "--out", out, "--init")[3:]
+    out.mkdir()
+    with sole_writer(out):  # as of the same run, begun twice
+        assert main([*arguments, str(tmp_path / "nan.safetensors")]) == 2
+    assert f"another program is writing into {out}" in capsys.readouterr().err
     assert main([*arguments, str(tmp_path / "nan.safetensors")]) == 2
     assert "the loss is not finite at step 0; the batch lies in" in capsys.readouterr().err
     (saved,) = torch.load(out / "not_finite_0.pt", weights_only=True)
