@@ -15,10 +15,13 @@ NOISE_MARGIN = 4.0
 RINGING = 16  # pixels of the photo: the blocks in which JPEG keeps colour
 EDGE_FRACTION = 0.4  # near the half-way point between background and garment, less for blurred edges
 SMOOTHING = 0.003  # of the height: the outline's steps, not its folds
+REACH = 0.02  # of the height: how far an outline may lie from where contrast alone puts it
+BARE = 1.5  # Lab units: nearer to the ground's colour is ground
+FAINT = 9.0  # Lab units: fainter edges count for less
 NARROW = 0.009  # of the height: half of a gap that is narrower than those between sleeve and trunk
 PASSAGE = 0.04  # of the contrast nearby: JPEG's ringing, through which a gap is still seen to be open
 GAP = 0.06  # of the silhouette: larger than what lies between sleeve and trunk
-CONTRAST = 12.0  # Lab units, of the cloth about a gap: in paler cloth a gap cannot be told from it
+CONTRAST = 12.0  # Lab units, of a strong edge, and of cloth in which a gap can be told from it
 LEAST_AREA = 0.01
 WHOLE_SIDE = 0.97  # of a side of the photo: only what is behind the garment goes from corner to corner
 ACROSS = 0.3  # of the upper and the lower side, where bands run from one to the other
@@ -36,7 +39,8 @@ def plain_background_mask(photo: Pixels, reduced: float = 1.0) -> Pixels:
     scale = min(1.0, WORKING_HEIGHT / height)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     small = np.asarray(cv2.resize(photo, size, interpolation=cv2.INTER_AREA), np.uint8)
-    distance, noise = background_distance(small)
+    away, noise = from_background(small)
+    distance = np.linalg.norm(away, axis=2)
     if noise > 8:
         raise InputError(f"the background is not plain enough to find the garment; {ADVICE}")
     threshold = max(LEAST_CONTRAST, NOISE_MARGIN * noise)
@@ -50,10 +54,12 @@ def plain_background_mask(photo: Pixels, reduced: float = 1.0) -> Pixels:
     certain = np.where(stands_out & (close(certain, narrow) > 0), 255, certain).astype(np.uint8)
     # What stands out only a little is a pale part of the garment where it is broad, and JPEG's ringing
     # around a dark part where it is narrow.
-    pale = cv2.morphologyEx(everything & ~certain, cv2.MORPH_OPEN, square(ringing + 1))
+    pale = cv2.morphologyEx(everything & ~certain, cv2.MORPH_OPEN, square(ringing // 2 + 1))
     pale = keep_large(np.asarray(pale, np.uint8), 5 * ringing**2)
     silhouette = fill_outline((certain > 0) | (pale > 0))
     silhouette = without_ground(silhouette, distance, threshold, nearby)
+    outlined = along_edges(away, silhouette, max(round(REACH * size[1]), round(1.5 * ringing)))
+    silhouette = outlined | fill_outline(outlined > 0) & silhouette
     area = np.count_nonzero(silhouette) / silhouette.size
     if area < LEAST_AREA:
         raise InputError(f"no garment stands out from the background; {ADVICE}")
@@ -62,6 +68,35 @@ def plain_background_mask(photo: Pixels, reduced: float = 1.0) -> Pixels:
     enlarged = cv2.resize(silhouette, (width, height), interpolation=cv2.INTER_LINEAR)
     enlarged = cv2.GaussianBlur(enlarged, (0, 0), SMOOTHING * height)
     return np.where(enlarged > 127, 255, 0).astype(np.uint8)
+
+
+def along_edges(away: Real, silhouette: Pixels, reach: int) -> Pixels:
+    """The silhouette with its outline moved, by `reach` pixels at most, to where the photo has an edge.
+
+    away: as of `from_background`. By GrabCut (Rother et al., SIGGRAPH 2004), which prefers short outlines:
+    JPEG's blocks beside pale cloth draw none. It is shown `away` as a share of the contrast around.
+    """
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    inside, outside = cv2.erode(silhouette, disc), cv2.dilate(silhouette, disc)
+    labels = np.where(silhouette > 0, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+    labels[inside > 0], labels[outside == 0] = cv2.GC_FGD, cv2.GC_BGD
+    x, y, width, height = cv2.boundingRect(outside)
+    part = np.s_[max(0, y - 4) : y + height + 4, max(0, x - 4) : x + width + 4]
+    found = np.ascontiguousarray(labels[part])
+    if np.unique(found).size < 4:  # nothing sure or nothing open
+        return silhouette
+    smooth = cv2.bilateralFilter(away[part], 5, 3, 2)
+    distance = np.linalg.norm(smooth, axis=2)
+    nearby = cv2.dilate(distance, square(5))
+    # What a strong edge mixes with the ground counts as ground, since all of it would count as garment.
+    mixed = (distance < EDGE_FRACTION * nearby) & (cv2.erode(distance, square(5)) < BARE)
+    smooth[mixed & (nearby > CONTRAST)] = 0
+    pixels = (128 + 127 * smooth / np.maximum(nearby, FAINT)[..., None]).astype(np.uint8)
+    cv2.setRNGSeed(0)  # its colours' clusters begin at chance
+    cv2.grabCut(pixels, found, (0, 0, 0, 0), np.zeros((1, 65)), np.zeros((1, 65)), 1, cv2.GC_INIT_WITH_MASK)
+    result = np.zeros_like(silhouette)
+    result[part] = np.where((found == cv2.GC_FGD) | (found == cv2.GC_PR_FGD), 255, 0)
+    return result
 
 
 def without_ground(silhouette: Pixels, distance: Real, threshold: float, nearby: Real) -> Pixels:
@@ -99,8 +134,8 @@ def _is_ground(silhouette: NDArray[np.bool_]) -> bool:
     return max(top, bottom, left, right) > WHOLE_SIDE or min(top, bottom) > ACROSS
 
 
-def background_distance(photo: Pixels) -> tuple[Real, float]:
-    """How far every pixel is from the background's colour, in Lab units, and the background's own noise.
+def from_background(photo: Pixels) -> tuple[Real, float]:
+    """By how much every pixel differs from the background, [H, W, 3] in Lab, and the background's own noise.
 
     The background is a colour plane over x and y fitted to the border; pixels of a garment that reaches the
     border are left out of the fit as outliers.
@@ -119,7 +154,7 @@ def background_distance(photo: Pixels) -> tuple[Real, float]:
         kept = away <= max(0.5, 3 * float(np.median(away)))
         fit = np.linalg.lstsq(basis[kept], colours[kept], rcond=None)[0]
         away = np.linalg.norm(colours - basis @ fit, axis=1)
-    return np.linalg.norm(lab - plane @ fit, axis=2), float(np.median(away[kept]))
+    return lab - plane @ fit, float(np.median(away[kept]))
 
 
 def square(side: int) -> Pixels:

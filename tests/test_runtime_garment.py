@@ -92,6 +92,31 @@ def test_a_white_garment_keeps_what_has_the_grounds_colour() -> None:
     assert iou(plain_background_mask(photo), truth) > 0.95
 
 
+def _astray(one: Pixels, other: Pixels) -> float:
+    """The share of both silhouettes' outlines that is more than four pixels from the other's."""
+    edges = [cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) for mask in (one, other)]
+    away = [cv2.distanceTransform(255 - edge, cv2.DIST_L2, 5) for edge in edges]
+    return float((np.concatenate([away[0][edges[1] > 0], away[1][edges[0] > 0]]) > 4).mean())
+
+
+@pytest.mark.parametrize("quality", [70, 80])
+def test_a_white_garments_outline_is_its_own(quality: int) -> None:
+    """Beside its dark trim, JPEG's blocks stand out from the ground about as much as the cloth does."""
+    truth = shirt(1024, 768)
+    rng = np.random.default_rng(1)
+    photo = np.full((*truth.shape, 3), 248.0)
+    photo[truth > 0] = (241, 238, 239)
+    trim = np.zeros_like(truth)
+    for x, y in ((240, 160), (528, 160), (100, 330), (668, 330), (216, 600), (552, 700), (212, 870)):
+        cv2.circle(trim, (x, y), 34, 255, -1)
+    photo[(trim > 0) & (truth > 0)] = (150, 60, 20)
+    photo = cv2.GaussianBlur(photo, (0, 0), 0.8) + rng.normal(0, 0.6, truth.shape)[..., None]
+    coded = cv2.imencode(".jpg", np.clip(photo, 0, 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    found = plain_background_mask(np.asarray(cv2.imdecode(coded[1], cv2.IMREAD_COLOR), np.uint8))
+    assert iou(found, truth) > 0.995
+    assert _astray(found, truth) < 0.015
+
+
 def test_a_garment_that_vanishes_in_the_networks_picture_is_told(tmp_path: Path) -> None:
     """Specks of a ground cut away; worn, they would be nothing."""
     specks = np.zeros((800, 600, 4), np.uint8)
