@@ -51,6 +51,7 @@ def flip(sample: Sample) -> Sample:
 
 
 BEND_POINTS = (6, 5)  # rows and columns
+FRAY_POINTS = (32, 24)
 _BEND_STEPS = 4  # until it is known where a bend takes a place; each leaves a fifth of the error
 _FOLD = 0.04  # of the garment photo's half side: what lies further apart is not one piece of cloth
 
@@ -210,6 +211,22 @@ def _move_photos(garment: Tensor, mask: Tensor, transform: _Transform) -> tuple[
     return moved["garment"].clamp(-1, 1), transform.resample({"mask": mask}, "nearest", "zeros")["mask"]
 
 
+def fray(mask: Tensor, by: Tensor) -> Tensor:
+    """Masks with ragged outlines, as those that are found in photos have them.
+
+    mask: [B, 1, H, W], 0 or 1; by: [B, 1, h, w], on a coarser grid, what is added to a mask spread over
+    13 pixels; 0.1 moves its outline by about a pixel.
+    """
+    spread = mask
+    for _ in range(2):
+        spread = F.avg_pool2d(F.pad(spread, (3, 3, 3, 3), mode="replicate"), 7, 1)
+    size = (mask.shape[-2], mask.shape[-1])
+    moved = spread + F.interpolate(by.to(mask), size, mode="bicubic")
+    # Only the outline moves: what is well inside or outside stays.
+    moved = torch.where((spread > 0.02) & (spread < 0.98), (moved > 0.5).to(mask.dtype), mask)
+    return torch.where(by.flatten(1).any(dim=1).view(-1, 1, 1, 1).to(mask.device), moved, mask)
+
+
 @dataclass(frozen=True)
 class Colour:
     """Brightness, contrast and saturation as factors, hue as a turn in degrees, in that order."""
@@ -274,6 +291,7 @@ class _Change:
     garment: Move
     colour: Colour
     light: Colour  # of the garment's photo
+    frayed: Tensor | None  # as of `fray`
     others: list[Move]  # of the other garments
     other_lights: list[Colour]
 
@@ -304,6 +322,7 @@ class Augment:
     garment_shape: float = 0.0
     person_bend: float = 0.0  # largest standard deviation of `Move.bend`
     garment_bend: float = 0.0
+    garment_fray: float = 0.0  # largest standard deviation of `fray`, of every second mask
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """The sample, changed as drawn from `rng`."""
@@ -318,6 +337,9 @@ class Augment:
             batch = collate([flip(sample) if one.flip else sample for sample, one in pairs])
         batch = move_person(batch, [one.person for one in drawn])
         batch = move_garment(batch, [one.garment for one in drawn])
+        if self.garment_fray:
+            by = torch.stack([one.frayed for one in drawn if one.frayed is not None])
+            batch = batch.replace(garment_mask=fray(batch.garment_mask, by))
         colours = colour_maps([one.colour for one in drawn])
         changed = {
             "person": recolour(batch.person, colours),
@@ -359,6 +381,10 @@ class Augment:
                 return None
             return torch.from_numpy(rng.normal(0, rng.uniform(0, most), (2, *BEND_POINTS)).astype(np.float32))
 
+        def frayed() -> Tensor:
+            strength = max(0.0, draw(self.garment_fray))
+            return torch.from_numpy(strength * rng.standard_normal((1, *FRAY_POINTS), np.float32))
+
         def light() -> Colour:
             return Colour(1 + draw(self.garment_brightness))
 
@@ -370,6 +396,7 @@ class Augment:
                 1 + draw(self.brightness), 1 + draw(self.contrast), 1 + draw(self.saturation), draw(self.hue)
             ),
             light=light(),
+            frayed=frayed() if self.garment_fray else None,
             others=[move("garment") for _ in range(others)],
             other_lights=[light() for _ in range(others)],
         )
@@ -390,4 +417,5 @@ FOR_LAYERS = Augment(
     saturation=0.3,
     hue=4,
     garment_brightness=0,
+    garment_fray=0.3,
 )

@@ -14,7 +14,17 @@ from torch import Tensor
 
 from kernels import flow_warp
 from rmgn.data import augment
-from rmgn.data.augment import BEND_POINTS, Augment, Colour, Move, colour_maps, flip, recolour
+from rmgn.data.augment import (
+    BEND_POINTS,
+    FRAY_POINTS,
+    Augment,
+    Colour,
+    Move,
+    colour_maps,
+    flip,
+    fray,
+    recolour,
+)
 from rmgn.data.sample import LEFT_WRIST, RIGHT_WRIST, Label, Sample, collate, pose_maps, split
 
 HEIGHT, WIDTH = 64, 48
@@ -200,7 +210,9 @@ def test_points_that_leave_are_not_seen() -> None:
 @given(seeds)
 @settings(max_examples=10, deadline=None)
 def test_a_batch_changes_as_its_samples_do_alone(seed: int) -> None:
-    change = Augment(person_shape=0.1, garment_shape=0.1, person_bend=0.03, garment_bend=0.03)
+    change = Augment(
+        person_shape=0.1, garment_shape=0.1, person_bend=0.03, garment_bend=0.03, garment_fray=0.3
+    )
     samples = [_random_sample(seed + k) for k in range(3)]
     together = split(change.batch(collate(samples), np.random.default_rng(seed)))
     rng = np.random.default_rng(seed)
@@ -316,3 +328,30 @@ def test_colours_do_what_their_names_say() -> None:
     third = one(Colour(hue=120), torch.tensor([0.5, -0.5, -0.5]).view(3, 1, 1))
     assert third[1] > third[0], "a third of a turn makes red green"
     torch.testing.assert_close(one(Colour(hue=360), picture), picture, atol=1e-5, rtol=0)
+
+
+@settings(deadline=None)
+@given(seed=seeds, strength=st.floats(0, 0.5))
+def test_frayed_masks_differ_along_their_outlines(seed: int, strength: float) -> None:
+    """By up to six pixels either way, the more the stronger; the second mask of the batch is left alone."""
+    mask = torch.zeros(2, 1, 256, 192)
+    mask[..., 60:200, 40:150] = 1
+    by = torch.randn(2, 1, *FRAY_POINTS, generator=torch.Generator().manual_seed(seed))
+    by *= torch.tensor([strength, 0]).view(2, 1, 1, 1)
+    frayed = fray(mask, by)
+    assert set(frayed.unique().tolist()) == {0, 1}
+    assert torch.equal(frayed[1], mask[1])
+    assert frayed[..., 66:194, 46:144].all()
+    frayed[..., 54:206, 34:156] = 0
+    assert not frayed.any()
+
+
+def test_stronger_frays_move_outlines_further() -> None:
+    mask = torch.zeros(1, 1, 256, 192)
+    mask[..., 60:200, 40:150] = 1
+    by = torch.randn(1, 1, *FRAY_POINTS, generator=torch.Generator().manual_seed(3))
+    changed = [float((fray(mask, share * by) != mask).sum() / mask.sum()) for share in (0, 0.1, 0.2, 0.3)]
+    assert changed == sorted(changed)
+    assert changed[0] == 0
+    assert 0.01 < changed[1] < 0.03
+    assert 0.04 < changed[3] < 0.09
