@@ -93,7 +93,7 @@ def along_edges(away: Real, silhouette: Pixels, reach: int) -> Pixels:
     smooth[mixed & (nearby > CONTRAST)] = 0
     pixels = (128 + 127 * smooth / np.maximum(nearby, FAINT)[..., None]).astype(np.uint8)
     cv2.setRNGSeed(0)  # its colours' clusters begin at chance
-    cv2.grabCut(pixels, found, (0, 0, 0, 0), np.zeros((1, 65)), np.zeros((1, 65)), 1, cv2.GC_INIT_WITH_MASK)
+    cv2.grabCut(pixels, found, (0, 0, 0, 0), np.zeros((1, 65)), np.zeros((1, 65)), 2, cv2.GC_INIT_WITH_MASK)
     result = np.zeros_like(silhouette)
     result[part] = np.where((found == cv2.GC_FGD) | (found == cv2.GC_PR_FGD), 255, 0)
     return result

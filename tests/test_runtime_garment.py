@@ -117,6 +117,20 @@ def test_a_white_garments_outline_is_its_own(quality: int) -> None:
     assert _astray(found, truth) < 0.015
 
 
+@pytest.mark.parametrize("colour", [(90, 60, 130), (30, 30, 40)])
+def test_a_soft_shadow_is_no_garment(colour: tuple[int, int, int]) -> None:
+    """As beside clothes that lie on a table, in a phone's photo."""
+    truth = shirt(1024, 768)
+    shadow = cv2.GaussianBlur(np.roll(truth, (9, 12), (0, 1)).astype(np.float32) / 255, (0, 0), 8)
+    photo = 215 - 14 * shadow[..., None] * np.ones(3)
+    photo[truth > 0] = colour
+    photo = cv2.GaussianBlur(photo, (0, 0), 0.8)
+    photo += np.random.default_rng(2).normal(0, 1.2, photo.shape)
+    coded = cv2.imencode(".jpg", np.clip(photo, 0, 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 88])[1]
+    found = plain_background_mask(np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8))
+    assert iou(found, truth) > 0.98
+
+
 def test_a_garment_that_vanishes_in_the_networks_picture_is_told(tmp_path: Path) -> None:
     """Specks of a ground cut away; worn, they would be nothing."""
     specks = np.zeros((800, 600, 4), np.uint8)
