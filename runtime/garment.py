@@ -21,13 +21,16 @@ Planes = NDArray[np.float32]
 LARGEST_SIDE = 2048
 LEAST_TRANSPARENT = 0.02  # of the photo: less are the round corners of a screenshot, not a ground cut away
 SMALLEST_SIDE = 64  # of a photo's longer side: below, nothing is to be seen of what it shows
+# Of the picture: how wide garments are in the photos that networks learn from, generated ones and VITON's,
+# and how high the highest are.
+FILLED = (0.92, 0.95)
 # Of a garment's height from its top: printed faces are below, those of wearers at 0.09 to 0.2 in shop photos.
 HIGHEST_PRINT = 0.3
 
 
 @dataclass(frozen=True)
 class Garment:
-    """One garment, letterboxed to the network's aspect; all pictures cover the same area.
+    """One garment, framed for the network; all pictures cover the same area.
 
     photo: uint8 [H', W', 3] BGR, as taken.
     cloths: uint8 [H', W', 4], BGR and silhouette, and reductions of it (runtime.cloth): the photo with the
@@ -43,22 +46,31 @@ class Garment:
     mask: Planes
 
 
-def load(photo: Path, mask: Path | None, height: int, width: int, light: float = 1.0) -> Garment:
+def load(
+    photo: Path, mask: Path | None, height: int, width: int, light: float = 1.0, fill: bool = True
+) -> Garment:
     """Read a shop photo for a network of `height` x `width`. Raises InputError as `read` does.
 
-    light: see `parse_light`.
+    light: see `parse_light`; fill: see `framed`.
     """
-    return prepare(photo.stem, *read(photo, mask), height, width, light)
+    return prepare(photo.stem, *read(photo, mask), height, width, light, fill)
 
 
-def add_light(parser: ArgumentParser) -> None:
-    """Give a program the option --light, see `parse_light`."""
+def add_options(parser: ArgumentParser) -> None:
+    """Give a program the options of how garments are prepared: --light, see `parse_light`, and `fill`."""
     parser.add_argument(
         "--light",
         type=parse_light,
         default=1.0,
         metavar="SHARE",
         help="how bright garments are drawn, 0.1 to 1 (default) as in their photos; less for dim places",
+    )
+
+    parser.add_argument(
+        "--keep-garment-framing",
+        dest="fill",
+        action="store_false",
+        help="garments stay as large as in their photos, for networks that learned from photos framed alike",
     )
 
 
@@ -125,14 +137,20 @@ def shows_wearer(photo: Pixels, silhouette: Pixels) -> bool:
 
 
 def prepare(
-    name: str, photo: Pixels, silhouette: Pixels, height: int, width: int, light: float = 1.0
+    name: str,
+    photo: Pixels,
+    silhouette: Pixels,
+    height: int,
+    width: int,
+    light: float = 1.0,
+    fill: bool = True,
 ) -> Garment:
     """As `load`, from pixels: photo uint8 [h, w, 3] BGR, silhouette uint8 [h, w], not zero on the garment.
 
     Raises InputError where it is too small to be seen.
     """
     photo, silhouette = (pictures.shrunk(each, LARGEST_SIDE) for each in (photo, silhouette))
-    photo, silhouette = letterbox(photo, silhouette, width / height)
+    photo, silhouette = framed(photo, silhouette, width / height, fill)
     image = np.empty((1, 3, height, width), np.float32)
     _native.preprocess(photo, (0, 0, photo.shape[1], photo.shape[0]), image)
     small = cv2.resize(silhouette, (width, height), interpolation=cv2.INTER_AREA)
@@ -145,18 +163,26 @@ def prepare(
     return Garment(name, photo, pyramid(cloth), image, mask)
 
 
-def letterbox(photo: Pixels, silhouette: Pixels, aspect: float) -> tuple[Pixels, Pixels]:
-    """Pad both to `aspect` (width / height), the photo with its background's colour."""
-    height, width = silhouette.shape
+def framed(photo: Pixels, silhouette: Pixels, aspect: float, fill: bool) -> tuple[Pixels, Pixels]:
+    """Both cut or padded to `aspect` (width / height), the photo with its background's colour.
+
+    fill: about the garment, which then fills FILLED of the picture; otherwise about the whole photo.
+    """
     outside = photo[silhouette == 0]
     ground = np.median(outside, axis=0) if outside.size else np.full(3, 255.0)
-    extra_x = max(0, round(height * aspect) - width)
-    extra_y = max(0, round(width / aspect) - height)
-    sides = (extra_y // 2, extra_y - extra_y // 2, extra_x // 2, extra_x - extra_x // 2)
     colour = tuple(float(value) for value in ground)
+    full_height, full_width = silhouette.shape
+    x, y, width, height = cv2.boundingRect(silhouette) if fill else (0, 0, full_width, full_height)
+    share_x, share_y = FILLED if fill else (1.0, 1.0)
+    span = max(width / share_x, height / share_y * aspect)
+    columns, rows = max(1, round(span)), max(1, round(span / aspect))
+    left, top = round(x + (width - columns) / 2), round(y + (height - rows) / 2)
+    right, bottom = left + columns, top + rows
+    inside = np.s_[max(0, top) : bottom, max(0, left) : right]
+    sides = (max(0, -top), max(0, bottom - full_height), max(0, -left), max(0, right - full_width))
     return (
-        np.asarray(cv2.copyMakeBorder(photo, *sides, cv2.BORDER_CONSTANT, value=colour), np.uint8),
-        np.asarray(cv2.copyMakeBorder(silhouette, *sides, cv2.BORDER_CONSTANT, value=0.0), np.uint8),
+        np.asarray(cv2.copyMakeBorder(photo[inside], *sides, cv2.BORDER_CONSTANT, value=colour), np.uint8),
+        np.asarray(cv2.copyMakeBorder(silhouette[inside], *sides, cv2.BORDER_CONSTANT, value=0.0), np.uint8),
     )
 
 

@@ -83,7 +83,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         def prepare(photo: Path) -> Fitted:
             mask = options.mask if photo == options.garment else None
-            return fit(session, garment.load(photo, mask, bundle.height, bundle.width, options.light))
+            size = bundle.height, bundle.width
+            return fit(session, garment.load(photo, mask, *size, options.light, options.fill))
 
         def listing() -> list[Path]:
             found, left_out = picture_files.find(folder) if folder else ([], "")

@@ -10,7 +10,7 @@ from engines.program import InputError, Parser
 from engines.sizes import parse_size
 from runtime import bundles, virtual_camera
 from runtime.framing import MODES
-from runtime.garment import add_light
+from runtime.garment import add_options
 from runtime.view import TURNS, View, parse_aspect
 from runtime.web_address import Address, parse_address, parse_public
 from runtime.web_keys import check_key
@@ -25,6 +25,7 @@ class Options:
     mask: Path | None
     garments: Path | None
     light: float
+    fill: bool
     bundle: Path | None
     engine: str
     size: tuple[int, int] | None
@@ -63,7 +64,7 @@ def parse_args(argv: Sequence[str] | None, description: str | None = None) -> Op
     )
     parser.add_argument("--mask", type=Path, metavar="FILE", help="its mask, otherwise found")
     parser.add_argument("--garments", type=Path, metavar="DIR", help="garments for the keys n and p")
-    add_light(parser)
+    add_options(parser)
     parser.add_argument("--bundle", type=Path, metavar="DIR", help="the network, or a folder of several")
     parser.add_argument("--engine", default="auto", choices=["auto", *engines.BACKENDS], help="what runs it")
     parser.add_argument("--size", type=parse_size, metavar="HxW", help="the network's input size")

@@ -28,7 +28,7 @@ from runtime import bundles, pictures
 from runtime.dresser import Dresser, Fitted, fit
 from runtime.failure import run
 from runtime.framing import MODES, Framing
-from runtime.garment import add_light, load
+from runtime.garment import add_options, load
 from runtime.pairs import Pair, check_names, find_masks, pair_up, result_name
 
 Pixels = NDArray[np.uint8]
@@ -46,7 +46,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--engine", default="auto", choices=["auto", *engines.BACKENDS], help="what runs it")
     parser.add_argument("--size", type=parse_size, metavar="HxW", help="the network's input size")
     parser.add_argument("--framing", choices=MODES, default="auto", help="what the network sees")
-    add_light(parser)
+    add_options(parser)
     return parser.parse_args(argv)
 
 
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with engines.open(bundle, args.engine) as session, logging_redirect_tqdm():
         # Sorted by garment, so that each is loaded and encoded once.
         order = tqdm(sorted(results, key=lambda pair: pair[1]), unit="photo", disable=not many)
-        for pair, picture in dressed(session, order, masks, args.framing, args.light, leave_out=many):
+        for pair, picture in dressed(session, order, masks, args, leave_out=many):
             if many:
                 pictures.make_folder(args.out)
             pictures.write(results[pair], picture)
@@ -81,12 +81,12 @@ def dressed(
     session: engines.Session,
     pairs: Iterable[Pair],
     masks: dict[Path, Path | None],
-    framing: str,
-    light: float,
+    args: argparse.Namespace,
     leave_out: bool,
 ) -> Iterator[tuple[Pair, Pixels]]:
     """Each pair with its picture.
 
+    args: whose options say how garments and persons are prepared.
     leave_out: a file that cannot be used is told once, and the pairs without it are made; otherwise it raises
     InputError.
     """
@@ -103,7 +103,7 @@ def dressed(
         if garment != worn:
             worn, fitted = garment, None
             try:
-                fitted = fit(session, load(garment, masks[garment], height, width, light))
+                fitted = fit(session, load(garment, masks[garment], height, width, args.light, args.fill))
             except InputError as error:
                 tell(error)
         if fitted is None:
@@ -114,11 +114,11 @@ def dressed(
             tell(error)
             continue
         # A framing of its own, since one photo is not the next frame of another.
-        seen = Framing(framing, width / height)
+        seen = Framing(args.framing, width / height)
         dresser = Dresser(session, seen, None)
         dresser.wear(fitted)
         dresser.dress(photo)
-        if framing == "auto" and not seen.found_face:
+        if args.framing == "auto" and not seen.found_face:
             warn_once(f"{person}: no face found, so its middle was dressed")
         yield (person, garment), photo
 

@@ -70,7 +70,7 @@ def dresser_in(
     session: engines.Session, photo: Pixels, mask: Pixels, smoothing: Smoothing | None = None
 ) -> Dresser:
     dresser = Dresser(session, Framing("centre", WIDTH / HEIGHT), smoothing)
-    dresser.wear(fit(session, prepare("garment", photo, mask, HEIGHT, WIDTH)))
+    dresser.wear(fit(session, prepare("garment", photo, mask, HEIGHT, WIDTH, fill=False)))
     return dresser
 
 
@@ -231,7 +231,7 @@ def test_a_small_garment_may_follow_a_large_one(
     dresser = dresser_in(session, photo, silhouette().repeat(8, axis=0).repeat(8, axis=1))
     dresser.dress(frame_of(DARK))
     photo, mask = photo[::16, ::16].copy(), silhouette()[::2, ::2].copy()
-    small = fit(session, prepare("small", photo, mask, HEIGHT, WIDTH))
+    small = fit(session, prepare("small", photo, mask, HEIGHT, WIDTH, fill=False))
     assert len(small.garment.cloths) <= 2, "of the large one the third was shown"
     dresser.wear(small)
     hidden = True

@@ -9,6 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from engines.program import InputError
@@ -122,10 +124,9 @@ def test_a_soft_shadow_is_no_garment(colour: tuple[int, int, int]) -> None:
     """As beside clothes that lie on a table, in a phone's photo."""
     truth = shirt(1024, 768)
     shadow = cv2.GaussianBlur(np.roll(truth, (9, 12), (0, 1)).astype(np.float32) / 255, (0, 0), 8)
-    photo = 215 - 14 * shadow[..., None] * np.ones(3)
-    photo[truth > 0] = colour
-    photo = cv2.GaussianBlur(photo, (0, 0), 0.8)
-    photo += np.random.default_rng(2).normal(0, 1.2, photo.shape)
+    sharp = 215 - 14 * shadow[..., None] * np.ones(3)
+    sharp[truth > 0] = colour
+    photo = cv2.GaussianBlur(sharp, (0, 0), 0.8) + np.random.default_rng(2).normal(0, 1.2, sharp.shape)
     coded = cv2.imencode(".jpg", np.clip(photo, 0, 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 88])[1]
     found = plain_background_mask(np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8))
     assert iou(found, truth) > 0.98
@@ -226,12 +227,13 @@ def test_no_shop_photo_shows_a_wearer(real_photos: Path) -> None:
 
 
 @pytest.mark.parametrize("shape", [(300, 300), (200, 400), (512, 384), (50, 31)])
-def test_letterboxing_keeps_proportions(shape: tuple[int, int]) -> None:
+@pytest.mark.parametrize("fill", [False, True])
+def test_framing_keeps_proportions(shape: tuple[int, int], fill: bool) -> None:
     photo = np.full((*shape, 3), (10, 200, 30), np.uint8)
     silhouette = np.zeros(shape, np.uint8)
     silhouette[shape[0] // 4 : -shape[0] // 4, shape[1] // 4 : -shape[1] // 4] = 255
     photo[silhouette > 0] = (255, 0, 0)
-    worn = garment.prepare("box", photo, silhouette, 64, 48)
+    worn = garment.prepare("box", photo, silhouette, 64, 48, fill=fill)
     assert worn.image.shape == (1, 3, 64, 48)
     assert set(np.unique(worn.mask)) == {0.0, 1.0}
     height, width = worn.photo.shape[:2]
@@ -240,6 +242,25 @@ def test_letterboxing_keeps_proportions(shape: tuple[int, int]) -> None:
     assert (worn.photo[0, 0] == (10, 200, 30)).all()
     assert worn.cloths[0][0, 0, 3] == 0
     assert abs(np.count_nonzero(worn.cloths[0][..., 3] > 127) / np.count_nonzero(silhouette) - 1) < 0.3
+
+
+@settings(max_examples=20, deadline=None)
+@given(size=st.floats(0.2, 2.0), x=st.floats(-0.5, 1.0), y=st.floats(-0.3, 1.0), wide=st.integers(500, 1500))
+def test_garments_fill_the_networks_picture(size: float, x: float, y: float, wide: int) -> None:
+    """However large they are in their photo, and where: what is cut off there is not seen here either."""
+    place = np.array([[size * 2, 0, x * wide], [0, size * 2, y * 900]])
+    photo = np.full((900, wide, 3), 240, np.uint8)
+    silhouette = np.asarray(cv2.warpAffine(shirt(), place, (wide, 900)), np.uint8)
+    silhouette[silhouette < 128] = 0
+    whole = cv2.boundingRect(silhouette)[2:]
+    assume(min(whole) > 40)
+    photo[silhouette > 0] = (30, 60, 160)
+    worn = garment.prepare("shirt", photo, silhouette, 256, 192)
+    left, top, width, height = cv2.boundingRect((worn.mask[0, 0] * 255).astype(np.uint8))
+    assert max(width / (0.92 * 192), height / (0.95 * 256)) == pytest.approx(1, abs=0.02)
+    assert width / height == pytest.approx(whole[0] / whole[1], rel=0.06)
+    assert abs(left + width / 2 - 96) < 2
+    assert abs(top + height / 2 - 128) < 2
 
 
 def test_cloth_carries_no_background() -> None:
@@ -329,7 +350,7 @@ def test_transparency_is_the_mask(tmp_path: Path) -> None:
     mask = shirt()
     noise = np.random.default_rng(0).integers(0, 256, (*mask.shape, 3), dtype=np.uint8)
     pictures.write(tmp_path / "shirt.png", np.dstack([noise, mask]))
-    worn = garment.load(tmp_path / "shirt.png", None, 256, 192)
+    worn = garment.load(tmp_path / "shirt.png", None, 256, 192, fill=False)
     np.testing.assert_array_equal(worn.mask[0, 0] > 0, mask > 0)
     assert (worn.photo[mask == 0] == 255).all()
 

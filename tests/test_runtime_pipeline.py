@@ -90,7 +90,7 @@ def pipeline_of(
 ) -> Pipeline:
     notices = Notices()
     if wardrobe is None:
-        fitted = fit(session, prepare(*square_garment(), HEIGHT, WIDTH))
+        fitted = fit(session, prepare(*square_garment(), HEIGHT, WIDTH, fill=False))
         wardrobe = Wardrobe([Path("square")], lambda _: fitted, notices)
     dresser = Dresser(session, Framing("centre", WIDTH / HEIGHT), None)
     return Pipeline(source, dresser, wardrobe, notices, lossless)
@@ -177,7 +177,7 @@ def test_identity_flow_puts_the_photo_at_camera_resolution(session: engines.Sess
     """What lies over the person is the garment photo itself, not the network's small picture."""
     name, photo, mask = square_garment()
     dresser = Dresser(session, Framing("centre", WIDTH / HEIGHT), None)
-    dresser.wear(fit(session, prepare(name, photo, mask, HEIGHT, WIDTH)))
+    dresser.wear(fit(session, prepare(name, photo, mask, HEIGHT, WIDTH, fill=False)))
     frame = np.full((480, 640, 3), 128, np.uint8)
     dresser.dress(frame)
     # The crop is 480 x 360 in the frame's middle: pixel for pixel the size of the photo.
@@ -196,7 +196,7 @@ def test_beside_the_garment_the_frame_keeps_its_detail(
     monkeypatch.setattr(dresser_module, "matte", lambda person, *_: np.ones_like(person[:, :1]))
     name, photo, mask = square_garment()
     dresser = Dresser(session, Framing("centre", WIDTH / HEIGHT), None)
-    dresser.wear(fit(session, prepare(name, photo, mask, HEIGHT, WIDTH)))
+    dresser.wear(fit(session, prepare(name, photo, mask, HEIGHT, WIDTH, fill=False)))
     blocks = np.random.default_rng(0).integers(0, 2, (48, 64, 3), dtype=np.uint8) * 255
     frame = blocks.repeat(10, axis=0).repeat(10, axis=1)
     before = frame.copy()
@@ -337,8 +337,8 @@ def test_the_engine_computes_while_a_picture_is_drawn(
 
 def test_a_picture_wears_what_was_worn_when_it_was_begun(session: engines.Session) -> None:
     garments = [
-        fit(session, prepare(*square_garment("dark", 60), HEIGHT, WIDTH)),
-        fit(session, prepare(*square_garment("light", 250), HEIGHT, WIDTH)),
+        fit(session, prepare(*square_garment("dark", 60), HEIGHT, WIDTH, fill=False)),
+        fit(session, prepare(*square_garment("light", 250), HEIGHT, WIDTH, fill=False)),
     ]
     dresser = Dresser(session, Framing("centre", WIDTH / HEIGHT), Smoothing())
     alone, together = ([np.full((240, 320, 3), 128, np.uint8) for _ in garments] for _ in range(2))
@@ -415,7 +415,7 @@ def test_garments_change_in_the_background_and_broken_ones_are_told(session: eng
     def prepare_named(path: Path) -> Fitted:
         if path.name == "broken" and broken.is_set():
             raise InputError("broken is not a picture")
-        return fit(session, prepare(*square_garment(path.name), HEIGHT, WIDTH))
+        return fit(session, prepare(*square_garment(path.name), HEIGHT, WIDTH, fill=False))
 
     notices = Notices()
     wardrobe = Wardrobe([Path("first"), Path("broken")], prepare_named, notices)
@@ -446,7 +446,7 @@ def test_a_broken_garment_is_passed_over() -> None:
     def prepare_named(path: Path) -> Fitted:
         if path.name == "broken":
             raise InputError("broken is not a picture")
-        return Fitted(prepare(path.name, *square_garment()[1:], HEIGHT, WIDTH), {})
+        return Fitted(prepare(path.name, *square_garment()[1:], HEIGHT, WIDTH, fill=False), {})
 
     wardrobe = Wardrobe([Path("broken"), Path("a"), Path("b")], prepare_named, Notices(), asked_for=False)
     assert list(wardrobe.on_offer) == [1, 2]
@@ -591,7 +591,7 @@ def test_garments_come_change_and_go_while_the_mirror_runs(tmp_path: Path) -> No
     """Each keeps its number; one that changes is another, and is prepared again if it is worn."""
 
     def prepare_read(path: Path) -> Fitted:
-        return Fitted(prepare(path.read_text(), *square_garment("")[1:], HEIGHT, WIDTH), {})
+        return Fitted(prepare(path.read_text(), *square_garment("")[1:], HEIGHT, WIDTH, fill=False), {})
 
     def write(name: str, text: str) -> None:
         (tmp_path / name).write_text(text)
@@ -653,7 +653,7 @@ def test_a_folder_that_hangs_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) -
         return []
 
     def prepare_named(path: Path) -> Fitted:
-        return Fitted(prepare(*square_garment(path.name), HEIGHT, WIDTH), {})
+        return Fitted(prepare(*square_garment(path.name), HEIGHT, WIDTH, fill=False), {})
 
     wardrobe = Wardrobe([Path("a"), Path("b")], prepare_named, Notices(), listing=listing)
     wardrobe.start()
@@ -676,7 +676,7 @@ def test_one_file_that_cannot_be_looked_at_leaves_all_as_they_are(tmp_path: Path
         def stat(self, **_: object) -> os.stat_result:
             raise PermissionError("no access")
 
-    fitted = Fitted(prepare(*square_garment(), HEIGHT, WIDTH), {})
+    fitted = Fitted(prepare(*square_garment(), HEIGHT, WIDTH, fill=False), {})
     listed: list[Path] = [tmp_path / "a"]
     wardrobe = Wardrobe(listed, lambda _: fitted, Notices(), listing=lambda: [Away(tmp_path / "a"), *listed])
     with pytest.raises(PermissionError):
@@ -691,7 +691,7 @@ def test_the_folder_is_looked_at_by_itself(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "a").touch()
 
     def prepare_named(path: Path) -> Fitted:
-        return Fitted(prepare(*square_garment(path.name), HEIGHT, WIDTH), {})
+        return Fitted(prepare(*square_garment(path.name), HEIGHT, WIDTH, fill=False), {})
 
     wardrobe = Wardrobe(
         list(tmp_path.iterdir()), prepare_named, Notices(), listing=lambda: sorted(tmp_path.iterdir())
@@ -721,7 +721,7 @@ def test_a_shop_whose_first_garment_is_broken_opens(
     def prepare_named(path: Path) -> Fitted:
         if path.name.startswith("broken"):
             raise InputError(f"{path} is not a picture")
-        return fit(session, prepare(*square_garment(path.name), HEIGHT, WIDTH))
+        return fit(session, prepare(*square_garment(path.name), HEIGHT, WIDTH, fill=False))
 
     warn_once.cache_clear()  # of the other engine's turn
     paths = [Path("broken1"), Path("broken2"), Path("third")]
@@ -762,7 +762,7 @@ def test_going_back_from_a_broken_garment_ends_its_notice(session: engines.Sessi
     def prepare_named(path: Path) -> Fitted:
         if path.name == "broken":
             cv2.cvtColor(np.zeros((0, 0, 3), np.uint8), cv2.COLOR_BGR2GRAY)
-        return fit(session, prepare(*square_garment(path.name), HEIGHT, WIDTH))
+        return fit(session, prepare(*square_garment(path.name), HEIGHT, WIDTH, fill=False))
 
     notices = Notices()
     wardrobe = Wardrobe([Path("first"), Path("broken"), Path("third")], prepare_named, notices)
@@ -780,7 +780,7 @@ def test_going_back_from_a_broken_garment_ends_its_notice(session: engines.Sessi
 
 def test_a_picture_is_dressed_the_same_whatever_came_before(session: engines.Session) -> None:
     """Another scene, as another photo of a folder: nothing is smoothed from one into the next."""
-    garment = fit(session, prepare(*square_garment(), HEIGHT, WIDTH))
+    garment = fit(session, prepare(*square_garment(), HEIGHT, WIDTH, fill=False))
     pictures = [np.random.default_rng(k).integers(0, 255, (240, 320, 3), dtype=np.uint8) for k in range(3)]
     resets: list[int] = []
 
@@ -820,7 +820,7 @@ def test_while_nobody_is_there_pictures_stay_as_they_are(
     monkeypatch.setattr(
         FaceFinder, "__call__", lambda _, image: (150.0, 30.0, 30.0, 30.0) if image[0, 0, 0] == 77 else None
     )
-    garment = fit(session, prepare(*square_garment(), HEIGHT, WIDTH))
+    garment = fit(session, prepare(*square_garment(), HEIGHT, WIDTH, fill=False))
     smoothing = Smoothing()
     resets: list[float] = []
     forget = smoothing.reset
@@ -864,7 +864,7 @@ def test_a_first_picture_that_fails_after_a_rest_leaves_nothing_of_before(
     resets: list[float] = []
     monkeypatch.setattr(smoothing, "reset", lambda: resets.append(now))
     dresser = Dresser(session, Framing("auto", WIDTH / HEIGHT), smoothing, idle_s=5.0)
-    dresser.wear(fit(session, prepare(*square_garment(), HEIGHT, WIDTH)))
+    dresser.wear(fit(session, prepare(*square_garment(), HEIGHT, WIDTH, fill=False)))
     picture = np.full((240, 320, 3), 128, np.uint8)
     dresser.dress(picture.copy(), now)
     now = 10.0
@@ -952,7 +952,7 @@ def test_the_networks_time_is_its_own(session: engines.Session, monkeypatch: pyt
 
 
 def test_results_of_an_empty_room_are_no_failures(session: engines.Session) -> None:
-    fitted = fit(session, prepare(*square_garment(), HEIGHT, WIDTH))
+    fitted = fit(session, prepare(*square_garment(), HEIGHT, WIDTH, fill=False))
     notices = Notices()
     from_the_first = -1.0
     dresser = Dresser(session, Framing("auto", WIDTH / HEIGHT), None, from_the_first)
@@ -981,7 +981,7 @@ def test_a_black_picture_is_told_and_light_ends_that(
 
 
 def test_what_a_view_shows_is_what_is_dressed(session: engines.Session) -> None:
-    fitted = fit(session, prepare(*square_garment(), HEIGHT, WIDTH))
+    fitted = fit(session, prepare(*square_garment(), HEIGHT, WIDTH, fill=False))
     notices = Notices()
     dresser = Dresser(session, Framing("centre", WIDTH / HEIGHT), None)
     wardrobe = Wardrobe([Path("square")], lambda _: fitted, notices)

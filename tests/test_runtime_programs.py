@@ -295,7 +295,7 @@ def test_one_photo(
 def test_options_of_photos_reach_what_they_are_for(
     files: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The engine, the size, the framing, and the mask, here of a part of the garment."""
+    """The engine, the size, both framings, and the mask, here of a part of the garment."""
     opening, choosing, framing = (Mock(wraps=real) for real in (engines.open, bundles.choose, Framing))
     monkeypatch.setattr(engines, "open", opening)
     monkeypatch.setattr(bundles, "choose", choosing)
@@ -304,18 +304,20 @@ def test_options_of_photos_reach_what_they_are_for(
     part = np.zeros(pictures.read(shirt).shape, np.uint8)
     part[: len(part) // 2] = 255
     pictures.write(tmp_path / "part.png", part)
-    outs = [tmp_path / "whole.png", tmp_path / "upper.png"]
-    for out, flags in zip(outs, ([], ["--mask", tmp_path / "part.png"]), strict=True):
+    outs = [tmp_path / "whole.png", tmp_path / "upper.png", tmp_path / "filled.png"]
+    keep, part_alone = "--keep-garment-framing", ["--mask", tmp_path / "part.png"]
+    for out, flags in zip(outs, ([keep], [keep, *part_alone], part_alone), strict=True):
         flags = [*flags, "--engine", "onnxruntime", "--size", "64x48", "--framing", "full"]
         flags += ["--person", person, "--garment", shirt, "--bundle", bundle, "--out", out]
         tryon.main([str(flag) for flag in flags])
-    assert [call.args[1] for call in choosing.call_args_list] == [(64, 48)] * 2
-    assert [call.args[1] for call in opening.call_args_list] == ["onnxruntime"] * 2
-    assert [call.args[0] for call in framing.call_args_list] == ["full"] * 2
-    before, whole, upper = map(pictures.read, (person, *outs))
+    assert [call.args[1] for call in choosing.call_args_list] == [(64, 48)] * 3
+    assert [call.args[1] for call in opening.call_args_list] == ["onnxruntime"] * 3
+    assert [call.args[0] for call in framing.call_args_list] == ["full"] * 3
+    before, whole, upper, filled = map(pictures.read, (person, *outs))
     assert (upper[70, 160] == whole[70, 160]).all()
     assert (upper[120, 160] == before[120, 160]).all()
     assert (whole[120, 160] != before[120, 160]).any()
+    assert (filled[120, 160] != before[120, 160]).any()  # the part fills the network's picture
 
 
 def test_without_smoothing_nothing_is_smoothed(

@@ -339,7 +339,7 @@ def test_frayed_masks_differ_along_their_outlines(seed: int, strength: float) ->
     by = torch.randn(2, 1, *FRAY_POINTS, generator=torch.Generator().manual_seed(seed))
     by *= torch.tensor([strength, 0]).view(2, 1, 1, 1)
     frayed = fray(mask, by)
-    assert set(frayed.unique().tolist()) == {0, 1}
+    assert ((frayed == 0) | (frayed == 1)).all()
     assert torch.equal(frayed[1], mask[1])
     assert frayed[..., 66:194, 46:144].all()
     frayed[..., 54:206, 34:156] = 0
