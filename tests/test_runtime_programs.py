@@ -305,9 +305,10 @@ def test_options_of_photos_reach_what_they_are_for(
     part[: len(part) // 2] = 255
     pictures.write(tmp_path / "part.png", part)
     outs = [tmp_path / "whole.png", tmp_path / "upper.png", tmp_path / "filled.png"]
-    keep, part_alone = "--keep-garment-framing", ["--mask", tmp_path / "part.png"]
-    for out, flags in zip(outs, ([keep], [keep, *part_alone], part_alone), strict=True):
-        flags = [*flags, "--engine", "onnxruntime", "--size", "64x48", "--framing", "full"]
+    keep: list[str | Path] = ["--keep-garment-framing"]
+    part_alone: list[str | Path] = ["--mask", tmp_path / "part.png"]
+    for out, given in zip(outs, (keep, keep + part_alone, part_alone), strict=True):
+        flags = [*given, "--engine", "onnxruntime", "--size", "64x48", "--framing", "full"]
         flags += ["--person", person, "--garment", shirt, "--bundle", bundle, "--out", out]
         tryon.main([str(flag) for flag in flags])
     assert [call.args[1] for call in choosing.call_args_list] == [(64, 48)] * 3
