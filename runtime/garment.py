@@ -12,7 +12,7 @@ from engines.program import InputError, warn_once
 from runtime import _native, pictures
 from runtime.cloth import pyramid
 from runtime.framing import FaceFinder
-from runtime.garment_mask import plain_background_mask
+from runtime.garment_mask import keep_large, plain_background_mask
 
 Pixels = NDArray[np.uint8]
 Planes = NDArray[np.float32]
@@ -24,6 +24,7 @@ SMALLEST_SIDE = 64  # of a photo's longer side: below, nothing is to be seen of 
 # Of the picture: how wide garments are in the photos that networks learn from, generated ones and VITON's,
 # and how high the highest are.
 FILLED = (0.92, 0.95)
+SPECK = 0.002  # of a mask: smaller pieces do not count for where the garment is
 # Of a garment's height from its top: printed faces are below, those of wearers at 0.09 to 0.2 in shop photos.
 HIGHEST_PRINT = 0.3
 
@@ -172,7 +173,9 @@ def framed(photo: Pixels, silhouette: Pixels, aspect: float, fill: bool) -> tupl
     ground = np.median(outside, axis=0) if outside.size else np.full(3, 255.0)
     colour = tuple(float(value) for value in ground)
     full_height, full_width = silhouette.shape
-    x, y, width, height = cv2.boundingRect(silhouette) if fill else (0, 0, full_width, full_height)
+    x, y, width, height = 0, 0, full_width, full_height
+    if fill:  # specks of a mask apart
+        x, y, width, height = cv2.boundingRect(keep_large(silhouette, SPECK * np.count_nonzero(silhouette)))
     share_x, share_y = FILLED if fill else (1.0, 1.0)
     span = max(width / share_x, height / share_y * aspect)
     columns, rows = max(1, round(span)), max(1, round(span / aspect))

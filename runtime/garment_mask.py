@@ -162,7 +162,7 @@ def square(side: int) -> Pixels:
     return np.ones((side, side), np.uint8)
 
 
-def keep_large(mask: Pixels, least_area: int) -> Pixels:
+def keep_large(mask: Pixels, least_area: float) -> Pixels:
     """The connected pieces of a mask that have at least so many pixels."""
     _, labels, pieces, _ = cv2.connectedComponentsWithStats(mask)
     large = pieces[:, cv2.CC_STAT_AREA] >= least_area
