@@ -97,7 +97,7 @@ def mirror(
     def start(*flags: str) -> "subprocess.Popen[str]":
         person = files / "people" / "person0.png"
         program = [sys.executable, "-m", "runtime.mirror", "--source", person, "--garments", tmp_path]
-        command = [*map(str, program), "--bundle", str(bundle), *flags]
+        command = [*map(str, program), "--bundle", str(bundle), "--keep-garment-framing", *flags]
         pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         started.append(subprocess.Popen(command, cwd=ROOT, env=desktop.environment, **pipes))
         return started[-1]
