@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from engines.program import InputError
@@ -12,6 +12,22 @@ if sys.platform != "win32":  # which locks no folders
     import fcntl
 
 _held: set[int] = set()  # descriptors of the folders that this process writes into
+
+
+def lock(descriptor: int) -> bool:
+    """Keep what is open from other programs until it is closed; False where one has it.
+
+    Windows and some network drives know no such locks: True.
+    """
+    if sys.platform == "win32":
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 @contextmanager
@@ -27,13 +43,10 @@ def sole_writer(folder: Path) -> Iterator[None]:
     descriptor = os.open(folder, os.O_RDONLY)
     _held.add(descriptor)
     try:
-        with suppress(OSError):
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise InputError(
-                    f"another program is writing into {folder}: wait for its end, or take another folder"
-                ) from None
+        if not lock(descriptor):
+            raise InputError(
+                f"another program is writing into {folder}: wait for its end, or take another folder"
+            )
         yield
     finally:
         _held.discard(descriptor)

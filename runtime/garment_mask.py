@@ -76,8 +76,7 @@ def along_edges(away: Real, silhouette: Pixels, reach: int) -> Pixels:
     away: as of `from_background`. By GrabCut (Rother et al., SIGGRAPH 2004), which prefers short outlines:
     JPEG's blocks beside pale cloth draw none. It is shown `away` as a share of the contrast around.
     """
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
-    inside, outside = cv2.erode(silhouette, disc), cv2.dilate(silhouette, disc)
+    inside, outside = cv2.erode(silhouette, disc(reach)), cv2.dilate(silhouette, disc(reach))
     labels = np.where(silhouette > 0, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
     labels[inside > 0], labels[outside == 0] = cv2.GC_FGD, cv2.GC_BGD
     x, y, width, height = cv2.boundingRect(outside)
@@ -162,6 +161,13 @@ def square(side: int) -> Pixels:
     return np.ones((side, side), np.uint8)
 
 
+def disc(radius: int) -> Pixels:
+    """A round one."""
+    return np.asarray(
+        cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1)), np.uint8
+    )
+
+
 def keep_large(mask: Pixels, least_area: float) -> Pixels:
     """The connected pieces of a mask that have at least so many pixels."""
     _, labels, pieces, _ = cv2.connectedComponentsWithStats(mask)
@@ -184,7 +190,8 @@ def fill_outline(garment: NDArray[np.bool_]) -> Pixels:
 
 def close(mask: Pixels, radius: int) -> Pixels:
     """Morphological closing by a disc, up to the border too."""
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
     edge = 2 * radius
     padded = cv2.copyMakeBorder(mask, edge, edge, edge, edge, cv2.BORDER_CONSTANT)
-    return np.asarray(cv2.morphologyEx(padded, cv2.MORPH_CLOSE, disc)[edge:-edge, edge:-edge], np.uint8)
+    return np.asarray(
+        cv2.morphologyEx(padded, cv2.MORPH_CLOSE, disc(radius))[edge:-edge, edge:-edge], np.uint8
+    )

@@ -13,11 +13,9 @@ from numpy.typing import NDArray
 
 from engines.picture_files import opencv_name
 from engines.program import InputError
+from engines.sole_writer import lock
 from engines.whole_file import check_writable, partial_path, put_on_disk
 from runtime import pictures
-
-if sys.platform != "win32":
-    import fcntl
 
 Pixels = NDArray[np.uint8]
 
@@ -151,13 +149,9 @@ def claim(file: Path, path: Path) -> IO[bytes] | None:
         held = file.open("ab")
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}") from error
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not lock(held.fileno()):
         held.close()
-        raise InputError(f"{path} is being recorded by another program; write to another name") from None
-    except OSError:  # some network drives know no locks
-        pass
+        raise InputError(f"{path} is being recorded by another program; write to another name")
     return held
 
 

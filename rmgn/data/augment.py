@@ -337,9 +337,8 @@ class Augment:
             batch = collate([flip(sample) if one.flip else sample for sample, one in pairs])
         batch = move_person(batch, [one.person for one in drawn])
         batch = move_garment(batch, [one.garment for one in drawn])
-        if self.garment_fray:
-            by = torch.stack([one.frayed for one in drawn if one.frayed is not None])
-            batch = batch.replace(garment_mask=fray(batch.garment_mask, by))
+        if frayed := [one.frayed for one in drawn if one.frayed is not None]:
+            batch = batch.replace(garment_mask=fray(batch.garment_mask, torch.stack(frayed)))
         colours = colour_maps([one.colour for one in drawn])
         changed = {
             "person": recolour(batch.person, colours),
