@@ -24,6 +24,7 @@ from engines.program import Parser, run
 from engines.protocol import Engine, EngineError
 from engines.session import open_graphs
 from engines.sole_writer import sole_writer
+from engines.tensorrt_build import FORMS
 from engines.whole_file import write_whole
 
 log = logging.getLogger(__name__)
@@ -93,12 +94,11 @@ def _build(
     library: str,
     targets: Sequence[tuple[int, int]] | None,
     watch: Watch,
-    fuse: bool = True,
-    gather: bool = False,
+    form: str = FORMS[0],
 ) -> None:
     try:
         with watch(f"{library}: {graph}") as progress:
-            tensorrt_engine.build_plan(bundle, graph, library, targets, progress, fuse, gather)
+            tensorrt_engine.build_plan(bundle, graph, library, targets, progress, form)
     except EngineError as error:
         raise EngineError(f"{graph}: {error}") from error
 
@@ -121,14 +121,14 @@ def _verify(bundle: Bundle, library: str, targets: Sequence[tuple[int, int]] | N
     try:
         _run_reference(bundle, library)
     except EngineError as error:
-        manifest = tensorrt_engine.read_manifest(bundle, "tryon", library)
-        if manifest.gathered:
+        form = tensorrt_engine.read_manifest(bundle, "tryon", library).form
+        if form == FORMS[-1]:
             raise
-        if manifest.fused:
+        if form == "fused":
             log.warning("with the project's kernels: %s; so they are left out", error)
         else:
             log.warning("with %s's own GridSample: %s; so the warp is built of gathers", library, error)
-        _build(bundle, "tryon", library, targets, watch, fuse=False, gather=not manifest.fused)
+        _build(bundle, "tryon", library, targets, watch, FORMS[FORMS.index(form) + 1])
         _verify(bundle, library, targets, watch)
 
 

@@ -10,6 +10,8 @@ import onnx.inliner
 import onnx.parser
 from onnx import helper
 
+from engines.tensor_shapes import tensor_shapes
+
 DOMAIN = "rmgn.gathered"
 
 # What export.sampling leaves, and GridSample's defaults: zeros beyond the border, which is at -1 and 1.
@@ -22,13 +24,9 @@ def gather_samples(model: onnx.ModelProto) -> onnx.ModelProto:
     Raises ValueError where a GridSample is not as EXPECTED.
     """
     model = onnx.shape_inference.infer_shapes(model)
-    graph = model.graph
-    shapes = {
-        value.name: [axis.dim_value for axis in value.type.tensor_type.shape.dim]
-        for value in [*graph.input, *graph.value_info]
-    }
+    shapes = tensor_shapes(model)
     functions: dict[str, onnx.FunctionProto] = {}
-    for node in graph.node:
+    for node in model.graph.node:
         if node.op_type != "GridSample":
             continue
         options = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}

@@ -1,9 +1,8 @@
 """Build one plan, as a program of its own: engines.tensorrt_engine starts it and reads its progress.
 
-    python -m engines.tensorrt_build tensorrt_rtx tryon.onnx tryon.plan 8.6,8.9
+    python -m engines.tensorrt_build portable tensorrt_rtx tryon.onnx tryon.plan 8.6,8.9
 
-A graph with the project's own nodes (`build_engine.py --fused`) is built with their plugins, after
-`--fused`; one whose GridSample the library gets wrong without that node, after `--gathered`.
+First which of FORMS is built; then what and where to; at last for which GPUs, if not the one at hand.
 
 A builder that dies takes only this process along, and its memory goes back. Progress goes to
 stdout, a JSON list [phase, steps done, steps in all] a line; the last line of a failure is {"error": "..."}.
@@ -20,6 +19,9 @@ from typing import Any
 
 # How `build` configures the builder. Plans say so, and are built again once it changes: change both together.
 OPTIONS = "strongly typed, no TF32"
+# Of a try-on graph, from the fastest to the last that is tried: with nodes of the project's own, which become
+# plugins (`build_engine.py --fused`); with standard operators; and with GridSample spelled out.
+FORMS = ("fused", "portable", "gathered")
 
 
 class BuildError(Exception):
@@ -27,12 +29,11 @@ class BuildError(Exception):
 
 
 def build(
-    library: str, onnx: Path, plan: Path, capabilities: Sequence[tuple[int, int]], form: str = ""
+    form: str, library: str, onnx: Path, plan: Path, capabilities: Sequence[tuple[int, int]] = ()
 ) -> None:
-    """Write the plan of `onnx`; without capabilities, for the GPU at hand. Raises BuildError.
+    """Write the plan of `onnx` in one of FORMS; without capabilities, for the GPU at hand.
 
-    form: "fused", the graph holds nodes of the project's own, which become plugins; "gathered", its
-    GridSamples are spelled out; "", as it is.
+    Raises BuildError.
     """
     trt = importlib.import_module(library)
     named = f"{library} {trt.__version__}"
@@ -41,8 +42,8 @@ def build(
     # TensorRT 11 knows no other networks; 10.x must be told.
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
-    forms = {"fused": _with_plugins, "gathered": _gathered}
-    if not (parser.parse(forms[form](onnx)) if form else parser.parse_from_file(str(onnx))):
+    graphs = {"fused": _with_plugins, "portable": Path.read_bytes, "gathered": _gathered}
+    if not parser.parse(graphs[form](onnx)):
         errors = "; ".join(str(parser.get_error(i)) for i in range(parser.num_errors))
         raise BuildError(f"{named} cannot read {onnx}: {errors}")
     config = builder.create_builder_config()
@@ -154,12 +155,11 @@ def _monitor(trt: Any) -> Any:
 def main(argv: Sequence[str]) -> int:
     # Ctrl-C is for the program that started this one, which ends it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    form = next((item for item in argv if item.startswith("--")), "")
-    library, onnx, plan, *rest = [item for item in argv if item != form]
+    form, library, onnx, plan, *rest = argv
     targets = [item.split(".") for item in rest[0].split(",")] if rest else []
     try:
         numbers = [(int(major), int(minor)) for major, minor in targets]
-        build(library, Path(onnx), Path(plan), numbers, form.removeprefix("--"))
+        build(form, library, Path(onnx), Path(plan), numbers)
     except (BuildError, OSError) as error:  # what it asks for; a full disk
         print(json.dumps({"error": str(error)}), flush=True)
         return 1

@@ -21,7 +21,7 @@ from engines.bundle import Bundle, sha256
 from engines.device import compute_capability, open_device
 from engines.program import pasted, warn_once
 from engines.protocol import Engine, EngineError
-from engines.tensorrt_build import OPTIONS
+from engines.tensorrt_build import FORMS, OPTIONS
 from engines.tensorrt_run import TensorRtEngine
 from engines.whole_file import whole_file, write_whole
 
@@ -47,9 +47,8 @@ class PlanManifest:
     compute_capabilities: tuple[str, ...]
     precision: str
     sha256: str
-    fused: bool = False  # from the graph with the project's kernels, which are plugins in it
-    options: str = ""  # tensorrt_build.OPTIONS
-    gathered: bool = False  # without GridSample
+    form: str  # one of tensorrt_build.FORMS
+    options: str  # tensorrt_build.OPTIONS
 
 
 def installed() -> list[str]:
@@ -73,13 +72,12 @@ def build_plan(
     library: str,
     capabilities: Sequence[tuple[int, int]] | None = None,
     progress: Progress | None = None,
-    fuse: bool = True,
-    gather: bool = False,
+    form: str = FORMS[0],
 ) -> Path:
     """Build `graph` into a plan and write it with its manifest.
 
-    fuse: TensorRT builds the fused graph where the bundle has one, Triton is here to compile its kernels, and
-    that succeeds. gather: GridSample is spelled out (engines.gathered_sampling); not with `fuse`.
+    form: of tensorrt_build.FORMS. "fused" gives way to "portable" with TensorRT-RTX, where the bundle has no
+    such graph, where Triton is not here to compile its kernels, and where the build fails.
     The network is strongly typed: the graph's own types are the precision. capabilities: which GPUs the
     plan is for; TensorRT-RTX only, which needs no GPU to build (None: the GPU at hand, or else
     RTX_CAPABILITIES). TensorRT builds for the GPU at hand. Raises EngineError where that fails.
@@ -97,21 +95,22 @@ def build_plan(
     else:
         targets = capabilities or ([here] if here else RTX_CAPABILITIES)
 
-    fused = fuse and library == "tensorrt" and f"{graph}.fused" in bundle.graphs
-    fused = fused and find_spec("triton") is not None
+    can_fuse = library == "tensorrt" and f"{graph}.fused" in bundle.graphs and find_spec("triton")
+    if form == "fused" and not can_fuse:
+        form = "portable"
     path = plan_path(bundle, graph, library)
     path.parent.mkdir(exist_ok=True)
     names = targets if library == RTX else ()
-    form = "fused" if fused else "gathered" if gather else ""
     with whole_file(path) as partial:
         try:
-            _build(library, bundle.path(f"{graph}.fused" if fused else graph), partial, names, progress, form)
+            source = bundle.path(f"{graph}.fused" if form == "fused" else graph)
+            _build(form, library, source, partial, names, progress)
         except EngineError as error:
-            if not fused:
+            if form != "fused":
                 raise
             log.warning("%s does not build with the project's kernels, so without them: %s", graph, error)
-            fused = False
-            _build(library, bundle.path(graph), partial, names, progress)
+            form = "portable"
+            _build(form, library, bundle.path(graph), partial, names, progress)
     manifest = PlanManifest(
         bundle=bundle.digest(),
         graph=graph,
@@ -120,9 +119,8 @@ def build_plan(
         compute_capabilities=tuple(f"{major}.{minor}" for major, minor in targets),
         precision=bundle.precision,
         sha256=sha256(path),
-        fused=fused,
+        form=form,
         options=OPTIONS,
-        gathered=gather,
     )
     write_whole(path.with_suffix(".json"), (json.dumps(asdict(manifest), indent=2) + "\n").encode())
     return path
@@ -142,7 +140,8 @@ def read_manifest(bundle: Bundle, graph: str, library: str) -> PlanManifest:
         content["compute_capabilities"] = tuple(content["compute_capabilities"])
         manifest = PlanManifest(**content)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise EngineError(f"{path.with_suffix('.json')} is damaged ({error}); {again}") from error
+        manifest_file = path.with_suffix(".json")
+        raise EngineError(f"{manifest_file} is damaged, or of another version ({error}); {again}") from error
     if (manifest.bundle, manifest.graph, manifest.library) != (bundle.digest(), graph, library):
         raise EngineError(f"{path} was built from another bundle; {again}")
     if manifest.options != OPTIONS:
@@ -214,17 +213,17 @@ def _import(library: str) -> types.ModuleType | None:
 
 
 def _build(
+    form: str,
     library: str,
     onnx: Path,
     plan: Path,
     capabilities: Sequence[tuple[int, int]],
     progress: Progress | None,
-    form: str = "",
 ) -> None:
     """Run engines.tensorrt_build, which says why it is a process of its own."""
     targets = ",".join(f"{major}.{minor}" for major, minor in capabilities)
-    command = [sys.executable, "-m", "engines.tensorrt_build", library, str(onnx), str(plan)]
-    command += [f"--{form}"] * bool(form) + [targets] * bool(targets)
+    command = [sys.executable, "-m", "engines.tensorrt_build", form, library, str(onnx), str(plan)]
+    command += [targets] * bool(targets)
     failure = ""
     with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8", errors="replace") as child:
         assert child.stdout is not None

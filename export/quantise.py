@@ -27,6 +27,7 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from torch import Tensor, nn
 
 from engines.reference import flow_error
+from engines.tensor_shapes import tensor_shapes
 
 LEAST_CHANNELS = 16  # in and out: below, INT8 instructions run half empty and cost more than they save
 PROBES = 2  # calibration samples on which damage is measured
@@ -128,10 +129,7 @@ def _keep_others_exact(model: onnx.ModelProto, taken: set[str]) -> None:
 
 def candidates(model: onnx.ModelProto) -> list[Layer]:
     """The convolutions wide enough for INT8 to pay, with the names that the exporter gave their weights."""
-    shapes = {
-        value.name: [axis.dim_value for axis in value.type.tensor_type.shape.dim]
-        for value in [*model.graph.value_info, *model.graph.output]
-    }
+    shapes = tensor_shapes(model)
     weights = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
     layers = []
     for node in model.graph.node:

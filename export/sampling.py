@@ -4,6 +4,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from engines.tensor_shapes import tensor_shapes
+
 
 def sample_inside(model: onnx.ModelProto) -> None:
     """Clamp the positions of every GridSample that repeats the border; it then pads with zeros, unseen.
@@ -12,10 +14,7 @@ def sample_inside(model: onnx.ModelProto) -> None:
     alone, four times as fast; the other engines do not mind. `model` must carry inferred shapes.
     """
     graph = model.graph
-    shapes = {
-        value.name: [axis.dim_value for axis in value.type.tensor_type.shape.dim]
-        for value in [*graph.input, *graph.value_info]
-    }
+    shapes = tensor_shapes(model)
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
         options = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}

@@ -11,7 +11,7 @@ mirror would see.
 
 import argparse
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -64,9 +64,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     bundle = bundles.choose(args.bundle, args.size)
     written = 0
     with engines.open(bundle, args.engine) as session, logging_redirect_tqdm():
+
+        def prepare(photo: Path) -> Fitted:
+            return fit(session, load(photo, masks[photo], bundle.height, bundle.width, args.light, args.fill))
+
         # Sorted by garment, so that each is loaded and encoded once.
         order = tqdm(sorted(results, key=lambda pair: pair[1]), unit="photo", disable=not many)
-        for pair, picture in dressed(session, order, masks, args, leave_out=many):
+        for pair, picture in dressed(session, order, prepare, args.framing, leave_out=many):
             if many:
                 pictures.make_folder(args.out)
             pictures.write(results[pair], picture)
@@ -80,13 +84,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 def dressed(
     session: engines.Session,
     pairs: Iterable[Pair],
-    masks: dict[Path, Path | None],
-    args: argparse.Namespace,
+    prepare: Callable[[Path], Fitted],
+    framing: str,
     leave_out: bool,
 ) -> Iterator[tuple[Pair, Pixels]]:
     """Each pair with its picture.
 
-    args: whose options say how garments and persons are prepared.
+    prepare: a garment, of its photo; framing: see `Framing`.
     leave_out: a file that cannot be used is told once, and the pairs without it are made; otherwise it raises
     InputError.
     """
@@ -96,14 +100,13 @@ def dressed(
             raise error
         warn_once(f"left out: {error}")
 
-    height, width = session.bundle.height, session.bundle.width
     worn: Path | None = None
     fitted: Fitted | None = None
     for person, garment in pairs:
         if garment != worn:
             worn, fitted = garment, None
             try:
-                fitted = fit(session, load(garment, masks[garment], height, width, args.light, args.fill))
+                fitted = prepare(garment)
             except InputError as error:
                 tell(error)
         if fitted is None:
@@ -114,11 +117,11 @@ def dressed(
             tell(error)
             continue
         # A framing of its own, since one photo is not the next frame of another.
-        seen = Framing(args.framing, width / height)
+        seen = Framing(framing, session.bundle.width / session.bundle.height)
         dresser = Dresser(session, seen, None)
         dresser.wear(fitted)
         dresser.dress(photo)
-        if args.framing == "auto" and not seen.found_face:
+        if framing == "auto" and not seen.found_face:
             warn_once(f"{person}: no face found, so its middle was dressed")
         yield (person, garment), photo
 

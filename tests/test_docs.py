@@ -40,6 +40,21 @@ def test_files_named_are_there(document: Path) -> None:
         assert (ROOT / name).exists(), name
 
 
+def test_versions_accepted_are_those_that_pip_accepts() -> None:
+    required = (ROOT / "pyproject.toml").read_text() + (ROOT / "setup.py").read_text()
+    for written, name in (("{opencv}", "opencv-python"), ('requires-python = "', '"Python')):
+        assert written in required
+        required = required.replace(written, name)
+    bounds = defaultdict(set)
+    for name, bound in re.findall(r'"([\w-]+)([<>=][^";]*)', required):
+        bounds[name].add(bound)
+    table = TEXTS[ROOT / "README.md"].partition("### Versions")[2].partition("\n#")[0]
+    rows = re.findall(r"^\| ([\w-]+) \| (`.*?) \|", table, re.MULTILINE)
+    assert len(rows) > 9
+    for name, accepted in rows:
+        assert set(re.findall("`(.*?)`", accepted)) == bounds[name], name
+
+
 def commands() -> dict[str, set[str]]:
     """Options that the documents give each program of `rmgn`, under its short name or its module's."""
     short = {program.module: name for name, program in PROGRAMS.items()}

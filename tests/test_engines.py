@@ -606,7 +606,7 @@ def test_plans_compute_without_tf32(bundle32: Path, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(trt, "Builder", Builder)
     graph = engines.load_bundle(bundle32).path("garment")
     with pytest.raises(tensorrt_build.BuildError, match="could not build"):
-        tensorrt_build.build("tensorrt_rtx", graph, tmp_path / "plan", [(8, 6)])
+        tensorrt_build.build("portable", "tensorrt_rtx", graph, tmp_path / "plan", [(8, 6)])
     assert asked == [False]
 
 
@@ -616,8 +616,8 @@ def test_plans_can_be_built_without_grid_sample(
     trt = pytest.importorskip("tensorrt_rtx")
     folder = shutil.copytree(bundle16, tmp_path / "bundle", ignore=shutil.ignore_patterns("plans"))
     bundle = engines.load_bundle(folder)
-    build_plan(bundle, "tryon", "tensorrt_rtx", [(8, 9)], gather=True)
-    assert read_manifest(bundle, "tryon", "tensorrt_rtx").gathered
+    build_plan(bundle, "tryon", "tensorrt_rtx", [(8, 9)], form="gathered")
+    assert read_manifest(bundle, "tryon", "tensorrt_rtx").form == "gathered"
 
     make, seen = trt.OnnxParser, []
 
@@ -628,16 +628,16 @@ def test_plans_can_be_built_without_grid_sample(
 
     monkeypatch.setattr(trt, "OnnxParser", parser)
     monkeypatch.setattr(trt.Builder, "build_serialized_network", lambda *_: None)
-    for form in ("", "gathered"):
+    for form in ("portable", "gathered"):
         with pytest.raises(tensorrt_build.BuildError, match="could not build"):
-            tensorrt_build.build("tensorrt_rtx", bundle.path("tryon"), tmp_path / "plan", [(8, 9)], form)
+            tensorrt_build.build(form, "tensorrt_rtx", bundle.path("tryon"), tmp_path / "plan", [(8, 9)])
     plain, gathered = ([layer.type for layer in network] for network in seen)
     assert trt.LayerType.GRID_SAMPLE in plain
     assert trt.LayerType.GRID_SAMPLE not in gathered
 
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(tensorrt_build.BuildError, match=r"takes the package onnx \(pip install"):
-        tensorrt_build.build("tensorrt_rtx", bundle.path("tryon"), tmp_path / "plan", [(8, 9)], "gathered")
+        tensorrt_build.build("gathered", "tensorrt_rtx", bundle.path("tryon"), tmp_path / "plan", [(8, 9)])
 
 
 def test_a_fused_graph_that_does_not_build_gives_way_to_the_portable_one(
@@ -648,9 +648,9 @@ def test_a_fused_graph_that_does_not_build_gives_way_to_the_portable_one(
     asked = []
 
     def build(*arguments: object) -> None:
-        plan, fused = arguments[2], arguments[5:] == ("fused",)
-        asked.append(fused)
-        if fused:
+        form, plan = arguments[0], arguments[3]
+        asked.append(form)
+        if form == "fused":
             raise EngineError("no such PTX")
         assert isinstance(plan, Path)
         plan.write_bytes(b"a plan")
@@ -660,8 +660,8 @@ def test_a_fused_graph_that_does_not_build_gives_way_to_the_portable_one(
     monkeypatch.setattr(tensorrt_engine, "compute_capability", lambda: (8, 9))
     monkeypatch.setattr(tensorrt_engine, "find_spec", lambda _: True)
     build_plan(bundle, "tryon", "tensorrt")
-    assert asked == [True, False]
-    assert not read_manifest(bundle, "tryon", "tensorrt").fused
+    assert asked == ["fused", "portable"]
+    assert read_manifest(bundle, "tryon", "tensorrt").form == "portable"
     assert "without them: no such PTX" in caplog.text
 
 

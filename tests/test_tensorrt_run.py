@@ -22,7 +22,7 @@ from engines import EngineError, TensorSpec, build_plans, onnxruntime_engine, te
 from engines.bundle import Part, sha256
 from engines.device import compute_capability, open_device
 from engines.protocol import HostEngine
-from engines.tensorrt_build import OPTIONS
+from engines.tensorrt_build import FORMS, OPTIONS
 from engines.tensorrt_engine import LIBRARIES, build_plan, installed, plan_path
 from engines.tensorrt_run import TensorRtEngine
 from export.graphs import sample_inputs
@@ -279,9 +279,6 @@ def _add_reference(bundle: engines.Bundle) -> engines.Bundle:
     return engines.load_bundle(bundle.folder)
 
 
-FORMS = ("fused", "portable", "gathered")  # of the try-on graph, in the order in which they are tried
-
-
 @pytest.mark.parametrize("wrong", [FORMS[:count] for count in range(4)], ids=["none", "fused", "two", "all"])
 def test_plans_that_compute_something_else_are_not_kept(
     identity_bundle: Any, wrong: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
@@ -295,11 +292,9 @@ def test_plans_that_compute_something_else_are_not_kept(
     bundle = _add_reference(engines.load_bundle(identity_bundle()))
     built = []
 
-    def form_of(manifest: tensorrt_engine.PlanManifest) -> str:
-        return "gathered" if manifest.gathered else "fused" if manifest.fused else "portable"
-
-    def build(_: Any, graph: str, library: str, targets: Any, __: Any, fuse: bool, gather: bool) -> None:
-        fused = graph == "tryon" and fuse and not targets
+    def build(_: Any, graph: str, library: str, targets: Any, __: Any, form: str) -> None:
+        if form == "fused" and (graph == "garment" or targets):
+            form = "portable"
         plan = plan_path(bundle, graph, library)
         plan.parent.mkdir(exist_ok=True)
         plan.write_text(graph)
@@ -311,17 +306,16 @@ def test_plans_that_compute_something_else_are_not_kept(
             ("8.6",),
             bundle.precision,
             sha256(plan),
-            fused,
+            form,
             OPTIONS,
-            gather,
         )
-        built.append((graph, form_of(manifest), targets))
+        built.append((graph, manifest.form, targets))
         plan.with_suffix(".json").write_text(json.dumps(asdict(manifest)))
 
     def open_plan(_: Any, graph: str, library: str) -> engines.Engine:
         opened = onnxruntime_engine.open_engine(bundle, graph)
         assert isinstance(opened, HostEngine)
-        if graph == "tryon" and form_of(tensorrt_engine.read_manifest(bundle, graph, library)) in wrong:
+        if graph == "tryon" and tensorrt_engine.read_manifest(bundle, graph, library).form in wrong:
             compute = opened.infer
             spoilt = lambda feeds: {name: value + 0.002 for name, value in compute(feeds).items()}  # noqa: E731
             monkeypatch.setattr(opened, "infer", spoilt)
@@ -359,7 +353,7 @@ def test_plans_that_compute_something_else_are_not_kept(
         assert len(list(plans.iterdir())) == 4
         assert failed == []
         assert all(line.endswith(", computes the reference") for line in made)
-        assert form_of(tensorrt_engine.read_manifest(bundle, "tryon", "tensorrt")) == tried[-1]
+        assert tensorrt_engine.read_manifest(bundle, "tryon", "tensorrt").form == tried[-1]
 
 
 @pytest.mark.skipif(compute_capability() is not None, reason="there is a GPU here")
@@ -382,7 +376,7 @@ def test_tensorrt_is_imported_only_when_asked_for() -> None:
     assert not {"pycuda", "cuda", "cuda.bindings", "tensorrt", "tensorrt_rtx"} & set(loaded)
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["grid_sample", "gathered"])
+@pytest.fixture(scope="module", params=["fused", "gathered"])
 def planned(
     bundle16: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> engines.Bundle:
@@ -394,8 +388,7 @@ def planned(
     bundle = engines.load_bundle(folder)
     try:
         for graph in ("garment", "tryon"):
-            gather = request.param and graph == "tryon"
-            build_plan(bundle, graph, libraries[0], fuse=not gather, gather=gather)
+            build_plan(bundle, graph, libraries[0], form=request.param if graph == "tryon" else "portable")
     except EngineError as error:
         if "does not build for compute capability" not in str(error):
             raise

@@ -43,10 +43,6 @@ def sample_problems(sample: Sample) -> Iterator[str]:
     if len(sample.meta["keypoints"]) != 17:
         yield "keypoints: not COCO's 17"
     for side, worn, shop in zip("ab", sample.worn, sample.shop, strict=True):
-        for name, plane in (*vars(worn).items(), *((f"shop_{k}", v) for k, v in vars(shop).items())):
-            if plane.shape[:2] != (height, width):
-                yield f"{side}/{name}: {plane.shape[:2]} instead of {(height, width)}"
-                return
         if not np.isin(worn.labels, _KNOWN).all():
             yield f"{side}/labels: unknown label"
         total = worn.cover.sum(axis=2, dtype=int) + worn.garment[..., 0]

@@ -23,7 +23,6 @@ from rmgn.data.transform import mirror, shrink
 Batch = dict[str, Tensor]
 SPLITS = ("train", "eval")
 _COMPANY = 0.12  # how often somebody else is in the back
-_WIDE = ("place", "depth")  # planes of 16 bits
 
 
 def auto_exposure(sample: Sample) -> float:
@@ -50,7 +49,9 @@ def tensors(sample: Sample, look: Look) -> Batch:
         return torch.from_numpy(np.stack(planes))
 
     items: Batch = {
-        f.name: pair([getattr(w, f.name) for w in sample.worn]) for f in fields(Worn) if f.name not in _WIDE
+        f.name: pair([getattr(w, f.name) for w in sample.worn])
+        for f in fields(Worn)
+        if f.name not in layers.WIDE
     }
     items["place"] = pair([(w.place ^ PLACE_ZERO).view(np.int16) for w in sample.worn])
     items["depth"] = pair([w.depth.view(np.int16) for w in sample.worn])

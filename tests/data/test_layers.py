@@ -7,6 +7,7 @@ import zipfile
 from dataclasses import fields
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -85,6 +86,40 @@ def test_damage_and_foreign_versions_are_refused(sample: layers.Sample, tmp_path
     with pytest.raises(ValueError, match="version 99"):
         layers.load(path)
     assert sample.meta["version"] == layers.VERSION
+
+
+def _again(source: Path, path: Path, name: str, data: bytes | None) -> None:
+    """A layers file with other data in one member, or without it."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(path, "w") as new:
+        for member in old.namelist():
+            if member != name:
+                new.writestr(member, old.read(member))
+            elif data is not None:
+                new.writestr(member, data)
+
+
+def _png(shape: tuple[int, ...], kind: type = np.uint8) -> bytes:
+    return bytes(cv2.imencode(".png", np.zeros(shape, kind))[1])
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "says"),
+    [
+        ("a/light.png", _png((256, 192)), r"a/light.png is uint8 \(256, 192\) and should be .*, 3\)"),
+        ("b/depth.png", _png((256, 192)), r"b/depth.png is uint8 .* should be uint16"),
+        ("b/shop_gloss.png", _png((128, 96)), r"b/shop_gloss.png is uint8 \(128, 96\) and should be"),
+        ("parts.png", b"no picture", "parts.png is not a picture"),
+        ("a/place.png", None, "a/place.png"),
+        ("meta.json", b'{"version": 1, "shape": {}}', "meta.json is without keypoints, garments, lower"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_within_a_file_is_named(
+    layers_folder: Path, tmp_path: Path, name: str, data: bytes | None, says: str
+) -> None:
+    path = tmp_path / "000000.zip"
+    _again(layers_folder / path.name, path, name, data)
+    with pytest.raises(ValueError, match=f"000000.zip is not a layers file: .*{says}.*; delete it"):
+        layers.load(path)
 
 
 def test_no_damage_is_more_than_one_sentence(sample: layers.Sample, tmp_path: Path) -> None:

@@ -38,6 +38,11 @@ PLACE_ZERO = 32768
 EDGE_UNIT = 2.5e-4  # metres a step of `edge` and `seam`
 LIGHT_MAX = 4.0  # light, gloss and albedo are (v / 255)² · 4
 
+# Of planes, as their files are called: the channels of those with several, and which have 16 bits.
+CHANNELS = {"cover": 4, "garment": 4, "place": 4, "light": 3, "albedo": 3, "shop_garment": 4}
+WIDE = ("place", "depth")
+NOTES = ("keypoints", "garments", "shape", "lower")  # what `meta.json` must tell
+
 LABELS = {
     "background": 0, "hair": 1, "garment": 4, "lower": 8, "left leg": 9, "right leg": 10, "left arm": 11,
     "face": 12, "right arm": 13, "inner": 7,
@@ -120,8 +125,11 @@ def _encode(plane: npt.NDArray[Any]) -> bytes:
     return bytes(cv2.imencode(".png", plane, how)[1])
 
 
-def _decode(data: bytes) -> npt.NDArray[Any]:
-    plane = np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED))
+def _decode(name: str, data: bytes) -> npt.NDArray[Any]:
+    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if decoded is None:
+        raise ValueError(f"{name} is not a picture")
+    plane = np.asarray(decoded)
     if plane.ndim == 3:
         plane = cv2.cvtColor(plane, cv2.COLOR_BGRA2RGBA if plane.shape[2] == 4 else cv2.COLOR_BGR2RGB)
     return plane
@@ -154,12 +162,24 @@ def load(path: Path) -> Sample:
             if meta.get("version") != VERSION:
                 raise ValueError(f"{path}: layers of version {meta.get('version')}, expected {VERSION}")
 
-            def plane(name: str) -> npt.NDArray[Any]:
-                return _decode(archive.read(f"{name}.png"))
+            if missing := [name for name in NOTES if name not in meta]:
+                raise ValueError(f"meta.json is without {', '.join(missing)}")
 
-            worn = [Worn(**{f.name: plane(f"{s}/{f.name}") for f in fields(Worn)}) for s in "ab"]
-            shop = [Shop(**{f.name: plane(f"{s}/shop_{f.name}") for f in fields(Shop)}) for s in "ab"]
-            return Sample((worn[0], worn[1]), (shop[0], shop[1]), plane("parts"), meta)
+            parts = _decode("parts.png", archive.read("parts.png"))
+
+            def plane(side: str, name: str) -> npt.NDArray[Any]:
+                file = f"{side}{name}.png"
+                decoded = _decode(file, archive.read(file))
+                shape = (*parts.shape, *([CHANNELS[name]] if name in CHANNELS else []))
+                kind = np.dtype(np.uint16 if name in WIDE else np.uint8)
+                if (decoded.shape, decoded.dtype) != (shape, kind):
+                    found = f"{decoded.dtype} {decoded.shape}"
+                    raise ValueError(f"{file} is {found} and should be {kind} {shape}")
+                return decoded
+
+            worn = [Worn(**{f.name: plane(f"{s}/", f.name) for f in fields(Worn)}) for s in "ab"]
+            shop = [Shop(**{f.name: plane(f"{s}/", f"shop_{f.name}") for f in fields(Shop)}) for s in "ab"]
+            return Sample((worn[0], worn[1]), (shop[0], shop[1]), parts, meta)
     except Exception as error:  # whatever an archive, its JSON or its pictures raise
         said = str(error)
         named = said if said.startswith(str(path)) else f"{path} is not a layers file: {said}"
