@@ -1052,3 +1052,30 @@ def test_an_engine_that_keeps_failing_is_opened_anew(
     assert (results[0].image == 100).all()
     assert (results[-1].image != 100).any(), "the garment is on"
     assert pipeline.notices.current() == []
+
+
+def test_what_is_drawn_anew_has_the_cameras_colours(
+    session: engines.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dark sleeve on a grey wall, in whose place a network draws wall that is too bright, as all of it."""
+    begin, cast = session.begin, 0.12
+
+    def begun(person: NDArray[np.float32]) -> Callable[[], dict[str, NDArray[np.float32]]]:
+        collect = begin(person)
+
+        def collected() -> dict[str, NDArray[np.float32]]:
+            outputs = dict(collect())
+            worn = outputs["composite_mask"]
+            rendered = np.full_like(outputs["rendered"], 100 / 127.5 - 1 + cast)
+            cloth = outputs["tryon"] - (1 - worn) * outputs["rendered"]
+            return {**outputs, "rendered": rendered, "tryon": cloth + (1 - worn) * rendered}
+
+        return collected
+
+    monkeypatch.setattr(session, "begin", begun)
+    dresser = Dresser(session, Framing("centre", WIDTH / HEIGHT), None)
+    dresser.wear(fit(session, prepare(*square_garment(), HEIGHT, WIDTH, fill=False)))
+    image = np.full((240, 320, 3), 100, np.uint8)
+    image[10:50, 90:130] = 20
+    dresser.dress(image)
+    assert abs(float(image[20:40, 100:120].mean()) - 100) < 3  # 15 with the cast
