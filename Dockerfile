@@ -23,4 +23,4 @@ WORKDIR /opt/mirror
 RUN useradd --create-home --groups video mirror
 USER mirror
 ENTRYPOINT ["/opt/mirror/.venv/bin/rmgn"]
-CMD ["mirror", "--source", "models/clip.mp4", "--headless", "--web", "0.0.0.0:8000"]
+CMD ["mirror", "--source", "models/clip.mp4", "--headless"]

@@ -25,7 +25,7 @@ from rmgn.batches import open_source
 from rmgn.data.sample import Sample
 from rmgn.task import first_model, load_teacher, make_optimizer, make_task
 from rmgn.trainer import set_batch_norms, training_feed
-from rmgn.training_config import STAGES, load_config
+from rmgn.training_config import load_config
 
 T = TypeVar("T")
 PARTS = ("data", "triplets", "forward", "backward", "optimizer")
@@ -54,14 +54,13 @@ def main() -> int:
     )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
     parser.add_argument("--config", default="pairs-full", metavar="NAME")
-    parser.add_argument("--stage", choices=STAGES)
     parser.add_argument("--teacher", type=Path, metavar="FILE")
     parser.add_argument("--batch", type=int)
     parser.add_argument("--precision", choices=["no", "bf16"])
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--workers", type=int, default=1)
     args = parser.parse_args()
-    overrides = {name: getattr(args, name) for name in ("stage", "batch", "precision")}
+    overrides = {name: getattr(args, name) for name in ("batch", "precision")}
     try:
         config = load_config(args.config, overrides | {"held_out": 1})
         source = open_source(args.data, config)
