@@ -6,6 +6,7 @@ python -m engines.build_plans bundles/rmgn --compute-capability 8.6,8.9    # Ten
 
 import argparse
 import contextlib
+import filecmp
 import logging
 import re
 import shutil
@@ -142,11 +143,12 @@ def _both_or_neither(bundle: Bundle, library: str) -> Iterator[None]:
         try:
             yield
         except BaseException:
-            for path in files:
-                path.unlink(missing_ok=True)
-            if all(plan in kept for plan in plans):
-                for path, copy in kept.items():
-                    write_whole(path, Path(copy).read_bytes())
+            both = all(plan in kept for plan in plans)
+            for path in files:  # none is away meanwhile: this may be interrupted too
+                if not both or path not in kept:
+                    path.unlink(missing_ok=True)
+                elif not path.is_file() or not filecmp.cmp(path, kept[path], shallow=False):
+                    write_whole(path, Path(kept[path]).read_bytes())
             with contextlib.suppress(OSError):  # there are others
                 plans[0].parent.rmdir()
             raise

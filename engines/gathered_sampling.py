@@ -39,7 +39,8 @@ def gather_samples(model: onnx.ModelProto) -> onnx.ModelProto:
         functions.setdefault(node.op_type, _sample(node.op_type, *sizes))
     model.functions.extend(functions.values())
     model.opset_import.append(helper.make_opsetid(DOMAIN, 1))
-    return onnx.inliner.inline_local_functions(model)
+    # Bundles go up to opset 19; functions of another one would stay.
+    return onnx.inliner.inline_local_functions(model, convert_version=True)
 
 
 def _sample(

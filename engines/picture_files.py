@@ -48,8 +48,9 @@ def opencv_name(name: str | Path) -> str:
 def check_suffix(path: Path) -> None:
     """Raise InputError where OpenCV writes no pictures with this suffix."""
     suffix = path.suffix.lower()
-    # OpenCV writes no bytes to .exr, and raises where it is switched off, as it is until one is read.
-    if not suffix.isascii() or suffix == ".exr" or not cv2.haveImageWriter(f"picture{suffix}"):
+    # OpenCV writes no bytes to .exr, and raises where it is switched off, as it is until one is read. What it
+    # writes to .pfm are numbers of another scale.
+    if not suffix.isascii() or suffix in (".exr", ".pfm") or not cv2.haveImageWriter(f"picture{suffix}"):
         raise InputError(f"{path} has no picture suffix such as .png or .jpg")
 
 

@@ -1,4 +1,4 @@
-"""What a picture file says of itself: its size, and its colours, which become sRGB."""
+"""What a picture file says of itself: its size, how it is turned, and its colours, which become sRGB."""
 
 import io
 
@@ -9,6 +9,7 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 Pixels = NDArray[np.uint8]
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+ORIENTATION = 0x0112  # the tag
 # Only heads of files are read here, so their pixels, of which large photos have more, fill no memory.
 Image.MAX_IMAGE_PIXELS = None
 
@@ -22,6 +23,14 @@ def declared_size(file: NDArray[np.uint8]) -> tuple[int, int] | None:
         return _open(file).size
     except (OSError, ValueError, SyntaxError, UnidentifiedImageError):
         return None
+
+
+def orientation(file: NDArray[np.uint8]) -> int:
+    """A picture's orientation tag, 1 (upright) to 8; 1 where it has none. file: its bytes."""
+    try:
+        return int(_open(file).getexif().get(ORIENTATION, 1))
+    except (OSError, ValueError, TypeError, SyntaxError, UnidentifiedImageError):
+        return 1
 
 
 def to_srgb(picture: Pixels, file: NDArray[np.uint8]) -> Pixels:

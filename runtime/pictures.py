@@ -11,14 +11,19 @@ from numpy.typing import NDArray
 from engines import picture_files
 from engines.program import InputError, warn_once
 from engines.whole_file import check_writable, write_whole
-from runtime.colour_profile import declared_size, to_srgb
+from runtime.colour_profile import declared_size, orientation, to_srgb
 
 Pixels = NDArray[np.uint8]
 SUFFIXES = picture_files.SUFFIXES
 SCREENSHOT = re.compile(r"mirror-\d{8}-\d{6}(-\d+)?")  # stems of the mirror's own pictures, never a garment
 JPEG = b"\xff\xd8"  # the first bytes of such a file, which knows no transparency
-LARGEST = 200_000_000  # pixels, which phones take; reading that many needs 2 GB
+LARGEST = 200_000_000  # pixels, which phones take; reading that many needs 3 GB
 LONGEST = 1 << 15  # pixels of a side; around it goes a crop, of at most twice as many
+# By orientation tag: whether the picture is to be mirrored, and by how many quarters it is then to be turned.
+TURNS = {
+    1: (False, 0), 2: (True, 0), 3: (False, 2), 4: (True, 2),
+    5: (True, 1), 6: (False, 3), 7: (True, 3), 8: (False, 1),
+}  # fmt: skip
 MOST_GREY = 0.2  # of a mask's pixels: outlines of fine lace, smoothed
 
 
@@ -48,13 +53,17 @@ def read(path: Path, alpha: bool = False) -> Pixels:
         ) from error
     if picture is None:
         raise InputError(f"{path} {unread(data[:12].tobytes())}")
+    if picture.ndim != 3:  # .pfm, whatever is asked for
+        raise InputError(f"{path} is of a format for numbers, not for pictures; save it as JPEG or PNG")
     colours = to_srgb(np.asarray(picture, np.uint8), data)
     if alpha and data[:2].tobytes() != JPEG:
         # IMREAD_UNCHANGED ignores the orientation tag, so it is asked for the transparency alone.
         raw = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
-        if raw is not None and raw.ndim == 3 and raw.shape[2] == 4:
-            depth = 257 if raw.dtype == np.uint16 else 1
-            for turned in _turns((raw // depth).astype(np.uint8)):
+        # In a bitmap the fourth byte may mean nothing: then all of it is 0.
+        if raw is not None and raw.ndim == 3 and raw.shape[2] == 4 and raw[..., 3].any():
+            if raw.dtype == np.uint16:
+                raw = (raw // 257).astype(np.uint8)
+            for turned in _turns(np.asarray(raw, np.uint8), orientation(data)):
                 if turned.shape[:2] != picture.shape[:2]:
                     continue
                 if cv2.absdiff(np.ascontiguousarray(turned[..., :3]), picture).max() <= 1:
@@ -88,11 +97,11 @@ def unread(begin: bytes, video: bool = False) -> str:
     return "is not a picture that OpenCV can read; save it as JPEG or PNG"
 
 
-def _turns(raw: Pixels) -> Iterator[Pixels]:
-    """The picture as it is, then in the seven other orientations that a tag can name."""
-    for mirrored in (raw, raw[:, ::-1]):
-        for quarters in range(4):
-            yield np.rot90(mirrored, quarters)
+def _turns(raw: Pixels, named: int) -> Iterator[Pixels]:
+    """The picture turned as this orientation tag says, then by all others: not every decoder obeys each."""
+    for tag in (named, *TURNS):
+        mirrored, quarters = TURNS.get(tag, TURNS[1])
+        yield np.rot90(raw[:, ::-1] if mirrored else raw, quarters)
 
 
 def shrunk(picture: Pixels, side: int) -> Pixels:

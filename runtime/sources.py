@@ -138,7 +138,9 @@ class Camera(Source):
             limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 5000, cv2.CAP_PROP_READ_TIMEOUT_MSEC, 5000]
             capture = cv2.VideoCapture(opencv_name(self._address), cv2.CAP_FFMPEG, limits)
         else:
-            capture = cv2.VideoCapture(self._address)
+            # OpenCV takes the hundreds of a number for a backend, unless told one: 203 would be camera 3.
+            backend = cv2.CAP_ANY if self._address < 100 else cv2.CAP_V4L2
+            capture = cv2.VideoCapture(self._address, backend)
             # Uncompressed frames of more than 640x480 do not fit through USB 2 at full rate.
             capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
             capture.set(cv2.CAP_PROP_FRAME_WIDTH, 1280)

@@ -52,6 +52,7 @@ class Wardrobe:
         self._next = len(paths)  # number
         self._broken: set[int] = set()
         self._given_up: int | None = None  # wanted, but tried no more
+        self._asked_at = 0.0  # when `_wanted` was last asked for
         self._prepare = prepare
         self._notices = notices
         self._listing = listing
@@ -130,7 +131,7 @@ class Wardrobe:
                 self._want(number)
 
     def _want(self, number: int) -> None:
-        self._wanted, self._given_up = number, None
+        self._wanted, self._given_up, self._asked_at = number, None, time.monotonic()
         self._changed.notify_all()
 
     def choose_new(self, path: Path) -> None:
@@ -232,7 +233,8 @@ class Wardrobe:
                         lambda: self._closed.is_set() or self._wanted != wanted,  # noqa: B023
                         RETRY_S,
                     )
-                    lost = isinstance(error, InputError) and time.monotonic() - since > GIVE_UP_S
+                    tried_s = time.monotonic() - max(since, self._asked_at)
+                    lost = isinstance(error, InputError) and tried_s > GIVE_UP_S
                     if lost and self._wanted == wanted:
                         # What is worn stays on, also where its photo has changed or gone.
                         self._given_up = wanted
@@ -247,7 +249,8 @@ class Wardrobe:
             failed = None
             with self._changed:
                 self._broken.discard(wanted)
-                self._worn, self._ready = wanted, fitted
+                if self._wanted != self._worn:  # else whoever asked for it has gone back meanwhile
+                    self._worn, self._ready = wanted, fitted
 
 
 def version(path: Path) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 import engines
+from engines.bundle import LAST_OPSET
 from engines.gathered_sampling import DOMAIN, gather_samples
 from export.correlation import batched_correlation
 from export.graphs import prepare, sample_inputs
@@ -78,7 +79,7 @@ def test_networks_of_one_level_can_be_exported() -> None:
 
 
 def _sampler(
-    height: int, width: int, padding: str, features: int = TensorProto.FLOAT, batch: int = 1
+    height: int, width: int, padding: str, features: int = TensorProto.FLOAT, batch: int = 1, opset: int = 17
 ) -> onnx.ModelProto:
     """A GridSample of [batch, 2, height, width] at 5x7 positions."""
     shapes = {"x": [batch, 2, height, width], "grid": [batch, 5, 7, 2], "y": [batch, 2, 5, 7]}
@@ -86,7 +87,7 @@ def _sampler(
     values = {name: helper.make_tensor_value_info(name, types[name], shape) for name, shape in shapes.items()}
     node = helper.make_node("GridSample", ["x", "grid"], ["y"], "sample", padding_mode=padding)
     graph = helper.make_graph([node], "g", [values["x"], values["grid"]], [values["y"]])
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
 
 
 def _run(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> np.ndarray:
@@ -116,17 +117,20 @@ def test_sampling_inside_repeats_the_border(height: int, width: int) -> None:
     width=st.integers(1, 9),
     far=st.sampled_from([0.9, 1.2, 3.0, 1e6]),
     half=st.booleans(),
+    opset=st.integers(17, LAST_OPSET),
     seed=st.integers(0, 2**16),
 )
-def test_gathered_samples(height: int, width: int, far: float, half: bool, seed: int) -> None:
+def test_gathered_samples(height: int, width: int, far: float, half: bool, opset: int, seed: int) -> None:
     """Against PyTorch's own grid_sample: inside, around the border, far outside and on pixel centres."""
     rng = np.random.default_rng(seed)
     grid = rng.uniform(-far, far, (1, 5, 7, 2)).astype(np.float32)
     grid[0, 0, :4] = [(-1, 1), (1 - 1 / width, 1 / height - 1), (-1 - 1 / width, 0), (0, 1 + 1 / height)]
     x = rng.standard_normal((1, 2, height, width)).astype(np.float16 if half else np.float32)
-    model = _sampler(height, width, "zeros", TensorProto.FLOAT16 if half else TensorProto.FLOAT)
+    features = TensorProto.FLOAT16 if half else TensorProto.FLOAT
+    model = _sampler(height, width, "zeros", features, opset=opset)
     gathered = gather_samples(model)
     assert not {"GridSample", DOMAIN} & {text for n in gathered.graph.node for text in (n.op_type, n.domain)}
+    assert not gathered.functions
     expected = torch.nn.functional.grid_sample(
         torch.from_numpy(x).float(), torch.from_numpy(grid), align_corners=False
     ).numpy()

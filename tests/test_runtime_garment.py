@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from PIL import Image, ImageOps
 
+from engines import picture_files
 from engines.program import InputError
 from engines.whole_file import check_writable
 from runtime import garment, pictures, show_mask
@@ -421,6 +423,42 @@ def test_transparency_turns_with_the_colours(orientation: int, tmp_path: Path) -
     np.testing.assert_array_equal(read[..., 3] > 0, read[..., :3].max(axis=2) > 0)
     np.testing.assert_array_equal(read[..., :3], pictures.read(path))
     assert (read.shape[:2] == mask.shape) == (orientation < 5)
+
+
+def test_a_mask_within_its_transparency_turns_as_its_tag_says(tmp_path: Path) -> None:
+    """White all over, its colours do not tell."""
+    mask = np.zeros((40, 60), np.uint8)
+    mask[:10, 5:30] = 255
+    png = tmp_path / "mask.png"
+    alpha = Image.fromarray(mask)
+    white = Image.merge("RGBA", [Image.new("L", alpha.size, 255)] * 3 + [alpha])
+    for tag in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = tag
+        white.save(png, exif=exif)
+        upright = ImageOps.exif_transpose(Image.open(png))
+        np.testing.assert_array_equal(pictures.read(png, alpha=True)[..., 3], np.asarray(upright)[..., 3])
+
+
+def test_a_bitmap_of_32_bits_without_transparency_has_none(tmp_path: Path) -> None:
+    """OpenCV hands on the unused fourth byte."""
+    bitmap = tmp_path / "photo.bmp"
+    pixels = np.random.default_rng(0).integers(0, 255, (64, 80, 4), np.uint8)
+    pixels[..., 3] = 0
+    head = struct.pack("<IiiHHIIiiII3I", 40, 80, 64, 1, 32, 3, 0, 0, 0, 0, 0, 0xFF0000, 0xFF00, 0xFF)
+    start = 14 + len(head)
+    body = pixels[::-1].tobytes()
+    bitmap.write_bytes(b"BM" + struct.pack("<IHHI", start + len(body), 0, 0, start) + head + body)
+    np.testing.assert_array_equal(pictures.read_on_white(bitmap), pixels[..., :3])
+
+
+def test_a_file_of_numbers_is_no_picture(tmp_path: Path) -> None:
+    numbers = tmp_path / "mask.pfm"
+    numbers.write_bytes(bytes(cv2.imencode(".pfm", np.ones((80, 60), np.float32))[1]))
+    with pytest.raises(InputError, match=r"mask.pfm is of a format for numbers"):
+        pictures.read(numbers)
+    with pytest.raises(InputError, match=r"no picture suffix"):
+        picture_files.check_suffix(numbers)
 
 
 def test_bad_files_are_named(tmp_path: Path) -> None:

@@ -560,6 +560,55 @@ def test_a_garment_that_cannot_be_used_is_given_up(
         wardrobe.close()
 
 
+def test_who_goes_back_to_the_garment_worn_gets_no_other(tmp_path: Path) -> None:
+    """It was being prepared meanwhile; nor need the worn one's photo be read again."""
+    fill(tmp_path, "ab")
+    begun, go = threading.Event(), threading.Event()
+
+    def prepare_slowly(photo: Path) -> Fitted:
+        if photo.stem == "b":
+            begun.set()
+            assert go.wait(5)
+        return Fitted(load(photo, None, HEIGHT, WIDTH), {})
+
+    wardrobe = Wardrobe(picture_files.find(tmp_path)[0], prepare_slowly, Notices())
+    assert wardrobe.take() is not None
+    wardrobe.start()
+    try:
+        wardrobe.select(1)
+        assert begun.wait(5)
+        (tmp_path / "a.png").unlink()
+        wardrobe.select(-1)
+        go.set()
+        time.sleep(0.3)
+        assert wardrobe.take() is None
+        wardrobe.select(1)
+        assert made_ready(wardrobe) == "b"
+    finally:
+        go.set()
+        wardrobe.close()
+
+
+def test_a_broken_garment_asked_for_again_is_tried_as_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its network drive may be just coming back."""
+    monkeypatch.setattr(wardrobe_module, "GIVE_UP_S", 0.5)
+    monkeypatch.setattr(wardrobe_module, "RETRY_S", 0.05)
+    fill(tmp_path, "ab")
+    wardrobe = wardrobe_of(tmp_path, Notices())
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    wardrobe.start()
+    try:
+        for _ in range(2):
+            wardrobe.choose(1)
+            began = time.monotonic()
+            wait_until(lambda: wardrobe.wanted == 0)
+            assert time.monotonic() - began > 0.4
+    finally:
+        wardrobe.close()
+
+
 def test_garments_out_of_reach_are_not_broken(tmp_path: Path) -> None:
     """Their network drive was away for a while, and somebody paged through them meanwhile."""
     drive, away = tmp_path / "drive", tmp_path / "away"

@@ -228,6 +228,8 @@ def test_what_is_asked_of_a_camera(monkeypatch: pytest.MonkeyPatch) -> None:
     Camera("rtsp://192.0.2.1/")
     limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 5000, cv2.CAP_PROP_READ_TIMEOUT_MSEC, 5000]
     assert opened[1].more == (cv2.CAP_FFMPEG, limits)
+    Camera(203)
+    assert opened[2].more == (cv2.CAP_V4L2,), "to OpenCV alone 203 is camera 3 of another backend"
 
 
 def test_a_camera_that_gives_no_picture_is_lost_and_no_more(
@@ -329,7 +331,7 @@ def test_cameras_go_by_their_devices_too(tmp_path: Path, monkeypatch: pytest.Mon
     asked: list[int] = []
     capture = cv2.VideoCapture
 
-    def open_nothing(index: int) -> cv2.VideoCapture:
+    def open_nothing(index: int, _: int) -> cv2.VideoCapture:
         asked.append(index)
         return capture()
 

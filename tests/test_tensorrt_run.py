@@ -23,7 +23,7 @@ from engines.bundle import Part, sha256
 from engines.device import compute_capability, open_device
 from engines.protocol import HostEngine
 from engines.tensorrt_build import FORMS, OPTIONS
-from engines.tensorrt_engine import LIBRARIES, build_plan, installed, plan_path
+from engines.tensorrt_engine import LIBRARIES, build_plan, installed, plan_files, plan_path
 from engines.tensorrt_run import TensorRtEngine
 from export.graphs import sample_inputs
 from export.parity import compare, reference
@@ -354,6 +354,38 @@ def test_plans_that_compute_something_else_are_not_kept(
         assert failed == []
         assert all(line.endswith(", computes the reference") for line in made)
         assert tensorrt_engine.read_manifest(bundle, "tryon", "tensorrt").form == tried[-1]
+
+
+def test_plans_survive_two_interrupts(identity_bundle: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second comes while the plans of before are put back."""
+    bundle = engines.load_bundle(identity_bundle())
+    files = [
+        file for graph in build_plans.GRAPHS for file in plan_files(plan_path(bundle, graph, "tensorrt"))
+    ]
+    files[0].parent.mkdir()
+    for file in files:
+        file.write_text(f"older {file.name}")
+
+    def build(*_: object) -> None:
+        files[0].write_text("newer")
+        raise KeyboardInterrupt
+
+    def write(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tensorrt_engine, "installed", lambda: ["tensorrt"])
+    monkeypatch.setattr(tensorrt_engine, "build_plan", build)
+    monkeypatch.setattr(build_plans, "write_whole", write)
+    with pytest.raises(KeyboardInterrupt):
+        build_plans.build_plans(bundle, None, lambda _: contextlib.nullcontext(lambda *_: None))
+    assert [file.read_text() for file in files[1:]] == [f"older {file.name}" for file in files[1:]]
+    monkeypatch.undo()
+    monkeypatch.setattr(tensorrt_engine, "installed", lambda: ["tensorrt"])
+    monkeypatch.setattr(tensorrt_engine, "build_plan", build)
+    files[0].write_text(f"older {files[0].name}")
+    with pytest.raises(KeyboardInterrupt):
+        build_plans.build_plans(bundle, None, lambda _: contextlib.nullcontext(lambda *_: None))
+    assert files[0].read_text() == f"older {files[0].name}"
 
 
 @pytest.mark.skipif(compute_capability() is not None, reason="there is a GPU here")

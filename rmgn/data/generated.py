@@ -135,7 +135,7 @@ class GeneratedPeople(Dataset[Batch]):
         return len(self.files)
 
     def __getitem__(self, index: int) -> Batch:
-        number = int(self.files[index].stem)  # not the index: a sample looks the same whatever is beside it
+        number = int(self.files[index].stem)  # not the index: in a part of the folder, it looks the same
         rng = np.random.default_rng([self._seed, self._epoch, number, SPLITS.index(self._split)])
         sample = layers.load(self.files[index])
         height, width = sample.parts.shape
@@ -144,6 +144,7 @@ class GeneratedPeople(Dataset[Batch]):
             sample = mirror(sample)
         behind = None
         if rng.random() < _COMPANY:
+            # The one sample that does depend on what is beside it.
             behind = layers.load(self.files[(index + 1) % len(self.files)])
         return tensors(
             sample, draw_look(rng, sample.meta, (height, width), stock(self._assets, self._split), behind)

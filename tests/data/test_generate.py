@@ -584,7 +584,10 @@ def test_checksums_know_the_very_set(
 
 
 def test_eval_looks_are_fixed(layers_folder: Path, tmp_path: Path) -> None:
-    """By sample alone: whatever folder, position or order; and unlike those of training."""
+    """By number, whatever the position in a folder; and unlike those of training.
+
+    But for the few who have the next person of their folder behind them.
+    """
     whole = GeneratedPeople(layers_folder, flip=False, split="eval")
     for k in (1, 2):
         source = layers_folder / f"{k:06d}.zip"

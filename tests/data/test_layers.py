@@ -122,6 +122,21 @@ def test_what_is_wrong_within_a_file_is_named(
         layers.load(path)
 
 
+@pytest.mark.parametrize("error", [MemoryError("Unable to allocate"), cv2.error("Insufficient memory")])
+def test_a_file_is_not_to_blame_for_too_little_memory(
+    layers_folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    if isinstance(error, cv2.error):
+        error.code = cv2.Error.StsNoMem
+
+    def decode(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(layers, "_decode", decode)
+    with pytest.raises(type(error), match=str(error)):
+        layers.load(layers_folder / "000000.zip")
+
+
 def test_no_damage_is_more_than_one_sentence(sample: layers.Sample, tmp_path: Path) -> None:
     """Whatever bit of a file has turned: it reads, or a ValueError names it."""
     path, flow = tmp_path / "x.zip", tmp_path / "x.npz"

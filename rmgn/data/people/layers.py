@@ -181,6 +181,8 @@ def load(path: Path) -> Sample:
             shop = [Shop(**{f.name: plane(f"{s}/", f"shop_{f.name}") for f in fields(Shop)}) for s in "ab"]
             return Sample((worn[0], worn[1]), (shop[0], shop[1]), parts, meta)
     except Exception as error:  # whatever an archive, its JSON or its pictures raise
+        if isinstance(error, MemoryError) or getattr(error, "code", None) == cv2.Error.StsNoMem:
+            raise  # the file is not to blame
         said = str(error)
         named = said if said.startswith(str(path)) else f"{path} is not a layers file: {said}"
         raise ValueError(f"{named}; delete it, and the command that made it makes it anew") from error
