@@ -250,6 +250,7 @@ def open_source(
         )
     if config.reuse > 1:
         raise ValueError(f"reuse is for generated people, whose looks are drawn; {folder} holds photos")
+    check_people(folder)
     augment = Augment() if config.augment else None
     dataset = open_dataset(
         folder,

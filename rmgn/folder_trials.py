@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,8 +13,11 @@ from rmgn.data.datasets import SIZE, FolderDataset, recognise
 from rmgn.data.layout import Entry
 from rmgn.data.read import check_picture
 from rmgn.data.sample import Sample, collate
+from rmgn.data.video import check_people
 from rmgn.data.workers import begin_worker
 from rmgn.trials import DataError, Question, Setting, Trial, name_of, span
+
+LONGEST_NAME = 220  # bytes of a trial's: files end at 255, and a report's have more in theirs
 
 
 class FolderTrials:
@@ -42,6 +46,7 @@ class FolderTrials:
         self._parts: dict[Setting, Subset[Sample]] = {}
         if pairs is not None and "unpaired" not in settings:
             raise DataError(f"{pairs} is a list of unpaired try-ons, which are not asked for (--setting)")
+        check_people(folder)
         layout = recognise(folder)
         for setting in settings:
             listed = layout.pairs("test", pairs if pairs is not None and setting == "unpaired" else setting)
@@ -82,9 +87,17 @@ def _ask(entry: Entry, setting: Setting, subject: str, exchanged: bool) -> Quest
 
 
 def _require_names(folder: Path, questions: Sequence[Question]) -> None:
-    """Refuse two trials of one name: one's result would be written over the other's, and read for both."""
+    """Refuse two trials of one name: one's result would be written over the other's, and read for both.
+
+    And names of which, with what is added to them, no file could be called.
+    """
     found: dict[str, Question] = {}
     for question in questions:
+        if len(os.fsencode(question.name)) > LONGEST_NAME:
+            raise DataError(
+                f"{folder}: the names of {question.person} and {question.garment} together are too long for "
+                "a file of the report: rename one"
+            )
         other = found.setdefault(question.name, question)
         if other is not question:
             raise DataError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -133,8 +134,9 @@ def write_page(
         for n, name in enumerate(names):
             values = entry.values[n - 2] if 2 <= n < 2 + len(entry.values) else {}
             said = " · ".join(f"{k} {v:.3g}" for k, v in values.items() if v == v)
+            address = quote(os.fsencode(name))  # of the file's own bytes, which may be no text
             cells.append(
-                f'<td><img loading="lazy" src="{html.escape(quote(name))}" alt=""><small>{said}</small></td>'
+                f'<td><img loading="lazy" src="{html.escape(address)}" alt=""><small>{said}</small></td>'
             )
         flat = {
             f"{c}: {k}": v for c, own in zip(contenders, entry.values, strict=False) for k, v in own.items()

@@ -58,7 +58,7 @@ class Recorder:
             self._claim = claim(self._whole, self.path)
             self._started = at
             self._size = pictures.even_size(image)
-            codec = cv2.VideoWriter.fourcc(*CODECS[self.path.suffix.lower()])
+            codec = cv2.VideoWriter.fourcc(*CODECS[self._target.suffix.lower()])
             self._writer = cv2.VideoWriter(str(self._whole), codec, self._fps, self._size)
             if not self._writer.isOpened():
                 self.abandon()
@@ -79,7 +79,7 @@ class Recorder:
 
     def _refused(self) -> str:
         """Why the video cannot be begun."""
-        if max(self._size) > LONGEST_MPEG4 and CODECS[self.path.suffix.lower()] == "mp4v":
+        if max(self._size) > LONGEST_MPEG4 and CODECS[self._target.suffix.lower()] == "mp4v":
             width, height = self._size
             return f"MPEG-4 ends at {LONGEST_MPEG4} pixels a side, and this has {width}x{height}; take .avi"
         return "OpenCV has no video encoder for it"
@@ -162,8 +162,9 @@ def writable_rate(fps: float) -> float:
 
 def check_target(path: Path) -> None:
     """Raise InputError where no video can be written to `path`."""
-    if path.suffix.lower() not in CODECS:
-        raise InputError(f"{path} is no video name; use one of {', '.join(CODECS)}")
+    for name in (path, path.resolve()):  # where a link leads says what is written
+        if name.suffix.lower() not in CODECS:
+            raise InputError(f"{name} is no video name; use one of {', '.join(CODECS)}")
     opencv_name(path.resolve())
     check_writable(path)
     if free_bytes(path.resolve()) < RESERVE_BYTES:

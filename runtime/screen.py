@@ -4,7 +4,6 @@ import functools
 import os
 import subprocess
 import sys
-import textwrap
 from collections.abc import Sequence
 from typing import TextIO
 
@@ -133,9 +132,14 @@ def write_lines(canvas: Pixels, lines: Sequence[str], notices: Sequence[str]) ->
     for row, text in enumerate(lines):
         draw_text(canvas, text, (line_height // 2, (row + 1) * line_height), line_height, WHITE)
     for row, notice in enumerate(notices):
-        text = textwrap.shorten(notice, LONGEST, placeholder=" ...")
         bottom = canvas.shape[0] - line_height // 2 - row * line_height
-        draw_text(canvas, text, (line_height // 2, bottom), line_height, RED)
+        draw_text(canvas, shortened(notice), (line_height // 2, bottom), line_height, RED)
+
+
+def shortened(notice: str) -> str:
+    """A notice of LONGEST characters at most. Its end stays, which says what is wrong with a path before."""
+    begin = LONGEST // 3
+    return notice if len(notice) <= LONGEST else f"{notice[:begin]} ... {notice[begin + 5 - LONGEST :]}"
 
 
 def draw_inset(canvas: Pixels, photo: Pixels) -> None:

@@ -5,6 +5,7 @@ import errno
 import logging
 import os
 import socket
+import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
@@ -83,6 +84,8 @@ class WebServer:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(CLOSING_S)
 
     def _end_loop(self) -> None:
+        with suppress(FutureTimeout):
+            self._call(_cancel_others())  # else asyncio would tell of each that is left
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -121,6 +124,10 @@ class WebServer:
             if len(others) >= CONNECTIONS or (own >= FROM_ONE and not for_many):
                 transport.abort()
                 return
+            # One that reads nothing more, such as a phone that has gone, would hold its answer for ever.
+            if sys.platform == "linux":
+                received = transport.get_extra_info("socket")
+                received.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * IDLE_S))
             handler = requests()
             transport.set_protocol(handler)
             handler.connection_made(transport)
@@ -138,6 +145,13 @@ class WebServer:
         self._server.close()
         await self._runner.cleanup()
         await self._loop.shutdown_default_executor()
+
+
+async def _cancel_others() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 class Door(asyncio.Protocol):

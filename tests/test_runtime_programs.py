@@ -792,6 +792,14 @@ def test_signals_break_off_nothing(files: Path, bundle: Path, monkeypatch: pytes
     assert [signal.getsignal(each) for each in mirror.INTERRUPTIONS] == before
 
 
+def test_a_long_notice_keeps_its_end() -> None:
+    path = "/shop" * 40 + "/shirt.jpg"
+    said = screen.shortened(f"{path} is too small to be worn: 30x30 pixels")
+    assert len(said) == screen.LONGEST
+    assert re.fullmatch(r"/shop.* \.\.\. .*shirt.jpg is too small to be worn: 30x30 pixels", said)
+    assert screen.shortened("camera 0 is gone") == "camera 0 is gone"
+
+
 def test_a_window_without_a_picture_says_why() -> None:
     quiet, told = screen.waiting([]), screen.waiting(["camera 0 cannot be opened"])
     assert (quiet[:60] == 255).any(), "that it waits"

@@ -14,7 +14,7 @@ import pytest
 
 from engines.program import InputError
 from runtime import pictures, recording
-from runtime.recording import CODECS, LONGEST_GAP_S, Recorder
+from runtime.recording import CODECS, LONGEST_GAP_S, Recorder, check_target
 from runtime.sources import open_source
 
 
@@ -214,3 +214,14 @@ def test_names_that_are_no_text_are_told(clips: Any, tmp_path: Path, monkeypatch
     assert (pictures.read(picture) == clips.scene(0)).all()
     with pytest.raises(InputError, match="no picture suffix"):
         pictures.check_picture(Path(os.fsdecode(b"caf\xe9.p\xe9g")))
+
+
+def test_where_a_link_leads_has_to_be_a_videos_name_too(tmp_path: Path) -> None:
+    (tmp_path / "out.mp4").symlink_to(tmp_path / "latest")
+    with pytest.raises(InputError, match="latest is no video name"):
+        check_target(tmp_path / "out.mp4")
+    (tmp_path / "other.mp4").symlink_to(tmp_path / "video.avi")
+    recorder = Recorder(tmp_path / "other.mp4", 25.0, 1)
+    recorder.add(np.zeros((48, 64, 3), np.uint8))
+    assert recorder.finish() is not None
+    assert (tmp_path / "video.avi").read_bytes()[8:12] == b"AVI "

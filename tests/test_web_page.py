@@ -1,6 +1,7 @@
 """The page: what a browser gets, who may see what, and the controls."""
 
 import contextlib
+import gc
 import http.client
 import io
 import json
@@ -625,7 +626,50 @@ def test_who_has_gone_without_a_word_keeps_no_place(
         connection.close()
 
 
-def test_a_drive_that_hangs_does_not_hold_up_the_end(page: WebPage, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems let go only after minutes")
+def test_who_reads_nothing_is_let_go(page: WebPage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as a phone that leaves in the middle of a photo."""
+    monkeypatch.setattr(web_server, "IDLE_S", 0.5)
+    noise = np.random.default_rng(0).integers(0, 256, (1080, 1920, 3), dtype=np.uint8)
+    page.show(result_of(noise), False, 25.0)
+
+    def connections() -> int:
+        server = page._server._runner.server
+        assert server is not None
+        return len(server.connections)
+
+    with socket.socket() as phone:
+        phone.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        phone.connect((LOCAL.host, page.address.port))
+        request = f"GET /{page.url.split('/')[3]}/photo.jpg HTTP/1.1\r\nHost: here\r\n\r\n"
+        phone.sendall(3 * request.encode())
+        wait_until(lambda: connections() == 1)
+        wait_until(lambda: connections() == 0)
+
+
+def test_an_address_that_is_not_found_in_time_leaves_no_noise(
+    wardrobe: Wardrobe, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(web_server, "CLOSING_S", 0.3)
+    answered = threading.Event()
+
+    def look_up(*_: Any, **__: Any) -> Any:
+        time.sleep(1)
+        answered.set()
+        raise socket.gaierror(socket.EAI_NONAME, "there is none")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    with pytest.raises(InputError, match="cannot serve on somewhere:0"):
+        WebPage(Address("somewhere", 0), None, wardrobe, Notices())
+    assert answered.wait(10)
+    time.sleep(0.1)
+    gc.collect()
+    assert "Task was destroyed" not in caplog.text
+
+
+def test_a_drive_that_hangs_does_not_hold_up_the_end(
+    page: WebPage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     asked, back = threading.Event(), threading.Event()
 
     def hang(_: Path) -> bytes:
@@ -641,8 +685,13 @@ def test_a_drive_that_hangs_does_not_hold_up_the_end(page: WebPage, monkeypatch:
         begun = time.monotonic()
         page.close()
         assert time.monotonic() - begun < web_server.CLOSING_S
-    assert all(each.daemon for each in set(threading.enumerate()) - before)
+    left = set(threading.enumerate()) - before
+    assert all(each.daemon for each in left)
     back.set()
+    for each in left:
+        each.join(10)
+    gc.collect()
+    assert "Task was destroyed" not in caplog.text
 
 
 def test_a_photo_that_does_not_come_holds_up_no_other(page: WebPage, monkeypatch: pytest.MonkeyPatch) -> None:

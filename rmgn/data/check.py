@@ -232,8 +232,8 @@ def _lost_or_exchanged(folder: Path) -> Iterator[str]:
     if (folder / CLIP).is_file():
         try:
             behind = {layers.file_name(int(read_note(folder / CLIP)["frames"]))}
-        except (ValueError, KeyError, TypeError) as error:
-            yield f"{CLIP} is damaged: {error}"
+        except (ValueError, TypeError) as error:
+            yield str(error)
     yield from _gaps(name.removesuffix(".zip") for name in names | listed.keys() | behind)
 
 

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from engines.pair_lists import read_pairs
 from rmgn.data import labels
-from rmgn.data.layout import Entry, Layout, Names, expected, needed, stem
+from rmgn.data.layout import Entry, Layout, Names, expected, known_pairs, needed, stem
 
 _MASKS = ("masks", "cloth_mask", "edge")
 
@@ -49,9 +48,9 @@ class DressCode(Layout):
         )
 
     def paired(self, split: str) -> list[Names]:
-        return read_pairs(self.home / ("train_pairs.txt" if split == "train" else "test_pairs_paired.txt"))
+        return known_pairs(self.home / ("train_pairs.txt" if split == "train" else "test_pairs_paired.txt"))
 
     def unpaired(self, split: str) -> list[Names]:
         if split == "train":
             return super().unpaired(split)
-        return read_pairs(self.home / "test_pairs_unpaired.txt")
+        return known_pairs(self.home / "test_pairs_unpaired.txt")

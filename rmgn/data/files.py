@@ -27,5 +27,5 @@ def names_and_sizes(files: Iterable[Path]) -> list[str]:
 
 
 def digest(lines: Iterable[str]) -> str:
-    """SHA-256 of lines of text, in hexadecimal."""
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    """SHA-256 of lines of text, in hexadecimal. Names of files may hold what is no text."""
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()

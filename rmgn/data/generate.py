@@ -80,8 +80,9 @@ def read_meta(path: Path) -> dict[str, object]:
     """The `meta.json` of a layers file. Raises ValueError where it is damaged."""
     try:
         with zipfile.ZipFile(path) as archive:
-            return dict(json.loads(archive.read("meta.json")))
-    except (zipfile.BadZipFile, KeyError, json.JSONDecodeError) as error:
+            meta = json.loads(archive.read("meta.json"))
+            return {"rejected": meta["rejected"], **meta}
+    except (zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} is damaged ({error}): delete it, and the same command makes it anew"
         ) from error
@@ -161,7 +162,7 @@ def _asset_files(root: str | None) -> str | bool:
 def generate_clips(args: argparse.Namespace) -> None:
     """Make `--count` clips, dressed as videos, and as pictures if they are asked for."""
     from rmgn.data.pictures import write_pictures
-    from rmgn.data.video import ClipFrames, ClipOrder, make_clip, write_clip
+    from rmgn.data.video import PICTURES, ClipFrames, ClipOrder, make_clip, write_clip
 
     assets = str(args.assets) if args.assets else None
     frames = round(args.seconds * args.fps)
@@ -178,7 +179,7 @@ def generate_clips(args: argparse.Namespace) -> None:
         for frame, problem in clip["problems"].items():
             print(f"  frame {frame}: {problem}")
         if args.form == "pictures":
-            write_pictures(ClipFrames(folder, args.seed, args.assets), folder / "pictures")
+            write_pictures(ClipFrames(folder, args.seed, args.assets), folder / PICTURES)
 
 
 def write_manifest(out: Path) -> None:

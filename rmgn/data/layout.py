@@ -19,6 +19,13 @@ class NoSuchPairsError(ValueError):
     """This data set does not tell who wears what, or what to put on; nothing is broken."""
 
 
+def known_pairs(listed: Path) -> list[Names]:
+    """Pairs of a set's own list. Raises NoSuchPairsError where it has none, otherwise as `read_pairs`."""
+    if not listed.is_file():
+        raise NoSuchPairsError(f"{listed}: no such file")
+    return read_pairs(listed)
+
+
 @dataclass(frozen=True)
 class Entry:
     """The files of one pair. What the data set does not have is None; a path may still lead to no file."""

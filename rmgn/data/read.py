@@ -127,7 +127,8 @@ def numbers(path: Path) -> U8:
     except Exception as error:
         raise ValueError(f"{path}: not a picture, or damaged") from error
     if values.ndim == 3:
-        if (values[:, :, :3] != values[:, :, :1]).any():
+        colours = values[:, :, :3] if values.shape[2] > 2 else values[:, :, :1]  # two: grey and transparency
+        if (colours != values[:, :, :1]).any():
             raise ValueError(f"{path}: a coloured picture instead of one number a pixel")
         values = values[:, :, 0]
     with np.errstate(invalid="ignore"):  # such as of NaN

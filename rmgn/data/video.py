@@ -36,6 +36,8 @@ from rmgn.gallery import Bgr, write_picture
 
 F32 = npt.NDArray[np.float32]
 CLIP = "clip.json"
+NOTED = ("fps", "frames", "index", "split", "problems")  # what it must tell
+PICTURES = "pictures"  # folder of a clip's frames as pictures
 
 
 @dataclass(frozen=True)
@@ -186,8 +188,9 @@ def make_clip(order: ClipOrder, workers: int = 1, progress: bool = True) -> dict
 def read_note(note: Path) -> dict[str, Any]:
     """What `clip.json` tells. Raises ValueError where it is damaged."""
     try:
-        return dict(json.loads(note.read_text(encoding="utf-8")))
-    except ValueError as error:
+        told = json.loads(note.read_text(encoding="utf-8"))
+        return {name: told[name] for name in NOTED} | told
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{note} is damaged ({error}): delete it, and the same command writes it anew"
         ) from error
@@ -195,7 +198,9 @@ def read_note(note: Path) -> dict[str, Any]:
 
 def check_people(folder: Path) -> None:
     """Raise ValueError for a clip: its frames show one person, and would be taken for so many."""
-    if (folder / CLIP).is_file():
+    place = folder.absolute()
+    frames_of = place.parent if place.name == PICTURES else place  # `--as pictures` writes them within it
+    if (place / CLIP).is_file() or (frames_of / CLIP).is_file():
         raise ValueError(
             f"{folder} is a clip of one person: train and evaluate on people, made without --video"
         )

@@ -90,13 +90,19 @@ class Lab:
         folder = self.out / "runs" / name
         note = folder / "finished.json"
         config = load_config(stage, {**self.changes, **own})
-        about = {
-            "data": str(self.data.resolve()),
-            "reads": open_source(self.data, config, self._assets_of(self.data)).reads[0],
-        }
+        reads = open_source(self.data, config, self._assets_of(self.data)).reads
+        about = {"data": str(self.data.resolve()), "reads": reads[0]}
         # As JSON has it, so that a note that was read can be compared.
         made: dict[str, Any] = json.loads(json.dumps({**dataclasses.asdict(config), **about}))
-        if not note.is_file():
+        if note.is_file():
+            noted = {"reads": reads[0], **TrainConfig.completed(json.loads(note.read_text("utf-8")))}
+            if noted["reads"] in reads:  # as a run goes on with any of them
+                noted["reads"] = reads[0]
+            if noted != made:
+                raise TrainingError(
+                    f"{folder} was trained with other settings, data or assets; choose another --out"
+                )
+        else:
             print(f"{name} ({stage})")
             train(
                 config,
@@ -109,10 +115,6 @@ class Lab:
             )
             if is_first():
                 write_text(note, json.dumps(made, sort_keys=True) + "\n")
-        elif {"reads": made["reads"], **TrainConfig.completed(json.loads(note.read_text("utf-8")))} != made:
-            raise TrainingError(
-                f"{folder} was trained with other settings, data or assets; choose another --out"
-            )
         # Not the best: that was chosen on the samples held out, which students are compared on.
         return folder / "last.safetensors"
 

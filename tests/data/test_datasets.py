@@ -252,6 +252,11 @@ def test_lists_of_pairs(published: Published, tmp_path: Path) -> None:
     assert _names(open_dataset(published("viton_hd"), "test"))[0] == ("00000_00.jpg", "00000_00.jpg")
     dresscode = _names(open_dataset(published("dresscode"), "test", "unpaired"))
     assert dresscode[0] == ("048390_0.jpg", "048391_1.jpg")
+    # With a list of one's own it needs none of its own.
+    listless = shutil.copytree(published("dresscode"), tmp_path / "listless")
+    (listless / "upper_body" / "test_pairs_paired.txt").unlink()
+    own.write_text(" ".join(dresscode[0]) + "\n")
+    assert _names(open_dataset(listless, "test", own)) == [dresscode[0]]
     # Often a list names each person with several garments. Then the person is one still.
     again = shutil.copytree(published("viton_hd"), tmp_path / "hd")
     with (again / "test_pairs.txt").open("a") as file:

@@ -21,11 +21,13 @@ from export.build_engine import read_quality
 from kernels import flow_warp
 from rmgn import PRESETS, RMGN, checkpoint
 from rmgn.contenders import Network, Paste, Results, box, load_network
+from rmgn.data.files import digest
 from rmgn.evaluate import main, open_contenders, parse_args
+from rmgn.folder_trials import FolderTrials
 from rmgn.gallery import Entry, write_page, write_text
 from rmgn.generated_trials import GeneratedTrials
 from rmgn.open_trials import open_trials
-from rmgn.trials import Question, Setting, Trial
+from rmgn.trials import DataError, Question, Setting, Trial
 
 
 @pytest.fixture(scope="module")
@@ -368,3 +370,20 @@ def test_names_that_are_no_text_cost_no_report(tmp_path: Path) -> None:
     """As of files from old archives: it is written last."""
     write_text(tmp_path / "report.md", "a\udcff.jpg, ü.jpg")
     assert (tmp_path / "report.md").read_text("utf-8") == r"a\udcff.jpg, ü.jpg"
+    entry = Entry("a\udcff", "paired", [np.zeros((8, 6, 3), np.uint8)])
+    write_page(tmp_path / "index.html", "title", "note", [entry], ["person"], [])
+    assert "pictures/paired_a%FF_0.jpg" in (tmp_path / "index.html").read_text()
+    assert (tmp_path / "pictures" / "paired_a\udcff_0.jpg").is_file()
+    assert digest(["a\udcff 1"]) != digest(["a 1"])
+
+
+def test_names_too_long_for_a_report_are_told_at_once(pictures_folder: Path, tmp_path: Path) -> None:
+    """Not after the last trial."""
+    folder = tmp_path / "own"
+    for part in ("person", "garment", "garment_mask"):
+        shutil.copytree(pictures_folder / part, folder / part)
+    person = min((folder / "person").iterdir())
+    long = person.rename(person.with_name("p" * 230 + person.suffix))
+    (tmp_path / "pairs.txt").write_text(f"{long.name} {next((folder / 'garment').iterdir()).name}\n")
+    with pytest.raises(DataError, match="too long for a file of the report"):
+        FolderTrials(folder, ["unpaired"], pairs=tmp_path / "pairs.txt")

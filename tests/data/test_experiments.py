@@ -322,3 +322,23 @@ def test_figure6_shows_every_mask(
     checkpoint.save(RMGN(dataclasses.replace(PRESETS["lite"], generator="pfafn")), file)
     assert figure6.main(["--checkpoint", str(file), *argv]) == 2
     assert "no regional masks" in capsys.readouterr().err
+
+
+def test_a_finished_stage_stays_finished_once_a_manifest_comes(
+    layers_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a run itself goes on then: nobody has changed the samples."""
+    data = shutil.copytree(layers_folder, tmp_path / "data")
+    manifest = (data / "manifest.jsonl").rename(tmp_path / "manifest.jsonl")
+    trained = []
+
+    def train(*_: object, out: Path, **__: object) -> None:
+        trained.append(out.name)
+
+    monkeypatch.setattr(lab, "train", train)
+    changes = {**QUICK, "held_out": 1}
+    for _ in range(2):
+        Lab(data, tmp_path / "out", changes, workers=0).teacher()
+        if manifest.exists():
+            manifest.replace(data / "manifest.jsonl")
+    assert len(trained) == len(set(trained))

@@ -49,6 +49,9 @@ def test_labels_are_whole_numbers_below_256(tmp_path: Path) -> None:
             read.numbers(path)
     Image.fromarray(np.full((8, 6), 13, np.uint16)).save(path)
     assert (read.numbers(path) == 13).all()
+    for mode, colour in (("LA", (13, 255)), ("RGBA", (13, 13, 13, 255))):
+        Image.new(mode, (6, 8), colour).save(path)
+        assert (read.numbers(path) == 13).all(), mode
 
 
 def test_unknown_labels_are_things_worn_not_ground(tmp_path: Path) -> None:

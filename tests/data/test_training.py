@@ -322,6 +322,17 @@ def test_a_clip_is_no_training_set(
     assert capsys.readouterr().err.count(f"error: {data} is a clip of one person") == 3
 
 
+def test_nor_are_its_frames_as_pictures(
+    pictures_folder: Path, settings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each would be a person of its own."""
+    data = shutil.copytree(pictures_folder, tmp_path / "clip" / "pictures")
+    (tmp_path / "clip" / "clip.json").write_text("{}")
+    assert main(command("--config", settings, "--data", data, "--out", tmp_path / "run")[3:]) == 2
+    assert evaluate.main(["--baseline", "copy", "--data", str(data), "--out", str(tmp_path / "report")]) == 2
+    assert capsys.readouterr().err.count(f"error: {data} is a clip of one person") == 2
+
+
 @pytest.mark.skipif(not Path(batches.SHARED_MEMORY).exists(), reason="Linux has it")
 def test_little_shared_memory_is_told(
     layers_folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -107,8 +107,11 @@ def test_frames_that_are_lost_are_told(
     assert check.main([str(tmp_path / "clip")]) == 1
     lost = [f"{frame:06d}: missing in the numbering" for frame in (0, FRAMES - 1)]
     assert capsys.readouterr().out.splitlines()[:-1] == lost
-    (tmp_path / "clip" / "clip.json").write_text("{}")
-    assert "clip.json is damaged: 'frames'" in list(check.check_layers(tmp_path / "clip"))
+    for note, says in (("{}", "'fps'"), ("[1]", "list indices"), ("{", "Expecting")):
+        (tmp_path / "clip" / "clip.json").write_text(note)
+        assert [p for p in check.check_layers(tmp_path / "clip") if f"clip.json is damaged ({says}" in p]
+        with pytest.raises(ValueError, match=r"clip\.json is damaged"):
+            ClipFrames(tmp_path / "clip")
 
 
 def test_every_frame_has_its_truth(clip: Path) -> None:
