@@ -29,7 +29,7 @@ def orientation(file: NDArray[np.uint8]) -> int:
     """A picture's orientation tag, 1 (upright) to 8; 1 where it has none. file: its bytes."""
     try:
         return int(_open(file).getexif().get(ORIENTATION, 1))
-    except (OSError, ValueError, TypeError, SyntaxError, UnidentifiedImageError):
+    except Exception:  # whatever damaged tags make of it: the picture itself may be whole
         return 1
 
 

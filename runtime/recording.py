@@ -162,12 +162,14 @@ def writable_rate(fps: float) -> float:
 
 def check_target(path: Path) -> None:
     """Raise InputError where no video can be written to `path`."""
-    for name in (path, path.resolve()):  # where a link leads says what is written
-        if name.suffix.lower() not in CODECS:
-            raise InputError(f"{name} is no video name; use one of {', '.join(CODECS)}")
-    opencv_name(path.resolve())
+    if path.suffix.lower() not in CODECS:
+        raise InputError(f"{path} is no video name; use one of {', '.join(CODECS)}")
     check_writable(path)
-    if free_bytes(path.resolve()) < RESERVE_BYTES:
+    target = path.resolve()
+    if target.suffix.lower() not in CODECS:
+        raise InputError(f"{path} leads to {target}, which is no video name; use one of {', '.join(CODECS)}")
+    opencv_name(target)
+    if free_bytes(target) < RESERVE_BYTES:
         raise InputError(f"cannot record {path}: its disk has less than {RESERVE_BYTES >> 20} MB free")
 
 

@@ -218,8 +218,12 @@ def test_names_that_are_no_text_are_told(clips: Any, tmp_path: Path, monkeypatch
 
 def test_where_a_link_leads_has_to_be_a_videos_name_too(tmp_path: Path) -> None:
     (tmp_path / "out.mp4").symlink_to(tmp_path / "latest")
-    with pytest.raises(InputError, match="latest is no video name"):
+    with pytest.raises(InputError, match="latest, which is no video name"):
         check_target(tmp_path / "out.mp4")
+    (tmp_path / "round.mp4").symlink_to(tmp_path / "again.mp4")
+    (tmp_path / "again.mp4").symlink_to(tmp_path / "round.mp4")
+    with pytest.raises(InputError, match=r"cannot write .*round\.mp4"):
+        check_target(tmp_path / "round.mp4")
     (tmp_path / "other.mp4").symlink_to(tmp_path / "video.avi")
     recorder = Recorder(tmp_path / "other.mp4", 25.0, 1)
     recorder.add(np.zeros((48, 64, 3), np.uint8))
