@@ -95,6 +95,12 @@ class WebServer:
     ) -> tuple["web.AppRunner", asyncio.Server]:
         from aiohttp import web
 
+        # Not by asyncio, for whose look-ups the program's end waits, however long a name server is silent.
+        found = await in_daemon(
+            socket.getaddrinfo, address.host, address.port, 0, socket.SOCK_STREAM, 0, socket.AI_PASSIVE
+        )
+        hosts = sorted({str(each[4][0]) for each in found})
+
         @web.middleware
         async def guard(request: web.Request, handler: Any) -> web.StreamResponse:
             """Nothing is to be found without a key."""
@@ -134,7 +140,7 @@ class WebServer:
             self._loop.call_later(SILENT_S, self._end_silent, transport)
 
         return runner, await self._loop.create_server(
-            lambda: Door(connected), address.host, address.port, reuse_address=os.name == "posix"
+            lambda: Door(connected), hosts, address.port, reuse_address=os.name == "posix"
         )
 
     def _end_silent(self, transport: asyncio.Transport) -> None:

@@ -659,8 +659,10 @@ def test_an_address_that_is_not_found_in_time_leaves_no_noise(
         raise socket.gaierror(socket.EAI_NONAME, "there is none")
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    before = set(threading.enumerate())
     with pytest.raises(InputError, match="cannot serve on somewhere:0"):
         WebPage(Address("somewhere", 0), None, wardrobe, Notices())
+    assert all(each.daemon for each in set(threading.enumerate()) - before), "nor is the end held up"
     assert answered.wait(10)
     time.sleep(0.1)
     gc.collect()
