@@ -214,9 +214,9 @@ def open_source(
     """
     others = 0 if config.stage.startswith("pb-") else 1 if config.stage == "distill" else config.fakes
     size = (config.height, config.width)
+    check_people(folder)
     is_dressed = (folder / ahead.SETTINGS).is_file()
     if is_dressed or layers.present(folder):
-        check_people(folder)
         if subset is not None:
             raise ValueError(f"{folder}: generated layers take no lists")
         if config.batch % GeneratedSource.per_item:
@@ -250,7 +250,6 @@ def open_source(
         )
     if config.reuse > 1:
         raise ValueError(f"reuse is for generated people, whose looks are drawn; {folder} holds photos")
-    check_people(folder)
     augment = Augment() if config.augment else None
     dataset = open_dataset(
         folder,

@@ -4,12 +4,11 @@ import io
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 Pixels = NDArray[np.uint8]
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-ORIENTATION = 0x0112  # the tag
 # Only heads of files are read here, so their pixels, of which large photos have more, fill no memory.
 Image.MAX_IMAGE_PIXELS = None
 
@@ -28,7 +27,7 @@ def declared_size(file: NDArray[np.uint8]) -> tuple[int, int] | None:
 def orientation(file: NDArray[np.uint8]) -> int:
     """A picture's orientation tag, 1 (upright) to 8; 1 where it has none. file: its bytes."""
     try:
-        return int(_open(file).getexif().get(ORIENTATION, 1))
+        return int(_open(file).getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # whatever damaged tags make of it: the picture itself may be whole
         return 1
 

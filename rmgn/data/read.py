@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from torch import Tensor
 
 from rmgn.data.labels import UNKNOWN, Table
@@ -29,7 +29,6 @@ F32 = npt.NDArray[np.float32]
 _BODY_25 = [0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18]  # OpenPose's 25 points to its 18
 _SURE = 8  # a colour's distance that JPEG causes within a part; parts are at least 12 apart
 _MIXED = 255
-ORIENTATION = 0x0112  # the tag of how to turn a photo; from 5 on, its sides change places
 _COCO = [0, 0, 6, 8, 10, 5, 7, 9, 12, 14, 16, 11, 13, 15, 2, 1, 4, 3]  # COCO's 17 likewise; the neck is made
 
 
@@ -62,7 +61,8 @@ def picture_size(path: Path) -> Size:
                 height, width = picture(path).shape[:2]
                 return height, width
             size = opened.height, opened.width
-            return size[::-1] if opened.getexif().get(ORIENTATION, 1) >= 5 else size
+            turned = opened.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # from 5 on, sides change places
+            return size[::-1] if turned else size
     except Exception as error:  # whatever a decoder raises, also for a header of absurd numbers
         raise ValueError(f"{path}: not a picture, or damaged") from error
 

@@ -199,8 +199,10 @@ def read_note(note: Path) -> dict[str, Any]:
 def check_people(folder: Path) -> None:
     """Raise ValueError for a clip: its frames show one person, and would be taken for so many."""
     place = folder.absolute()
-    frames_of = place.parent if place.name == PICTURES else place  # `--as pictures` writes them within it
-    if (place / CLIP).is_file() or (frames_of / CLIP).is_file():
+    within = (
+        place.name == PICTURES and (place.parent / CLIP).is_file()
+    )  # as `--as pictures` writes its frames
+    if within or (place / CLIP).is_file():
         raise ValueError(
             f"{folder} is a clip of one person: train and evaluate on people, made without --video"
         )

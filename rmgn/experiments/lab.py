@@ -95,10 +95,9 @@ class Lab:
         # As JSON has it, so that a note that was read can be compared.
         made: dict[str, Any] = json.loads(json.dumps({**dataclasses.asdict(config), **about}))
         if note.is_file():
-            noted = {"reads": reads[0], **TrainConfig.completed(json.loads(note.read_text("utf-8")))}
-            if noted["reads"] in reads:  # as a run goes on with any of them
-                noted["reads"] = reads[0]
-            if noted != made:
+            noted = TrainConfig.completed(json.loads(note.read_text("utf-8")))
+            # As a run goes on with any of `reads`; older notes have none.
+            if noted.get("reads", reads[0]) not in reads or {**noted, "reads": reads[0]} != made:
                 raise TrainingError(
                     f"{folder} was trained with other settings, data or assets; choose another --out"
                 )
